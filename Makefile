@@ -1,0 +1,124 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := $(CURDIR)/.venv
+ROLES := container_engine flower_superlink flower_supernode flower_appliance
+
+export PATH := $(VENV)/bin:$(PATH)
+export PYTHONPATH := $(CURDIR)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR):$(CURDIR)/build/collections
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+# ---- What everything else needs ------------------------------------------------------------------
+
+$(VENV)/.control: requirements/control.txt requirements/lab.txt
+	@echo "== virtual environment for the control node and the lab zone"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=python3.12"; exit 1; }
+	@if ! $(PYTHON) -c 'import ensurepip' 2>/dev/null; then \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; } || { echo "$(PYTHON) lacks the venv module; install it (Debian, Ubuntu: apt-get install python3-venv)"; exit 1; }; \
+	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes python3-venv >/dev/null; \
+	fi
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements/control.txt -r requirements/lab.txt
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.control requirements/test.txt
+	@echo "== tools for lint and tests"
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements/test.txt
+	@touch $@
+
+build/collections/.done: $(VENV)/.control scripts/collections.py
+	@echo "== collections that this one depends on"
+	@python scripts/collections.py build/collections
+	@touch $@
+
+.PHONY: setup
+setup: $(VENV)/.control build/collections/.done ## Virtual environment and collections for work in this checkout
+
+# ---- Trying it out -------------------------------------------------------------------------------
+
+.PHONY: demo engine images lab-up lab-down clean-lab
+demo: setup ## Start a zone, bake the appliances, deploy a federation and train
+	@lab/demo.sh
+
+engine: setup ## Make sure a Docker engine answers
+	@python -m lab.engine ensure
+
+images: engine ## Build the images that the lab zone boots and bakes from
+	@python -m lab.images all
+
+lab-up: engine ## Start the lab zone
+	@python -m lab up --name zone0
+
+lab-down: setup ## Stop the lab zone and keep its state
+	@python -m lab down --name zone0
+
+clean-lab: setup ## Remove the lab zone with all its containers, networks, volumes and files
+	@python -m lab clean --name zone0
+	@python -m lab.images clean
+
+# ---- Tests ---------------------------------------------------------------------------------------
+
+.PHONY: check lint unit sanity contract integration app lab-test molecule e2e test docs
+check: lint unit ## Lint and unit tests, for every commit
+
+lint: $(VENV)/.test build/collections/.done
+	@echo "== lint"
+	@ruff check --quiet .
+	@yamllint --strict .
+	@ansible-lint --offline -q
+	@antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
+	@antsibull-changelog lint
+
+unit: $(VENV)/.test build/collections/.done
+	@echo "== unit tests"
+	@pytest -q tests/unit
+
+contract: $(VENV)/.test build/collections/.done ## Lab zone against recorded answers of OpenNebula
+	@echo "== contract tests"
+	@pytest -q tests/contract
+
+integration: $(VENV)/.test build/collections/.done ## Modules against a zone that boots nothing
+	@echo "== integration tests"
+	@pytest -q tests/integration
+
+app: $(VENV)/.test build/collections/.done ## The Flower App in a real federation on this machine
+	@echo "== Flower App tests"
+	@pytest -q tests/app
+
+sanity: $(VENV)/.test build/collections/.done ## ansible-test sanity
+	@echo "== ansible-test sanity"
+	@scripts/sanity.sh
+
+lab-test: images $(VENV)/.test ## The lab zone's own driver and guest agent
+	@echo "== lab tests"
+	@pytest -q tests/lab
+
+molecule: images $(VENV)/.test ## Role scenarios in systemd machines
+	@for role in $(ROLES); do echo "== molecule $$role"; (cd extensions && molecule test --scenario-name $$role) || exit 1; done
+
+e2e: images $(VENV)/.test ## make demo with assertions, scaling and teardown
+	@echo "== end to end"
+	@pytest -q -s tests/e2e
+
+test: check sanity contract integration app lab-test molecule e2e ## Everything that CI runs
+
+docs: setup ## Write docs/parameters.md from the contextualization table
+	@python -m ansible_collections.opennebula.flower.plugins.module_utils.contextualization > docs/parameters.md
+
+.PHONY: build clean
+build: setup ## The collection's release archive, in dist/
+	@ansible-galaxy collection build --force --output-path dist
+
+clean: clean-lab ## clean-lab, and everything that was built or installed in this checkout
+	@rm -rf build dist .venv .ansible .pytest_cache .hypothesis

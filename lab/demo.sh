@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+#
+# What `make demo` does after its virtual environment stands: engine, images, zone, appliances, federation, training.
+# Called again it finds all that and trains once more.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+SECONDS=0
+step() { printf '\n== %s (%d s)\n' "$1" "$SECONDS"; }
+
+step 'Docker engine'
+python -m lab.engine ensure
+step 'Images'
+python -m lab.images all
+step 'Zone'
+python -m lab up --name zone0
+step 'Appliances'
+ansible-playbook -i inventories/lab playbooks/build_appliance.yml
+report=build/report/result.json
+trained_before=$(stat --format %Y "$report" 2>/dev/null || echo 0)
+step 'Federation'
+ansible-playbook -i inventories/lab playbooks/site.yml "$@"
+if [ "$(stat --format %Y "$report")" = "$trained_before" ]; then
+    step 'The federation runs and has been trained: training again'
+    ansible-playbook -i inventories/lab playbooks/train.yml "$@"
+fi
+printf '\nReport: %s\n' "$PWD/build/report/index.html"
+python - "$report" "$SECONDS" <<'PYTHON'
+import json
+import sys
+
+report, seconds = json.load(open(sys.argv[1])), sys.argv[2]
+print(f"RESULT accuracy={report['accuracy']:.4f} rounds={report['rounds']} nodes={report['nodes']} seconds={seconds}")
+PYTHON

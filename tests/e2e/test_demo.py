@@ -1,0 +1,243 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""`make demo` as a new user runs it, and what must hold of the federation that it leaves. The tests build on each other."""
+
+from __future__ import annotations
+
+import base64
+import json
+import pathlib
+import re
+import socket
+import ssl
+import subprocess
+import urllib.error
+import urllib.request
+from datetime import datetime, timedelta, timezone
+
+import pyone
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+ROOT = pathlib.Path(__file__).parents[2]
+REPORT = ROOT / "build/report"
+ONE_AUTH = ROOT / "build/lab/zone0/one_auth"
+ALL, ANY = -2, -1
+
+
+def run(*argv: str, timeout: int = 900) -> str:
+    """Run a command in the checkout, show its output as it comes and return it; fails the test unless it succeeds."""
+    lines = []
+    with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line)
+        code = process.wait(timeout)
+    output = "".join(lines)
+    assert code == 0, f"{' '.join(argv)} ended with {code}:\n{output[-4000:]}"
+    return output
+
+
+def playbook(name: str, *extra: str) -> str:
+    return run("ansible-playbook", "-i", "inventories/lab", f"playbooks/{name}.yml", *extra)
+
+
+def recap(output: str) -> dict[str, int]:
+    """The counts that ansible-playbook printed for zone0."""
+    (line,) = re.findall(r"^zone0 +: (.*)$", output, re.MULTILINE)
+    return {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", line)}
+
+
+def zone() -> pyone.OneServer:
+    return pyone.OneServer("http://127.0.0.1:2633/RPC2", session=ONE_AUTH.read_text().strip())
+
+
+def vms() -> list:
+    return zone().vmpool.infoextended(ALL, ANY, ANY, -1).VM
+
+
+def vm_of_role(role: str) -> list:
+    return [vm for vm in vms() if vm.USER_TEMPLATE.get("ROLE_NAME") == role]
+
+
+def objects() -> dict[str, int]:
+    """How many objects of each kind the zone holds."""
+    one = zone()
+    return {
+        "vms": len(one.vmpool.info(ALL, ANY, ANY, ANY).VM),
+        "templates": len(one.templatepool.info(ALL, ANY, ANY).VMTEMPLATE),
+        "images": len(one.imagepool.info(ALL, ANY, ANY).IMAGE),
+        "networks": len(one.vnpool.info(ALL, ANY, ANY).VNET),
+        "service templates": len(one.documentpool.info(ALL, ANY, ANY, 101).DOCUMENT),
+        "services": len(one.documentpool.info(ALL, ANY, ANY, 100).DOCUMENT),
+    }
+
+
+def docker(*argv: str) -> str:
+    return subprocess.run(["docker", *argv], check=True, capture_output=True, text=True).stdout
+
+
+def leftovers() -> dict[str, str]:
+    """What of the zone the Docker engine holds."""
+    label = "label=opennebula.zone=zone0"
+    return {
+        "containers": docker("ps", "--all", "--quiet", "--filter", label),
+        "networks": docker("network", "ls", "--quiet", "--filter", label),
+        "volumes": docker("volume", "ls", "--quiet", "--filter", label),
+    }
+
+
+NOTHING = {"containers": "", "networks": "", "volumes": ""}
+
+
+@pytest.fixture(scope="module")
+def demo() -> str:
+    """Output of `make demo` from a zone without state, after a dry run in it."""
+    run("make", "clean-lab")
+    run("make", "images", "lab-up")
+    before = objects()
+    dry_run = playbook("site", "--check", "--diff")
+    assert objects() == before, "the dry run made something"
+    assert "flower-superlink" in dry_run and recap(dry_run)["changed"] > 0, "the dry run did not show what would be made"
+    return run("make", "demo", timeout=1200)
+
+
+@pytest.fixture(scope="module")
+def superlink(demo) -> dict[str, str]:
+    """What the SuperLink published of itself."""
+    (vm,) = vm_of_role("superlink")
+    return dict(vm.USER_TEMPLATE)
+
+
+@pytest.fixture(scope="module")
+def fleet(superlink) -> tuple[str, int]:
+    host, port = superlink["FL_ENDPOINT"].rsplit(":", 1)
+    return host, int(port)
+
+
+@pytest.fixture(scope="module")
+def published_ca(superlink) -> str:
+    encoded = superlink["FL_CA_CERT"]
+    return base64.b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
+
+
+def foreign_ca() -> str:
+    """A fresh CA with the subject that appliances use."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Flower FL"), x509.NameAttribute(NameOID.COMMON_NAME, "Flower CA")])
+    now = datetime.now(timezone.utc)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    certificate = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True).sign(key, hashes.SHA256())
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def get(fleet: tuple[str, int], path: str, ca: str) -> int:
+    """HTTP status of a GET over TLS that trusts `ca` only."""
+    context = ssl.create_default_context(cadata=ca)
+    try:
+        with urllib.request.urlopen(f"https://{fleet[0]}:{fleet[1]}{path}", context=context, timeout=10) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_demo_trains_a_model(demo):
+    last = demo.strip().splitlines()[-1]
+    result = re.fullmatch(r"RESULT accuracy=(\d\.\d+) rounds=(\d+) nodes=(\d+) seconds=(\d+)", last)
+    assert result, f"the last line is {last!r}"
+    assert float(result[1]) > 0.85
+    assert (result[2], result[3]) == ("3", "2")
+
+
+def test_demo_prints_a_line_for_each_round(demo):
+    assert re.findall(r"round (\d)/3 accuracy \d\.\d+", demo) == ["1", "2", "3"]
+
+
+def test_report_holds_the_convergence_curves(demo):
+    page = (REPORT / "index.html").read_text()
+    result = json.loads((REPORT / "result.json").read_text())
+    assert "<svg" in page and "http-equiv" not in page
+    assert [entry[0] for entry in result["history"]] == [1, 2, 3]
+
+
+def test_credentials_are_never_printed(demo):
+    output = demo + playbook("site", "-vvvv")
+    assert ONE_AUTH.read_text().strip().split(":", 1)[1] not in output
+
+
+def test_fleet_answers_who_trusts_the_published_ca(fleet, published_ca):
+    assert get(fleet, "/health", published_ca) == 200
+
+
+def test_fleet_is_refused_under_a_foreign_ca(fleet):
+    with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
+        get(fleet, "/health", foreign_ca())
+
+
+def test_fleet_refuses_a_plain_connection(fleet):
+    with socket.create_connection(fleet, timeout=10) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: superlink\r\n\r\n")
+        try:
+            answer = connection.recv(4096)
+        except ConnectionResetError:
+            answer = b""
+    assert b"200" not in answer.split(b"\r\n", 1)[0]
+
+
+def test_control_is_not_reachable_through_the_fleet_port(fleet, published_ca):
+    assert get(fleet, "/v1/control/list-runs", published_ca) == 404
+    assert get(fleet, "/v1/runtime/anything", published_ca) == 404
+    assert get(fleet, "/docs", published_ca) == 404
+
+
+@pytest.mark.parametrize("port", [9093, 18000, 8405])
+def test_no_other_port_of_the_superlink_is_open(fleet, port):
+    with pytest.raises(OSError):
+        socket.create_connection((fleet[0], port), timeout=3)
+
+
+def test_second_run_changes_nothing(demo):
+    before, trained = {vm.ID for vm in vms()}, (REPORT / "result.json").read_text()
+    again = playbook("site")
+    assert recap(again)["changed"] == 0
+    assert {vm.ID for vm in vms()} == before
+    assert json.loads((REPORT / "result.json").read_text()) == json.loads(trained)
+
+
+def test_scaled_up_node_trains_in_the_next_run(demo):
+    playbook("site", "-e", "flower_supernodes=3")
+    assert len(vm_of_role("supernode")) == 3
+    playbook("train", "-e", "flower_run_name=three", "-e", "flower_num_rounds=1", "-e", "flower_min_available_clients=3", "-e", "flower_supernodes=3")
+    result = json.loads((REPORT / "result.json").read_text())
+    assert (result["nodes"], result["rounds"]) == (3, 1)
+
+
+def test_run_is_not_trained_twice_under_one_name(demo):
+    settings = ("-e", "flower_run_name=three", "-e", "flower_num_rounds=1", "-e", "flower_min_available_clients=3", "-e", "flower_supernodes=3")
+    assert recap(playbook("train", *settings))["changed"] == 0
+
+
+def test_lab_survives_a_restart(demo):
+    before = {vm.ID for vm in vms()}
+    run("make", "lab-down", "lab-up")
+    assert {vm.ID for vm in vms()} == before
+    assert recap(playbook("site", "-e", "flower_supernodes=3"))["changed"] == 0
+
+
+def test_teardown_removes_the_federation(demo):
+    playbook("teardown")
+    assert objects() == {"vms": 0, "templates": 0, "images": 0, "networks": 0, "service templates": 0, "services": 0}
+    assert leftovers() == NOTHING
+    assert recap(playbook("teardown"))["changed"] == 0
+
+
+def test_clean_lab_leaves_nothing(demo):
+    run("make", "clean-lab")
+    assert leftovers() == NOTHING
+    assert not ONE_AUTH.parent.exists()
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", 2633), timeout=1)
