@@ -1,0 +1,3 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The Flower App of the OpenNebula appliances."""

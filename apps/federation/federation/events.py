@@ -1,0 +1,55 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The events of a run: one JSON object per line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+
+LOGGER = logging.getLogger("flwr")
+LOGGER.setLevel(logging.DEBUG)  # as Flower has it: handlers choose, and events do not depend on FLWR_LOG_LEVEL
+
+
+class EventFile(logging.Handler):
+    """Appends the log records that carry an event to a file; each line is complete when the call returns."""
+
+    def __init__(self, path: Path, role: str = "superlink") -> None:
+        super().__init__(level=logging.DEBUG)
+        self._path = path
+        self._role = role
+        self.addFilter(lambda record: hasattr(record, "event"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = json.dumps(self._content(record), allow_nan=False)
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+
+    def _content(self, record: logging.LogRecord) -> dict:
+        return {
+            "timestamp": _utc(record.created),
+            "level": record.levelname,
+            "logger": record.name,
+            "role": self._role,
+            "message": record.getMessage(),
+            "source": f"{record.filename}:{record.lineno}",
+            "event": record.event,
+            "data": {key: _json_value(value) for key, value in record.data.items()},
+        }
+
+
+def log_event(event: str, message: str, level: int = logging.INFO, **data: object) -> None:
+    """Log a message for people that carries an event for programs."""
+    LOGGER.log(level, "%s", message, extra={"event": event, "data": data}, stacklevel=3)
+
+
+def _utc(epoch: float) -> str:
+    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def _json_value(value: object) -> object:
+    """JSON knows neither NaN nor infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,118 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Flower's grid with deadlines, failure rules and partitions.
+
+A strategy asks the grid for the connected nodes and has it deliver messages; wrapping the grid gives every strategy
+the same rules without touching it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+
+from federation.partition import assign
+from federation.recorder import Recorder
+from federation.rounds import NotEnoughNodes, check_replies, pause
+from federation.settings import Settings
+
+_NODES_INTERVAL = 1.0  # seconds between two looks at the connected nodes
+_REMINDER_INTERVAL = 10.0  # seconds between two messages that still wait for nodes
+
+
+class WatchedGrid:
+    """The part of a grid that strategies use."""
+
+    def __init__(self, grid: Grid, settings: Settings, recorder: Recorder) -> None:
+        self._grid = grid
+        self._settings = settings
+        self._recorder = recorder
+        self._nodes: list[int] = []
+
+    def get_node_ids(self) -> list[int]:
+        """Wait for enough nodes and return their ids, the same ones until the next messages are sent.
+
+        Flower's own sampling asks twice and waits for ever when a node left in between.
+
+        Raises:
+            NotEnoughNodes: the deadline passed.
+        """
+        if not self._nodes:
+            self._nodes = self._wait_for_nodes()
+        return self._nodes
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float) -> list[Message]:
+        """Deliver the messages of one phase of a round and return the usable replies in the order of the node ids.
+
+        Raises:
+            NotEnoughReplies: fewer nodes than the settings demand gave a usable reply before the time-out.
+        """
+        messages = list(messages)
+        self._assign_partitions(messages)
+        self._nodes = []
+        round_number = messages[0].content["config"]["server-round"]
+        training = messages[0].metadata.message_type == MessageType.TRAIN
+        if training:
+            self._recorder.round_started(round_number, len(messages))
+
+        replies = self._exchange(messages, timeout)
+        failures = {
+            node_id: reply.error.reason if reply else f"no answer within {timeout:g} s"
+            for node_id, reply in replies.items()
+            if reply is None or reply.has_error()
+        }
+        for node_id, reason in failures.items():
+            self._recorder.client_failed(round_number, node_id, reason)
+        usable = [replies[node_id] for node_id in sorted(replies) if node_id not in failures]
+        if training:
+            self._recorder.clients_trained(len(usable))
+            check_replies(round_number, "training", len(usable), failures, self._settings.min_fit_clients)
+        else:
+            check_replies(round_number, "evaluation", len(usable), failures, self._settings.min_evaluate_clients)
+        return usable
+
+    def _wait_for_nodes(self) -> list[int]:
+        required = self._settings.min_available_clients
+        started = time.monotonic()
+        reminded: tuple[int, float] | None = None
+        while True:
+            nodes = sorted(self._grid.get_node_ids())
+            if len(nodes) >= required:
+                self._recorder.nodes_connected(len(nodes))
+                return nodes
+            waited = time.monotonic() - started
+            if reminded is None or len(nodes) != reminded[0] or waited - reminded[1] >= _REMINDER_INTERVAL:
+                self._recorder.nodes_waiting(len(nodes), required, waited)
+                reminded = (len(nodes), waited)
+            if waited >= self._settings.nodes_timeout:
+                raise NotEnoughNodes(len(nodes), required, waited)
+            time.sleep(min(_NODES_INTERVAL, self._settings.nodes_timeout - waited))
+
+    def _assign_partitions(self, messages: list[Message]) -> None:
+        """Strategies give all messages the same content; each node gets its own from here on."""
+        partitions = assign(self._nodes)
+        for message in messages:
+            config = ConfigRecord(dict(message.content["config"]))
+            config["partition-id"] = partitions[message.metadata.dst_node_id]
+            config["num-partitions"] = len(partitions)
+            message.content = RecordDict({**message.content, "config": config})
+
+    def _exchange(self, messages: list[Message], timeout: float) -> dict[int, Message | None]:
+        """Return node id -> reply, None for a node that did not answer in time."""
+        nodes = [message.metadata.dst_node_id for message in messages]
+        message_ids = self._grid.push_messages(messages)
+        pending = {message_id: node for message_id, node in zip(message_ids, nodes, strict=True) if message_id}
+        replies: dict[int, Message | None] = dict.fromkeys(nodes)
+        started = time.monotonic()
+        while pending:
+            for reply in self._grid.pull_messages(pending):
+                replies[pending.pop(reply.metadata.reply_to_message_id)] = reply
+            waited = time.monotonic() - started
+            if waited >= timeout:
+                break
+            if pending:
+                time.sleep(min(pause(waited), timeout - waited))
+        return replies

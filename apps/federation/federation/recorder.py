@@ -1,0 +1,159 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Tells the world how a run goes: events, metrics and the final model, all in the output directory."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from federation.events import LOGGER, EventFile, log_event
+from federation.files import replace_file
+from federation.metrics import Metrics, Status
+from federation.settings import Settings
+
+
+@dataclass
+class _Round:
+    number: int
+    selected: int
+    started: float
+    responded: int = 0
+
+
+class Recorder:
+    """Records one run. Without an output directory the events reach the log only."""
+
+    def __init__(self, output_directory: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._directory = Path(output_directory) if output_directory else None
+        self._clock = clock
+        self._started = clock()
+        self._metrics = Metrics()
+        self._round: _Round | None = None
+        self._rounds = 0
+        self._evaluation: dict[str, float] = {}
+        self._event_file: EventFile | None = None
+        if self._directory:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._event_file = EventFile(self._directory / "events.jsonl")
+            LOGGER.addHandler(self._event_file)
+
+    def close(self) -> None:
+        """Stop writing events."""
+        if self._event_file:
+            LOGGER.removeHandler(self._event_file)
+
+    def training_started(self, settings: Settings) -> None:
+        """The settings are good; the run begins."""
+        self._metrics.strategy = settings.strategy
+        self._rounds = settings.num_server_rounds
+        self._metrics.set(fl_training_status=Status.RUNNING, fl_round_current=0, fl_round_total=self._rounds)
+        self._emit(
+            "training_start",
+            f"training {settings.use_case} with {settings.strategy}, rounds: {settings.num_server_rounds}",
+            strategy=settings.strategy,
+            use_case=settings.use_case,
+            num_rounds=settings.num_server_rounds,
+            min_clients=settings.min_available_clients,
+            run_name=settings.run_name,
+        )
+
+    def nodes_connected(self, connected: int) -> None:
+        """So many nodes are there now."""
+        self._metrics.set(fl_clients_connected=connected)
+
+    def nodes_waiting(self, connected: int, required: int, waited_seconds: float) -> None:
+        """Too few nodes are connected to go on."""
+        self.nodes_connected(connected)
+        self._emit(
+            "nodes_waiting",
+            f"waiting for nodes: {connected} of {required} connected after {waited_seconds:.0f} s",
+            connected=connected,
+            required=required,
+            waited_seconds=round(waited_seconds, 1),
+        )
+
+    def round_started(self, number: int, selected: int) -> None:
+        """The model goes out to the selected nodes for training."""
+        self._round = _Round(number, selected, self._clock())
+        self._metrics.set(fl_clients_selected=selected)
+        self._emit(
+            "round_start",
+            f"round {number} of {self._rounds}: {selected} nodes train",
+            round=number,
+            num_clients_selected=selected,
+            strategy=self._metrics.strategy,
+        )
+
+    def client_failed(self, number: int, node_id: int, reason: str) -> None:
+        """A node gave an error or no answer at all in this round."""
+        self._metrics.count_failure()
+        self._emit(
+            "client_failure",
+            f"round {number}: node {node_id} failed: {reason}",
+            level=logging.WARNING,
+            round=number,
+            node_id=str(node_id),  # above what JSON readers keep exactly as a number
+            error_type=reason,
+        )
+
+    def clients_trained(self, responded: int) -> None:
+        """So many nodes sent a trained model."""
+        self._round.responded = responded
+        self._metrics.set(fl_clients_responded=responded)
+
+    def evaluated(self, loss: float, accuracy: float) -> None:
+        """The new global model was evaluated on held-out data."""
+        self._evaluation = {"loss": loss, "accuracy": accuracy}
+        self._metrics.set(fl_aggregated_loss=loss, fl_aggregated_accuracy=accuracy)
+
+    def round_ended(self) -> None:
+        """The round is complete: trained, aggregated and evaluated."""
+        done = self._round
+        seconds = self._clock() - done.started
+        self._metrics.observe_round(seconds)
+        self._metrics.set(fl_round_current=done.number)
+        loss, accuracy = self._evaluation["loss"], self._evaluation["accuracy"]
+        self._emit(
+            "round_end",
+            f"round {done.number} of {self._rounds}: accuracy {accuracy:.4f}, loss {loss:.4f}, {done.responded} of {done.selected} nodes, {seconds:.1f} s",
+            round=done.number,
+            num_clients_selected=done.selected,
+            num_clients_responded=done.responded,
+            aggregated_loss=loss,
+            aggregated_accuracy=accuracy,
+            round_duration_seconds=round(seconds, 3),
+        )
+
+    def training_ended(self) -> None:
+        """All rounds are done and the model is saved."""
+        self._metrics.set(fl_training_status=Status.COMPLETE)
+        seconds = self._clock() - self._started
+        self._emit(
+            "training_end",
+            f"training complete: accuracy {self._evaluation['accuracy']:.4f} after round {self._rounds}, {seconds:.1f} s",
+            total_rounds=self._rounds,
+            final_loss=self._evaluation["loss"],
+            final_accuracy=self._evaluation["accuracy"],
+            total_duration_seconds=round(seconds, 3),
+        )
+
+    def training_failed(self, reason: str) -> None:
+        """The run ends here without a trained model."""
+        self._metrics.set(fl_training_status=Status.FAILED)
+        self._emit("training_failed", f"training failed: {reason}", level=logging.ERROR, reason=reason)
+
+    def save_model(self, write: Callable[[BinaryIO], object]) -> None:
+        """Keep the final model, written by the given function, as model.npz."""
+        if self._directory:
+            replace_file(self._directory / "model.npz", write)
+
+    def _emit(self, event: str, message: str, level: int = logging.INFO, **data: object) -> None:
+        if self._directory:
+            text = self._metrics.render().encode()
+            replace_file(self._directory / "metrics.prom", lambda stream: stream.write(text))
+        log_event(event, message, level, **data)

@@ -1,0 +1,45 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The app is imported from its directory, as Flower does. Real federations run in a virtual environment of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .flower import Federation
+from .shipped import APP, REPOSITORY
+
+FLOWER = ("flwr==1.41.0", "scikit-learn")
+
+sys.path.insert(0, str(APP))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "flower: runs the real Flower, in build/flower-venv")
+
+
+@pytest.fixture(scope="session")
+def flower_bin() -> Path:
+    """The bin directory of build/flower-venv, made at first use; wheels that lie in build/wheels are not fetched again."""
+    venv = REPOSITORY / "build" / "flower-venv"
+    if not (venv / "complete").exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
+        wheels = REPOSITORY / "build" / "wheels"
+        source = ["--find-links", wheels] if wheels.is_dir() else []
+        subprocess.run([venv / "bin" / "pip", "install", "--quiet", *source, *FLOWER], check=True)
+        (venv / "complete").touch()
+    return venv / "bin"
+
+
+@pytest.fixture(scope="module")
+def federation(flower_bin: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    """A SuperLink without machine learning libraries and two SuperNodes."""
+    with Federation(flower_bin, APP, tmp_path_factory.mktemp("federation")) as running:
+        running.add_node()
+        running.add_node()
+        yield running

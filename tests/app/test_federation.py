@@ -1,0 +1,126 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The app in a real federation, seen from outside: run status, events, metrics, model file."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from .flower import Federation, Run
+from .shipped import APP
+
+pytestmark = pytest.mark.flower
+
+
+@pytest.fixture(scope="module")
+def trained(federation: Federation) -> Run:
+    """Three rounds on two nodes; the SuperLink has no machine learning library."""
+    return federation.run(num_server_rounds=3, run_name="first")
+
+
+def test_three_rounds_recognise_the_digits(trained: Run) -> None:
+    assert trained.status == "finished:completed", trained.details
+    (end,) = trained.data("training_end")
+    assert end["final_accuracy"] > 0.93
+    assert end["total_rounds"] == 3
+
+
+def test_events_tell_the_run_in_order(trained: Run) -> None:
+    names = [entry["event"] for entry in trained.events if entry["event"] != "nodes_waiting"]
+    assert names == ["training_start", *["round_start", "round_end"] * 3, "training_end"]
+    assert [data["round"] for data in trained.data("round_end")] == [1, 2, 3]
+    for data in trained.data("round_end"):
+        assert (data["num_clients_selected"], data["num_clients_responded"]) == (2, 2)
+        assert data["round_duration_seconds"] > 0
+    assert trained.data("round_end")[-1]["aggregated_loss"] < trained.data("round_end")[0]["aggregated_loss"]
+
+
+def test_metrics_show_the_finished_run(trained: Run) -> None:
+    lines = (trained.output / "metrics.prom").read_text().splitlines()
+    accuracy = trained.data("training_end")[0]["final_accuracy"]
+    assert "fl_training_status 2" in lines
+    assert 'fl_round_current{strategy="FedAvg"} 3' in lines
+    assert f'fl_aggregated_accuracy{{strategy="FedAvg"}} {accuracy:.10g}' in lines
+    assert 'fl_round_duration_seconds_count{strategy="FedAvg"} 3' in lines
+
+
+def test_the_model_file_keeps_the_array_names(trained: Run) -> None:
+    with zipfile.ZipFile(trained.output / "model.npz") as model:
+        assert set(model.namelist()) == {"hidden.weight.npy", "hidden.bias.npy", "output.weight.npy", "output.bias.npy"}
+
+
+def test_nothing_half_written_stays(trained: Run) -> None:
+    assert sorted(path.name for path in trained.output.iterdir()) == ["events.jsonl", "metrics.prom", "model.npz"]
+
+
+def test_the_same_seed_gives_the_same_model(federation: Federation, trained: Run) -> None:
+    again = federation.run(num_server_rounds=1)
+    assert again.data("round_end")[0]["aggregated_loss"] == trained.data("round_end")[0]["aggregated_loss"]
+
+
+@pytest.mark.usefixtures("trained")  # both nodes are connected
+def test_too_few_nodes_end_the_run_at_the_deadline(federation: Federation) -> None:
+    run = federation.run(min_available_clients=3, nodes_timeout=2)
+    assert run.status == "finished:failed"
+    assert run.data("nodes_waiting")[0] == {"connected": 2, "required": 3, "waited_seconds": 0.0}
+    assert run.data("training_failed") == [{"reason": "waited 2 s for nodes: 2 connected, 3 needed"}]
+    assert "fl_training_status 3" in (run.output / "metrics.prom").read_text()
+    assert not (run.output / "model.npz").exists()
+
+
+def test_nodes_that_do_not_answer_in_time_end_the_run(federation: Federation) -> None:
+    run = federation.run(num_server_rounds=1, round_timeout=0.5)
+    assert run.status == "finished:failed"
+    (failed,) = run.data("training_failed")
+    assert failed["reason"].startswith("round 1: 0 of 2 nodes completed the training, at least 2 must")
+    assert [data["error_type"] for data in run.data("client_failure")] == ["no answer within 0.5 s"] * 2
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "reason"),
+    [
+        ("use_case", "crystal-ball", "use-case must be one of digits, not 'crystal-ball'"),
+        ("strategy", "FedMagic", "strategy must be one of FedAvg, not 'FedMagic'"),
+    ],
+)
+def test_an_unknown_name_is_an_error_before_anything_starts(federation: Federation, setting: str, value: str, reason: str) -> None:
+    run = federation.run(**{setting: value})
+    assert run.status == "finished:failed"
+    assert [entry["event"] for entry in run.events] == ["training_failed"]
+    assert run.data("training_failed") == [{"reason": reason}]
+
+
+def test_a_failing_node_is_reported_and_left_out_or_ends_the_run(federation: Federation) -> None:
+    federation.add_node(broken=True)
+    goes_on = federation.run(num_server_rounds=1, min_available_clients=3)
+    assert goes_on.status == "finished:completed", goes_on.details
+    (end,) = goes_on.data("round_end")
+    assert (end["num_clients_selected"], end["num_clients_responded"]) == (3, 2)
+    assert len(goes_on.data("client_failure")) == 2  # training and evaluation
+    assert "fl_clients_failed_total 2" in (goes_on.output / "metrics.prom").read_text()
+
+    ends = federation.run(num_server_rounds=1, min_available_clients=3, min_fit_clients=3)
+    assert ends.status == "finished:failed"
+    (failed,) = ends.data("training_failed")
+    assert failed["reason"].startswith("round 1: 2 of 3 nodes completed the training, at least 3 must")
+    assert "no machine learning library here" in failed["reason"]
+
+
+def test_a_partition_without_some_classes_keeps_the_shapes(flower_bin: Path) -> None:
+    program = """
+import json
+from federation.usecases import digits
+before = digits.initial_arrays(seed=1)
+(images, labels), _ = digits.load_data(0, 2, seed=1)
+some = labels < 3
+after = digits.train(before, (images[some], labels[some]), seed=1)
+print(json.dumps([{name: array.shape for name, array in arrays.items()} for arrays in (before, after)]))
+"""
+    result = subprocess.run([flower_bin / "python", "-c", program], cwd=APP, capture_output=True, text=True, check=True)
+    before, after = json.loads(result.stdout)
+    assert before == after

@@ -1,0 +1,165 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Events, metrics and files of a run, without Flower."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from federation.recorder import Recorder
+from federation.settings import Settings
+
+from .shipped import DEFAULTS
+
+SETTINGS = Settings.from_run_config(DEFAULTS)
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def recorder(tmp_path: Path, clock: Clock) -> Recorder:
+    made = Recorder(str(tmp_path / "runs" / "initial"), clock)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def events(tmp_path: Path) -> Callable[[], list[dict]]:
+    path = tmp_path / "runs" / "initial" / "events.jsonl"
+    return lambda: [json.loads(line, parse_constant=pytest.fail) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def metrics(tmp_path: Path) -> Callable[[], dict[str, str]]:
+    path = tmp_path / "runs" / "initial" / "metrics.prom"
+    return lambda: dict(line.rsplit(" ", 1) for line in path.read_text().splitlines() if not line.startswith("#"))
+
+
+def one_round(recorder: Recorder, clock: Clock, loss: float = 0.25, accuracy: float = 0.9) -> None:
+    recorder.round_started(1, 3)
+    recorder.clients_trained(2)
+    clock.now += 12.5
+    recorder.evaluated(loss, accuracy)
+    recorder.round_ended()
+
+
+def test_every_event_is_one_json_line_with_the_common_fields(recorder: Recorder, events) -> None:
+    recorder.training_started(SETTINGS)
+    recorder.client_failed(1, 2**63, 'said "no"\nand left')
+    start, failure = events()
+    assert set(start) == {"timestamp", "level", "logger", "role", "message", "source", "event", "data"}
+    assert (start["logger"], start["role"], start["level"]) == ("flwr", "superlink", "INFO")
+    assert start["source"].startswith("recorder.py:")
+    assert start["timestamp"].endswith("Z")
+    assert datetime.fromisoformat(start["timestamp"]).utcoffset().total_seconds() == 0
+    assert start["data"] | {"strategy": "FedAvg", "num_rounds": 3, "min_clients": 2} == start["data"]
+    assert failure["level"] == "WARNING"
+    assert failure["data"] == {"round": 1, "node_id": str(2**63), "error_type": 'said "no"\nand left'}
+
+
+def test_a_round_is_there_for_a_reader_as_soon_as_it_ended(recorder: Recorder, clock: Clock, events) -> None:
+    recorder.training_started(SETTINGS)
+    one_round(recorder, clock)
+    last = events()[-1]
+    assert last["event"] == "round_end"
+    assert last["message"] == "round 1 of 3: accuracy 0.9000, loss 0.2500, 2 of 3 nodes, 12.5 s"
+    assert last["data"] == {
+        "round": 1,
+        "num_clients_selected": 3,
+        "num_clients_responded": 2,
+        "aggregated_loss": 0.25,
+        "aggregated_accuracy": 0.9,
+        "round_duration_seconds": 12.5,
+    }
+
+
+def test_the_end_reports_totals(recorder: Recorder, clock: Clock, events, metrics) -> None:
+    recorder.training_started(SETTINGS)
+    one_round(recorder, clock)
+    recorder.training_ended()
+    assert events()[-1]["data"] == {
+        "total_rounds": 3,
+        "final_loss": 0.25,
+        "final_accuracy": 0.9,
+        "total_duration_seconds": 12.5,
+    }
+    assert metrics()["fl_training_status"] == "2"
+
+
+def test_a_value_json_does_not_know_becomes_null(recorder: Recorder, clock: Clock, events, metrics) -> None:
+    recorder.training_started(SETTINGS)
+    one_round(recorder, clock, loss=float("nan"))
+    assert events()[-1]["data"]["aggregated_loss"] is None
+    assert metrics()['fl_aggregated_loss{strategy="FedAvg"}'] == "NaN"
+
+
+def test_metrics_follow_the_run(recorder: Recorder, clock: Clock, metrics) -> None:
+    recorder.training_started(SETTINGS)
+    assert metrics()["fl_training_status"] == "1"
+    assert metrics()['fl_round_total{strategy="FedAvg"}'] == "3"
+    recorder.nodes_waiting(1, 2, 5.0)
+    assert metrics()["fl_clients_connected"] == "1"
+    recorder.client_failed(1, 5, "crashed")
+    one_round(recorder, clock)
+    now = metrics()
+    assert now['fl_round_current{strategy="FedAvg"}'] == "1"
+    assert (now["fl_clients_selected"], now["fl_clients_responded"], now["fl_clients_failed_total"]) == ("3", "2", "1")
+    assert now['fl_round_duration_seconds_bucket{strategy="FedAvg",le="10"}'] == "0"
+    assert now['fl_round_duration_seconds_bucket{strategy="FedAvg",le="30"}'] == "1"
+    assert now['fl_round_duration_seconds_bucket{strategy="FedAvg",le="+Inf"}'] == "1"
+    assert now['fl_round_duration_seconds_sum{strategy="FedAvg"}'] == "12.5"
+
+
+def test_a_failure_before_the_start_is_recorded(recorder: Recorder, events, metrics) -> None:
+    recorder.training_failed("strategy must be one of FedAvg, not 'x'")
+    (event,) = events()
+    assert (event["event"], event["level"]) == ("training_failed", "ERROR")
+    assert event["data"] == {"reason": "strategy must be one of FedAvg, not 'x'"}
+    assert metrics()["fl_training_status"] == "3"
+
+
+def test_a_second_attempt_appends_to_the_events_of_the_first(tmp_path: Path, events) -> None:
+    for _ in range(2):
+        recorder = Recorder(str(tmp_path / "runs" / "initial"))
+        recorder.training_started(SETTINGS)
+        recorder.close()
+    assert [event["event"] for event in events()] == ["training_start", "training_start"]
+
+
+def test_a_failed_write_keeps_the_older_model(recorder: Recorder, tmp_path: Path) -> None:
+    recorder.save_model(lambda stream: stream.write(b"old"))
+
+    def interrupted(stream) -> None:
+        stream.write(b"ne")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        recorder.save_model(interrupted)
+    assert (tmp_path / "runs" / "initial" / "model.npz").read_bytes() == b"old"
+
+
+def test_without_an_output_directory_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recorder = Recorder("")
+    recorder.training_started(SETTINGS)
+    recorder.save_model(lambda stream: stream.write(b"model"))
+    recorder.close()
+    assert list(tmp_path.iterdir()) == []

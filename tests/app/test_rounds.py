@@ -1,0 +1,32 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+
+from federation.rounds import NotEnoughNodes, NotEnoughReplies, check_replies, pause
+
+
+def test_enough_replies_let_the_round_count_despite_a_failure() -> None:
+    check_replies(1, "training", replied=2, failures={7: "crashed"}, required=2)
+
+
+def test_too_few_replies_are_refused_with_counts_and_reasons() -> None:
+    with pytest.raises(NotEnoughReplies) as caught:
+        check_replies(4, "evaluation", replied=1, failures={9: "no answer within 5 s", 7: "crashed"}, required=2)
+    assert str(caught.value) == ("round 4: 1 of 3 nodes completed the evaluation, at least 2 must (node 7: crashed; node 9: no answer within 5 s)")
+
+
+def test_no_reply_at_all_is_refused() -> None:
+    with pytest.raises(NotEnoughReplies, match="0 of 2"):
+        check_replies(1, "training", replied=0, failures={1: "gone", 2: "gone"}, required=1)
+
+
+def test_missing_nodes_are_counted_in_the_message() -> None:
+    assert str(NotEnoughNodes(1, 2, 600.4)) == "waited 600 s for nodes: 1 connected, 2 needed"
+
+
+def test_looking_for_replies_is_quick_at_first_and_seldom_later() -> None:
+    assert pause(0) <= 0.2
+    assert pause(3600) == 3
+    assert pause(10) < pause(30)

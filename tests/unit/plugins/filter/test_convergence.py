@@ -1,0 +1,150 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The convergence filter, and the report page it is made for, rendered by Ansible."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from lxml import etree, html
+
+from ansible_collections.opennebula.flower.plugins.filter.convergence import FilterModule, convergence
+
+REPOSITORY = Path(__file__).resolve().parents[4]
+HISTORY = [[1, 0.1842, 0.9415, 9.7, 2], [2, 0.1019, 0.9777, 11.7, 2], [3, 0.0909, 0.9777, 13.2, 3]]
+
+
+def draw(history: list, metric: str = "accuracy") -> etree._Element:
+    return etree.fromstring(convergence(history, metric))
+
+
+def heights(chart: etree._Element) -> list[float]:
+    return [float(dot.get("cy")) for dot in chart.iter("circle")]
+
+
+def texts(chart: etree._Element) -> list[str]:
+    return [text.text for text in chart.iter("text")]
+
+
+def test_the_filter_has_its_documented_name() -> None:
+    assert FilterModule().filters() == {"convergence": convergence}
+
+
+def test_a_better_value_is_drawn_higher() -> None:
+    first, second, third = heights(draw(HISTORY))
+    assert first > second == third  # SVG counts from the top
+
+
+def test_loss_is_drawn_falling() -> None:
+    first, second, third = heights(draw(HISTORY, "loss"))
+    assert first < second < third
+
+
+def test_each_round_is_named_on_the_axis_and_in_a_tooltip() -> None:
+    chart = draw(HISTORY)
+    assert {"1", "2", "3", "round"} <= set(texts(chart))
+    assert [title.text for title in chart.iter("title")] == ["round 1: 0.9415", "round 2: 0.9777", "round 3: 0.9777"]
+
+
+def test_the_last_value_is_written_out() -> None:
+    assert "0.9777" in texts(draw(HISTORY))
+
+
+@pytest.mark.parametrize("history", [[[1, 0.5, 0.9, 1.0, 2]], HISTORY, [[n, 2.5 / n, 1 - 1 / (n + 1), 1.0, 2] for n in range(1, 501)]])
+@pytest.mark.parametrize("metric", ["accuracy", "loss"])
+def test_everything_stays_inside_the_picture(history: list, metric: str) -> None:
+    chart = draw(history, metric)
+    _, _, width, height = (float(number) for number in chart.get("viewBox").split())
+    for path in chart.iter("path"):
+        for x, y in re.findall(r"([-\d.]+),([-\d.]+)", path.get("d")):
+            assert 0 <= float(x) <= width
+            assert 0 <= float(y) <= height
+    assert len(list(chart.iter("text"))) < 25
+
+
+def test_a_value_that_was_not_measured_leaves_a_gap() -> None:
+    chart = draw([[1, 0.5, 0.5, 1.0, 2], [2, None, None, 1.0, 2], [3, 0.4, 0.6, 1.0, 2]])
+    assert len(list(chart.iter("circle"))) == 2
+    assert len([path for path in chart.iter("path") if path.get("stroke")]) == 2
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.25])
+def test_values_that_never_change_can_be_drawn(value: float) -> None:
+    history = [[1, value, value, 1.0, 2], [2, value, value, 1.0, 2]]
+    assert len(set(heights(draw(history)))) == len(set(heights(draw(history, "loss")))) == 1
+
+
+def test_no_round_at_all_says_so() -> None:
+    assert "No accuracy was measured" in convergence([])
+
+
+def test_an_unknown_metric_is_refused() -> None:
+    with pytest.raises(AnsibleFilterError, match="accuracy or loss, not 'speed'"):
+        convergence(HISTORY, "speed")
+
+
+@pytest.mark.parametrize("row", [[1], "abc", None, ["x", 0.1, 0.2, 1, 2], [1, "<b>", "<b>", 1, 2]])
+def test_a_history_that_is_none_is_refused(row: object) -> None:
+    with pytest.raises(AnsibleFilterError, match="convergence needs rounds as"):
+        convergence([row])
+
+
+def render(directory: Path, report: dict) -> html.HtmlElement:
+    """Render the template as a playbook does."""
+    template = REPOSITORY / "playbooks" / "templates" / "report.html.j2"
+    page = directory / "index.html"
+    (directory / "vars.json").write_text(json.dumps({"report": report}))
+    ansible = Path(sys.executable).with_name("ansible")
+    command = [ansible, "localhost", "-c", "local", "-m", "ansible.builtin.template", "-a", f"src={template} dest={page}"]
+    result = subprocess.run(
+        [*command, "-e", f"@{directory / 'vars.json'}", "-e", f"ansible_python_interpreter={sys.executable}"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return html.document_fromstring(page.read_text())
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> html.HtmlElement:
+    report = {
+        "title": "Digits <script>alert(1)</script> & 'more'",
+        "generated": "2026-11-22 00:30:00 UTC",
+        "accuracy": 0.9777,
+        "loss": None,
+        "rounds": 3,
+        "nodes": 3,
+        "seconds": 34.65,
+        "facts": {"Strategy": "FedAvg", '<b>"odd"</b>': "<img src=x onerror=alert(1)>", "TLS": True, "Number": 0},
+        "history": HISTORY,
+    }
+    return render(tmp_path_factory.mktemp("report"), report)
+
+
+def test_the_page_shows_result_curves_and_rounds(page: html.HtmlElement) -> None:
+    assert page.xpath("//div[@class='results']//strong/text()") == ["0.9777", "–", "3", "3", "35 s"]
+    assert len(page.xpath("//svg")) == 2
+    rows = page.xpath("//table[@class='rounds']/tbody/tr")
+    assert [cell.text for cell in rows[0]] == ["1", "0.1842", "0.9415", "9.7", "2"]
+    assert len(rows) == 3
+
+
+def test_any_text_is_shown_as_it_is_and_never_run(page: html.HtmlElement) -> None:
+    assert page.xpath("//h1")[0].text == "Digits <script>alert(1)</script> & 'more'"
+    facts = {row[0].text: row[1].text for row in page.xpath("//table[@class='facts']//tr")}
+    assert facts == {"Strategy": "FedAvg", '<b>"odd"</b>': "<img src=x onerror=alert(1)>", "TLS": "True", "Number": "0"}
+    assert not page.xpath("//script | //img | //b")
+
+
+def test_the_page_needs_nothing_but_itself(page: html.HtmlElement) -> None:
+    assert not page.xpath("//@src | //@href | //link | //iframe")
+    assert "url(" not in page.xpath("string(//style)")
+    assert "@import" not in page.xpath("string(//style)")

@@ -1,0 +1,51 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The settings of an inventory are checked together, and every problem is said at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.opennebula.flower.plugins.filter.settings import setting_names, settings
+
+
+def check(nodes=2, least=2, most=4, **given):
+    return settings(given, nodes, least, most)
+
+
+def test_without_settings_the_defaults_hold():
+    checked = check()
+    assert checked["errors"] == []
+    assert checked["values"]["flower_num_rounds"] == 3
+    assert checked["values"]["flower_ml_framework"] == "sklearn"
+
+
+@pytest.mark.parametrize("text", [False, "false", "no", "NO", "0"])
+def test_booleans_are_taken_as_ansible_writes_them(text):
+    assert check(flower_tls_enabled=text)["values"]["flower_tls_enabled"] is False
+
+
+def test_every_problem_names_variable_and_value():
+    errors = "\n".join(check(nodes=7, flower_num_rounds=0, flower_strategy="Mean")["errors"])
+    assert "flower_supernodes: 7" in errors
+    assert "flower_num_rounds: '0'" in errors
+    assert "flower_strategy: 'Mean'" in errors
+    assert "ONEAPP_" not in errors
+
+
+def test_problem_of_both_roles_is_said_once():
+    assert len(check(flower_log_level="LOUD")["errors"]) == 1
+
+
+def test_more_minimum_clients_than_nodes_are_refused():
+    (error,) = check(nodes=2, flower_min_available_clients=3)["errors"]
+    assert "flower_min_available_clients: 3" in error and "which is 2" in error
+
+
+@pytest.mark.parametrize("count", [0, -1, "two", ""])
+def test_number_of_nodes_is_a_positive_number(count):
+    assert any(error.startswith(f"flower_supernodes: '{count}'") for error in check(nodes=count)["errors"])
+
+
+def test_only_parameters_are_settings():
+    assert setting_names(["flower_service_name", "flower_num_rounds", "flower_network"]) == ["flower_num_rounds"]
