@@ -1,0 +1,75 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filters: the settings of a federation as an inventory gives them, checked before anything is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ansible.module_utils.parsing.convert_bool import BOOLEANS, boolean
+
+from ansible_collections.opennebula.flower.plugins.module_utils import contextualization
+
+_VARIABLES = {p.variable: p for p in contextualization.PARAMETERS if p.variable}
+# Longest first: no name may be replaced inside a longer one.
+_BY_LENGTH = sorted(_VARIABLES.values(), key=lambda parameter: -len(parameter.context_name))
+
+
+def setting_names(names: Iterable[str]) -> list[str]:
+    """Return those of the variable names that are contextualization parameters."""
+    return sorted(_VARIABLES.keys() & set(names))
+
+
+def settings(given: Mapping[str, Any], nodes: int, least: int, most: int) -> dict[str, Any]:
+    """Check the variables that are set; ``nodes`` is how many SuperNodes there are to be, ``least`` and ``most`` its bounds.
+
+    Returns ``values``: typed, by variable, defaults included, for SuperLink and SuperNodes together; and ``errors``: one
+    sentence for each problem, naming variable, value and what is expected.
+    """
+    values: dict[str, Any] = {}
+    errors = _count_errors(nodes, least, most)
+    texts = contextualization.context_values({name: _text_or_typed(name, value) for name, value in given.items()})
+    for role in (contextualization.SUPERLINK, contextualization.SUPERNODE):
+        try:
+            values |= contextualization.validate(texts, role)
+        except contextualization.ContextError as problem:
+            errors += [error for error in map(_with_variable_names, problem.errors) if error not in errors]
+    if not errors and values["flower_min_available_clients"] > int(nodes):
+        errors.append(
+            f"flower_min_available_clients: {values['flower_min_available_clients']} is not valid, "
+            f"expected at most flower_supernodes, which is {nodes}: the training would wait for nodes for ever"
+        )
+    return {"values": values, "errors": errors}
+
+
+def _text_or_typed(name: str, value: Any) -> Any:
+    """Return a value as the table renders it: a text, unless its type says more than its text."""
+    if _VARIABLES[name].kind == "boolean" and str(value).lower() in BOOLEANS:
+        return boolean(value)
+    return value if isinstance(value, (list, dict)) or value is None else str(value)
+
+
+def _count_errors(nodes: int, least: int, most: int) -> list[str]:
+    errors = []
+    for name, value in (("flower_supernodes", nodes), ("flower_supernodes_min", least), ("flower_supernodes_max", most)):
+        if not str(value).isdecimal() or int(value) < 1:
+            errors.append(f"{name}: '{value}' is not valid, expected a whole number of at least 1")
+    if not errors and not int(least) <= int(nodes) <= int(most):
+        errors.append(f"flower_supernodes: {nodes} is not valid, expected flower_supernodes_min to flower_supernodes_max, {least} to {most}")
+    return errors
+
+
+def _with_variable_names(sentence: str) -> str:
+    for parameter in _BY_LENGTH:
+        sentence = sentence.replace(parameter.context_name, parameter.variable)
+    return sentence
+
+
+class FilterModule:
+    """The filters that playbooks check their settings with."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        return {"flower_setting_names": setting_names, "flower_settings": settings}
