@@ -1,0 +1,163 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Images: registering them through the driver, and their use by VMs."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from lab.core.call import Call, parse_template
+from lab.core.errors import ACTION, ALLOCATE, OneError
+from lab.core.markup import Data, attributes, ids
+from lab.core.pools import BODIES, DELETERS, head
+from lab.core.registry import method
+from lab.core.states import ImageState
+from lab.core.system import DATASTORE_TYPES
+from lab.driver import ImageSpec
+
+if TYPE_CHECKING:
+    from lab.core.api import Core
+
+_TYPES = {"OS": 0, "CDROM": 1, "DATABLOCK": 2, "KERNEL": 3, "RAMDISK": 4, "CONTEXT": 5, "BACKUP": 6}
+_FAILED = "Error allocating a new image. "
+#: attributes that are the image's own rather than part of its template
+_OWN = ("NAME", "TYPE", "PATH", "SIZE", "PERSISTENT", "SOURCE", "FORMAT", "FS")
+_CANNOT_ACQUIRE = {
+    ImageState.LOCKED: "it is locked", ImageState.ERROR: "it is in an error state",
+    ImageState.DELETE: "it is being deleted", ImageState.USED_PERS: "it is persistent and already in use",
+}
+
+
+def timestamped(core: Core, message: str) -> str:
+    """Return a message with the time in front, as OpenNebula writes them into templates."""
+    return f"{time.asctime(time.gmtime(core.now()))}: {message}"
+
+
+def acquire(core: Core, image: dict, vm_id: int) -> None:
+    """Note that a VM uses an image."""
+    image["vms"].append(vm_id)
+    image["state"] = ImageState.USED_PERS if image["persistent"] else ImageState.USED
+    core.store.save("image", image)
+
+
+def release(core: Core, image_id: int, vm_id: int) -> None:
+    """Note that a VM uses an image no more."""
+    image = core.store.get("image", image_id)
+    if image is None or vm_id not in image["vms"]:
+        return
+    image["vms"].remove(vm_id)
+    if not image["vms"]:
+        image["state"] = ImageState.READY
+    core.store.save("image", image)
+
+
+def check_usable(image: dict) -> None:
+    """Refuse an image that no VM can have now. Raises OneError."""
+    reason = _CANNOT_ACQUIRE.get(image["state"])
+    if reason:
+        raise OneError(ALLOCATE, f"Cannot acquire image {image['id']}, {reason}")
+
+
+def register(core: Core, image_id: int) -> None:
+    """Let the driver register an image, in the background; it ends READY or ERROR with the reason."""
+    image = core.store.get("image", image_id)
+    spec = _spec(image)
+
+    def registered(size_mb: int) -> None:
+        image.update(
+            state=ImageState.READY, size=size_mb, source=spec.source or spec.path, format=core.driver.image_format
+        )
+        core.store.save("image", image)
+
+    def failed(reason: str) -> None:
+        image["state"] = ImageState.ERROR
+        image["template"]["ERROR"] = timestamped(core, f"Error copying image in the datastore: {reason}")
+        core.store.save("image", image)
+
+    core.lifecycle.work(lambda: core.driver.register_image(spec), registered, failed)
+
+
+def remove(core: Core, image_id: int) -> None:
+    """Let the driver forget an image, in the background, and forget it then; it ends ERROR when that fails."""
+    image = core.store.get("image", image_id)
+    spec = _spec(image)
+
+    def gone(_result: object) -> None:
+        core.store.remove("image", image_id)
+
+    def failed(reason: str) -> None:
+        image["state"] = ImageState.ERROR
+        image["template"]["ERROR"] = timestamped(core, f"Error removing image from datastore: {reason}")
+        core.store.save("image", image)
+
+    core.lifecycle.work(lambda: core.driver.delete_image(spec), gone, failed)
+
+
+def _spec(image: dict) -> ImageSpec:
+    return ImageSpec(image["id"], image["name"], image["path"], image["size"], image["source"])
+
+
+def _body(core: Core, image: dict) -> dict:
+    datastore = core.store.get("datastore", image["datastore"])
+    snapshots = {"ALLOW_ORPHANS": "NO", "CURRENT_BASE": "-1", "NEXT_SNAPSHOT": "0"}
+    state = int(image["state"])
+    return head(core, image) | {
+        "TYPE": image["type"], "DISK_TYPE": 0, "PERSISTENT": int(image["persistent"]),
+        "REGTIME": image["regtime"], "MODTIME": image["regtime"], "SOURCE": Data(image["source"]),
+        "PATH": Data(image["path"]), "FORMAT": Data(image["format"]), "FS": Data(""), "SIZE": image["size"],
+        "STATE": state, "PREV_STATE": 0 if state == ImageState.LOCKED else state, "RUNNING_VMS": len(image["vms"]),
+        "CLONING_OPS": 0, "CLONING_ID": -1, "TARGET_SNAPSHOT": -1,
+        "DATASTORE_ID": datastore["id"], "DATASTORE": datastore["name"],
+        "VMS": ids(image["vms"]), "CLONES": {}, "APP_CLONES": {}, "TEMPLATE": attributes(image["template"]),
+        "SNAPSHOTS": attributes(snapshots), "BACKUP_INCREMENTS": {}, "BACKUP_DISK_IDS": {},
+    }
+
+
+def _delete(call: Call, image: dict) -> bool:
+    if image["vms"]:
+        raise OneError(ACTION, f"Cannot delete image. There are {len(image['vms'])} VMs using it.")
+    image["state"] = ImageState.DELETE
+    call.core.store.save("image", image)
+    remove(call.core, image["id"])
+    return False
+
+
+BODIES["image"] = _body
+DELETERS["image"] = _delete
+
+
+@method("one.image.allocate", "s i b?")
+def _allocate(call: Call, text: str, datastore_id: int, _check_capacity: bool = True) -> int:
+    template = parse_template(text)
+    datastore = call.find("datastore", datastore_id)
+    call.authorize(("CREATE", "image", None), ("USE", "datastore", datastore))
+    if DATASTORE_TYPES[datastore["template"]["TYPE"]] == DATASTORE_TYPES["SYSTEM_DS"]:
+        raise OneError(ALLOCATE, f"{_FAILED}New images cannot be allocated in a system datastore.")
+    own = {name: template.pop(name, "") for name in _OWN}
+    call.check_name("image", own["NAME"], ALLOCATE, _FAILED)
+    if (own["TYPE"] or "OS").upper() not in _TYPES:
+        raise OneError(ALLOCATE, f"{_FAILED}Unknown type in template.")
+    if not own["PATH"] and not own["SOURCE"] and not own["SIZE"]:
+        raise OneError(ALLOCATE, f"{_FAILED}No PATH in template.")
+    if own["SIZE"] and not own["SIZE"].isdigit():
+        raise OneError(ALLOCATE, f"{_FAILED}Wrong number in SIZE.")
+    image = call.new(
+        "image", own["NAME"], state=ImageState.LOCKED, type=_TYPES[(own["TYPE"] or "OS").upper()],
+        path=own["PATH"], source="", format="", size=int(own["SIZE"] or 0), vms=[], datastore=datastore_id,
+        persistent=own["PERSISTENT"].upper() == "YES", regtime=call.core.now(),
+        template={"DEV_PREFIX": "sd"} | template,
+    )
+    call.core.store.save("image", image)
+    register(call.core, image["id"])
+    return image["id"]
+
+
+@method("one.image.persistent", "i b")
+def _persistent(call: Call, image_id: int, persistent: bool) -> int:
+    image = call.get("image", image_id, "MANAGE")
+    if image["vms"]:
+        raise OneError(ACTION, f"Could not change the persistent state of image {image_id}: it is in use.")
+    image["persistent"] = persistent
+    call.core.store.save("image", image)
+    return image_id

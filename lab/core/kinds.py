@@ -1,0 +1,61 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The table of resource kinds, from which pools, permissions and messages follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What OpenNebula calls a kind of resource, and what holds for all of them."""
+
+    #: in method names (one.NAME.info, one.NAMEpool.info) and in the store
+    name: str
+    #: root element of its document
+    tag: str
+    #: in "Error getting LABEL [1]."
+    label: str
+    #: in "Not authorized to perform USE AUTH [1]."
+    auth: str
+    #: rights of owner, group and others at birth, each use, manage, admin; empty if it has no owner
+    permissions: str = "110000000"
+    #: whose names it must differ from: those of the same owner, of the whole zone, or nobody's
+    unique: str = ""
+    #: whether its pool takes filter and range
+    paged: bool = True
+    #: the right everybody has on every resource of this kind
+    everybody: str = ""
+    #: whether ordinary users may create it
+    open: bool = False
+    #: the generic methods it has
+    methods: tuple[str, ...] = ()
+
+
+_OWNED = ("info", "update", "delete", "chmod", "chown", "rename")
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("vm", "VM", "virtual machine", "VM", open=True, methods=("info", "chmod", "chown", "rename")),
+        Kind("template", "VMTEMPLATE", "virtual machine template", "TEMPLATE", unique="owner", open=True, methods=_OWNED),
+        Kind("image", "IMAGE", "image", "IMAGE", unique="owner", open=True, methods=_OWNED),
+        Kind("vn", "VNET", "virtual network", "NET", unique="owner", everybody="USE", methods=_OWNED),
+        Kind("document", "DOCUMENT", "document", "DOCUMENT", open=True, methods=_OWNED),
+        Kind("user", "USER", "user", "USER", "", "zone", paged=False, methods=("info", "update", "delete")),
+        Kind("group", "GROUP", "group", "GROUP", "", "zone", paged=False, methods=("info", "update")),
+        Kind("host", "HOST", "host", "HOST", "", "zone", paged=False, everybody="MANAGE",
+             methods=("info", "update", "delete", "rename")),
+        Kind("cluster", "CLUSTER", "cluster", "CLUSTER", "", "zone", paged=False, methods=("info", "update")),
+        Kind("datastore", "DATASTORE", "datastore", "DATASTORE", "110100000", "owner", paged=False, everybody="USE",
+             methods=_OWNED),
+        Kind("zone", "ZONE", "zone", "ZONE", "", "zone", paged=False, everybody="USE", methods=("info",)),
+        Kind("secgroup", "SECURITY_GROUP", "security group", "SECGROUP", "111100100", "owner", methods=("info",)),
+        Kind("vmgroup", "VM_GROUP", "VM group", "VMGROUP", unique="owner", methods=("info",)),
+        Kind("market", "MARKETPLACE", "marketplace", "MARKETPLACE", "111100100", paged=False, everybody="USE",
+             methods=("info",)),
+        Kind("marketapp", "MARKETPLACEAPP", "marketplace app", "MARKETPLACEAPP", everybody="USE", methods=("info",)),
+        Kind("hook", "HOOK", "hook", "HOOK", "", methods=("info",)),
+    )
+}

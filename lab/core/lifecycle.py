@@ -1,0 +1,275 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What happens to VMs over time: placement, work of the driver in the background, monitoring."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from lab.core import hosts, images, machines, networks, scheduler
+from lab.core.markup import attributes
+from lab.core.samples import Samples
+from lab.core.states import ImageState, LcmState, NetworkState, VmState
+from lab.driver import DriverError, PollResult, VmSpec
+
+if TYPE_CHECKING:
+    from lab.core.api import Core
+
+_LOG = logging.getLogger(__name__)
+_WORKERS = 4
+#: life-cycle states terminate takes a VM out of, besides RUNNING and UNKNOWN
+_FAILURES = (LcmState.BOOT_FAILURE, LcmState.EPILOG_FAILURE)
+#: what goes on in the states images and networks only pass through
+_IMAGE_WORK = {ImageState.LOCKED: images.register, ImageState.DELETE: images.remove}
+_NETWORK_WORK = {NetworkState.LOCK_CREATE: networks.create, NetworkState.LOCK_DELETE: networks.remove}
+_COUNTERS = ("DISKRDBYTES", "DISKRDIOPS", "DISKWRBYTES", "DISKWRIOPS", "NETRX", "NETTX")
+
+
+class Lifecycle:
+    """Moves VMs, images and networks through their states. Methods are called with the core locked."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._executor = ThreadPoolExecutor(_WORKERS, thread_name_prefix="driver")
+        #: VMs the driver is at work on, by the number of the work
+        self._busy: dict[int, int] = {}
+        self._works = 0
+        #: one work on a VM at a time
+        self._turns: dict[int, threading.Lock] = {}
+        #: number of the last work that began or ended with a VM: older polls say nothing about it
+        self._changed: dict[int, int] = {}
+        self.samples = Samples(core.config.monitor_interval)
+
+    def close(self) -> None:
+        """Let work that began end; called without the lock."""
+        self._executor.shutdown(cancel_futures=True)
+
+    def tick(self) -> None:
+        """Watch hosts and VMs, place pending VMs; called without the lock."""
+        core = self._core
+        started = self._works
+        try:
+            seen = core.driver.poll()
+        except DriverError as error:
+            _LOG.warning("monitoring failed: %s", error)
+            seen = None
+        with core.locked():
+            hosts.monitor(core)
+            if seen is not None:
+                for vm in core.store.all("vm"):
+                    if vm["id"] not in self._busy and self._changed.get(vm["id"], 0) <= started:
+                        self._observe(vm, seen.get(vm["id"]))
+            scheduler.place(core)
+
+    def adopt(self) -> None:
+        """Take up what an earlier process of this zone left: running VMs, and work it could not end."""
+        core = self._core
+        seen = core.driver.poll()
+        with core.locked():
+            for vm in core.store.all("vm"):
+                self._take_up(vm, seen.get(vm["id"]))
+            for image in core.store.all("image"):
+                if image["state"] in _IMAGE_WORK:
+                    _IMAGE_WORK[image["state"]](core, image["id"])
+            for network in core.store.all("vn"):
+                if network["state"] in _NETWORK_WORK:
+                    _NETWORK_WORK[network["state"]](core, network["id"])
+
+    def work(self, task: Callable[[], object], succeeded: Callable[[object], None],
+             failed: Callable[[str], None]) -> None:
+        """Run a task of the driver in the background, then one of the two others with the core locked."""
+        def run() -> None:
+            try:
+                result = task()
+            except DriverError as error:
+                reason = str(error)
+            except Exception as error:  # a bug in a driver must not leave an object in a passing state
+                _LOG.exception("the driver failed")
+                reason = f"{type(error).__name__}: {error}"
+            else:
+                with self._core.locked():
+                    succeeded(result)
+                return
+            with self._core.locked():
+                failed(reason)
+
+        self._executor.submit(run)
+
+    def set_state(self, vm: dict, state: VmState, lcm: LcmState = LcmState.LCM_INIT) -> None:
+        vm["state"], vm["lcm"] = state, lcm
+        self._core.store.save("vm", vm)
+
+    def note_action(self, vm: dict, user: dict, action: int) -> None:
+        """Note in the VM's history who asked for what."""
+        if vm["history"]:
+            vm["history"][-1].update(ACTION=action, UID=user["id"], GID=user["gid"])
+
+    def can_terminate(self, vm: dict, hard: bool) -> bool:
+        if vm["state"] != VmState.ACTIVE:
+            return True
+        possible = (LcmState.RUNNING, LcmState.UNKNOWN, *_FAILURES)
+        return vm["lcm"] in possible or (hard and vm["lcm"] == LcmState.SHUTDOWN)
+
+    def place(self, vm: dict, host: dict) -> None:
+        """Put a pending VM on a host and boot it."""
+        now = self._core.now()
+        system = self._core.store.get("datastore", 0)
+        vm["host"] = host["id"]
+        vm["template"]["TM_MAD_SYSTEM"] = system["template"]["TM_MAD"]
+        vm["user_template"].pop("SCHED_MESSAGE", None)
+        vm["history"] = [{
+            "HOSTNAME": host["name"], "HID": host["id"], "TM_MAD": system["template"]["TM_MAD"], "DS_ID": 0,
+            "STIME": now, "RSTIME": 0, "ETIME": 0, "ACTION": 0, "UID": -1, "GID": -1,
+        }]
+        self.deploy(vm)
+
+    def deploy(self, vm: dict) -> None:
+        """Boot a VM on its host: PROLOG, BOOT, then RUNNING, or BOOT_FAILURE with the driver's reason."""
+        core = self._core
+        self.set_state(vm, VmState.ACTIVE, LcmState.PROLOG)
+
+        def boot(spec: VmSpec) -> None:
+            with core.locked():
+                vm["history"][-1]["RSTIME"] = core.now()
+                if vm["lcm"] == LcmState.PROLOG:
+                    self.set_state(vm, VmState.ACTIVE, LcmState.BOOT)
+            core.driver.deploy(spec)
+
+        def failed(reason: str) -> None:
+            vm["user_template"]["ERROR"] = images.timestamped(core, f"DEPLOY: {reason}")
+            self.set_state(vm, VmState.ACTIVE, LcmState.BOOT_FAILURE)
+
+        def booted() -> None:
+            vm["deploy_id"] = f"one-{vm['id']}"
+            self._running(vm)
+
+        self._drive(vm, boot, booted, failed)
+
+    def terminate(self, vm: dict, hard: bool) -> None:
+        """End a VM and give back what it held; it becomes DONE."""
+        core = self._core
+        if vm["state"] in (VmState.INIT, VmState.PENDING, VmState.HOLD):
+            self._done(vm)
+            return
+        # A hard end has no shutdown to wait for: what takes time is clearing away.
+        self.set_state(vm, VmState.ACTIVE, LcmState.EPILOG if hard else LcmState.SHUTDOWN)
+        self._stop_clock(vm)
+
+        def failed(reason: str) -> None:
+            vm["user_template"]["ERROR"] = images.timestamped(core, f"EPILOG: {reason}")
+            self.set_state(vm, VmState.ACTIVE, LcmState.EPILOG_FAILURE)
+
+        self._drive(vm, lambda spec: core.driver.shutdown(spec, hard), lambda: self._done(vm), failed)
+
+    def delete(self, vm: dict) -> None:
+        """End a VM whatever it is doing."""
+        if vm["state"] in (VmState.ACTIVE, VmState.POWEROFF):
+            self.terminate(vm, hard=True)
+        else:
+            self._done(vm)
+
+    def poweroff(self, vm: dict, hard: bool) -> None:
+        self.set_state(vm, VmState.ACTIVE, LcmState.SHUTDOWN_POWEROFF)
+        self._drive(vm, lambda spec: self._core.driver.poweroff(spec, hard),
+                    lambda: self.set_state(vm, VmState.POWEROFF), lambda reason: self._still_running(vm, reason))
+
+    def resume(self, vm: dict) -> None:
+        self.set_state(vm, VmState.ACTIVE, LcmState.BOOT_POWEROFF)
+
+        def failed(reason: str) -> None:
+            vm["user_template"]["ERROR"] = images.timestamped(self._core, f"RESTART: {reason}")
+            self.set_state(vm, VmState.POWEROFF)
+
+        self._drive(vm, self._core.driver.resume, lambda: self._running(vm), failed)
+
+    def reboot(self, vm: dict, hard: bool) -> None:
+        def cycle(spec: VmSpec) -> None:
+            self._core.driver.poweroff(spec, hard)
+            self._core.driver.resume(spec)
+
+        self._drive(vm, cycle, lambda: self._running(vm), lambda reason: self._still_running(vm, reason))
+
+    def _drive(self, vm: dict, task: Callable[[VmSpec], None], succeeded: Callable[[], None],
+               failed: Callable[[str], None]) -> None:
+        """Let the driver work on a VM; only the newest work on it decides how it goes on."""
+        spec = machines.spec(vm)
+        self._works += 1
+        number = self._busy[vm["id"]] = self._changed[vm["id"]] = self._works
+        turn = self._turns.setdefault(vm["id"], threading.Lock())
+
+        def in_turn() -> None:
+            with turn:
+                if self._busy.get(vm["id"]) == number:
+                    task(spec)
+
+        def finish(then: Callable[[], None]) -> None:
+            if self._busy.get(vm["id"]) == number:
+                self._works += 1
+                self._changed[vm["id"]] = self._works
+                del self._busy[vm["id"]]
+                then()
+
+        self.work(in_turn, lambda _result: finish(succeeded), lambda reason: finish(lambda: failed(reason)))
+
+    def _running(self, vm: dict) -> None:
+        vm["user_template"].pop("ERROR", None)
+        self.set_state(vm, VmState.ACTIVE, LcmState.RUNNING)
+
+    def _still_running(self, vm: dict, reason: str) -> None:
+        vm["user_template"]["ERROR"] = images.timestamped(self._core, reason)
+        self.set_state(vm, VmState.ACTIVE, LcmState.RUNNING)
+
+    def _stop_clock(self, vm: dict) -> None:
+        if vm["history"]:
+            vm["history"][-1]["ETIME"] = self._core.now()
+
+    def _done(self, vm: dict) -> None:
+        machines.release_resources(self._core, vm)
+        vm["etime"] = self._core.now()
+        self.samples.forget("vm", vm["id"])
+        self._turns.pop(vm["id"], None)
+        self.set_state(vm, VmState.DONE)
+
+    def _observe(self, vm: dict, result: PollResult | None) -> None:
+        """Take over what the driver sees of a VM nobody is working on."""
+        active = vm["state"] == VmState.ACTIVE and vm["lcm"] in (LcmState.RUNNING, LcmState.UNKNOWN)
+        if not active and vm["state"] != VmState.POWEROFF:
+            return
+        state = result.state if result else "poweroff"
+        if state == "running":
+            if not active or vm["lcm"] == LcmState.UNKNOWN:
+                self._running(vm)
+            self.samples.add("vm", vm["id"], self._sample(vm, result))
+        elif state == "failed" and active and vm["lcm"] == LcmState.RUNNING:
+            vm["user_template"]["ERROR"] = images.timestamped(self._core, result.message)
+            self.set_state(vm, VmState.ACTIVE, LcmState.UNKNOWN)
+        elif state == "poweroff" and active:
+            self.set_state(vm, VmState.POWEROFF)
+
+    def _sample(self, vm: dict, result: PollResult) -> dict:
+        values = dict.fromkeys(_COUNTERS, "0") | {
+            "CPU": f"{result.cpu:g}", "ID": str(vm["id"]), "MEMORY": str(result.memory_kb),
+            "TIMESTAMP": str(self._core.now()),
+        }
+        return attributes(values)
+
+    def _take_up(self, vm: dict, result: PollResult | None) -> None:
+        if vm["state"] != VmState.ACTIVE:
+            return
+        lcm = vm["lcm"]
+        if lcm in (LcmState.PROLOG, LcmState.BOOT, LcmState.BOOT_POWEROFF):
+            if result and result.state == "running":
+                self._running(vm)
+            elif lcm == LcmState.BOOT_POWEROFF:
+                self.set_state(vm, VmState.POWEROFF)
+            else:
+                vm["user_template"]["ERROR"] = images.timestamped(self._core, "DEPLOY: the zone stopped during the boot")
+                self.set_state(vm, VmState.ACTIVE, LcmState.BOOT_FAILURE)
+        elif lcm in (LcmState.EPILOG, LcmState.SHUTDOWN):
+            self.terminate(vm, hard=True)
+        elif lcm == LcmState.SHUTDOWN_POWEROFF:
+            self.poweroff(vm, hard=True)

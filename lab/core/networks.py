@@ -1,0 +1,228 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Virtual networks: address ranges and the leases in them."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+from typing import TYPE_CHECKING
+
+from lab.core.call import Call, as_list, parse_template
+from lab.core.errors import ACTION, INTERNAL, OneError
+from lab.core.images import timestamped
+from lab.core.markup import Data, attributes, ids
+from lab.core.pools import BODIES, DELETERS, POOL_BODIES, head
+from lab.core.registry import method
+from lab.core.states import NetworkState
+from lab.driver import NetSpec
+
+if TYPE_CHECKING:
+    from lab.core.api import Core
+
+_EMPTY_BEFORE_CREATION = {"PHYDEV": "", "SECURITY_GROUPS": "0", "BRIDGE_TYPE": "linux"}
+_EMPTY_AFTER_CREATION = {"OUTER_VLAN_ID": "", "VLAN_ID": ""}
+_DEFAULT_PREFIX = 24
+
+
+def lease(core: Core, network: dict, vm_id: int, wanted_ip: str = "") -> dict | None:
+    """Give a VM the next free address of a network, or the one it wants; None if there is none.
+
+    The result holds AR_ID, MAC and, except in ranges of MAC addresses only, IP.
+    """
+    # A network has its ranges once it is made.
+    for address_range in network["ranges"] if network["state"] == NetworkState.READY else ():
+        size = int(address_range["SIZE"])
+        start = address_range["next"]
+        for index in [(start + step) % size for step in range(size)]:
+            address = _address(address_range, index)
+            if str(index) in address_range["leases"] or wanted_ip not in ("", address.get("IP")):
+                continue
+            address_range["leases"][str(index)] = vm_id
+            address_range["next"] = (index + 1) % size
+            if vm_id not in network["vms"]:
+                network["vms"].append(vm_id)
+            core.store.save("vn", network)
+            return {"AR_ID": address_range["AR_ID"]} | address
+    return None
+
+
+def release(core: Core, network_id: int, vm_id: int) -> None:
+    """Take back all leases of a VM in a network."""
+    network = core.store.get("vn", network_id)
+    if network is None:
+        return
+    for address_range in network["ranges"]:
+        address_range["leases"] = {
+            index: holder for index, holder in address_range["leases"].items() if holder != vm_id
+        }
+    network["vms"] = [holder for holder in network["vms"] if holder != vm_id]
+    core.store.save("vn", network)
+
+
+def create(core: Core, network_id: int) -> None:
+    """Let the driver make a network, in the background; it ends READY or ERROR with the reason."""
+    network = core.store.get("vn", network_id)
+    wanted = _spec(network)
+
+    def created(_result: object) -> None:
+        network["state"] = NetworkState.READY
+        network["template"].pop("AR", None)
+        network["template"] = _EMPTY_AFTER_CREATION | network["template"]
+        core.store.save("vn", network)
+
+    def failed(reason: str) -> None:
+        network["state"] = NetworkState.ERROR
+        network["template"]["ERROR"] = timestamped(core, f"Error creating virtual network: {reason}")
+        core.store.save("vn", network)
+
+    core.lifecycle.work(lambda: core.driver.create_network(wanted), created, failed)
+
+
+def remove(core: Core, network_id: int) -> None:
+    """Let the driver remove a network, in the background, and forget it then; it ends ERROR when that fails."""
+    network = core.store.get("vn", network_id)
+    wanted = _spec(network)
+
+    def gone(_result: object) -> None:
+        core.store.remove("vn", network_id)
+
+    def failed(reason: str) -> None:
+        network["state"] = NetworkState.ERROR
+        network["template"]["ERROR"] = timestamped(core, f"Error deleting virtual network: {reason}")
+        core.store.save("vn", network)
+
+    core.lifecycle.work(lambda: core.driver.delete_network(wanted), gone, failed)
+
+
+def _spec(network: dict) -> NetSpec:
+    """Return a network as drivers see it; without NETWORK_MASK the addresses' /24 is taken."""
+    template = network["template"]
+    first = template.get("NETWORK_ADDRESS") or next((r["IP"] for r in network["ranges"] if "IP" in r), "")
+    subnet = ""
+    if first:
+        subnet = str(ipaddress.ip_network(f"{first}/{template.get('NETWORK_MASK') or _DEFAULT_PREFIX}", strict=False))
+    return NetSpec(network["id"], network["name"], subnet, template.get("GATEWAY", ""))
+
+
+def _new_range(attribute: dict, range_id: int) -> dict:
+    """Return an address range from an AR attribute. Raises OneError for one that cannot be."""
+    kind = attribute.get("TYPE", "IP4")
+    if kind not in ("IP4", "ETHER"):
+        raise OneError(INTERNAL, f"Unknown address range type {kind}")
+    if not attribute.get("SIZE", "").isdigit() or int(attribute["SIZE"]) < 1:
+        raise OneError(INTERNAL, "Wrong SIZE for address range")
+    address_range = {"AR_ID": str(range_id), **attribute, "TYPE": kind, "SHARED": attribute.get("SHARED", "NO")}
+    if kind == "IP4":
+        try:
+            ipaddress.IPv4Address(attribute.get("IP", "")) + int(attribute["SIZE"]) - 1
+        except ValueError as error:
+            raise OneError(INTERNAL, f"Wrong format for IP value {attribute.get('IP', '')}") from error
+    if "MAC" not in address_range:
+        tail = ipaddress.IPv4Address(attribute["IP"]).packed if kind == "IP4" else secrets.token_bytes(3) + b"\0"
+        address_range["MAC"] = (b"\x02\x00" + tail).hex(":")
+    return address_range | {"leases": {}, "next": 0}
+
+
+def _address(address_range: dict, index: int) -> dict:
+    mac = int(address_range["MAC"].replace(":", ""), 16) + index
+    address = {"MAC": mac.to_bytes(6, "big").hex(":")}
+    if "IP" in address_range:
+        address["IP"] = str(ipaddress.IPv4Address(address_range["IP"]) + index)
+    return address
+
+
+def _range_body(address_range: dict) -> dict:
+    last = _address(address_range, int(address_range["SIZE"]) - 1)
+    leases = [
+        attributes(_address(address_range, int(index)) | {"VM": str(holder)})
+        for index, holder in sorted(address_range["leases"].items(), key=lambda lease: int(lease[0]))
+    ]
+    shown = {name: value for name, value in address_range.items() if name.isupper()}
+    ends = {"MAC_END": Data(last["MAC"])} | ({"IP_END": Data(last["IP"])} if "IP" in last else {})
+    return attributes(shown | {"NEXT_INDEX": str(address_range["next"])}) | ends | {
+        "USED_LEASES": len(leases), "LEASES": {"LEASE": leases},
+    }
+
+
+def _body(core: Core, network: dict) -> dict:
+    template, state = network["template"], int(network["state"])
+    previous = 0 if state == NetworkState.LOCK_CREATE else state
+    created = state == NetworkState.READY
+    return head(core, network) | {
+        "CLUSTERS": ids(network["clusters"]),
+        "BRIDGE": Data(template.get("BRIDGE", "")), "BRIDGE_TYPE": Data(template.get("BRIDGE_TYPE", "")),
+        "STATE": Data(state), "PREV_STATE": Data(previous), "PARENT_NETWORK_ID": None, "TEMPLATE_ID": None,
+        "VN_MAD": Data(template.get("VN_MAD", "")), "PHYDEV": None, "VLAN_ID": None, "OUTER_VLAN_ID": None,
+        "VLAN_ID_AUTOMATIC": 0, "OUTER_VLAN_ID_AUTOMATIC": 0,
+        "USED_LEASES": sum(len(address_range["leases"]) for address_range in network["ranges"]), "VROUTERS": {},
+        "UPDATED_VMS": ids(network["vms"]), "OUTDATED_VMS": {}, "UPDATING_VMS": {}, "ERROR_VMS": {},
+        "TEMPLATE": attributes(template),
+        "AR_POOL": {"AR": [_range_body(address_range) for address_range in network["ranges"]]} if created else {},
+    }
+
+
+def _pool_body(core: Core, network: dict) -> dict:
+    """As the own document, without the leases."""
+    body = _body(core, network)
+    body["AR_POOL"] = {
+        "AR": [{name: item for name, item in row.items() if name != "LEASES"} for row in body["AR_POOL"].get("AR", [])]
+    }
+    return body
+
+
+def _delete(call: Call, network: dict) -> bool:
+    if any(address_range["leases"] for address_range in network["ranges"]):
+        raise OneError(ACTION, "Cannot delete virtual network. Can not remove a virtual network with leases in use")
+    network["state"] = NetworkState.LOCK_DELETE
+    call.core.store.save("vn", network)
+    remove(call.core, network["id"])
+    return False
+
+
+BODIES["vn"] = _body
+POOL_BODIES["vn"] = _pool_body
+DELETERS["vn"] = _delete
+
+
+@method("one.vn.allocate", "s i?")
+def _allocate(call: Call, text: str, cluster_id: int = -1) -> int:
+    template = parse_template(text)
+    cluster = call.find("cluster", max(cluster_id, 0))
+    call.authorize(("CREATE", "vn", None), ("ADMIN", "cluster", cluster))
+    name = template.pop("NAME", "")
+    call.check_name("vn", name, INTERNAL)
+    if "VN_MAD" not in template:
+        raise OneError(INTERNAL, "No VN_MAD in template.")
+    ranges = [_new_range(attribute, number) for number, attribute in enumerate(as_list(template.get("AR")))]
+    network = call.new("vn", name, state=NetworkState.LOCK_CREATE, clusters=[cluster["id"]], vms=[], ranges=ranges)
+    network["template"] = {"BRIDGE": f"onebr{network['id']}"} | _EMPTY_BEFORE_CREATION | template
+    call.core.store.save("vn", network)
+    create(call.core, network["id"])
+    return network["id"]
+
+
+@method("one.vn.add_ar", "i s")
+def _add_range(call: Call, network_id: int, text: str) -> int:
+    network = call.get("vn", network_id, "MANAGE")
+    added = as_list(parse_template(text).get("AR"))
+    if not added:
+        raise OneError(INTERNAL, "Wrong format for AR attribute. Missing AR.")
+    for attribute in added:
+        next_id = 1 + max((int(address_range["AR_ID"]) for address_range in network["ranges"]), default=-1)
+        network["ranges"].append(_new_range(attribute, next_id))
+    call.core.store.save("vn", network)
+    return network_id
+
+
+@method("one.vn.rm_ar", "i i b?")
+def _remove_range(call: Call, network_id: int, range_id: int, _force: bool = False) -> int:
+    network = call.get("vn", network_id, "MANAGE")
+    address_range = next((item for item in network["ranges"] if item["AR_ID"] == str(range_id)), None)
+    if address_range is None:
+        raise OneError(ACTION, "Address Range does not exist")
+    if address_range["leases"]:
+        raise OneError(ACTION, "Address Range has leases in use")
+    network["ranges"].remove(address_range)
+    call.core.store.save("vn", network)
+    return network_id

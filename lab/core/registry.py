@@ -1,0 +1,52 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The table of API methods: what each takes and which function answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from xmlrpc.client import Fault
+
+from lab.core.errors import WRONG_PARAMETERS
+
+_TYPES = {"i": (int, "an integer"), "s": (str, "a string"), "b": (bool, "a boolean"), "a": (list, "an array")}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A function and its parameters after the session: one letter each, with ? where it may be left out."""
+
+    handler: Callable
+    signature: str
+
+    def arguments(self, params: tuple) -> tuple:
+        """Return the parameters the function takes; surplus ones are ignored, as the server does.
+
+        Raises xmlrpc.client.Fault when one is missing or has the wrong type.
+        """
+        accepted = []
+        for position, letter in enumerate(self.signature.split()):
+            if position >= len(params):
+                if not letter.endswith("?"):
+                    raise Fault(WRONG_PARAMETERS, "Not enough parameters")
+                break
+            python_type, noun = _TYPES[letter[0]]
+            # A boolean is an int in Python, but not in XML-RPC.
+            if type(params[position]) is not python_type:
+                raise Fault(WRONG_PARAMETERS, f"Parameter that is supposed to be {noun} is not")
+            accepted.append(params[position])
+        return tuple(accepted)
+
+
+METHODS: dict[str, Method] = {}
+
+
+def method(name: str, signature: str = "") -> Callable:
+    """Register the decorated function, which gets a Call and the parameters, as an API method."""
+
+    def register(handler: Callable) -> Callable:
+        METHODS[name] = Method(handler, signature)
+        return handler
+
+    return register

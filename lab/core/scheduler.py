@@ -1,0 +1,54 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Placement of pending VMs on hosts with room for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lab.core import hosts
+from lab.core.images import timestamped
+from lab.core.states import VmState
+
+if TYPE_CHECKING:
+    from lab.core.api import Core
+
+_KB = 1024
+
+
+def place(core: Core) -> None:
+    """Put every pending VM on the emptiest host with room for it, or note in it why there is none."""
+    pending = [vm for vm in core.store.all("vm") if vm["state"] == VmState.PENDING]
+    if not pending:
+        return
+    enabled = [host for host in core.store.all("host") if hosts.is_enabled(host)]
+    free, machines = {}, {}
+    for host in enabled:
+        cpu, memory = hosts.usage(core, host["id"])
+        free[host["id"]] = [host["cpu"] - cpu, host["memory"] - memory]
+        machines[host["id"]] = len(hosts.machines_on(core, host["id"]))
+    for vm in pending:
+        cpu, memory = round(float(vm["template"]["CPU"]) * 100), int(vm["template"]["MEMORY"]) * _KB
+        fitting = [host for host in enabled if cpu <= free[host["id"]][0] and memory <= free[host["id"]][1]]
+        if fitting:
+            host = min(fitting, key=lambda host: (machines[host["id"]], -host["id"]))
+            machines[host["id"]] += 1
+            free[host["id"]][0] -= cpu
+            free[host["id"]][1] -= memory
+            core.lifecycle.place(vm, host)
+        else:
+            _explain(core, vm, free, cpu, memory)
+
+
+def _explain(core: Core, vm: dict, free: dict[int, list[int]], cpu: int, memory: int) -> None:
+    short_of_memory = [str(host_id) for host_id, (_cpu, room) in free.items() if memory > room]
+    short_of_cpu = [str(host_id) for host_id, (room, _memory) in free.items() if cpu > room]
+    if not free:
+        reason = "[HOST] No enabled hosts"
+    elif len(short_of_memory) >= len(short_of_cpu):
+        reason = f"[HOST] Not enough MEMORY on hosts: {','.join(short_of_memory)}"
+    else:
+        reason = f"[HOST] Not enough CPU on hosts: {','.join(short_of_cpu)}"
+    if not vm["user_template"].get("SCHED_MESSAGE", "").endswith(reason):
+        vm["user_template"]["SCHED_MESSAGE"] = timestamped(core, reason)
+        core.store.save("vm", vm)

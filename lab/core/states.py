@@ -1,0 +1,63 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""State numbers of OpenNebula and their names."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class VmState(IntEnum):
+    INIT = 0
+    PENDING = 1
+    HOLD = 2
+    ACTIVE = 3
+    DONE = 6
+    POWEROFF = 8
+
+
+class LcmState(IntEnum):
+    LCM_INIT = 0
+    PROLOG = 1
+    BOOT = 2
+    RUNNING = 3
+    EPILOG = 11
+    SHUTDOWN = 12
+    UNKNOWN = 16
+    SHUTDOWN_POWEROFF = 18
+    BOOT_POWEROFF = 20
+    CLEANUP_DELETE = 23
+    BOOT_FAILURE = 36
+    EPILOG_FAILURE = 40
+
+
+class HostState(IntEnum):
+    INIT = 0
+    MONITORED = 2
+    DISABLED = 4
+    OFFLINE = 8
+
+
+class ImageState(IntEnum):
+    READY = 1
+    USED = 2
+    LOCKED = 4
+    ERROR = 5
+    DELETE = 7
+    USED_PERS = 8
+
+
+class NetworkState(IntEnum):
+    READY = 1
+    LOCK_CREATE = 2
+    LOCK_DELETE = 3
+    ERROR = 5
+
+
+#: numbers in HISTORY/ACTION
+VM_ACTIONS = {"none": 0, "resume": 11, "poweroff": 19, "poweroff-hard": 20, "terminate": 27, "terminate-hard": 28}
+
+
+def vm_state_name(vm: dict) -> str:
+    """Return the state as OpenNebula's messages name it: that of the life cycle for an active machine."""
+    return LcmState(vm["lcm"]).name if vm["state"] == VmState.ACTIVE else VmState(vm["state"]).name

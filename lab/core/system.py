@@ -1,0 +1,144 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The version, clusters, datastores, the zone itself, and the kinds a zone only lists."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from lab.core.call import Call, parse_template
+from lab.core.errors import ACTION, INTERNAL, OneError
+from lab.core.markup import Data, attributes, ids
+from lab.core.pools import BODIES, DELETERS, head, page, pool_document, simple_body, visible
+from lab.core.registry import method
+
+if TYPE_CHECKING:
+    from lab.core.api import Core
+
+#: what oned's configuration says about the transfer drivers
+TRANSFER_DRIVERS = {
+    "local": {"CLONE_TARGET": "SYSTEM", "LN_TARGET": "SYSTEM", "DS_MIGRATE": "YES", "SHARED": "NO"},
+    "dummy": {"CLONE_TARGET": "SYSTEM", "LN_TARGET": "NONE", "DS_MIGRATE": "YES", "SHARED": "YES"},
+}
+DATASTORE_TYPES = {"IMAGE_DS": 0, "SYSTEM_DS": 1, "FILE_DS": 2}
+_MB = 1024 * 1024
+_DEFAULTS = {
+    "ALLOW_ORPHANS": "FORMAT", "PERSISTENT_SNAPSHOTS": "YES", "RESTRICTED_DIRS": "/", "SAFE_DIRS": "/var/tmp",
+}
+
+
+@method("one.system.version")
+def _version(call: Call) -> str:
+    return call.core.config.version
+
+
+def datastore_template(template: dict) -> dict:
+    """Return a datastore's template with what the server adds to it."""
+    transfer = TRANSFER_DRIVERS.get(template.get("TM_MAD", ""), {})
+    if template.get("TYPE") == "SYSTEM_DS":
+        added = {"DS_MIGRATE": transfer.get("DS_MIGRATE", "NO"), "SHARED": transfer.get("SHARED", "NO")}
+    else:
+        added = {name: transfer.get(name, "NONE") for name in ("CLONE_TARGET", "LN_TARGET")}
+    if template.get("TYPE") != "FILE_DS":
+        added["DISK_TYPE"] = "FILE"
+    return _DEFAULTS | added | {"TYPE": "IMAGE_DS"} | template
+
+
+@method("one.datastore.allocate", "s i?")
+def _datastore_allocate(call: Call, text: str, cluster_id: int = -1) -> int:
+    cluster = call.find("cluster", max(cluster_id, 0))
+    call.authorize(("CREATE", "datastore", None), ("ADMIN", "cluster", cluster))
+    template = datastore_template(parse_template(text))
+    name = template.pop("NAME", "")
+    call.check_name("datastore", name, INTERNAL)
+    if "TM_MAD" not in template:
+        raise OneError(INTERNAL, "No TM_MAD in template.")
+    if "DS_MAD" not in template and template["TYPE"] != "SYSTEM_DS":
+        raise OneError(INTERNAL, "No DS_MAD in template.")
+    if template["TYPE"] not in DATASTORE_TYPES:
+        raise OneError(INTERNAL, "Unknown datastore type.")
+    datastore = call.new("datastore", name, at_least=100, clusters=[cluster["id"]], template=template)
+    call.core.store.save("datastore", datastore)
+    return datastore["id"]
+
+
+def _datastore_body(core: Core, datastore: dict) -> dict:
+    template = datastore["template"]
+    kind = DATASTORE_TYPES[template["TYPE"]]
+    total, used, free = (0, 0, 0) if kind == DATASTORE_TYPES["SYSTEM_DS"] else shutil.disk_usage("/")
+    images = [image["id"] for image in core.store.all("image") if image["datastore"] == datastore["id"]]
+    return head(core, datastore) | {
+        "DS_MAD": Data(template.get("DS_MAD", "-")), "TM_MAD": Data(template["TM_MAD"]),
+        "BASE_PATH": Data(f"/var/lib/one/datastores/{datastore['id']}"),
+        "TYPE": kind, "DISK_TYPE": 0, "STATE": 0, "CLUSTERS": ids(datastore["clusters"]),
+        "TOTAL_MB": total // _MB, "FREE_MB": free // _MB, "USED_MB": used // _MB,
+        "IMAGES": ids(images), "TEMPLATE": attributes(template),
+    }
+
+
+def _delete_datastore(call: Call, datastore: dict) -> bool:
+    if any(image["datastore"] == datastore["id"] for image in call.core.store.all("image")):
+        raise OneError(ACTION, f"Cannot delete datastore. Datastore {datastore['id']} is not empty.")
+    return True
+
+
+def _cluster_body(core: Core, cluster: dict) -> dict:
+    def members(kind: str) -> dict:
+        return ids([item["id"] for item in core.store.all(kind) if cluster["id"] in item["clusters"]])
+
+    return {
+        "ID": cluster["id"], "NAME": cluster["name"], "HOSTS": members("host"), "DATASTORES": members("datastore"),
+        "VNETS": members("vn"), "TEMPLATE": attributes(cluster["template"]),
+    }
+
+
+def _zone_body(core: Core, zone: dict) -> dict:
+    template = zone["template"] | {"ENDPOINT": core.config.xmlrpc_endpoint}
+    return {"ID": zone["id"], "NAME": zone["name"], "STATE": 0, "TEMPLATE": attributes(template), "SERVER_POOL": {}}
+
+
+def _secgroup_body(core: Core, group: dict) -> dict:
+    return head(core, group) | {
+        "UPDATED_VMS": {}, "OUTDATED_VMS": {}, "UPDATING_VMS": {}, "ERROR_VMS": {},
+        "TEMPLATE": attributes(group["template"]),
+    }
+
+
+def _market_body(core: Core, market: dict) -> dict:
+    body = head(core, market)
+    permissions = body.pop("PERMISSIONS")
+    return body | {
+        "STATE": market["state"], "MARKET_MAD": Data(market["template"]["MARKET_MAD"]), "ZONE_ID": Data(0),
+        "TOTAL_MB": 0, "FREE_MB": 0, "USED_MB": 0, "MARKETPLACEAPPS": {}, "PERMISSIONS": permissions,
+        "TEMPLATE": attributes(market["template"]),
+    }
+
+
+@method("one.document.allocate", "s i")
+def _document_allocate(call: Call, text: str, document_type: int) -> int:
+    call.authorize(("CREATE", "document", None))
+    template = parse_template(text)
+    document = call.new("document", "", type=document_type, regtime=call.core.now(), template=template)
+    document["name"] = template.pop("NAME", "") or f"document-{document['id']}"
+    call.check_name("document", document["name"], INTERNAL)
+    call.core.store.save("document", document)
+    return document["id"]
+
+
+@method("one.documentpool.info", "i i i i")
+def _document_pool_info(call: Call, which: int, start: int, end: int, document_type: int) -> str:
+    documents = [item for item in visible(call, "document", which) if item["type"] == document_type]
+    return pool_document(call, "document", page(documents, start, end))
+
+
+def _document_body(core: Core, document: dict) -> dict:
+    return head(core, document, TYPE=document["type"]) | {"TEMPLATE": attributes(document["template"])}
+
+
+BODIES |= {
+    "datastore": _datastore_body, "cluster": _cluster_body, "zone": _zone_body, "secgroup": _secgroup_body,
+    "market": _market_body, "document": _document_body, "vmgroup": simple_body, "marketapp": simple_body,
+    "hook": simple_body,
+}
+DELETERS["datastore"] = _delete_datastore

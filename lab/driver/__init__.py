@@ -1,0 +1,125 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What a lab zone asks of the thing that runs its virtual machines."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+
+DRIVERS = {"docker": "lab.driver.docker:DockerDriver", "dummy": "lab.driver.dummy:DummyDriver"}
+
+
+class DriverError(Exception):
+    """The driver could not do what was asked; the text is one sentence for people."""
+
+
+@dataclass(frozen=True)
+class NicSpec:
+    """A network interface with its lease."""
+
+    network_id: int
+    ip: str
+    mac: str
+
+
+@dataclass(frozen=True)
+class VmSpec:
+    """A virtual machine as the driver sees it; `image` is the source of its first disk, empty without disks."""
+
+    id: int
+    name: str
+    cpu: float
+    memory_mb: int
+    image: str
+    nics: list[NicSpec] = field(default_factory=list)
+    context: dict[str, str] = field(default_factory=dict)
+    token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class NetSpec:
+    """A virtual network; `subnet` is in CIDR notation, empty for a network without addresses of its own."""
+
+    id: int
+    name: str
+    subnet: str
+    gateway: str
+
+
+@dataclass
+class ImageSpec:
+    """An image; register_image sets `source` to what VmSpec.image is to be for it (default: its path)."""
+
+    id: int
+    name: str
+    path: str
+    size_mb: int = 0
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class PollResult:
+    """What a driver sees of one machine: 'running', 'poweroff' or 'failed'; cpu in percent of one core."""
+
+    state: str
+    cpu: float = 0.0
+    memory_kb: int = 0
+    message: str = ""
+
+
+class Driver(ABC):
+    """Runs virtual machines. Methods are called from several threads, never with the zone locked."""
+
+    #: the name hosts report as their hypervisor and virtualisation driver
+    name = "dummy"
+    #: what a registered image's FORMAT and DRIVER say
+    image_format = "raw"
+
+    @abstractmethod
+    def deploy(self, vm: VmSpec) -> None:
+        """Start booting a machine and return; raises DriverError."""
+
+    @abstractmethod
+    def shutdown(self, vm: VmSpec, hard: bool) -> None:
+        """End a machine and remove its disks; one that is already gone is no error. Raises DriverError."""
+
+    @abstractmethod
+    def poweroff(self, vm: VmSpec, hard: bool) -> None:
+        """Stop a machine and keep its disks; raises DriverError."""
+
+    @abstractmethod
+    def resume(self, vm: VmSpec) -> None:
+        """Start a stopped machine again; raises DriverError."""
+
+    @abstractmethod
+    def poll(self) -> dict[int, PollResult]:
+        """What every machine of this zone is doing, by its id."""
+
+    @abstractmethod
+    def create_network(self, net: NetSpec) -> None:
+        """Make a network; one that exists already is no error. Raises DriverError."""
+
+    @abstractmethod
+    def delete_network(self, net: NetSpec) -> None:
+        """Remove a network; one that is already gone is no error. Raises DriverError."""
+
+    @abstractmethod
+    def register_image(self, image: ImageSpec) -> int:
+        """Make an image usable, set image.source and return its size in MB; raises DriverError."""
+
+    @abstractmethod
+    def delete_image(self, image: ImageSpec) -> None:
+        """Forget an image; raises DriverError."""
+
+    @abstractmethod
+    def clean(self) -> None:
+        """Remove everything this driver made for the zone, known to the zone or not; raises DriverError."""
+
+
+def load_driver(name: str, zone: str, state_dir: str | Path) -> Driver:
+    """Return the driver of that name for a zone. Raises DriverError when it cannot work on this machine."""
+    module, _separator, attribute = DRIVERS[name].partition(":")
+    return getattr(import_module(module), attribute)(zone, str(state_dir))

@@ -1,0 +1,327 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The driver that boots a virtual machine as a systemd container with its own address, context and Docker engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import threading
+import time
+from pathlib import Path
+
+from lab.driver import Driver, DriverError, ImageSpec, NetSpec, NicSpec, PollResult, VmSpec
+from lab.engine import EngineError, docker, version
+from lab.images import VOLUME_LABEL
+
+ZONE_LABEL = "opennebula.zone"
+VM_LABEL = "opennebula.vm"
+ENGINE_DIRECTORY = "/var/lib/docker"
+IMAGE_SCHEME = "container:"
+SHUTDOWN_SECONDS = 30
+CLONE_SECONDS = 300
+
+# A systemd that manages units, cgroups, sysctls and a Docker engine of its own. All capabilities but the one that a
+# machine without it could not grant.
+MACHINE_FLAGS = (
+    "--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE",
+    "--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined", "--security-opt", "systempaths=unconfined",
+    "--device-cgroup-rule", "a *:* rwm", "--device", "/dev/net/tun",
+    "--cgroupns", "host", "--volume", "/sys/fs/cgroup:/sys/fs/cgroup:rw",
+    "--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec",
+)  # fmt: skip
+
+# The layers of the inner engine's images never change, so clones share them through hard links; everything else is
+# copied. Both volumes lie below /volumes.
+CLONE_SCRIPT = """
+set -eu
+cd "/volumes/$1"
+mkdir -p "/volumes/$2/overlay2"
+for layer in image/overlay2/layerdb/sha256/*/cache-id; do
+    [ ! -f "$layer" ] || cp -al "overlay2/$(cat "$layer")" "/volumes/$2/overlay2/"
+done
+cp -an . "/volumes/$2/"
+"""
+
+
+class DockerDriver(Driver):
+    """Machines are containers one-ZONE-ID, their disks volumes one-ZONE-ID-N, networks bridges one-ZONE-net-ID."""
+
+    name = "docker"
+
+    def __init__(self, zone: str, state_dir: str) -> None:
+        """Raises DriverError when no Docker engine answers."""
+        self._zone = zone
+        self._contexts = Path(state_dir, "context").resolve()
+        self._label = f"{ZONE_LABEL}={zone}"
+        self._usage = CpuUsage()
+        try:
+            version()
+        except EngineError as error:
+            raise DriverError(str(error)) from error
+
+    def deploy(self, vm: VmSpec) -> None:
+        """Clone the disks and start the container; nothing is left of it when that fails."""
+        if not vm.image:
+            raise DriverError(f"VM {vm.id} cannot boot: it has no disk with an image.")
+        name = self._machine(vm.id)
+        context = self._write_context(vm)
+        try:
+            mount = self._clone_disk(vm)
+            first, *others = vm.nics or [None]
+            _docker(
+                f"VM {vm.id} cannot boot",
+                "run", "--detach", "--name", name, "--hostname", name,
+                "--label", self._label, "--label", f"{VM_LABEL}={vm.id}",
+                *MACHINE_FLAGS, *_limits(vm), *self._network_flags(first),
+                "--volume", f"{context}:/mnt/context:ro", "--volume", mount,
+                vm.image,
+            )  # fmt: skip
+            for nic in others:
+                _docker(f"VM {vm.id} cannot boot", "network", "connect", *_address(nic), self._network(nic.network_id), name)
+        except DriverError:
+            self._remove(vm.id)
+            raise
+
+    def shutdown(self, vm: VmSpec, hard: bool) -> None:
+        """Remove the container, its volumes and its context; without `hard` the guest shuts down first."""
+        if not hard and self._exists(vm.id):
+            self._stop(vm.id)
+        self._remove(vm.id)
+
+    def poweroff(self, vm: VmSpec, hard: bool) -> None:
+        """Stop the container."""
+        if hard:
+            _docker(f"VM {vm.id} cannot be powered off", "kill", self._machine(vm.id))
+        else:
+            self._stop(vm.id)
+
+    def resume(self, vm: VmSpec) -> None:
+        """Start the container again, with the context as it is now."""
+        self._write_context(vm)
+        _docker(f"VM {vm.id} cannot be resumed", "start", self._machine(vm.id))
+
+    def poll(self) -> dict[int, PollResult]:
+        """Ask the engine for all containers of the zone at once; load comes from the kernel's own counters."""
+        listed = _docker(
+            "The machines of the zone cannot be monitored",
+            "ps", "--all", "--no-trunc", "--filter", f"label={self._label}",
+            "--format", f'{{{{.Label "{VM_LABEL}"}}}}\t{{{{.ID}}}}\t{{{{.State}}}}\t{{{{.Status}}}}',
+        )  # fmt: skip
+        found = {}
+        for line in listed.splitlines():
+            vm_id, container, state, status = line.split("\t")
+            if state == "running":
+                cpu, memory_kb = self._usage.of(container)
+                found[int(vm_id)] = PollResult("running", cpu, memory_kb)
+            elif state == "exited":
+                found[int(vm_id)] = PollResult("poweroff", message=status)
+            elif state != "created":  # created: deploy() is just at it
+                found[int(vm_id)] = PollResult("failed", message=status)
+        return found
+
+    def create_network(self, net: NetSpec) -> None:
+        """Make a bridge without masquerading: its machines reach this host and each other, nothing else."""
+        name = self._network(net.id)
+        if _docker("Networks cannot be listed", "network", "ls", "--quiet", "--filter", f"name=^{name}$"):
+            return
+        subnet = ("--subnet", net.subnet) if net.subnet else ()
+        gateway = ("--gateway", net.gateway) if net.subnet and net.gateway else ()
+        _docker(
+            f"Network {net.name} {net.subnet} cannot be made",
+            "network", "create", "--label", self._label, *subnet, *gateway,
+            "--opt", "com.docker.network.bridge.enable_ip_masquerade=false", name,
+        )  # fmt: skip
+
+    def delete_network(self, net: NetSpec) -> None:
+        """Remove the bridge."""
+        name = self._network(net.id)
+        if _docker("Networks cannot be listed", "network", "ls", "--quiet", "--filter", f"name=^{name}$"):
+            _docker(f"Network {net.name} cannot be removed", "network", "rm", name)
+
+    def register_image(self, image: ImageSpec) -> int:
+        """Pin container:NAME:TAG to the id it has now; return its size in MB, with the volume's when it names one."""
+        if not image.path.startswith(IMAGE_SCHEME):
+            raise DriverError(f"Image {image.name}: PATH {image.path} does not begin with {IMAGE_SCHEME}.")
+        reference = image.path.removeprefix(IMAGE_SCHEME)
+        facts = _inspect_image(f"Image {image.name} cannot be registered", reference)
+        volume = _prepared_volume(facts)
+        if volume:
+            _docker(f"Image {image.name} cannot be registered", "volume", "inspect", volume[1])
+        image.source = facts["Id"]
+        return max(1, facts["Size"] >> 20)
+
+    def delete_image(self, image: ImageSpec) -> None:
+        """Forget the image: the engine's image and volume belong to whoever made them."""
+
+    def clean(self) -> None:
+        """Remove every container, volume, network and context of the zone, known to it or not."""
+        what = f"The zone {self._zone} cannot be cleaned"
+        selection = ("--filter", f"label={self._label}")
+        for listing, removal in (
+            (("ps", "--all"), ("rm", "--force", "--volumes")),
+            (("volume", "ls"), ("volume", "rm", "--force")),
+            (("network", "ls"), ("network", "rm")),
+        ):
+            names = _docker(what, *listing, "--quiet", *selection).split()
+            if names:
+                _docker(what, *removal, *names)
+        shutil.rmtree(self._contexts, ignore_errors=True)
+
+    def _machine(self, vm_id: int) -> str:
+        return f"one-{self._zone}-{vm_id}"
+
+    def _disk(self, vm_id: int) -> str:
+        return f"one-{self._zone}-{vm_id}-0"
+
+    def _network(self, network_id: int) -> str:
+        return f"one-{self._zone}-net-{network_id}"
+
+    def _network_flags(self, nic: NicSpec | None) -> list[str]:
+        # No hardware address: clients from 28 on refuse it for older engines, so the guest agent sets it.
+        if nic is None:
+            return ["--network", "none"]
+        return ["--network", self._network(nic.network_id), *_address(nic)]
+
+    def _write_context(self, vm: VmSpec) -> Path:
+        """Write what OpenNebula puts on the context CD-ROM; return its directory."""
+        lines = []
+        for name, value in vm.context.items():
+            if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+                raise DriverError(f"VM {vm.id} cannot boot: {name} is no name for a context variable.")
+            quoted = value.replace("'", "'\\''")
+            lines.append(f"{name}='{quoted}'\n")
+        directory = self._contexts / str(vm.id)
+        directory.mkdir(parents=True, exist_ok=True)
+        _write_private(directory / "context.sh", "".join(lines))
+        _write_private(directory / "token.txt", vm.token)
+        return directory
+
+    def _clone_disk(self, vm: VmSpec) -> str:
+        """Make the volume for the inner engine, from the image's prepared one if it has one; return VOLUME:PATH."""
+        what = f"VM {vm.id} cannot boot"
+        prepared = _prepared_volume(_inspect_image(what, vm.image))
+        disk = self._disk(vm.id)
+        _docker(what, "volume", "create", "--label", self._label, "--label", f"{VM_LABEL}={vm.id}", disk)
+        if prepared is None:
+            return f"{disk}:{ENGINE_DIRECTORY}"
+        path, source = prepared
+        points = _docker(what, "volume", "inspect", "--format", "{{.Mountpoint}}", source, disk).splitlines()
+        root = os.path.commonpath(points)
+        _docker(
+            what,
+            "run", "--rm", "--label", self._label, "--network", "none", "--user", "root", "--entrypoint", "/bin/sh",
+            "--volume", f"{root}:/volumes", vm.image,
+            "-c", CLONE_SCRIPT, "clone", *(os.path.relpath(point, root) for point in points),
+            timeout=CLONE_SECONDS,
+        )  # fmt: skip
+        return f"{disk}:{path}"
+
+    def _exists(self, vm_id: int) -> bool:
+        return bool(_docker("Machines cannot be listed", "ps", "--all", "--quiet", "--filter", f"name=^{self._machine(vm_id)}$"))
+
+    def _stop(self, vm_id: int) -> None:
+        _docker(
+            f"VM {vm_id} cannot be shut down", "stop", "--time", str(SHUTDOWN_SECONDS), self._machine(vm_id), timeout=2 * SHUTDOWN_SECONDS
+        )
+
+    def _remove(self, vm_id: int) -> None:
+        what = f"VM {vm_id} cannot be removed"
+        if self._exists(vm_id):
+            _docker(what, "rm", "--force", "--volumes", self._machine(vm_id))
+        _docker(what, "volume", "rm", "--force", self._disk(vm_id))
+        shutil.rmtree(self._contexts / str(vm_id), ignore_errors=True)
+
+
+class CpuUsage:
+    """CPU and memory of containers, read from the control groups (version 1 or 2) of this machine."""
+
+    # directories of a container's CPU and memory counters, as the engine's two cgroup drivers name them
+    GROUPS = (
+        ("cpuacct/docker/{id}", "memory/docker/{id}"),
+        ("cpuacct/system.slice/docker-{id}.scope", "memory/system.slice/docker-{id}.scope"),
+        ("system.slice/docker-{id}.scope", "system.slice/docker-{id}.scope"),
+        ("docker/{id}", "docker/{id}"),
+    )
+
+    def __init__(self, root: str = "/sys/fs/cgroup") -> None:
+        self._root = Path(root)
+        self._lock = threading.Lock()
+        self._last: dict[str, tuple[float, float]] = {}
+
+    def of(self, container: str) -> tuple[float, int]:
+        """Return percent of one core since the last call for this container, and KiB in use; zeros when unknown."""
+        for cpu, memory in self.GROUPS:
+            try:
+                seconds = _cpu_seconds(self._root / cpu.format(id=container))
+                used = _memory_bytes(self._root / memory.format(id=container))
+            except OSError:
+                continue
+            return self._percent(container, seconds), used >> 10
+        return 0.0, 0
+
+    def _percent(self, container: str, seconds: float) -> float:
+        now = time.monotonic()
+        with self._lock:
+            then, before = self._last.get(container, (now, seconds))
+            self._last[container] = now, seconds
+        return round(100 * (seconds - before) / (now - then), 1) if now > then else 0.0
+
+
+def _cpu_seconds(group: Path) -> float:
+    version_1 = group / "cpuacct.usage"
+    if version_1.exists():
+        return int(version_1.read_text(encoding="ascii")) / 1e9
+    return _counters(group / "cpu.stat")["usage_usec"] / 1e6
+
+
+def _memory_bytes(group: Path) -> int:
+    """Memory in use without the page cache that the kernel would give back at once."""
+    version_1 = group / "memory.usage_in_bytes"
+    used = version_1 if version_1.exists() else group / "memory.current"
+    counters = _counters(group / "memory.stat")
+    reclaimable = counters.get("total_inactive_file", counters.get("inactive_file", 0))
+    return max(0, int(used.read_text(encoding="ascii")) - reclaimable)
+
+
+def _counters(file: Path) -> dict[str, int]:
+    pairs = (line.split() for line in file.read_text(encoding="ascii").splitlines())
+    return {name: int(value) for name, value in pairs}
+
+
+def _limits(vm: VmSpec) -> list[str]:
+    # As with KVM, CPU is a weight among machines that want more than there is, not a ceiling.
+    return ["--memory", f"{vm.memory_mb}m", "--cpu-shares", str(max(2, int(1024 * vm.cpu)))]
+
+
+def _address(nic: NicSpec) -> list[str]:
+    return ["--ip", nic.ip] if nic.ip else []
+
+
+def _inspect_image(what: str, reference: str) -> dict:
+    return json.loads(_docker(what, "image", "inspect", reference))[0]
+
+
+def _prepared_volume(image: dict) -> tuple[str, str] | None:
+    """Return path and name of the volume that is cloned for every VM, as a datastore does with a disk image."""
+    label = (image["Config"].get("Labels") or {}).get(VOLUME_LABEL)
+    if label is None:
+        return None
+    path, _separator, volume = label.partition("=")
+    return path, volume
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a file only its owner can read, also while it is being written."""
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _docker(what: str, *args: str, timeout: float = 120) -> str:
+    try:
+        return docker(*args, timeout=timeout)
+    except EngineError as error:
+        raise DriverError(f"{what}: {error}") from error

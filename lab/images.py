@@ -1,0 +1,294 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The lab's images, built on this machine because no registry is needed (or reachable) for a lab.
+
+``python -m lab.images base``    ``onelab/debian12`` (a Debian root) and ``onelab/debian12-vm`` (with systemd and agent)
+``python -m lab.images wheels``  Python packages for Flower and for the guests, in ``build/wheels``
+``python -m lab.images flower``  ``flower-superlink`` and ``flower-supernode-sklearn``, also as archives in ``build/images``
+``python -m lab.images all``     everything; ``clean`` removes everything
+
+Whatever is already there and was made from the same inputs is kept: images carry the digest of their inputs as a label,
+files have it beside them.
+"""
+from __future__ import annotations
+
+import argparse
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import engine
+from lab.engine import EngineError, docker
+
+HERE = Path(__file__).resolve().parent
+BUILD = HERE.parent / "build"
+WHEELS = BUILD / "wheels"
+ARCHIVES = BUILD / "images"
+DIGEST_LABEL = "opennebula.lab.digest"
+# On a baked appliance: PATH=VOLUME, the volume that belongs to the image.
+VOLUME_LABEL = "opennebula.volume"
+
+FLOWER_VERSION = "1.41.0"
+BASE_PACKAGES = ("python3", "python3-venv", "ca-certificates")
+SUPERLINK_PACKAGES = (f"flwr=={FLOWER_VERSION}", "numpy")
+SUPERNODE_PACKAGES = ("scikit-learn",)
+GUEST_PACKAGES = ("ansible-core==2.19.14", "requests", "cryptography")
+# Removed from the Debian root: nothing reads it, and every VM would carry it.
+UNNEEDED = ("var/cache/apt/*", "var/lib/apt/lists/*", "usr/share/doc/*", "usr/share/man/*", "usr/share/locale/*", "var/log/*")
+DPKG_SLIM = "".join(
+    f"path-exclude=/usr/share/{directory}/*\n" for directory in ("doc", "man", "locale")
+) + "force-unsafe-io\n"
+FLOWER_IMAGE_SETTINGS = (
+    "ENV PATH=/python/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "ENV HOME=/app",
+    "ENV PYTHONUNBUFFERED=1",
+    "ENV PYTHONDONTWRITEBYTECODE=1",
+    "ENV PYTHONIOENCODING=UTF-8",
+    "ENV LANG=C.UTF-8",
+    "ENV LC_ALL=C.UTF-8",
+    "WORKDIR /app",
+    "USER app",
+)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One Debian release: the number in image names and the Python it comes with."""
+
+    name: str
+    release: str
+    python: str
+
+    @property
+    def base_image(self) -> str:
+        """Name of the plain root image."""
+        return f"onelab/debian{self.release}"
+
+    @property
+    def vm_image(self) -> str:
+        """Name of the image VMs boot."""
+        return f"{self.base_image}-vm"
+
+
+SUITES = {suite.name: suite for suite in (Suite("bookworm", "12", "3.11"), Suite("trixie", "13", "3.13"))}
+
+
+def build_base(suite: Suite) -> str:
+    """Make the plain Debian root image; return its digest."""
+    digest = _digest(suite.name, *BASE_PACKAGES, *UNNEEDED, DPKG_SLIM)
+    if not _image_is(suite.base_image, digest):
+        _step(suite.base_image, lambda: _debootstrap(suite, digest))
+    return digest
+
+
+def build_vm(suite: Suite, base_digest: str) -> str:
+    """Make the image VMs boot from, on top of the base image; return its digest."""
+    recipe = HERE / "recipes" / "vm.Dockerfile"
+    guest = HERE / "guest"
+    digest = _digest(base_digest, recipe, guest)
+    if not _image_is(suite.vm_image, digest):
+        _step(suite.vm_image, lambda: docker(
+            "build", "--quiet", "--build-arg", f"BASE={suite.base_image}", "--label", f"{DIGEST_LABEL}={digest}",
+            "--tag", suite.vm_image, "--file", str(recipe), str(guest), timeout=600,
+        ))
+    return digest
+
+
+def build_wheels(suite: Suite) -> None:
+    """Download the Python packages for Flower and the guests of this suite into build/wheels."""
+    packages = (*SUPERLINK_PACKAGES, *SUPERNODE_PACKAGES, *GUEST_PACKAGES)
+    digest = _digest(suite.python, *packages)
+    done = WHEELS / f".python{suite.python}.digest"
+    if not _file_says(done, digest):
+        WHEELS.mkdir(parents=True, exist_ok=True)
+        _step(f"wheels for Python {suite.python}", lambda: _run(
+            [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--python-version", suite.python,
+             "--dest", str(WHEELS), *packages]
+        ))
+        done.write_text(digest, encoding="ascii")
+
+
+def build_flower(suite: Suite, base_digest: str) -> None:
+    """Make Flower's two images with the layout of the upstream ones, and their archives.
+
+    The SuperNode's image is the SuperLink's with the framework added; each is flattened into one layer.
+    """
+    superlink = f"flower-superlink:{FLOWER_VERSION}"
+    supernode = f"flower-supernode-sklearn:{FLOWER_VERSION}"
+    recipe = HERE / "recipes" / "flower-install.sh"
+    superlink_digest = _digest(base_digest, recipe, *FLOWER_IMAGE_SETTINGS, *SUPERLINK_PACKAGES)
+    supernode_digest = _digest(superlink_digest, *SUPERNODE_PACKAGES)
+    if not _image_is(superlink, superlink_digest):
+        _step(superlink, lambda: _flower_image(
+            suite.base_image, superlink, "flower-superlink", SUPERLINK_PACKAGES, superlink_digest
+        ))
+    if not _image_is(supernode, supernode_digest):
+        _step(supernode, lambda: _flower_image(
+            superlink, supernode, "flower-supernode", SUPERNODE_PACKAGES, supernode_digest
+        ))
+    _archive(superlink, superlink_digest)
+    _archive(supernode, supernode_digest)
+
+
+def build(what: str, suite: Suite) -> None:
+    """Make ``base``, ``wheels``, ``flower`` or ``all``, two things at a time where they don't need each other.
+
+    :raises EngineError: with one sentence that says which step failed and why.
+    """
+    engine.version()
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        wheels = pool.submit(build_wheels, suite) if what != "base" else None
+        if what != "wheels":
+            base_digest = build_base(suite)
+            vm = pool.submit(build_vm, suite, base_digest)
+        if wheels:
+            wheels.result()
+        if what in ("flower", "all"):
+            build_flower(suite, base_digest)
+        if what != "wheels":
+            vm.result()
+
+
+def clean() -> None:
+    """Remove all images made here or baked from them, with the volumes they name, and all wheels and archives."""
+    selection = ("--filter", f"label={DIGEST_LABEL}")
+    listed = docker("image", "ls", *selection, "--format", "{{.Repository}}:{{.Tag}}").splitlines()
+    names = [name for name in listed if not name.startswith("<none>")]
+    if names:
+        labels = docker("image", "inspect", "--format", f'{{{{index .Config.Labels "{VOLUME_LABEL}"}}}}', *names)
+        docker("image", "rm", "--force", *names)
+        volumes = [label.partition("=")[2] for label in labels.split()]
+        if volumes:
+            docker("volume", "rm", "--force", *volumes)
+    docker("image", "prune", "--force", *selection)
+    shutil.rmtree(WHEELS, ignore_errors=True)
+    shutil.rmtree(ARCHIVES, ignore_errors=True)
+
+
+def _debootstrap(suite: Suite, digest: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="onelab-", dir=_scratch()) as directory:
+        root = Path(directory, "root")
+        _run(["debootstrap", "--variant=minbase", f"--include={','.join(BASE_PACKAGES)}", suite.name, str(root)])
+        for pattern in UNNEEDED:
+            for path in root.glob(pattern):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        Path(root, "etc/dpkg/dpkg.cfg.d/slim").write_text(DPKG_SLIM, encoding="ascii")
+        _pipe(
+            ["tar", "--directory", str(root), "--create", "."],
+            ["docker", "import", "--change", f"LABEL {DIGEST_LABEL}={digest}", "-", suite.base_image],
+        )
+
+
+def _scratch() -> str | None:
+    """Return a directory in memory if there is room: debootstrap waits for the disk more than it computes."""
+    memory = Path("/dev/shm")
+    return str(memory) if memory.is_dir() and shutil.disk_usage(memory).free > 2 << 30 else None
+
+
+def _flower_image(parent: str, image: str, command: str, packages: tuple[str, ...], digest: str) -> None:
+    container = f"onelab-build-{uuid.uuid4().hex[:8]}"
+    recipe = HERE / "recipes" / "flower-install.sh"
+    changes = [*FLOWER_IMAGE_SETTINGS, f'ENTRYPOINT ["{command}"]', f"LABEL {DIGEST_LABEL}={digest}"]
+    try:
+        docker(
+            "run", "--name", container, "--network", "none", "--user", "root", "--entrypoint", "/bin/sh",
+            "--volume", f"{WHEELS}:/wheels:ro", "--volume", f"{recipe}:/install.sh:ro",
+            parent, "/install.sh", *packages, timeout=600,
+        )
+        _pipe(
+            ["docker", "export", container],
+            ["docker", "import", *(part for change in changes for part in ("--change", change)), "-", image],
+        )
+    finally:
+        docker("rm", "--force", "--volumes", container)
+
+
+def _archive(image: str, digest: str) -> None:
+    path = ARCHIVES / f"{image.replace(':', '-')}.tar"
+    done = path.with_suffix(".digest")
+    if not (path.exists() and _file_says(done, digest)):
+        ARCHIVES.mkdir(parents=True, exist_ok=True)
+        _step(path.name, lambda: docker("save", "--output", str(path), image, timeout=300))
+        done.write_text(digest, encoding="ascii")
+
+
+def _image_is(image: str, digest: str) -> bool:
+    template = f'{{{{index .Config.Labels "{DIGEST_LABEL}"}}}}'
+    try:
+        return docker("image", "inspect", "--format", template, image) == digest
+    except EngineError:
+        return False
+
+
+def _file_says(path: Path, digest: str) -> bool:
+    return path.exists() and path.read_text(encoding="ascii") == digest
+
+
+def _digest(*inputs: str | Path) -> str:
+    """Return a short digest of strings and of files, or of all files below a directory with their names and modes."""
+    digest = hashlib.sha256()
+    for item in inputs:
+        if isinstance(item, str):
+            digest.update(f"{item}\0".encode())
+            continue
+        files = sorted(path for path in item.rglob("*") if path.is_file()) if item.is_dir() else [item]
+        for file in files:
+            digest.update(f"{file.relative_to(HERE)}\0{file.stat().st_mode & 0o111}\0".encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _step(name: str, make: Callable[[], object]) -> None:
+    begin = time.monotonic()
+    print(f"images: making {name}", flush=True)
+    make()
+    print(f"images: {name} made in {time.monotonic() - begin:.1f} s", flush=True)
+
+
+def _run(command: list[str]) -> None:
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    _check(command, result.returncode, result.stdout)
+
+
+def _pipe(source: list[str], sink: list[str]) -> None:
+    with subprocess.Popen(source, stdout=subprocess.PIPE) as producer:
+        result = subprocess.run(sink, stdin=producer.stdout, capture_output=True, text=True, check=False)
+    _check(sink, result.returncode, result.stderr)
+    _check(source, producer.returncode, "")
+
+
+def _check(command: list[str], status: int, output: str) -> None:
+    if status:
+        last = ([line for line in output.splitlines() if line.strip()] or ["no reason given"])[-1]
+        raise EngineError(f"{' '.join(command[:2])} failed with exit status {status}: {last.strip()}")
+
+
+def main() -> int:
+    """Command line of ``python -m lab.images``."""
+    parser = argparse.ArgumentParser(prog="python -m lab.images", description="The lab's images.")
+    parser.add_argument("what", choices=("base", "wheels", "flower", "all", "clean"))
+    parser.add_argument("--suite", choices=sorted(SUITES), default="bookworm")
+    arguments = parser.parse_args()
+    begin = time.monotonic()
+    try:
+        if arguments.what == "clean":
+            clean()
+        else:
+            build(arguments.what, SUITES[arguments.suite])
+    except EngineError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"images: {arguments.what} ready after {time.monotonic() - begin:.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,274 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""OneFlow's REST interface, with the answers and the oddities of the real server."""
+
+from __future__ import annotations
+
+import json
+
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException
+
+from lab.core import OneError
+from lab.core.errors import AUTHENTICATION, AUTHORIZATION, NO_EXISTS
+from lab.oneflow_documents import Documents
+from lab.oneflow_engine import Flow, FlowError
+from lab.oneflow_schema import Invalid, instantiate, validate_role, validate_template
+
+__all__ = ["Flow", "create_app"]
+
+HTML = "text/html;charset=utf-8"
+HTTP_CODES = {AUTHENTICATION: 401, AUTHORIZATION: 401, NO_EXISTS: 404}
+IMMUTABLE_TEMPLATE = ("registration_time",)
+VM_ACTIONS = (
+    "terminate", "terminate-hard", "undeploy", "undeploy-hard", "hold", "stop", "suspend", "resume", "reboot",
+    "reboot-hard", "poweroff", "poweroff-hard", "snapshot-create",
+)
+NO_PARAMS = "undefined method `[]' for nil:NilClass\n\n    opts['period'] ||= conf[:action_period]\n        ^^^^^^^^^^"
+
+
+class BadJson(Exception):
+    """The request's body is no JSON object; str() is the JSON parser's complaint."""
+
+
+def create_app(core, flow: Flow) -> Flask:
+    """The web application of a zone's OneFlow."""
+    app = Flask(__name__)
+    app.url_map.strict_slashes = False
+    _add_common(app, core)
+    _add_templates(app, core, flow)
+    _add_services(app, flow)
+    _add_service_actions(app, flow)
+    return app
+
+
+def _add_common(app: Flask, core) -> None:
+    """Authentication before, headers after, and errors as the server words them."""
+
+    @app.before_request
+    def authenticate():
+        credentials = request.authorization
+        if credentials is None or credentials.type != "basic":
+            return _text("A username and password must be provided", 401)
+        g.session = f"{credentials.username}:{credentials.password}"
+        try:
+            core.authenticate(g.session)
+        except OneError:
+            return _text("Invalid credentials", 401)
+        return None
+
+    @app.after_request
+    def complete(response: Response) -> Response:
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        if response.status_code != 204:
+            response.headers["X-XSS-Protection"] = "1; mode=block"
+            response.headers["X-Frame-Options"] = "SAMEORIGIN"
+        else:
+            del response.headers["Content-Type"]
+        return response
+
+    app.register_error_handler(OneError, lambda error: _text(str(error), HTTP_CODES.get(error.code, 500)))
+    app.register_error_handler(FlowError, lambda error: _text(str(error), 500))
+    app.register_error_handler(Invalid, lambda error: _text(str(error), 400))
+    app.register_error_handler(BadJson, lambda error: _text(str(error), 400))
+    app.register_error_handler(HTTPException, _unknown_route)
+    app.register_error_handler(Exception, _internal_error)
+
+
+def _add_templates(app: Flask, core, flow: Flow) -> None:
+    templates = flow.templates
+
+    @app.get("/service_template")
+    def list_templates():
+        return _pool(templates.pool(g.session))
+
+    @app.post("/service_template")
+    def create_template():
+        body = validate_template(_json_body())
+        return _created(templates, _register(body["name"], body))
+
+    @app.get("/service_template/<int:template_id>")
+    def show_template(template_id: int):
+        return _document(templates.get(g.session, template_id))
+
+    @app.put("/service_template/<int:template_id>")
+    def update_template(template_id: int):
+        old = templates.get(g.session, template_id)["TEMPLATE"]["BODY"]
+        _replace(template_id, old, _json_body())
+        return _document(templates.get(g.session, template_id))
+
+    @app.delete("/service_template/<int:template_id>")
+    def delete_template(template_id: int):
+        templates.get(g.session, template_id)
+        templates.delete(g.session, template_id)
+        return _text("", 204)
+
+    @app.post("/service_template/<int:template_id>/action")
+    def act_on_template(template_id: int):
+        document = templates.get(g.session, template_id)
+        body = document["TEMPLATE"]["BODY"]
+        action, params = _action()
+        if action == "instantiate":
+            merge = (params or {}).get("merge_template") or {}
+            service = instantiate(body, merge, core.now())
+            return _document(flow.instantiate(g.session, service), 201)
+        if action == "clone":
+            return _created(templates, _register(params["name"], body))
+        if action == "update":
+            new = _parsed(params["template_json"])
+            _replace(template_id, body, {**body, **new} if params.get("append") else new)
+            return _text("", 204)
+        if _document_action(core, template_id, action, params):
+            return _text("", 204)
+        # The real server answers an action it does not know as if all were well.
+        return _text("", 200)
+
+    def _register(name: str, body: dict) -> int:
+        return templates.create(g.session, name, {**body, "registration_time": core.now()})
+
+    def _replace(template_id: int, old: dict, new: dict) -> None:
+        for key in IMMUTABLE_TEMPLATE:
+            if new.setdefault(key, old[key]) != old[key]:
+                raise FlowError(f"Immutable value: `service_template/{key}` can not be changed")
+        templates.save(g.session, template_id, validate_template(new))
+
+
+def _add_services(app: Flask, flow: Flow) -> None:
+    services = flow.services
+
+    @app.get("/service")
+    def list_services():
+        return _pool(services.pool(g.session))
+
+    @app.get("/service/<int:service_id>")
+    def show_service(service_id: int):
+        return _document(services.get(g.session, service_id))
+
+    @app.put("/service/<int:service_id>")
+    def update_service(service_id: int):
+        flow.update(g.session, service_id, _json_body(), False)
+        return _text("", 204)
+
+    @app.delete("/service/<int:service_id>")
+    def delete_service(service_id: int):
+        flow.undeploy(g.session, service_id)
+        return _text("", 204)
+
+    @app.post("/service/<int:service_id>/scale")
+    def scale(service_id: int):
+        try:
+            body = _json_body()
+        except BadJson as error:
+            raise ValueError(str(error)) from error
+        cardinality = int(body.get("cardinality") or 0)
+        flow.scale(g.session, service_id, body.get("role_name", ""), cardinality, body.get("force"))
+        return _text("", 204)
+
+
+def _add_service_actions(app: Flask, flow: Flow) -> None:
+    @app.post("/service/<int:service_id>/action")
+    def act_on_service(service_id: int):
+        action, params = _action()
+        if action == "recover":
+            if (params or {}).get("delete"):
+                flow.undeploy(g.session, service_id, force=True)
+            else:
+                flow.recover(g.session, service_id)
+        elif action == "release":
+            flow.release(g.session, service_id)
+        elif action == "update":
+            flow.update(g.session, service_id, _parsed(params["template_json"]), bool(params.get("append")))
+        elif action in VM_ACTIONS:
+            flow.act(g.session, service_id, None, action)
+        else:
+            flow.get(g.session, service_id)
+            if not _document_action(flow.core, service_id, action, params):
+                raise FlowError(f"Action {action} not supported")
+        return _text("", 204)
+
+    @app.post("/service/<int:service_id>/role/<role_name>/action")
+    def act_on_role(service_id: int, role_name: str):
+        action, params = _action()
+        if params is None:
+            raise ValueError(NO_PARAMS)
+        flow.act(g.session, service_id, role_name, action)
+        return _text("", 204)
+
+    @app.post("/service/<int:service_id>/role_action")
+    def act_on_roles(service_id: int):
+        action, params = _action()
+        if action == "add_role":
+            flow.add_role(g.session, service_id, validate_role(params["role"]))
+        elif action == "remove_role":
+            flow.remove_role(g.session, service_id, params["role"])
+        else:
+            raise FlowError(f"Action {action} not supported")
+        return _text("", 204)
+
+
+def _document_action(core, document_id: int, action: str, params: dict) -> bool:
+    """Do what every document can do. Returns whether the action is one of these."""
+    if action == "rename":
+        core.call(g.session, "one.document.rename", document_id, params["name"])
+    elif action == "chown":
+        owner, group = int(params.get("owner_id", -1)), int(params.get("group_id", -1))
+        core.call(g.session, "one.document.chown", document_id, owner, group)
+    elif action == "chmod":
+        bits = [int(bit) for digit in str(params["octet"]) for bit in f"{int(digit, 8):03b}"]
+        core.call(g.session, "one.document.chmod", document_id, *bits)
+    else:
+        return False
+    return True
+
+
+def _action() -> tuple[str, dict | None]:
+    action = _json_body().get("action") or {}
+    return action.get("perform", ""), action.get("params")
+
+
+def _json_body() -> dict:
+    return _parsed(request.get_data(as_text=True))
+
+
+def _parsed(text: str) -> dict:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        raise BadJson(f"unexpected token at '{text}'") from None
+    if not isinstance(value, dict):
+        raise BadJson(f"unexpected token at '{text}'")
+    return value
+
+
+def _text(text: str, status: int) -> Response:
+    return Response(text, status, content_type=HTML)
+
+
+def _json(value: dict, status: int = 200) -> Response:
+    return _text(json.dumps(value, indent=2, ensure_ascii=False), status)
+
+
+def _document(document: dict, status: int = 200) -> Response:
+    return _json({"DOCUMENT": document}, status)
+
+
+def _created(documents: Documents, document_id: int) -> Response:
+    return _document(documents.get(g.session, document_id), 201)
+
+
+def _pool(documents: list[dict]) -> Response:
+    return _json({"DOCUMENT_POOL": {"DOCUMENT": documents} if documents else {}})
+
+
+def _unknown_route(error: HTTPException) -> Response:
+    page = "<!DOCTYPE html>\n<html>\n<body>\n  <h2>Sinatra doesn’t know this ditty.</h2>\n</body>\n</html>\n"
+    return _text(page, 404 if error.code in (404, 405) else error.code)
+
+
+def _internal_error(error: Exception) -> Response:
+    reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    return _json_line({"message": "Internal server error", "reason": reason})
+
+
+def _json_line(value: dict) -> Response:
+    return _text(json.dumps(value, separators=(",", ":")), 500)

@@ -1,0 +1,383 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""OneFlow's life cycle: one small step per service and tick, and the operations people ask for."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from ansible_collections.opennebula.flower.plugins.module_utils.one.xml import items, to_dict
+from lab.core import OneError
+from lab.oneflow_documents import SERVICE_TYPE, TEMPLATE_TYPE, Documents
+from lab.oneflow_service import Service
+from lab.oneflow_states import BUSY, CANNOT_UNDEPLOY, FAILED, ROLE_HOLD, SCALE_DOWN, SCALE_UP, State, Vm
+
+LOG = logging.getLogger(__name__)
+
+#: behind the READY gate OneFlow looks for failed VMs only this often
+FAILURE_POLL_SECONDS = 30.0
+
+#: body keys a PUT or update may not change
+IMMUTABLE_SERVICE = ("user_inputs", "user_inputs_values", "deployment", "log", "name", "networks", "networks_values",
+                     "ready_status_gate", "state", "start_time", "registration_time")
+IMMUTABLE_ROLE = ("cardinality", "nodes", "parents", "state", "template_id")
+
+
+class FlowError(Exception):
+    """A request OneFlow refuses; str() is its answer, with status 500."""
+
+
+class Flow:
+    """The services of a zone. tick() moves them on; operations raise FlowError or lab.core.OneError.
+
+    Sessions are "user:password" texts; a service is looked up with the caller's rights and moved with its owner's.
+    """
+
+    def __init__(self, core):
+        self.core = core
+        self.services = Documents(core, SERVICE_TYPE)
+        self.templates = Documents(core, TEMPLATE_TYPE)
+        self._lock = threading.RLock()
+        self._failures_seen = 0.0
+        self._look_for_failures = False
+        self._steps = {
+            State.PENDING: self._start,
+            State.DEPLOYING_NETS: self._deploy_next,
+            State.DEPLOYING: self._deploying,
+            State.RUNNING: self._watch,
+            State.WARNING: self._watch,
+            State.SCALING: self._scaling,
+            State.COOLDOWN: self._cooldown,
+            State.UNDEPLOYING: self._undeploying,
+            State.UNDEPLOYING_NETS: self._delete,
+        }
+
+    def tick(self) -> None:
+        """Move every service one step on. A service that cannot be moved now is tried again in the next tick."""
+        with self._lock:
+            documents = self.services.pool(self.core.session_for(0))
+            if not documents:
+                return
+            vms = self._vms()
+            self._look_for_failures = time.monotonic() - self._failures_seen >= FAILURE_POLL_SECONDS
+            if self._look_for_failures:
+                self._failures_seen = time.monotonic()
+            for document in documents:
+                self._step(document, vms)
+
+    def get(self, session: str, service_id: int) -> Service:
+        """The service, as the session may see it."""
+        return Service(self.core, self.services, self.services.get(session, service_id))
+
+    def instantiate(self, session: str, body: dict) -> dict:
+        """Make a service from a checked body. Returns its document as it was before anything happened to it."""
+        with self._lock:
+            service_id = self.services.create(session, body["name"], body)
+            document = self.services.get(session, service_id)
+            service = self.get(session, service_id)
+            self._start(service, {})
+            service.save()
+            return document
+
+    def scale(self, session: str, service_id: int, role_name: str, cardinality: int, force: bool | None) -> None:
+        """Change the number of a role's VMs. force None: the request lacks that key, over which OneFlow trips."""
+        with self._lock:
+            service = self.get(session, service_id)
+            if service.state != State.RUNNING:
+                raise FlowError(f"Service cannot be scaled in state: {service.state.name}")
+            role = service.role(role_name)
+            if role is None:
+                raise FlowError(f"Role {role_name} not found")
+            if force is None:
+                raise ValueError(f"unexpected token at '{{ \"cardinality\" : {cardinality},\n  \"force\" :  }}'")
+            self._check_bounds(service, role, cardinality, force)
+            service.start_scaling(role, cardinality)
+            service.save()
+
+    def undeploy(self, session: str, service_id: int, force: bool = False) -> None:
+        """Start ending a service; force in any state (recover with delete)."""
+        with self._lock:
+            service = self.get(session, service_id)
+            if service.state in CANNOT_UNDEPLOY and not force:
+                raise FlowError(f"Service cannot be undeployed in state: {service.state.name}")
+            self._undeploy(service)
+
+    def recover(self, session: str, service_id: int) -> None:
+        """Try again what failed or hangs; ends a cooldown."""
+        with self._lock:
+            service = self.get(session, service_id)
+            vms = self._vms()
+            if service.state in (State.FAILED_DEPLOYING, State.DEPLOYING, State.PENDING):
+                self._recover_deploy(service, vms)
+            elif service.state in (State.FAILED_UNDEPLOYING, State.UNDEPLOYING, State.FAILED_UNDEPLOYING_NETS):
+                self._undeploy(service)
+                return
+            elif service.state in (State.FAILED_SCALING, State.SCALING):
+                self._recover_scale(service, vms)
+            elif service.state == State.COOLDOWN:
+                self._end_cooldown(service)
+            elif service.state not in (State.DEPLOYING_NETS, State.FAILED_DEPLOYING_NETS, State.UNDEPLOYING_NETS):
+                raise FlowError(f"Service cannot be recovered in state: {service.state.name}")
+            service.save()
+
+    def release(self, session: str, service_id: int) -> None:
+        """Let the VMs of roles on hold go."""
+        with self._lock:
+            service = self.get(session, service_id)
+            held = service.roles_in(ROLE_HOLD)
+            if not held:
+                raise FlowError("Service has no roles in HOLD")
+            for role in held:
+                service.act(role, "release")
+                role["state"] = int(State.DEPLOYING)
+            service.set_state(State.DEPLOYING)
+            service.save()
+
+    def act(self, session: str, service_id: int, role_name: str | None, action: str) -> None:
+        """Ask the VMs of one role, or of all of them, for an action."""
+        with self._lock:
+            service = self.get(session, service_id)
+            roles = service.roles if role_name is None else [service.role(role_name)]
+            if roles == [None]:
+                raise FlowError(f"Role '{role_name}' not found")
+            for role in roles:
+                service.act(role, action)
+            service.save()
+
+    def update(self, session: str, service_id: int, new: dict, append: bool) -> None:
+        """Replace the body, or add to it, as far as it may be changed by hand."""
+        with self._lock:
+            service = self.get(session, service_id)
+            if service.state in BUSY | FAILED:
+                raise FlowError(f"Service cannot be updated in state: {service.state.name}")
+            _check_immutable(service, new, append)
+            service.body = {**service.body, **new} if append else new
+            service.save()
+
+    def add_role(self, session: str, service_id: int, role: dict) -> None:
+        """Add a checked role to a running service and deploy it."""
+        with self._lock:
+            service = self._modifiable(session, service_id)
+            if service.role(role["name"]):
+                raise FlowError(f"Role {role['name']} already exists")
+            service.roles.append({**role, "state": int(State.PENDING)})
+            service.prepare_roles()
+            service.resolve_networks()
+            if service.deploy(service.roles[-1], State.DEPLOYING, State.FAILED_DEPLOYING):
+                service.set_state(State.DEPLOYING)
+            service.save()
+
+    def remove_role(self, session: str, service_id: int, role_name: str) -> None:
+        """End a role of a running service and forget it."""
+        with self._lock:
+            service = self._modifiable(session, service_id)
+            role = service.role(role_name)
+            if role is None:
+                raise FlowError(f"Role {role_name} does not exist")
+            role["removed"] = True
+            if self._shut(service, [role]):
+                service.set_state(State.UNDEPLOYING)
+            service.save()
+
+    def _modifiable(self, session: str, service_id: int) -> Service:
+        service = self.get(session, service_id)
+        if service.state != State.RUNNING:
+            raise FlowError(f"Cannot modify roles in state: {service.state.name}")
+        return service
+
+    def _vms(self) -> dict[int, Vm]:
+        """Every VM of the zone that is not DONE, by id."""
+        pool = self.core.call(self.core.session_for(0), "one.vmpool.infoextended", -2, -1, -1, -1)
+        return {int(vm["ID"]): Vm.of(vm) for vm in items(to_dict(pool), "VM")}
+
+    def _step(self, document: dict, vms: dict[int, Vm]) -> None:
+        service = Service(self.core, self.services, document)
+        step = self._steps.get(service.state)
+        if step is None:
+            return
+        try:
+            step(service, vms)
+            if service.state != State.DONE:
+                service.save()
+        except OneError as error:
+            LOG.warning("service %d stays %s: %s", service.id, service.state.name, error)
+        except Exception:  # one service must not stop the others
+            LOG.exception("service %d cannot go on", service.id)
+
+    def _start(self, service: Service, _vms: dict) -> None:
+        service.prepare_roles()
+        service.resolve_networks()
+        service.set_state(State.DEPLOYING_NETS)
+
+    def _deploy_next(self, service: Service, _vms: dict) -> None:
+        roles = service.deployable()
+        if not roles and len(service.roles_in(State.RUNNING)) == len(service.roles):
+            service.set_state(State.RUNNING)
+            return
+        for role in roles:
+            if not service.deploy(role, State.DEPLOYING, State.FAILED_DEPLOYING):
+                return
+        if roles and service.state == State.DEPLOYING_NETS:
+            service.set_state(State.HOLD if service.body.get("on_hold") else State.DEPLOYING)
+
+    def _deploying(self, service: Service, vms: dict[int, Vm]) -> None:
+        for role in service.roles_in(State.DEPLOYING):
+            if self._boot_failed(service, role, vms):
+                service.fail(role, State.FAILED_DEPLOYING)
+                return
+            if self._all_up(service, role, vms):
+                role["state"] = int(State.RUNNING)
+        self._deploy_next(service, vms)
+
+    def _scaling(self, service: Service, vms: dict[int, Vm]) -> None:
+        for role in service.roles_in(State.SCALING):
+            if role["scale_way"] == SCALE_DOWN:
+                service.drop_gone(role, vms)
+                ending = role["nodes"][:len(role["nodes"]) - role["cardinality"]]
+                if _any_failed(ending, vms):
+                    service.fail(role, State.FAILED_SCALING)
+                    return
+                finished = not ending
+            elif self._boot_failed(service, role, vms):
+                service.fail(role, State.FAILED_SCALING)
+                return
+            else:
+                finished = self._all_up(service, role, vms)
+            if finished:
+                del role["scale_way"]
+                role["state"] = int(State.COOLDOWN)
+                service.set_state(State.COOLDOWN)
+
+    def _all_up(self, service: Service, role: dict, vms: dict[int, Vm]) -> bool:
+        """Whether the role's VMs are up, or READY behind the gate. VMs ended by hand lower the cardinality."""
+        role["cardinality"] -= service.drop_gone(role, vms)
+        nodes = [vms[node["deploy_id"]] for node in role["nodes"]]
+        return all(vm.ready if service.gated else vm.running for vm in nodes)
+
+    def _boot_failed(self, service: Service, role: dict, vms: dict[int, Vm]) -> bool:
+        if service.gated and not self._look_for_failures:
+            return False
+        return _any_failed(role["nodes"], vms)
+
+    def _cooldown(self, service: Service, _vms: dict) -> None:
+        # The log's last entry says when the cooldown began; nothing else survives a restart of the zone.
+        since = service.body["log"][-1]["timestamp"]
+        cooldown = max((role["cooldown"] for role in service.roles_in(State.COOLDOWN)), default=0)
+        if self.core.now() >= since + cooldown:
+            self._end_cooldown(service)
+
+    def _end_cooldown(self, service: Service) -> None:
+        for role in service.roles_in(State.COOLDOWN):
+            role["state"] = int(State.RUNNING)
+        service.set_state(State.RUNNING)
+
+    def _watch(self, service: Service, vms: dict[int, Vm]) -> None:
+        for role in service.roles_in(State.RUNNING, State.WARNING):
+            role["cardinality"] -= service.drop_gone(role, vms)
+            troubled = any(vms[node["deploy_id"]].troubled for node in role["nodes"])
+            role["state"] = int(State.WARNING if troubled else State.RUNNING)
+        state = State.WARNING if service.roles_in(State.WARNING) else State.RUNNING
+        if state != service.state:
+            service.set_state(state)
+        if service.body.get("automatic_deletion") and not any(role["nodes"] for role in service.roles):
+            self._undeploy(service)
+
+    def _undeploy(self, service: Service) -> None:
+        """Start ending the roles in their order; a service with nothing to end disappears at once."""
+        service.prepare_roles()
+        for role in service.roles_in(State.UNDEPLOYING, State.FAILED_UNDEPLOYING):
+            role["state"] = int(State.RUNNING)
+        roles = service.shuttable()
+        if not roles:
+            self._delete(service, {})
+            return
+        if self._shut(service, roles):
+            service.set_state(State.UNDEPLOYING)
+        service.save()
+
+    def _shut(self, service: Service, roles: list[dict]) -> bool:
+        for role in roles:
+            role["state"] = int(State.UNDEPLOYING)
+            if not service.end_vms(role, len(role["nodes"]), State.FAILED_UNDEPLOYING):
+                return False
+        return True
+
+    def _undeploying(self, service: Service, vms: dict[int, Vm]) -> None:
+        for role in service.roles_in(State.UNDEPLOYING):
+            service.drop_gone(role, vms)
+            if _any_failed(role["nodes"], vms):
+                service.fail(role, State.FAILED_UNDEPLOYING)
+                return
+            if not role["nodes"]:
+                role["state"] = int(State.DONE)
+        if any(role.get("removed") for role in service.roles):
+            self._finish_removal(service)
+        elif all(role["state"] == State.DONE for role in service.roles):
+            service.set_state(State.UNDEPLOYING_NETS)
+        else:
+            self._shut(service, service.shuttable())
+
+    def _finish_removal(self, service: Service) -> None:
+        left = [role for role in service.roles if not (role.get("removed") and role["state"] == State.DONE)]
+        if len(left) < len(service.roles):
+            service.body["roles"] = left
+            service.set_state(State.RUNNING)
+
+    def _delete(self, service: Service, _vms: dict) -> None:
+        service.delete()
+        service.body["state"] = int(State.DONE)
+
+    def _recover_deploy(self, service: Service, vms: dict[int, Vm]) -> None:
+        service.prepare_roles()
+        for role in service.roles_in(State.DEPLOYING, State.FAILED_DEPLOYING):
+            service.drop_gone(role, vms)
+            service.retry(role, vms)
+            if not service.deploy(role, State.DEPLOYING, State.FAILED_DEPLOYING):
+                return
+        service.resume_state(State.DEPLOYING)
+
+    def _recover_scale(self, service: Service, vms: dict[int, Vm]) -> None:
+        for role in service.roles_in(State.SCALING, State.FAILED_SCALING):
+            role["state"] = int(State.SCALING)
+            if role["scale_way"] == SCALE_UP:
+                service.retry(role, vms)
+                done = service.deploy(role, State.SCALING, State.FAILED_SCALING)
+            else:
+                done = service.end_vms(role, len(role["nodes"]) - role["cardinality"], State.FAILED_SCALING)
+            if not done:
+                return
+        service.resume_state(State.SCALING)
+
+    @staticmethod
+    def _check_bounds(service: Service, role: dict, cardinality: int, force: bool) -> None:
+        lowest, highest = role.get("min_vms") or 0, role.get("max_vms")
+        if not force and cardinality < lowest:
+            raise FlowError(f"Can't scale service {service.id}: Minimum cardinality is {lowest}")
+        if not force and highest is not None and cardinality > highest:
+            raise FlowError(f"Can't scale service {service.id}: Maximum cardinality is {highest}")
+        if cardinality == role["cardinality"]:
+            raise FlowError(f"Cardinality of {role['name']} is already at {cardinality}")
+
+
+def _any_failed(nodes: list[dict], vms: dict[int, Vm]) -> bool:
+    return any(vms[node["deploy_id"]].failed for node in nodes if node["deploy_id"] in vms)
+
+
+def _check_immutable(service: Service, new: dict, append: bool) -> None:
+    """Raises FlowError naming the first value that may not be changed."""
+    for key in IMMUTABLE_SERVICE:
+        if key in new if append else new.get(key) != service.body.get(key):
+            raise FlowError(f"Immutable value: `service/{key}` can not be changed")
+    if append:
+        return
+    if len(new.get("roles", [])) != len(service.roles):
+        raise FlowError("Immutable value: `service/roles size` can not be changed")
+    for role in new["roles"]:
+        old = service.role(role.get("name"))
+        if old is None:
+            raise FlowError("Immutable value: `name` can not be changed")
+        for key in IMMUTABLE_ROLE:
+            if role.get(key) != old.get(key):
+                raise FlowError(f"Immutable value: `role/{key}` can not be changed")
