@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import ipaddress
 import json
 import logging
 import os
@@ -211,9 +210,7 @@ def _onegate_host(driver: str) -> str:
     if driver != "docker":
         return "127.0.0.1"
     engine.version()
-    address = json.loads(engine.docker("network", "inspect", "bridge", "--format", "{{json (index .IPAM.Config 0)}}"))
-    # The engine names the gateway only where it was configured; by default it is the first address.
-    return address.get("Gateway") or str(next(ipaddress.ip_network(address["Subnet"]).hosts()))
+    return engine.host_address()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,0 +1,95 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Looking into the machines of the Docker driver, and an OneGate that takes notes."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from lab.driver import NetSpec, NicSpec, VmSpec
+from lab.driver.docker import DockerDriver
+from lab.engine import docker
+from lab.images import SUITES
+
+VM_IMAGE = SUITES["bookworm"].vm_image
+NETWORK = NetSpec(id=0, name="private", subnet="10.213.77.0/24", gateway="10.213.77.1")
+TOKEN = "token-of-the-machine"
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 20) -> None:
+    """Return as soon as the condition holds; fail with what was waited for after that many seconds."""
+    pause = threading.Event()
+    for _attempt in range(int(seconds * 10)):
+        if condition():
+            return
+        pause.wait(0.1)
+    pytest.fail(f"waited {seconds} s for: {what}")
+
+
+class OneGate:
+    """Listens where the machines can reach it and keeps every PUT: path, VM id, token, body."""
+
+    def __init__(self, address: str) -> None:
+        self.puts: list[tuple[str, str, str, str]] = []
+        gate = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_PUT(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                gate.puts.append((self.path, self.headers["X-ONEGATE-VMID"], self.headers["X-ONEGATE-TOKEN"], body))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_args: object) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer((address, 0), Handler)
+        self.endpoint = f"http://{address}:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Machines:
+    """Deploys machines through the driver and looks into them."""
+
+    def __init__(self, driver: DockerDriver, zone: str, image: str) -> None:
+        self.driver = driver
+        self.zone = zone
+        self.image = image
+        self._ids = itertools.count()
+
+    def spec(self, image: str | None = None, **context: str) -> VmSpec:
+        vm_id = next(self._ids)
+        nic = NicSpec(network_id=NETWORK.id, ip=f"10.213.77.{10 + vm_id}", mac=f"02:00:0a:d5:4d:{10 + vm_id:02x}")
+        context = {"VMID": str(vm_id), "ETH0_MAC": nic.mac, "ETH0_GATEWAY": NETWORK.gateway, **context}
+        return VmSpec(vm_id, f"vm-{vm_id}", 0.5, 512, image or self.image, [nic], context, TOKEN)
+
+    def deploy(self, image: str | None = None, **context: str) -> VmSpec:
+        vm = self.spec(image, **context)
+        self.driver.deploy(vm)
+        return vm
+
+    def name(self, vm: VmSpec) -> str:
+        return f"one-{self.zone}-{vm.id}"
+
+    def run(self, vm: VmSpec, *command: str) -> str:
+        return docker("exec", self.name(vm), *command)
+
+    def script(self, vm: VmSpec, text: str) -> str:
+        return self.run(vm, "sh", "-c", text)
+
+    def log(self, vm: VmSpec) -> list[str]:
+        """The guest agent's log, once it says that the agent is through."""
+        wait_until(lambda: self.agent_runs(vm) > 0, f"the guest agent of VM {vm.id} to finish")
+        return self.script(vm, "cat /var/log/one-context.log").splitlines()
+
+    def agent_runs(self, vm: VmSpec) -> int:
+        return int(self.script(vm, "grep -c finished /var/log/one-context.log 2>/dev/null || true") or 0)
