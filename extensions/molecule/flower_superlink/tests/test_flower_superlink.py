@@ -1,0 +1,138 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What a machine with the role flower_superlink offers, and what it refuses."""
+
+import pytest
+from testing import unit_property, wait_until
+
+CA = "/opt/flower/certs/ca.crt"
+PROBE = """
+import ssl, sys, urllib.error, urllib.request
+url, ca = sys.argv[1:]
+context = ssl.create_default_context(cafile=ca or None)
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+try:
+    print(opener.open(url, timeout=10).status)
+except urllib.error.HTTPError as error:
+    print(error.code)
+except Exception as error:
+    print(error)
+"""
+
+
+def get(host, url, ca=CA):
+    """Return the status of a GET request made on the machine itself, or why there was none."""
+    return host.run("python3 -c %s %s %s", PROBE, url, ca).stdout.strip()
+
+
+def own_address(host):
+    return host.interface("eth0").addresses[0]
+
+
+def test_nodes_reach_the_fleet_port_over_tls_with_the_ca(host):
+    assert get(host, f"https://{own_address(host)}:9092/health") == "200"
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1"])
+def test_certificate_is_valid_for_local_names(host, name):
+    assert get(host, f"https://{name}:9092/health") == "200"
+
+
+def test_certificate_holds_the_extra_name_and_the_ipv6_loopback(host):
+    certificate = host.check_output("openssl x509 -in /opt/flower/certs/server.crt -noout -ext subjectAltName")
+    assert "DNS:superlink.example.org" in certificate
+    assert "IP Address:0:0:0:0:0:0:0:1" in certificate
+
+
+def test_connection_without_the_right_ca_is_refused(host):
+    assert "CERTIFICATE_VERIFY_FAILED" in get(host, "https://127.0.0.1:9092/health", ca="")
+
+
+def test_plain_connection_is_refused(host):
+    assert get(host, "http://127.0.0.1:9092/health") == "Remote end closed connection without response"
+
+
+def test_old_tls_is_refused(host):
+    assert host.run("openssl s_client -connect 127.0.0.1:9092 -tls1_1 </dev/null").rc != 0
+
+
+@pytest.mark.parametrize("path", ["/v1/control/", "/v1/control/ListRuns", "/v1/runtime/", "/docs", "/openapi.json"])
+def test_only_the_fleet_api_is_behind_the_fleet_port(host, path):
+    assert get(host, f"https://127.0.0.1:9092{path}") == "404"
+
+
+def test_encoded_path_does_not_lead_from_fleet_to_control(host):
+    for path in ("/v1/fleet/../control/", "/v1/fleet/%2e%2e/control/", "/v1/%66leet/"):
+        assert get(host, f"https://127.0.0.1:9092{path}") == "404"
+
+
+@pytest.mark.parametrize("path", ["/v1/fleet/", "/health", "/docs"])
+def test_only_the_control_api_is_behind_the_control_port(host, path):
+    assert get(host, f"https://127.0.0.1:9093{path}") == "404"
+
+
+def test_operators_connect_on_loopback_only(host):
+    assert host.socket("tcp://127.0.0.1:9093").is_listening
+    assert "refused" in get(host, f"https://{own_address(host)}:9093/v1/control/")
+
+
+def test_flower_itself_cannot_be_reached_from_outside(host):
+    assert host.socket("tcp://127.0.0.1:18000").is_listening
+    assert "refused" in get(host, f"http://{own_address(host)}:18000/health")
+
+
+@pytest.mark.parametrize("path", ["/opt/flower/ca/ca.key", "/opt/flower/certs/server.key"])
+def test_keys_are_refused_to_everybody_but_root(host, path):
+    assert host.run(f"runuser -u app -- cat {path}").rc != 0
+    assert host.run(f"runuser -u nobody -- cat {path}").rc != 0
+
+
+def test_ca_key_is_not_in_the_directory_of_the_certificates(host):
+    assert not host.run("ls /opt/flower/certs").stdout.count("ca.key")
+
+
+def test_requests_are_counted_for_prometheus(host):
+    assert get(host, "http://127.0.0.1:8405/metrics") == "200"
+    assert 'haproxy_frontend_http_requests_total{proxy="fleet"}' in host.check_output(
+        "python3 -c 'import urllib.request as u; print(u.urlopen(\"http://127.0.0.1:8405/metrics\").read().decode())'"
+    )
+
+
+def test_flower_does_not_run_as_root(host):
+    processes = [process for process in host.process.filter(user="app") if "superlink" in process.args]
+    assert processes
+    assert not [process for process in host.process.filter(user="root") if process.comm == "flower-superlink"]
+
+
+def test_flower_comes_back_after_a_crash(host):
+    before = unit_property(host, "flower-superlink", "MainPID")
+    if host.backend.name == "mol-superlink-container":
+        host.check_output("docker kill flower-superlink")
+    else:
+        host.check_output(f"kill -9 {before}")
+    assert wait_until(lambda: unit_property(host, "flower-superlink", "MainPID") not in (before, "0"))
+    assert wait_until(lambda: get(host, "http://127.0.0.1:18000/health") == "200")
+    assert wait_until(lambda: get(host, "https://127.0.0.1:9092/health") == "200", 10)
+
+
+def test_health_check_agrees_with_the_state(host):
+    assert host.run("/opt/flower/bin/flower-healthy").rc == 0
+
+
+def test_command_line_of_operators_works_on_the_machine(host):
+    if host.backend.name == "mol-superlink-container":
+        flwr = "docker exec --env FLWR_HOME=/app/cli flower-superlink flwr"
+    else:
+        flwr = "runuser -u app -- env PATH=/opt/flower/native/bin:/usr/bin FLWR_HOME=/opt/flower/config/flwr flwr"
+    answer = host.check_output(f"{flwr} list local --format json")
+    assert '"success": true' in answer
+
+
+def test_supervisor_keeps_running(host):
+    assert host.service("flower-supervisor").is_running
+    assert unit_property(host, "flower-supervisor", "NRestarts") == "0"
+
+
+def test_units_start_with_the_machine(host):
+    for unit in ("flower-superlink", "flower-supervisor", "haproxy"):
+        assert host.service(unit).is_enabled

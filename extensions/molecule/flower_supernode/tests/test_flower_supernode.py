@@ -1,0 +1,79 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What a machine with the role flower_supernode does. The machine with the SuperLink is asked what it sees."""
+
+import json
+
+import pytest
+import testinfra
+from testing import unit_property, wait_until
+
+HEALTHY = "/opt/flower/bin/flower-healthy"
+CA = "/opt/flower/certs/ca.crt"
+UNIT = "flower-supernode"
+
+
+@pytest.fixture(name="superlink", scope="module")
+def superlink_machine():
+    return testinfra.get_host("docker://mol-supernode-superlink")
+
+
+def online_nodes(superlink):
+    """Return how many nodes the SuperLink sees online."""
+    answer = superlink.check_output(
+        "docker exec --env FLWR_HOME=/app/cli flower-superlink flwr supernode list local --format json"
+    )
+    return sum(node["status"] == "online" for node in json.loads(answer)["nodes"])
+
+
+def healthy(host):
+    return host.run(HEALTHY).rc == 0
+
+
+def test_superlink_sees_both_nodes(superlink):
+    assert wait_until(lambda: online_nodes(superlink) == 2)
+
+
+def test_node_is_healthy_and_has_not_been_restarted(host):
+    assert healthy(host)
+    assert unit_property(host, UNIT, "NRestarts") == "0"
+
+
+def test_node_starts_with_the_machine(host):
+    assert host.service(UNIT).is_enabled
+
+
+def test_node_tries_for_ever(host):
+    command = host.check_output(f"systemctl cat {UNIT}")
+    assert "--max-retries" not in command
+    assert "--max-wait-time" not in command
+
+
+def test_flower_does_not_run_as_root(host):
+    assert [process for process in host.process.filter(user="app") if "flower-supernode" in process.args]
+
+
+def test_node_offers_no_port_to_others(host):
+    listening = host.run("ss --listening --tcp --no-header --numeric").stdout
+    foreign = [line for line in listening.splitlines() if "127.0.0." not in line and "[::1]" not in line and ":22 " not in line]
+    assert foreign == []
+
+
+def test_node_comes_back_after_a_crash(host, superlink):
+    before = unit_property(host, UNIT, "InvocationID")
+    host.check_output(f"systemctl kill --signal KILL --kill-whom all {UNIT}")
+    assert wait_until(lambda: unit_property(host, UNIT, "InvocationID") != before)
+    assert wait_until(lambda: healthy(host))
+
+
+def test_crash_loop_is_not_healthy(host):
+    genuine = host.file(CA).content_string
+    host.check_output(f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=other -keyout /dev/null -out {CA}")
+    try:
+        host.check_output(f"systemctl restart {UNIT}")
+        assert wait_until(lambda: int(unit_property(host, UNIT, "NRestarts")) >= 1)
+        assert not healthy(host)
+    finally:
+        host.check_output("printf %s %s > %s", "%s", genuine, CA)
+        host.check_output(f"systemctl restart {UNIT}")
+    assert wait_until(lambda: healthy(host))

@@ -1,0 +1,59 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filters: command lines and images of Flower, what templates need of the parameter table, quoting for systemd."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.opennebula.flower.plugins.module_utils import contextualization
+from ansible_collections.opennebula.flower.plugins.module_utils.flower import releases
+
+_SYSTEMD_PLAIN = re.compile(r"[A-Za-z0-9_@:/=,.+-]+")
+_SYSTEMD_ESCAPES = {"\\": "\\\\", '"': '\\"', "%": "%%", "$": "$$", "\n": "\\n", "\t": "\\t"}
+
+
+def systemd_quote(arguments: str | Iterable[str]) -> str:
+    """Return one argument or a list of them as text for ExecStart= of a systemd unit."""
+    if isinstance(arguments, str):
+        arguments = [arguments]
+    return " ".join(_quote_argument(str(argument)) for argument in arguments)
+
+
+def _quote_argument(argument: str) -> str:
+    if _SYSTEMD_PLAIN.fullmatch(argument):
+        return argument
+    return '"' + "".join(_SYSTEMD_ESCAPES.get(character, character) for character in argument) + '"'
+
+
+def _as_filter(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except (ValueError, TypeError, KeyError, contextualization.ContextError) as problem:
+            raise AnsibleFilterError(str(problem)) from problem
+
+    return call
+
+
+class FilterModule:
+    """The filters of this collection that know Flower."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        functions = {
+            "flower_superlink_command": releases.superlink_command,
+            "flower_supernode_command": releases.supernode_command,
+            "flower_image": releases.image,
+            "flower_user_inputs": contextualization.user_inputs,
+            "flower_context_section": contextualization.context_section,
+            "flower_context_values": contextualization.context_values,
+            "flower_run_config": contextualization.run_config,
+            "systemd_quote": systemd_quote,
+        }
+        return {name: _as_filter(function) for name, function in functions.items()}

@@ -1,0 +1,286 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The kinds of values contextualization parameters take: from the text in a context to a typed value and back."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_FLOAT = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
+_HOST_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_PATH = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
+_NODE_CONFIG_PAIR = re.compile(r"""([A-Za-z0-9_-]+)=("[^"]*"|'[^']*'|[^\s"'=]+)(?=\s|$)""")
+_BARE_WORD = re.compile(r"[A-Za-z0-9._:/@+-]+")
+_PEM_LABELS = {"certificate": ("CERTIFICATE",), "private_key": ("PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY")}
+_BASE64_LAYERS = 2
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What narrows a kind down: bounds of numbers (``above``/``below`` exclude the bound) and members of lists."""
+
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None
+    below: float | None = None
+    choices: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """Return the bounds as the end of a sentence, empty without bounds."""
+        if self.minimum is not None and self.maximum is not None:
+            return f" from {self.minimum:g} to {self.maximum:g}"
+        if self.above is not None and self.below is not None:
+            return f" above {self.above:g} and below {self.below:g}"
+        if self.minimum is not None:
+            return f" of at least {self.minimum:g}"
+        if self.above is not None:
+            return f" above {self.above:g}"
+        return ""
+
+    def hold(self, number: float) -> bool:
+        """Say whether a number is within the bounds."""
+        return (
+            (self.minimum is None or number >= self.minimum)
+            and (self.maximum is None or number <= self.maximum)
+            and (self.above is None or number > self.above)
+            and (self.below is None or number < self.below)
+        )
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of value.
+
+    ``parse`` turns the stripped, non-empty text of a context into the typed value and raises ValueError otherwise;
+    ``render`` is its inverse. ``empty`` makes the typed value of an empty text, ``user_input`` the type in OpenNebula's
+    user input grammar, ``option_type`` the type in an Ansible argument specification and ``expected`` what to tell
+    people who gave something else.
+    """
+
+    parse: Callable[[str, Limits], Any]
+    render: Callable[[Any], str]
+    user_input: str
+    option_type: str
+    expected: Callable[[Limits], str]
+    empty: Callable[[], Any] = str
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Split ``host:port`` or ``[IPv6]:port``; ValueError when either part is not valid."""
+    bracketed = re.fullmatch(r"\[([^\]]+)\]:([0-9]{1,5})", text, re.ASCII)
+    plain = re.fullmatch(r"([^:\[\]]+):([0-9]{1,5})", text, re.ASCII)
+    if bracketed:
+        host, port = bracketed.groups()
+        ipaddress.IPv6Address(host)
+    elif plain:
+        host, port = plain.groups()
+        check_host(host)
+    else:
+        raise ValueError("not host:port")
+    if not 1 <= int(port) <= 65535:
+        raise ValueError("port out of range")
+    return host, int(port)
+
+
+def check_host(text: str) -> None:
+    """Raise ValueError unless the text is an IPv4 address or a host name."""
+    labels = text.removesuffix(".").split(".")
+    if len(text) > 253 or not all(_HOST_LABEL.fullmatch(label) for label in labels):
+        raise ValueError("not a host name")
+    if labels[-1].isdigit():
+        ipaddress.IPv4Address(text)
+
+
+def _integer(text: str, limits: Limits) -> int:
+    if not _INTEGER.fullmatch(text) or len(text) > 18 or not limits.hold(int(text)):
+        raise ValueError("not a whole number in range")
+    return int(text)
+
+
+def _float(text: str, limits: Limits) -> float:
+    if not _FLOAT.fullmatch(text) or not math.isfinite(float(text)) or not limits.hold(float(text)):
+        raise ValueError("not a number in range")
+    return float(text)
+
+
+def _boolean(text: str, _limits: Limits) -> bool:
+    word = text.upper()
+    if word not in ("YES", "NO"):
+        raise ValueError("neither YES nor NO")
+    return word == "YES"
+
+
+def _member(text: str, limits: Limits) -> str:
+    if text not in limits.choices:
+        raise ValueError("not a member")
+    return text
+
+
+def _version(text: str, limits: Limits) -> str:
+    if not _VERSION.fullmatch(text):
+        raise ValueError("not a version")
+    return _member(text, limits)
+
+
+def _text(text: str, _limits: Limits) -> str:
+    if not text.isprintable():
+        raise ValueError("not one line of text")
+    return text
+
+
+def _address(text: str, _limits: Limits) -> str:
+    split_address(text)
+    return text
+
+
+def _relative_path(text: str, _limits: Limits) -> str:
+    if not _PATH.fullmatch(text) or any(part in (".", "..") for part in text.split("/")):
+        raise ValueError("not a relative path")
+    return text
+
+
+def _alternative_names(text: str, _limits: Limits) -> list[str]:
+    names = [entry.strip() for entry in text.split(",")]
+    for name in names:
+        kind, _colon, value = name.partition(":")
+        if kind == "IP":
+            ipaddress.ip_address(value)
+        elif kind == "DNS":
+            check_host(value.removeprefix("*."))
+        else:
+            raise ValueError("neither IP nor DNS")
+    return names
+
+
+def _node_config_scalar(text: str) -> str | int | float | bool:
+    if text[0] in "\"'":
+        if not text[1:-1].isprintable():
+            raise ValueError("control character")
+        return text[1:-1]
+    if text in ("true", "false"):
+        return text == "true"
+    if _INTEGER.fullmatch(text) and len(text) <= 18:
+        return int(text)
+    if _FLOAT.fullmatch(text) and math.isfinite(float(text)):
+        return float(text)
+    if not _BARE_WORD.fullmatch(text):
+        raise ValueError("a text with special characters needs quotes")
+    return text
+
+
+def _node_config(text: str, _limits: Limits) -> dict[str, str | int | float | bool]:
+    config: dict[str, str | int | float | bool] = {}
+    rest = text
+    while rest:
+        pair = _NODE_CONFIG_PAIR.match(rest)
+        if not pair:
+            raise ValueError("not key=value")
+        key, value = pair.groups()
+        if key in config:
+            raise ValueError("a key occurs twice")
+        config[key] = _node_config_scalar(value)
+        rest = rest[pair.end() :].lstrip()
+    return config
+
+
+def _render_node_config(config: Mapping[str, str | int | float | bool] | str) -> str:
+    if isinstance(config, str):
+        return config
+    return " ".join(f"{key}={_render_node_config_scalar(value)}" for key, value in config.items())
+
+
+def _render_node_config_scalar(value: str | int | float | bool) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = str(value)
+    if not isinstance(value, str) or (_BARE_WORD.fullmatch(text) and _node_config_scalar(text) == text):
+        return text
+    return f"'{text}'" if '"' in text else f'"{text}"'
+
+
+def _pem(text: str, label: str) -> str:
+    """Return PEM text given as such, in base64 or in base64 of base64 (user interfaces encode what people encoded)."""
+    for _layer in range(_BASE64_LAYERS + 1):
+        if "-----BEGIN " in text:
+            break
+        try:
+            text = base64.b64decode("".join(text.split()), validate=True).decode("ascii")
+        except (binascii.Error, UnicodeDecodeError):
+            raise ValueError("neither PEM nor base64") from None
+    if not any(f"-----BEGIN {name}-----" in text and f"-----END {name}-----" in text for name in _PEM_LABELS[label]):
+        raise ValueError("no PEM block of the right kind")
+    return text.strip() + "\n"
+
+
+def _render_pem(text: str) -> str:
+    return base64.b64encode(text.encode()).decode() if "-----BEGIN " in text else text
+
+
+def _render_boolean(value: bool | str) -> str:
+    return value if isinstance(value, str) else ("YES" if value else "NO")
+
+
+def _render_list(value: list[str] | str) -> str:
+    return value if isinstance(value, str) else ",".join(map(str, value))
+
+
+def _one_of(limits: Limits) -> str:
+    return "one of: " + ", ".join(limits.choices)
+
+
+def _pem_kind(label: str, description: str) -> Kind:
+    return Kind(
+        parse=lambda text, _limits: _pem(text, label),
+        render=_render_pem,
+        user_input="text64",
+        option_type="str",
+        expected=lambda _limits: f"a {description} in PEM or base64 of it",
+    )
+
+
+KINDS: Mapping[str, Kind] = {
+    "text": Kind(_text, str, "text", "str", lambda _limits: "one line of text"),
+    "version": Kind(_version, str, "text", "str", _one_of),
+    "number": Kind(_integer, str, "number", "int", lambda limits: f"a whole number{limits.describe()}"),
+    "float": Kind(_float, str, "number-float", "float", lambda limits: f"a number{limits.describe()}"),
+    "boolean": Kind(_boolean, _render_boolean, "boolean", "bool", lambda _limits: "YES or NO"),
+    "list": Kind(_member, str, "list", "str", _one_of),
+    "address": Kind(
+        _address, str, "text", "str", lambda _limits: "host:port or [IPv6]:port with a port from 1 to 65535"
+    ),
+    "path": Kind(
+        _relative_path,
+        str,
+        "text",
+        "str",
+        lambda _limits: "a relative path without .. of letters, digits and the characters . _ - /",
+    ),
+    "alternative_names": Kind(
+        _alternative_names,
+        _render_list,
+        "text",
+        "list",
+        lambda _limits: "entries IP:<address> or DNS:<name>, separated by commas",
+        empty=list,
+    ),
+    "node_config": Kind(
+        _node_config,
+        _render_node_config,
+        "text",
+        "dict",
+        lambda _limits: "space separated key=value pairs with different keys, texts with special characters in quotes",
+        empty=dict,
+    ),
+    "certificate": _pem_kind("certificate", "certificate"),
+    "private_key": _pem_kind("private_key", "private key"),
+}

@@ -1,0 +1,669 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The table of contextualization parameters, and everything that follows from it.
+
+A parameter is one entry of ``PARAMETERS``. Validation at boot, the user inputs of templates and services, the CONTEXT
+section, the variables of the roles, the run configuration of the Flower App and the reference page are derived.
+
+``python -m ansible_collections.opennebula.flower.plugins.module_utils.contextualization`` prints the reference page.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .context_values import KINDS, Kind, Limits, split_address
+from .flower.releases import DEFAULT_VERSION, RELEASES
+from .pem import check_certificate, check_key_pair
+
+IMPLEMENTED = "implemented"
+PLANNED = "planned"
+
+SUPERLINK = "superlink"
+SUPERNODE = "supernode"
+EDGE = "edge"
+SERVICE = "service"
+ROLES = (SUPERLINK, SUPERNODE, EDGE)
+LEVELS = (SERVICE, SUPERLINK, SUPERNODE)
+NO_USE_CASE = "none"
+
+_NODES = (SUPERNODE, EDGE)
+_OURS = re.compile(r"(ONEAPP_)?((FL|FLOWER|ML)_[A-Z0-9_]+)")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One contextualization parameter.
+
+    ``default`` is the text that stands for the default in a context. ``applies`` names the roles it is for. ``level``
+    says where a OneFlow service declares it as a user input: once for the ``service`` or for one role, None for nowhere.
+    ``run_config`` is its key in the run configuration of the Flower App. ``planned_choices`` are members of a list that
+    are specified but not available yet. ``sensitive`` values never appear in messages. ``platform`` parameters belong
+    to OpenNebula's guest agent and have a fixed value.
+    """
+
+    name: str
+    kind: str
+    default: str
+    applies: tuple[str, ...]
+    help: str
+    level: str | None = None
+    run_config: str | None = None
+    limits: Limits = Limits()
+    planned_choices: tuple[str, ...] = ()
+    status: str = IMPLEMENTED
+    since: str = "0.1.0"
+    sensitive: bool = False
+    platform: bool = False
+
+    @property
+    def context_name(self) -> str:
+        """The name in the context of a VM."""
+        return self.name if self.platform else f"ONEAPP_{self.name}"
+
+    @property
+    def variable(self) -> str:
+        """The role variable, empty for platform parameters."""
+        if self.platform:
+            return ""
+        name = self.name.lower()
+        return f"flower_{name.removeprefix('fl_').removeprefix('flower_')}"
+
+    @property
+    def value_kind(self) -> Kind:
+        """The kind of its values."""
+        return KINDS[self.kind]
+
+    @property
+    def typed_default(self) -> Any:
+        """The default as a typed value."""
+        return self.parse(self.default)
+
+    @property
+    def user_input(self) -> str:
+        """The declaration in OpenNebula's user input grammar: mandatory|type|help|options|default."""
+        options = ",".join(self.limits.choices) if self.kind == "list" else ""
+        return "|".join(("O", self.value_kind.user_input, self.help, options, self.default))
+
+    def parse(self, text: str) -> Any:
+        """Return the typed value of a text, the default for an empty one; ValueError when it is not valid."""
+        text = text.strip() or self.default
+        return self.value_kind.parse(text, self.limits) if text else self.value_kind.empty()
+
+    def is_default(self, text: str) -> bool:
+        """Say whether a text means the default."""
+        if not text.strip() or text.strip() == self.default:
+            return True
+        try:
+            return self.parse(text) == self.typed_default
+        except ValueError:
+            return False
+
+    def shown(self, text: str) -> str:
+        """Return a given value for messages; secrets and whole certificates are not repeated."""
+        if self.sensitive or self.value_kind.user_input == "text64":
+            return "the given value"
+        return f"'{text}'"
+
+
+def _planned(name: str, kind: str, default: str, applies: tuple[str, ...], meaning: str, **limits: Any) -> Parameter:
+    return Parameter(name, kind, default, applies, meaning, limits=Limits(**limits), status=PLANNED)
+
+
+def _platform(name: str, value: str, meaning: str) -> Parameter:
+    return Parameter(name, "text", value, ROLES, meaning, platform=True)
+
+
+PARAMETERS: tuple[Parameter, ...] = (
+    Parameter(
+        "FLOWER_VERSION",
+        "version",
+        DEFAULT_VERSION,
+        (SERVICE, *ROLES),
+        "Flower release, the same on both sides",
+        level=SERVICE,
+        limits=Limits(choices=tuple(RELEASES)),
+    ),
+    Parameter(
+        "FL_NUM_ROUNDS",
+        "number",
+        "3",
+        (SUPERLINK,),
+        "Number of training rounds",
+        level=SUPERLINK,
+        run_config="num-server-rounds",
+        limits=Limits(minimum=1),
+    ),
+    Parameter(
+        "FL_STRATEGY",
+        "list",
+        "FedAvg",
+        (SUPERLINK,),
+        "How the replies of the nodes are combined",
+        level=SUPERLINK,
+        run_config="strategy",
+        limits=Limits(choices=("FedAvg",)),
+        planned_choices=("FedProx", "FedAdam", "Krum", "Bulyan", "FedTrimmedAvg"),
+    ),
+    Parameter(
+        "FL_MIN_FIT_CLIENTS",
+        "number",
+        "2",
+        (SUPERLINK,),
+        "Fewest nodes that train in a round",
+        level=SUPERLINK,
+        run_config="min-fit-clients",
+        limits=Limits(minimum=1),
+    ),
+    Parameter(
+        "FL_MIN_EVALUATE_CLIENTS",
+        "number",
+        "2",
+        (SUPERLINK,),
+        "Fewest nodes that evaluate in a round",
+        level=SUPERLINK,
+        run_config="min-evaluate-clients",
+        limits=Limits(minimum=1),
+    ),
+    Parameter(
+        "FL_MIN_AVAILABLE_CLIENTS",
+        "number",
+        "2",
+        (SUPERLINK,),
+        "Fewest connected nodes to start a round",
+        level=SUPERLINK,
+        run_config="min-available-clients",
+        limits=Limits(minimum=1),
+    ),
+    Parameter(
+        "FL_FLEET_API_ADDRESS",
+        "address",
+        "0.0.0.0:9092",
+        (SUPERLINK,),
+        "Address the nodes connect to",
+        level=SUPERLINK,
+    ),
+    Parameter(
+        "FL_CONTROL_API_ADDRESS",
+        "address",
+        "127.0.0.1:9093",
+        (SUPERLINK,),
+        "Address operators connect to; whoever reaches it can run code in the federation",
+        level=SUPERLINK,
+    ),
+    Parameter(
+        "FL_ISOLATION",
+        "list",
+        "subprocess",
+        (SERVICE, *ROLES),
+        "How Flower separates the app from itself",
+        level=SERVICE,
+        limits=Limits(choices=("subprocess",)),
+        planned_choices=("process",),
+    ),
+    Parameter(
+        "FL_DATABASE",
+        "path",
+        "state/state.db",
+        (SUPERLINK,),
+        "State database, relative to the working directory of the SuperLink",
+        level=SUPERLINK,
+    ),
+    Parameter(
+        "FL_LOG_LEVEL",
+        "list",
+        "INFO",
+        (SERVICE, *ROLES),
+        "Verbosity of Flower",
+        level=SERVICE,
+        limits=Limits(choices=("DEBUG", "INFO", "WARNING", "ERROR")),
+    ),
+    # Not an input of a service: inside one, the nodes find their SuperLink through OneGate.
+    Parameter("FL_SUPERLINK_ADDRESS", "address", "", _NODES, "Fleet address of the SuperLink, empty to discover it"),
+    Parameter(
+        "FL_NODE_CONFIG",
+        "node_config",
+        "",
+        _NODES,
+        "Settings of a node for the app, as space separated key=value pairs",
+        level=SUPERNODE,
+    ),
+    Parameter(
+        "FL_MAX_RETRIES",
+        "number",
+        "0",
+        _NODES,
+        "Attempts to reconnect before a node gives up, 0 for no limit",
+        level=SUPERNODE,
+        limits=Limits(minimum=0),
+    ),
+    Parameter(
+        "FL_MAX_WAIT_TIME",
+        "number",
+        "0",
+        _NODES,
+        "Seconds to wait for a connection before a node gives up, 0 for no limit",
+        level=SUPERNODE,
+        limits=Limits(minimum=0),
+    ),
+    _platform("TOKEN", "YES", "OneGate token for the VM"),
+    _platform("NETWORK", "YES", "Network configuration by the guest agent"),
+    _platform("REPORT_READY", "YES", "The guest agent reports READY"),
+    _platform("READY_SCRIPT_PATH", "/opt/flower/bin/health-check", "Check that has to pass before READY is reported"),
+    _platform("SSH_PUBLIC_KEY", "$USER[SSH_PUBLIC_KEY]", "Key of the operator"),
+    _platform("START_SCRIPT_BASE64", "", "Script of the operator, run by the guest agent; the appliances need none"),
+    Parameter(
+        "FL_TLS_ENABLED",
+        "boolean",
+        "YES",
+        (SERVICE, *ROLES),
+        "Encrypt the connections of the nodes",
+        level=SERVICE,
+    ),
+    Parameter(
+        "FL_SSL_CA_CERTFILE",
+        "certificate",
+        "",
+        (SERVICE, *ROLES),
+        "Own CA certificate, empty to let the SuperLink make one",
+        level=SERVICE,
+    ),
+    Parameter(
+        "FL_SSL_CERTFILE",
+        "certificate",
+        "",
+        (SUPERLINK,),
+        "Own server certificate, with intermediates after it",
+        level=SUPERLINK,
+    ),
+    Parameter(
+        "FL_SSL_KEYFILE",
+        "private_key",
+        "",
+        (SUPERLINK,),
+        "Private key of the own server certificate",
+        level=SUPERLINK,
+        sensitive=True,
+    ),
+    Parameter(
+        "ML_FRAMEWORK",
+        "list",
+        "sklearn",
+        (SUPERNODE,),
+        "Machine learning framework of the nodes",
+        level=SUPERNODE,
+        limits=Limits(choices=("sklearn",)),
+        planned_choices=("pytorch", "tensorflow"),
+    ),
+    # For the SuperLink, not the nodes: whoever submits the run ships the app, the nodes only hold its packages.
+    Parameter(
+        "FL_USE_CASE",
+        "list",
+        NO_USE_CASE,
+        (SERVICE, SUPERLINK),
+        "Training that starts by itself once the nodes are there",
+        level=SERVICE,
+        run_config="use-case",
+        limits=Limits(choices=(NO_USE_CASE, "digits")),
+        planned_choices=("image-classification", "anomaly-detection", "llm-fine-tuning"),
+    ),
+    _planned("FL_PROXIMAL_MU", "float", "1.0", (SUPERLINK,), "Proximal term of FedProx", minimum=0),
+    _planned("FL_SERVER_LR", "float", "0.1", (SUPERLINK,), "Server side learning rate of FedAdam", above=0),
+    _planned("FL_CLIENT_LR", "float", "0.1", (SUPERLINK,), "Client side learning rate of FedAdam", above=0),
+    _planned("FL_NUM_MALICIOUS", "number", "0", (SUPERLINK,), "Malicious nodes Krum and Bulyan bear", minimum=0),
+    _planned("FL_TRIM_BETA", "float", "0.2", (SUPERLINK,), "Share FedTrimmedAvg cuts at each end", above=0, below=0.5),
+    _planned("FL_CHECKPOINT_ENABLED", "boolean", "NO", (SUPERLINK,), "Keep checkpoints of the model"),
+    _planned("FL_CHECKPOINT_INTERVAL", "number", "5", (SUPERLINK,), "Rounds between checkpoints", minimum=1),
+    _planned("FL_CHECKPOINT_PATH", "text", "/app/checkpoints", (SUPERLINK,), "Directory of the checkpoints"),
+    _planned("FL_GPU_ENABLED", "boolean", "NO", (SUPERNODE,), "Train on the GPU of the VM"),
+    _planned("FL_CUDA_VISIBLE_DEVICES", "text", "all", (SUPERNODE,), "GPUs the app may use"),
+    _planned(
+        "FL_GPU_MEMORY_FRACTION",
+        "float",
+        "0.8",
+        (SUPERNODE,),
+        "Share of the GPU memory for PyTorch",
+        minimum=0,
+        maximum=1,
+    ),
+    _planned("FL_GRPC_KEEPALIVE_TIME", "number", "60", ROLES, "Seconds between keepalives", minimum=1),
+    _planned("FL_GRPC_KEEPALIVE_TIMEOUT", "number", "20", ROLES, "Seconds to wait for an answer", minimum=1),
+    Parameter(
+        "FL_CERT_EXTRA_SAN",
+        "alternative_names",
+        "",
+        (SUPERLINK,),
+        "More names for the certificate the SuperLink makes, as IP:address or DNS:name with commas between",
+        level=SUPERLINK,
+    ),
+    _planned("FL_LOG_FORMAT", "list", "text", (SERVICE, *ROLES), "Format of the log", choices=("text", "json")),
+    _planned("FL_METRICS_ENABLED", "boolean", "NO", (SUPERLINK,), "Offer metrics to Prometheus"),
+    _planned("FL_METRICS_PORT", "number", "9101", (SUPERLINK,), "Port of the metrics", minimum=1024, maximum=65535),
+    _planned("FL_DCGM_ENABLED", "boolean", "NO", (SUPERNODE,), "Offer metrics of the GPU"),
+    _planned(
+        "FL_EDGE_BACKOFF",
+        "list",
+        "exponential",
+        (EDGE,),
+        "Law of the discovery attempts at the edge",
+        choices=("exponential", "fixed"),
+    ),
+    _planned("FL_EDGE_MAX_BACKOFF", "number", "300", (EDGE,), "Longest wait between discovery attempts", minimum=1),
+    Parameter(
+        "FL_ROUND_TIMEOUT",
+        "number",
+        "600",
+        (SUPERLINK,),
+        "Seconds to wait for the replies of a round",
+        level=SUPERLINK,
+        run_config="round-timeout",
+        limits=Limits(minimum=1),
+    ),
+    Parameter(
+        "FL_NODES_TIMEOUT",
+        "number",
+        "600",
+        (SUPERLINK,),
+        "Seconds to wait for enough nodes before a run fails",
+        level=SUPERLINK,
+        run_config="nodes-timeout",
+        limits=Limits(minimum=1),
+    ),
+)
+
+BY_NAME: Mapping[str, Parameter] = {parameter.name: parameter for parameter in PARAMETERS}
+_OWN = tuple(parameter for parameter in PARAMETERS if not parameter.platform)
+_BY_CONTEXT_NAME = {parameter.context_name: parameter for parameter in _OWN}
+_BY_RUN_CONFIG = {parameter.run_config: parameter for parameter in _OWN if parameter.run_config}
+_BY_VARIABLE = {parameter.variable: parameter for parameter in _OWN}
+
+
+class ContextError(Exception):
+    """Parameters are not valid; ``errors`` holds one sentence for each of them."""
+
+    def __init__(self, errors: Iterable[str]) -> None:
+        self.errors = list(errors)
+        super().__init__("; ".join(self.errors))
+
+
+@dataclass
+class Checked:
+    """A valid context: typed values by role variable, what was ignored and why, and what looks unwise."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    ignored: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def check(raw: Mapping[str, str], role: str) -> Checked:
+    """Validate the context of a VM for a role (superlink, supernode, edge).
+
+    ``raw`` maps names as in the context to texts; names that are not ours are left alone.
+    Raises ContextError with every problem found; ValueError for an unknown role.
+    """
+    if role not in ROLES:
+        raise ValueError(f"there is no role '{role}', expected one of: {', '.join(ROLES)}")
+    result = Checked()
+    errors = _unknown_names(raw)
+    for parameter in _OWN:
+        text = raw.get(parameter.context_name, "").strip()
+        try:
+            value = _value(parameter, text)
+        except ValueError as problem:
+            errors.append(str(problem))
+            continue
+        if parameter.status == PLANNED:
+            continue
+        if role in parameter.applies:
+            result.values[parameter.variable] = value
+        elif not parameter.is_default(text) and SERVICE not in parameter.applies:
+            result.ignored.append(f"{parameter.context_name} is ignored: it does not apply to a {role}")
+    if not errors:
+        errors = _check_together(result, role)
+    if errors:
+        raise ContextError(errors)
+    return result
+
+
+def validate(raw: Mapping[str, str], role: str) -> dict[str, Any]:
+    """Return the typed values by role variable of a context; raises as ``check`` does."""
+    return check(raw, role).values
+
+
+def check_topology(values: Mapping[str, Any], supernodes_min: int) -> None:
+    """Raise ContextError when a training would wait for more nodes than there are."""
+    needed = values.get("flower_min_available_clients", BY_NAME["FL_MIN_AVAILABLE_CLIENTS"].typed_default)
+    if needed > supernodes_min:
+        raise ContextError(
+            [
+                f"minimum clients above the number of nodes: ONEAPP_FL_MIN_AVAILABLE_CLIENTS is {needed}, "
+                f"but there may be only {supernodes_min} SuperNodes"
+            ]
+        )
+
+
+def user_inputs(level: str) -> dict[str, str]:
+    """Return the user inputs a OneFlow service declares at a level: service, superlink or supernode."""
+    if level not in LEVELS:
+        raise ValueError(f"there is no level '{level}', expected one of: {', '.join(LEVELS)}")
+    return {p.context_name: p.user_input for p in _OWN if p.level == level and p.status == IMPLEMENTED}
+
+
+def context_section(role: str) -> dict[str, str]:
+    """Return the CONTEXT section of a role: fixed platform parameters and references to the user inputs."""
+    platform = {p.context_name: p.default for p in PARAMETERS if p.platform and p.default}
+    return platform | {p.context_name: f"${p.context_name}" for p in _for_role(role)}
+
+
+def context_values(variables: Mapping[str, Any], level: str | None = None) -> dict[str, str]:
+    """Return role variables as the texts a context holds, by context name; other variables are left out.
+
+    ``level`` keeps only the parameters a service declares at that level.
+    """
+    parameters = [p for p in _OWN if p.variable in variables and level in (None, p.level)]
+    return {p.context_name: _render(p, variables[p.variable]) for p in parameters}
+
+
+def run_config(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the run configuration of the Flower App for the values of a SuperLink."""
+    config = {key: values[p.variable] for key, p in _BY_RUN_CONFIG.items() if p.variable in values}
+    if config.get("use-case") == NO_USE_CASE:
+        del config["use-case"]
+    return config
+
+
+def initial_run(values: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return name and configuration of the run a SuperLink starts by itself, None when no use case is selected."""
+    config = run_config(values)
+    return {"name": "initial", "config": config} if "use-case" in config else None
+
+
+def run_overrides(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an operator asks for a run as run configuration.
+
+    Keys are keys of the run configuration or role variables; empty values are left out. Raises ContextError with every problem found.
+    """
+    errors: list[str] = []
+    result: dict[str, Any] = {}
+    for key, given in config.items():
+        text = "" if given is None else str(given).strip()
+        parameter = _BY_RUN_CONFIG.get(key) or _BY_VARIABLE.get(key)
+        if parameter is None or not (parameter.run_config and parameter.status == IMPLEMENTED):
+            errors.append(f"'{key}' is not part of the run configuration, expected one of: {', '.join(_BY_RUN_CONFIG)}")
+        elif parameter.run_config in result:
+            errors.append(f"'{key}' is given twice, also as '{parameter.run_config}'")
+        elif text:
+            try:
+                result[parameter.run_config] = _value(parameter, text, key)
+            except ValueError as problem:
+                errors.append(str(problem))
+    if result.get("use-case") == NO_USE_CASE:
+        errors.append(f"use-case: '{NO_USE_CASE}' is not valid, expected a use case to train")
+    if errors:
+        raise ContextError(errors)
+    return result
+
+
+def role_defaults(role: str) -> dict[str, Any]:
+    """Return the typed defaults of a role by variable."""
+    return {p.variable: p.typed_default for p in _for_role(role)}
+
+
+def role_argument_options(role: str) -> dict[str, dict[str, Any]]:
+    """Return the options of a role's argument specification by variable."""
+    options: dict[str, dict[str, Any]] = {}
+    for parameter in _for_role(role):
+        option = {"type": parameter.value_kind.option_type, "default": parameter.typed_default}
+        if parameter.kind == "list":
+            option["choices"] = list(parameter.limits.choices)
+        if parameter.sensitive:
+            option["no_log"] = True
+        options[parameter.variable] = option | {"description": parameter.help}
+    return options
+
+
+def reference_table() -> str:
+    """Return all parameters as a table in Markdown."""
+    head = "| Name in the context | Role variable | Values | Default | Applies to | Input of | Status | Meaning |"
+    lines = [head, "|" + " --- |" * 8]
+    for p in PARAMETERS:
+        values = p.value_kind.expected(p.limits) if not p.platform else "fixed"
+        if p.planned_choices:
+            values += f" (planned: {', '.join(p.planned_choices)})"
+        cells = (
+            f"`{p.context_name}`",
+            f"`{p.variable}`" if p.variable else "",
+            values,
+            f"`{p.default}`" if p.default else "",
+            ", ".join(role for role in p.applies if role != SERVICE),
+            p.level or "",
+            f"since {p.since}" if p.status == IMPLEMENTED else PLANNED,
+            p.help,
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def reference_page() -> str:
+    """Return the reference page, docs/parameters.md."""
+    return (
+        "<!-- Copyright (c) 2026, opennebula.flower contributors -->\n"
+        "<!-- SPDX-License-Identifier: Apache-2.0 -->\n"
+        "<!-- Generated from plugins/module_utils/contextualization.py; do not edit. -->\n\n"
+        "# Contextualization parameters\n\n"
+        "Set them in the context of a VM or as inputs of a service; an empty value means the default. A VM with a value\n"
+        "that is not valid, or with a value other than the default for a planned parameter, does not start Flower and\n"
+        "says why in `/var/log/one-appliance/flower-boot.log`.\n\n" + reference_table()
+    )
+
+
+def _for_role(role: str) -> list[Parameter]:
+    if role not in ROLES:
+        raise ValueError(f"there is no role '{role}', expected one of: {', '.join(ROLES)}")
+    return [p for p in _OWN if role in p.applies and p.status == IMPLEMENTED]
+
+
+def _value(parameter: Parameter, text: str, name: str | None = None) -> Any:
+    """Return the typed value; ValueError with a sentence that names the parameter, the value and what is expected."""
+    name = name or parameter.context_name
+    if text in parameter.planned_choices:
+        available = ", ".join(parameter.limits.choices)
+        raise ValueError(f"{name}: '{text}' is planned and not available yet, expected one of: {available}")
+    if parameter.status == PLANNED:
+        if parameter.is_default(text):
+            return None
+        raise ValueError(
+            f"{name}: {parameter.shown(text)} was given, but this parameter is planned and not available yet, "
+            f"expected it to be empty or '{parameter.default}'"
+        )
+    try:
+        return parameter.parse(text)
+    except ValueError:
+        expected = parameter.value_kind.expected(parameter.limits)
+        raise ValueError(f"{name}: {parameter.shown(text)} is not valid, expected {expected}") from None
+
+
+def _render(parameter: Parameter, value: Any) -> str:
+    return "" if value is None else parameter.value_kind.render(value).strip()
+
+
+def _unknown_names(raw: Mapping[str, str]) -> list[str]:
+    errors = []
+    for name in sorted(raw):
+        match = _OURS.fullmatch(name)
+        if not match or name in _BY_CONTEXT_NAME or not raw[name].strip():
+            continue
+        close = difflib.get_close_matches(f"ONEAPP_{match.group(2)}", _BY_CONTEXT_NAME, n=1)
+        hint = f", expected perhaps {close[0]}" if close else ", see the list of parameters"
+        errors.append(f"{name}: there is no such parameter{hint}")
+    return errors
+
+
+def _check_together(result: Checked, role: str) -> list[str]:
+    values = result.values
+    if role != SUPERLINK:
+        certificate = values["flower_ssl_ca_certfile"]
+        return _check_certificate("FL_SSL_CA_CERTFILE", certificate) if certificate else []
+    return [*_check_minimums(values), *_check_ports(values), *_check_tls(result)]
+
+
+def _check_minimums(values: Mapping[str, Any]) -> list[str]:
+    available = values["flower_min_available_clients"]
+    return [
+        f"{parameter.context_name}: {values[parameter.variable]} is not valid, expected at most "
+        f"ONEAPP_FL_MIN_AVAILABLE_CLIENTS, which is {available}"
+        for parameter in (BY_NAME["FL_MIN_FIT_CLIENTS"], BY_NAME["FL_MIN_EVALUATE_CLIENTS"])
+        if values[parameter.variable] > available
+    ]
+
+
+def _check_ports(values: Mapping[str, Any]) -> list[str]:
+    fleet, control = values["flower_fleet_api_address"], values["flower_control_api_address"]
+    if split_address(fleet)[1] != split_address(control)[1]:
+        return []
+    return [
+        f"ONEAPP_FL_CONTROL_API_ADDRESS: '{control}' is not valid, expected another port than "
+        f"ONEAPP_FL_FLEET_API_ADDRESS, which is '{fleet}'"
+    ]
+
+
+def _check_tls(result: Checked) -> list[str]:
+    values = result.values
+    triple = [BY_NAME[name] for name in ("FL_SSL_CA_CERTFILE", "FL_SSL_CERTFILE", "FL_SSL_KEYFILE")]
+    given = [parameter for parameter in triple if values[parameter.variable]]
+    if values["flower_cert_extra_san"] and (given or not values["flower_tls_enabled"]):
+        why = "own certificates are given" if given else "ONEAPP_FL_TLS_ENABLED is NO"
+        result.ignored.append(f"ONEAPP_FL_CERT_EXTRA_SAN is ignored: {why}")
+    if not values["flower_tls_enabled"]:
+        result.warnings.append("ONEAPP_FL_TLS_ENABLED is NO: the connections of the nodes are not encrypted")
+        result.ignored += [f"{p.context_name} is ignored: ONEAPP_FL_TLS_ENABLED is NO" for p in given]
+        return []
+    if not given:
+        return []
+    if len(given) < len(triple):
+        present = ", ".join(p.context_name for p in given)
+        return [
+            f"{parameter.context_name}: nothing was given, expected a value because {present} was given"
+            for parameter in triple
+            if parameter not in given
+        ]
+    authority, certificate, key = (values[parameter.variable] for parameter in triple)
+    errors = _check_certificate("FL_SSL_CA_CERTFILE", authority) + _check_certificate("FL_SSL_CERTFILE", certificate)
+    if errors:
+        return errors
+    problem = check_key_pair(authority, certificate, key)
+    return [f"ONEAPP_{problem.parameter}: the given value {problem.text}"] if problem else []
+
+
+def _check_certificate(name: str, pem: str) -> list[str]:
+    problem = check_certificate(pem)
+    return [f"ONEAPP_{name}: the given value {problem}"] if problem else []
+
+
+if __name__ == "__main__":
+    print(reference_page(), end="")

@@ -1,0 +1,115 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a supervisor tells how its runs go and finds requests: the attributes of its VM, through OneGate."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..one.errors import OneException
+from ..one.onegate import OneGate, decode, encode
+from .runs import ENDED, Run, published_to_json
+
+LOGGER = logging.getLogger("flower-supervisor")
+
+RUNS_ATTRIBUTE = "FL_RUNS"
+REQUEST_ATTRIBUTE = "FL_RUN_REQUEST"
+_TIMEOUT = 5
+
+
+class Board(Protocol):
+    """What a supervisor needs to talk to the world; neither call raises."""
+
+    def request(self) -> str | None:
+        """Return the text of the current request."""
+
+    def publish(self, runs: Sequence[Run]) -> None:
+        """Tell how the runs stand."""
+
+
+class NoBoard:
+    """For a SuperLink outside OpenNebula: nobody listens, nobody asks."""
+
+    def request(self) -> str | None:
+        """Return nothing."""
+        return None
+
+    def publish(self, runs: Sequence[Run]) -> None:
+        """Do nothing."""
+
+
+class OneGateBoard:
+    """Publishes what changed as attributes of the VM. Problems are logged, and the next call tries again."""
+
+    def __init__(self, onegate: OneGate) -> None:
+        self._onegate = onegate
+        self._published: dict[str, str] = {}
+        self._problem = ""
+
+    def request(self) -> str | None:
+        """Return the text of the request in the VM's attributes, as it is when it cannot be decoded."""
+        try:
+            attributes = self._onegate.get_vm().get("USER_TEMPLATE")
+        except OneException as problem:
+            self._report(problem)
+            return None
+        self._recovered()
+        encoded = attributes.get(REQUEST_ATTRIBUTE) if isinstance(attributes, dict) else None
+        if not isinstance(encoded, str):
+            return None
+        try:
+            return decode(encoded)
+        except OneException:
+            return encoded
+
+    def publish(self, runs: Sequence[Run]) -> None:
+        """Publish the attributes that differ from what was published before."""
+        attributes = run_attributes(runs)
+        changed = {name: value for name, value in attributes.items() if self._published.get(name) != value}
+        if not changed:
+            return
+        try:
+            self._onegate.put(changed)
+        except OneException as problem:
+            self._report(problem)
+        else:
+            self._published |= changed
+            self._recovered()
+
+    def _report(self, problem: OneException) -> None:
+        if problem.message != self._problem:
+            LOGGER.warning("%s", problem.message)
+        self._problem = problem.message
+
+    def _recovered(self) -> None:
+        if self._problem:
+            LOGGER.info("OneGate answers again.")
+        self._problem = ""
+
+
+def open_board(settings: dict[str, Any] | None) -> Board:
+    """Return the board for the settings endpoint, vm_id and token_file; OSError when there is no token."""
+    if settings is None:
+        return NoBoard()
+    token = Path(settings["token_file"]).read_text(encoding="utf-8").strip()
+    return OneGateBoard(OneGate(settings["endpoint"], settings["vm_id"], token, _TIMEOUT))
+
+
+def run_attributes(runs: Sequence[Run]) -> dict[str, str]:
+    """Return the attributes to publish: all runs for programs, the newest active one for people and elasticity."""
+    shown = next((run for run in runs if run.status not in ENDED), runs[-1] if runs else None)
+    attributes = {RUNS_ATTRIBUTE: encode(published_to_json(runs))}
+    if shown is None:
+        return attributes | {"FL_RUN_STATUS": "idle"}
+    attributes |= {
+        "FL_RUN_STATUS": shown.status,
+        "FL_ROUND_NUMBER": str(shown.round),
+        "FL_NODES_CONNECTED": str(shown.nodes),
+    }
+    if shown.accuracy is not None:
+        attributes["FL_ACCURACY"] = f"{shown.accuracy:.4f}"
+    return attributes

@@ -1,0 +1,114 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Control of a SuperLink through Flower's own command line client."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from typing import Any
+
+_FINISHED = "finished:"
+
+
+class ControlError(Exception):
+    """The client refused, failed or did not answer; the message says why."""
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """How Flower sees a run: pending, starting, running or finished:{completed,failed,stopped}, and details."""
+
+    status: str
+    details: str = ""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is over."""
+        return self.status.startswith(_FINISHED)
+
+    @property
+    def result(self) -> str:
+        """completed, failed or stopped once the run is over."""
+        return self.status.removeprefix(_FINISHED)
+
+
+class Control:
+    """Runs the client with a command prefix (a list) against one of its configured connections.
+
+    ``timeout`` bounds each call, in seconds. All calls raise ControlError.
+    """
+
+    def __init__(self, command: list[str], connection: str, timeout: float = 60) -> None:
+        self._command = list(command)
+        self._connection = connection
+        self._timeout = timeout
+
+    def run(self, app: str, config_file: str) -> str:
+        """Submit an app with a run configuration file (paths as the client sees them); return the id of the run."""
+        answer = self._call("run", app, self._connection, "--run-config", config_file)
+        if not answer.get("run-id"):
+            raise ControlError("flwr run did not say which run it started")
+        return str(answer["run-id"])
+
+    def runs(self) -> dict[str, RunStatus]:
+        """Return all runs the SuperLink knows, by id."""
+        answer = self._call("list", self._connection)
+        return {
+            str(run["run-id"]): RunStatus(str(run.get("status", "")), str(run.get("status-details") or ""))
+            for run in _objects(answer, "runs")
+            if "run-id" in run
+        }
+
+    def stop(self, run_id: str) -> None:
+        """Stop a run."""
+        self._call("stop", run_id, self._connection)
+
+    def _call(self, *arguments: str) -> dict[str, Any]:
+        what = f"flwr {arguments[0]}"
+        try:
+            done = subprocess.run(
+                [*self._command, *arguments, "--format", "json"],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=self._timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise ControlError(f"{what} did not answer within {self._timeout:g} s") from None
+        except OSError as problem:
+            raise ControlError(f"{what} cannot be run: {problem.strerror}") from None
+        answer = _json_object(done.stdout)
+        if answer is None:
+            raise ControlError(f"{what} ended with status {done.returncode}: {_last_line(done.stderr or done.stdout)}")
+        # The status of the process is 0 for failures too.
+        if answer.get("success") is not True:
+            raise ControlError(f"{what} failed: {_one_line(str(answer.get('error-message') or 'no reason given'))}")
+        return answer
+
+
+def _json_object(text: str) -> dict[str, Any] | None:
+    """Return the JSON object in an output that may have notices before it."""
+    try:
+        answer = json.loads(text[text.index("{") :])
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def _objects(answer: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    items = answer.get(key)
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return _one_line(lines[-1]) if lines else "no output"

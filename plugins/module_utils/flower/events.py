@@ -1,0 +1,43 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reading the events of a run, one JSON object per line, while the app writes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def read_events(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
+    """Return the complete events after a position and the position after them.
+
+    A line that is still being written is left for the next call; lines that are no event are skipped. A file that does
+    not exist (yet) has no events.
+    """
+    try:
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            content = stream.read()
+    except OSError:
+        return [], offset
+    complete = content[: content.rfind(b"\n") + 1]
+    events = [_event(line) for line in complete.splitlines()]
+    return [event for event in events if event is not None], offset + len(complete)
+
+
+def end_of_events(path: Path) -> int:
+    """Return the position after everything written so far."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None

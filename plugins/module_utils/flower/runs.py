@@ -1,0 +1,203 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The record of training runs that a supervisor keeps and publishes, and the requests it obeys."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+WAITING = "waiting"
+RUNNING = "running"
+COMPLETED = "completed"
+FAILED = "failed"
+STOPPED = "stopped"
+ENDED = (COMPLETED, FAILED, STOPPED)
+
+STARTED_REQUEST = "started"
+STOPPED_REQUEST = "stopped"
+
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+RUN_NAME_FORM = "up to 64 letters, digits and the characters . _ -, with a letter or digit first"
+
+# What is published must fit into one attribute of a VM.
+PUBLISHED_RUNS = 20
+PUBLISHED_ROUNDS = 500
+_PUBLISHED_FIELDS = (
+    "name", "digest", "status", "rounds", "round", "message", "run_id", "started", "ended", "nodes", "attempts",
+)  # fmt: skip
+
+
+def digest(config: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a configuration, the same whatever the order of its keys."""
+    canonical = json.dumps(config, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@dataclass
+class Run:
+    """One training run.
+
+    ``config`` holds what was asked for beyond the configuration of the SuperLink, ``digest`` identifies it. ``round`` is
+    the last complete round of ``rounds``; ``history`` holds [round, loss, accuracy, seconds, nodes] per round. Times are
+    seconds since the epoch. ``attempts`` counts submissions, ``fruitless`` those since the last complete round.
+    ``trained`` and ``failure`` are what the app said at its end. ``offset`` is the position in the events file;
+    ``submitting`` and ``known_ids`` tell whether a submission was cut off after Flower had accepted it.
+    """
+
+    name: str
+    config: dict[str, Any] = field(default_factory=dict)
+    status: str = WAITING
+    rounds: int = 0
+    round: int = 0
+    message: str = ""
+    run_id: str = ""
+    started: int | None = None
+    ended: int | None = None
+    nodes: int = 0
+    history: list[list[Any]] = field(default_factory=list)
+    attempts: int = 0
+    fruitless: int = 0
+    trained: bool = False
+    failure: str = ""
+    offset: int = 0
+    submitting: bool = False
+    known_ids: list[str] = field(default_factory=list)
+
+    @property
+    def digest(self) -> str:
+        """The digest of what was asked for."""
+        return digest(self.config)
+
+    @property
+    def has_model(self) -> bool:
+        """Whether the training came to its end with replies from nodes and metrics; Flower itself does not look."""
+        return self.trained and self.nodes > 0 and self.accuracy is not None
+
+    @property
+    def accuracy(self) -> float | None:
+        """The accuracy after the last complete round."""
+        return self.history[-1][2] if self.history else None
+
+    def apply(self, event: Mapping[str, Any]) -> None:
+        """Take over what an event of the app tells."""
+        data = event.get("data")
+        data = data if isinstance(data, dict) else {}
+        kind = event.get("event")
+        if isinstance(event.get("message"), str):
+            self.message = event["message"]
+        if kind == "training_start":
+            self.rounds = int(_number(data.get("num_rounds")) or self.rounds)
+        elif kind == "nodes_waiting":
+            self.nodes = int(_number(data.get("connected")) or 0)
+        elif kind == "round_end" and _number(data.get("round")) is not None:
+            self._add_round(data)
+        elif kind == "training_end":
+            self.trained = True
+        elif kind == "training_failed":
+            self.failure = self.message
+
+    def published(self, with_history: bool) -> dict[str, Any]:
+        """Return what others get to see."""
+        record = {name: getattr(self, name) for name in _PUBLISHED_FIELDS}
+        return record | {"history": self.history[-PUBLISHED_ROUNDS:] if with_history else []}
+
+    def _add_round(self, data: Mapping[str, Any]) -> None:
+        self.round = int(data["round"])
+        self.nodes = int(_number(data.get("num_clients_responded")) or 0)
+        self.fruitless = 0
+        entry = [
+            self.round,
+            _number(data.get("aggregated_loss")),
+            _number(data.get("aggregated_accuracy")),
+            _number(data.get("round_duration_seconds")),
+            self.nodes,
+        ]
+        # A run that was submitted again may go through a round a second time.
+        self.history = [old for old in self.history if old[0] < self.round] + [entry]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an operator asks for: a run of that name with these overrides started, or stopped."""
+
+    name: str
+    config: dict[str, Any]
+    state: str
+
+
+def request_to_json(request: Request) -> str:
+    """Return a request as text."""
+    return json.dumps(dataclasses.asdict(request), sort_keys=True)
+
+
+def request_from_json(text: str) -> Request:
+    """Parse a request; ValueError says what is wrong with it."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        raise ValueError("the request is not JSON") from None
+    if not isinstance(content, dict):
+        raise ValueError("the request is not a JSON object")
+    name, config, state = content.get("name"), content.get("config", {}), content.get("state")
+    if not isinstance(name, str) or not RUN_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not a name for a run, expected {RUN_NAME_FORM}")
+    if not isinstance(config, dict):
+        raise ValueError(f"the configuration of run '{name}' is not a JSON object")
+    if state not in (STARTED_REQUEST, STOPPED_REQUEST):
+        raise ValueError(f"{state!r} is not a state for run '{name}', expected started or stopped")
+    return Request(name, config, state)
+
+
+def published_to_json(runs: Iterable[Run]) -> str:
+    """Return the newest runs as compact JSON, newest last and only that one with its history."""
+    newest = list(runs)[-PUBLISHED_RUNS:]
+    records = [run.published(with_history=run is newest[-1]) for run in newest]
+    return json.dumps(records, separators=(",", ":"))
+
+
+def published_from_json(text: str) -> list[dict[str, Any]]:
+    """Parse published runs; ValueError when it is something else."""
+    records = json.loads(text)
+    blank = Run("").published(with_history=True)
+    if not isinstance(records, list) or not all(_is_record(record, blank) for record in records):
+        raise ValueError("not a list of runs")
+    return [blank | record for record in records]
+
+
+def _is_record(record: Any, blank: Mapping[str, Any]) -> bool:
+    """Say whether a published run has a name and values of the right types; what is missing gets the blank's."""
+    if not isinstance(record, dict) or not record.get("name"):
+        return False
+    typed = all(value is None or isinstance(record.get(key, value), type(value)) for key, value in blank.items())
+    return typed and all(isinstance(entry, list) and len(entry) == 5 for entry in record.get("history", []))
+
+
+def progress_line(rounds: int, entry: list[Any]) -> str:
+    """Return one entry of a history as a line for people."""
+    number, loss, accuracy, seconds, nodes = entry
+    return (
+        f"round {number}/{rounds} accuracy {_figure(accuracy)} loss {_figure(loss)} nodes {nodes} {_seconds(seconds)}"
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4f}"
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f} s"
+
+
+def _number(value: Any) -> float | int | None:
+    """Return a finite number, None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return value

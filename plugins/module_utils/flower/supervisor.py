@@ -1,0 +1,394 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The training supervisor of a SuperLink.
+
+Flower starts no training by itself and loses a run when the SuperLink goes down. The supervisor submits the run that the
+contextualization asks for and the runs operators ask for, one after the other, follows them by their events, submits a
+run again after the SuperLink came back, and publishes how all of them stand.
+
+``python -m ansible_collections.opennebula.flower.plugins.module_utils.flower.supervisor --config FILE``
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..contextualization import ContextError, run_overrides
+from .board import Board, open_board
+from .control import Control, ControlError
+from .events import end_of_events, read_events
+from .run_config import toml_document
+from .runs import (
+    COMPLETED,
+    ENDED,
+    FAILED,
+    RUNNING,
+    STOPPED,
+    STOPPED_REQUEST,
+    WAITING,
+    Run,
+    digest,
+    progress_line,
+    request_from_json,
+)
+from .store import Store
+
+LOGGER = logging.getLogger("flower-supervisor")
+
+# An app that fails the same way again and again will not get better.
+FRUITLESS_ATTEMPTS = 3
+_HEALTH_TIMEOUT = 3
+_APP_FAILURE = "ServerApp failed"
+_CONFIG_FILE = "run-config.toml"
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of a supervisor, as in its JSON file.
+
+    ``flwr_command`` is the client's command prefix; ``app_directory`` and ``runs_directory_in_app`` are paths as the client
+    and the app see them, ``runs_directory`` is the same place as this process sees it. ``initial_run`` has a name and the
+    run configuration to start with. ``run_config`` is what requested runs are based on, by default that of the initial
+    run. Times are in seconds: between two looks at everything, between two uses of the client at least (each costs more
+    than one second of a core), without events until the client is asked, and until a silent SuperLink fails a run.
+    """
+
+    flwr_command: list[str]
+    superlink_connection: str
+    app_directory: str
+    runs_directory: str
+    runs_directory_in_app: str
+    state_file: str
+    onegate: dict[str, Any] | None = None
+    initial_run: dict[str, Any] | None = None
+    run_config: dict[str, Any] | None = None
+    health_url: str = "http://127.0.0.1:18000/health"
+    poll_seconds: float = 2
+    client_seconds: float = 5
+    quiet_seconds: float = 15
+    superlink_seconds: float = 300
+
+    @classmethod
+    def read(cls, path: str) -> Config:
+        """Read a settings file; ValueError names unknown and missing keys."""
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        try:
+            return cls(**content)
+        except TypeError as problem:
+            raise ValueError(f"{path}: {problem}") from None
+
+    @property
+    def base(self) -> dict[str, Any]:
+        """The run configuration that requests override."""
+        if self.run_config is not None:
+            return self.run_config
+        return self.initial_run["config"] if self.initial_run else {}
+
+
+@dataclass
+class _Watch:
+    """What this process remembers about the run it follows; lost on a restart without harm."""
+
+    silent_since: float | None = None
+    failing_since: float | None = None
+    last_client_call: float | None = None
+    last_event: float = 0.0
+    check_now: bool = True
+
+
+class Supervisor:
+    """Takes the runs of one SuperLink from waiting to ended. Call ``step`` again and again."""
+
+    def __init__(self, config: Config, board: Board, clock: Callable[[], float] = time.monotonic) -> None:
+        self._config = config
+        self._board = board
+        self._clock = clock
+        self._control = Control(config.flwr_command, config.superlink_connection)
+        self._store = Store(config.state_file)
+        self._watch = _Watch()
+        self._last_request: str | None = None
+        self._stopping = threading.Event()
+        if config.initial_run and not self._store.find(config.initial_run["name"]):
+            self._add(Run(config.initial_run["name"]))
+
+    @property
+    def runs(self) -> list[Run]:
+        """All runs, oldest first."""
+        return self._store.runs
+
+    def run_forever(self) -> None:
+        """Work until ``stop`` is called."""
+        while not self._stopping.is_set():
+            self.step()
+            self._stopping.wait(self._config.poll_seconds)
+
+    def stop(self) -> None:
+        """Make ``run_forever`` return soon; the state file says how to go on."""
+        self._stopping.set()
+
+    def step(self) -> None:
+        """Look at requests, SuperLink and events once, act on them and publish."""
+        self._obey(self._board.request())
+        run = self._store.current()
+        if run:
+            self._advance(run)
+        self._board.publish(self._store.runs)
+
+    # Requests
+
+    def _obey(self, text: str | None) -> None:
+        if text is None or text == self._last_request:
+            return
+        self._last_request = text
+        try:
+            request = request_from_json(text)
+            overrides = run_overrides(request.config)
+        except (ValueError, ContextError) as problem:
+            LOGGER.warning("The request is refused: %s.", problem)
+            return
+        run = self._store.find(request.name)
+        if request.state == STOPPED_REQUEST:
+            if run and run.status not in ENDED:
+                self._stop_run(run)
+        elif run is None:
+            self._add(Run(request.name, overrides))
+        elif run.digest != digest(overrides):
+            LOGGER.warning("The request is refused: there is a run '%s' with another configuration.", run.name)
+
+    def _add(self, run: Run) -> None:
+        ahead = self._store.current()
+        run.message = f"waiting for run '{ahead.name}' to end" if ahead else "waiting for the SuperLink"
+        self._store.runs.append(run)
+        self._store.save()
+        LOGGER.info("Run '%s' was asked for, %s.", run.name, run.message)
+
+    def _stop_run(self, run: Run) -> None:
+        try:
+            if run.status == RUNNING:
+                self._control.stop(run.run_id)
+        except ControlError as problem:
+            LOGGER.warning("Run '%s' cannot be stopped: %s.", run.name, problem)
+            self._last_request = None
+            return
+        self._end(run, STOPPED, "stopped on request")
+
+    # From waiting to running
+
+    def _advance(self, run: Run) -> None:
+        problem = self._superlink_problem()
+        if problem:
+            self._wait_for_superlink(run, problem)
+            return
+        if self._watch.silent_since is not None:
+            self._watch.silent_since = None
+            self._watch.check_now = True
+        try:
+            if run.status == WAITING:
+                self._submit_when_due(run)
+            else:
+                self._follow(run)
+        except (ControlError, OSError) as error:
+            self._failed_step(run, error)
+
+    def _superlink_problem(self) -> str:
+        # Whatever proxy the environment names, the SuperLink is on this machine.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(self._config.health_url, timeout=_HEALTH_TIMEOUT):
+                return ""
+        except (OSError, http.client.HTTPException) as problem:
+            return str(getattr(problem, "reason", problem))
+
+    def _wait_for_superlink(self, run: Run, problem: str) -> None:
+        now = self._clock()
+        if self._watch.silent_since is None:
+            self._watch.silent_since = now
+            run.message = f"waiting for the SuperLink ({problem})"
+            LOGGER.info("Run '%s' is %s.", run.name, run.message)
+        if now - self._watch.silent_since >= self._config.superlink_seconds:
+            self._end(run, FAILED, f"the SuperLink did not answer for {self._config.superlink_seconds:g} s: {problem}")
+
+    def _submit_when_due(self, run: Run) -> None:
+        if not self._client_due():
+            return
+        if run.fruitless >= FRUITLESS_ATTEMPTS:
+            self._end(run, FAILED, f"gave up after {run.fruitless} attempts without a round: {run.message}")
+            return
+        known = self._client(self._control.runs)
+        accepted = [run_id for run_id in known if run_id not in run.known_ids] if run.submitting else []
+        if accepted:
+            # The last submission was cut off after Flower had taken it.
+            self._started(run, accepted[0])
+            return
+        run.attempts += 1
+        run.fruitless += 1
+        run.submitting = True
+        run.trained, run.failure = False, ""
+        run.known_ids = list(known)
+        run.offset = end_of_events(self._events_file(run))
+        run.started = run.started or int(time.time())
+        self._store.save()
+        self._write_config(run)
+        config_file = f"{self._config.runs_directory_in_app}/{run.name}/{_CONFIG_FILE}"
+        self._started(run, self._client(lambda: self._control.run(self._config.app_directory, config_file)))
+
+    def _started(self, run: Run, run_id: str) -> None:
+        run.run_id = run_id
+        run.submitting = False
+        run.status = RUNNING
+        run.message = "submitted"
+        now = self._clock()
+        self._watch = _Watch(last_client_call=now, last_event=now, check_now=False)
+        self._store.save()
+        LOGGER.info("Run '%s' was submitted as %s, attempt %d.", run.name, run_id, run.attempts)
+
+    def _write_config(self, run: Run) -> None:
+        directory = self._events_file(run).parent
+        directory.mkdir(parents=True, exist_ok=True)
+        own = {"run-name": run.name, "output-directory": f"{self._config.runs_directory_in_app}/{run.name}"}
+        config_file = directory / _CONFIG_FILE
+        config_file.write_text(toml_document(self._config.base | run.config | own), encoding="utf-8")
+        # The app runs as the user that owns the runs directory.
+        owner = Path(self._config.runs_directory).stat()
+        for path in (directory, config_file):
+            os.chown(path, owner.st_uid, owner.st_gid)
+
+    # From running to ended
+
+    def _follow(self, run: Run) -> None:
+        self._read_events(run)
+        if run.trained:
+            self._conclude(run)
+        elif self._check_due(run):
+            self._check(run)
+
+    def _read_events(self, run: Run) -> None:
+        events, offset = read_events(self._events_file(run), run.offset)
+        if not events:
+            return
+        for event in events:
+            run.apply(event)
+            self._note(run, event)
+        run.offset = offset
+        self._watch.last_event = self._clock()
+        self._store.save()
+
+    def _note(self, run: Run, event: dict[str, Any]) -> None:
+        kind = event["event"]
+        if kind == "round_end" and run.history:
+            LOGGER.info("Run '%s': %s.", run.name, progress_line(run.rounds, run.history[-1]))
+        else:
+            LOGGER.info("Run '%s': %s: %s", run.name, kind, run.message)
+
+    def _conclude(self, run: Run) -> None:
+        if run.has_model:
+            self._end(run, COMPLETED, run.message)
+        else:
+            self._end(run, FAILED, "the training ended without any reply from a node")
+
+    def _check_due(self, run: Run) -> bool:
+        if not self._client_due():
+            return False
+        # Only Flower knows whether an app that failed did so by itself or because it lost its SuperLink.
+        quiet_since = max(self._watch.last_event, self._watch.last_client_call or 0)
+        return self._watch.check_now or bool(run.failure) or self._clock() - quiet_since >= self._config.quiet_seconds
+
+    def _check(self, run: Run) -> None:
+        status = self._client(self._control.runs).get(run.run_id)
+        self._watch.check_now = False
+        self._read_events(run)
+        if run.trained:
+            self._conclude(run)
+        elif status is None:
+            self._interrupted(run, "the SuperLink does not know the run any more")
+        elif not status.finished:
+            if not run.rounds:
+                run.message = f"{status.status} {status.details}".strip()
+        elif status.result == STOPPED:
+            self._end(run, STOPPED, "stopped through Flower's own control")
+        elif status.result == COMPLETED:
+            self._end(run, FAILED, "the run finished without reporting the end of a training")
+        elif status.details.startswith(_APP_FAILURE):
+            self._end(run, FAILED, run.failure or status.details)
+        else:
+            self._interrupted(run, status.details or "the run failed")
+
+    def _interrupted(self, run: Run, reason: str) -> None:
+        run.status = WAITING
+        run.message = f"interrupted after round {run.round}: {reason}"
+        self._watch = _Watch()
+        self._store.save()
+        LOGGER.warning("Run '%s' was %s; it is submitted again.", run.name, run.message)
+
+    def _end(self, run: Run, status: str, message: str) -> None:
+        run.status = status
+        run.message = message
+        run.ended = int(time.time())
+        self._watch = _Watch()
+        self._store.save()
+        LOGGER.log(logging.ERROR if status == FAILED else logging.INFO, "Run '%s' %s: %s", run.name, status, message)
+
+    # Helpers
+
+    def _client(self, call: Callable[[], Any]) -> Any:
+        try:
+            answer = call()
+        finally:
+            self._watch.last_client_call = self._clock()
+        self._watch.failing_since = None
+        return answer
+
+    def _client_due(self) -> bool:
+        last = self._watch.last_client_call
+        return last is None or self._clock() - last >= self._config.client_seconds
+
+    def _failed_step(self, run: Run, error: Exception) -> None:
+        if self._stopping.is_set():
+            return
+        now = self._clock()
+        if self._watch.failing_since is None:
+            self._watch.failing_since = now
+        run.message = str(error)
+        LOGGER.warning("Run '%s': %s.", run.name, error)
+        if now - max(self._watch.failing_since, self._watch.last_event) >= self._config.superlink_seconds:
+            self._end(run, FAILED, f"no success for {self._config.superlink_seconds:g} s: {error}")
+
+    def _events_file(self, run: Run) -> Path:
+        return Path(self._config.runs_directory) / run.name / "events.jsonl"
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT; return the exit status."""
+    parser = argparse.ArgumentParser(description="Submits and follows the training runs of a Flower SuperLink.")
+    parser.add_argument("--config", required=True, help="JSON file with the settings")
+    path = parser.parse_args().config
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(message)s")
+    try:
+        config = Config.read(path)
+        supervisor = Supervisor(config, open_board(config.onegate))
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        LOGGER.error("The supervisor cannot start: %s", problem)
+        return 1
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: supervisor.stop())
+    supervisor.run_forever()
+    LOGGER.info("The supervisor stops.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

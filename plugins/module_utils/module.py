@@ -1,0 +1,122 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The base of the modules that talk to OpenNebula's API."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
+
+from .one.client import Client
+from .one.compare import difference
+from .one.errors import INVALID, OneException
+from .one.http import REQUESTS_IMPORT_ERROR
+from .one.template import TemplateSyntaxError
+
+# The action plugin of the same name shows what a module appends to the file named here.
+PROGRESS_FILE_VARIABLE = "OPENNEBULA_FLOWER_PROGRESS_FILE"
+
+API_OPTIONS = {
+    "api_url": {"type": "str", "default": "http://localhost:2633/RPC2", "fallback": (env_fallback, ["ONE_XMLRPC"])},
+    "api_username": {"type": "str", "fallback": (env_fallback, ["ONE_USERNAME"])},
+    "api_password": {"type": "str", "no_log": True, "fallback": (env_fallback, ["ONE_PASSWORD"])},
+    "api_timeout": {"type": "float", "default": 30.0},
+    "validate_certs": {"type": "bool", "default": True},
+    "ca_path": {"type": "path"},
+    "oneflow_url": {"type": "str", "fallback": (env_fallback, ["ONEFLOW_URL"])},
+}
+
+
+class OneModule(AnsibleModule):
+    """An Ansible module with the API options and a client for them."""
+
+    def __init__(self, argument_spec: dict, **kwargs: object) -> None:
+        super().__init__(argument_spec={**argument_spec, **API_OPTIONS}, **kwargs)
+        if REQUESTS_IMPORT_ERROR:
+            self.fail_json(msg=missing_required_lib("requests"), exception=REQUESTS_IMPORT_ERROR)
+        self._client: Client | None = None
+
+    @property
+    def client(self) -> Client:
+        """The client for the endpoint and identity of the options. Raises OneException."""
+        if self._client is None:
+            username, password = self._credentials()
+            # Nothing the module returns or logs may contain it, wherever it came from.
+            self.no_log_values.add(password)
+            if self.params["api_timeout"] <= 0:
+                raise OneException(INVALID, f"api_timeout is {self.params['api_timeout']:g}, it must be positive.")
+            self._client = Client(
+                self.params["api_url"], username, password, self.params["api_timeout"],
+                self.params["validate_certs"], self.params["ca_path"], self.params["oneflow_url"],
+            )
+        return self._client
+
+    def run(self, work: Callable[[], dict]) -> None:
+        """Exit with what work returns, or fail with one sentence and the kind of error."""
+        try:
+            result = work()
+        except OneException as error:
+            self.fail_json(msg=error.message, error={"kind": error.kind})
+        except TemplateSyntaxError as error:
+            self.fail_json(msg=f"{error}.", error={"kind": INVALID})
+        else:
+            self.exit_json(**result)
+
+    def result(self, before: dict, after: dict, **facts: object) -> dict:
+        """Return the module's result, see changed_result."""
+        return changed_result(before, after, **facts)
+
+    def unresolved(self, error: OneException) -> None:
+        """Take note of something that is missing: an error, unless check mode merely comes before its creation."""
+        if not self.check_mode:
+            raise error
+        self.warn(f"{error.message} In a real run that would be an error unless an earlier task makes it.")
+
+    def progress(self, text: str) -> None:
+        """Show the user a line while the module runs. Without a listener nothing happens."""
+        path = os.environ.get(PROGRESS_FILE_VARIABLE)
+        if not path:
+            return
+        subject = " ".join(part for part in (self._name.rpartition(".")[2], self.params.get("name")) if part)
+        try:
+            with open(path, "a", encoding="utf-8") as stream:
+                stream.write(f"{subject}: {text}\n")
+        except OSError:
+            # The listener sits on another machine or belongs to another user.
+            return
+
+    def _credentials(self) -> tuple[str, str]:
+        username, password = self.params["api_username"], self.params["api_password"]
+        if username and password:
+            return username, password
+        if username or password:
+            given, lacking = ("api_username", "api_password") if username else ("api_password", "api_username")
+            raise OneException(INVALID, f"{given} is given without {lacking}.")
+        return _read_auth_file(Path(os.environ.get("ONE_AUTH") or "~/.one/one_auth").expanduser())
+
+
+def changed_result(before: dict, after: dict, **facts: object) -> dict:
+    """Return a module's result: changed and diff follow from the two states, facts are returned as they are."""
+    left, right = difference(before, after)
+    return {"changed": before != after, "diff": {"before": left, "after": right}, **facts}
+
+
+def _read_auth_file(path: Path) -> tuple[str, str]:
+    """Return user and password from a file as OpenNebula's own tools use it: USER:PASSWORD."""
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text file"
+        raise OneException(
+            INVALID,
+            f"There are no credentials: api_username and api_password are not given, and {path} (ONE_AUTH) "
+            f"cannot be read: {reason}.",
+        ) from None
+    username, colon, password = text.partition(":")
+    if not (username and colon and password):
+        raise OneException(INVALID, f"{path} (ONE_AUTH) does not have the form USER:PASSWORD.")
+    return username, password

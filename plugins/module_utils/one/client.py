@@ -1,0 +1,195 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Calls to oned (XML-RPC) and OneFlow (REST) with one identity, answers as plain values, errors as OneException.
+
+pyone is not used for the wire: its time-out never reaches the requests it sends, so a hanging endpoint would hang
+a playbook, and it takes no session, so every call would pay for a new (TLS) connection.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import xmlrpc.client
+from urllib.parse import urlsplit
+
+from . import errors, xml
+from .errors import OneException
+from .http import Http, without_credentials
+
+_PAGE_SIZE = 2000
+_ERROR_KINDS = {
+    256: errors.AUTHENTICATION,
+    512: errors.AUTHORIZATION,
+    1024: errors.MISSING,
+    2048: errors.WRONG_STATE,
+}
+_READ_METHODS = re.compile(r"\.(info|infoextended|infoset|monitoring|accounting|showback|version|config)$")
+
+
+class Client:
+    """One user's view of one zone.
+
+    api_url: the XML-RPC endpoint, http://HOST:2633/RPC2. oneflow_url: by default port 2474 of the same host.
+    password: a password or a login token, with any characters in it.
+    """
+
+    def __init__(
+        self,
+        api_url: str,
+        username: str,
+        password: str,
+        timeout: float = 30,
+        validate_certs: bool = True,
+        ca_path: str | None = None,
+        oneflow_url: str | None = None,
+    ) -> None:
+        self.api_url = api_url
+        self.oneflow_url = (oneflow_url or _beside(api_url, 2474)).rstrip("/")
+        self._auth = (username, password)
+        self._http = Http(timeout, validate_certs, ca_path)
+        self._version: tuple[int, ...] | None = None
+
+    def call(self, method: str, *arguments: object) -> object:
+        """Call an XML-RPC method (one.image.info) and return its answer, XML documents as dictionaries.
+
+        Raises OneException; the kind tells why.
+        """
+        try:
+            request = xmlrpc.client.dumps((":".join(self._auth), *arguments), method).encode()
+        except (UnicodeEncodeError, OverflowError, TypeError) as error:
+            raise OneException(errors.INVALID, f"{method} cannot take these arguments: {error}.") from None
+        status, body = self._http.send(
+            "POST", self.api_url, request,
+            headers={"Content-Type": "text/xml"}, retry=bool(_READ_METHODS.search(method)),
+        )
+        value = self._answer(method, status, body)
+        if isinstance(value, str) and value.startswith("<"):
+            return xml.to_dict(value)
+        return value
+
+    def pool(self, method: str, element: str, *arguments: int, who: int = -2) -> list[dict]:
+        """Return all objects of a pool, fetched in pages of 2,000.
+
+        who: OpenNebula's filter flag, by default every object the user may see. arguments: what the method takes
+        after the page.
+        """
+        result: list[dict] = []
+        while True:
+            page = xml.items(self.call(method, who, len(result), -_PAGE_SIZE, *arguments), element)
+            result += page
+            if len(page) < _PAGE_SIZE:
+                return result
+
+    def flow(self, method: str, path: str, body: dict | None = None) -> dict | None:
+        """Send a request to OneFlow and return the JSON of its answer, None for an empty one.
+
+        Raises OneException; the kind tells why.
+        """
+        status, content = self._http.send(
+            method, self.oneflow_url + path, None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+            auth=self._basic_auth(), retry=method == "GET",
+        )
+        text = content.decode(errors="replace").strip()
+        if status >= 300:
+            raise self._flow_error(method, path, status, text)
+        if not text:
+            return None
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise OneException(
+                errors.PROTOCOL,
+                f"{without_credentials(self.oneflow_url)} answered {method} {path} with something that is not JSON.",
+            ) from None
+
+    @property
+    def place(self) -> str:
+        """The endpoint as it may be shown."""
+        return without_credentials(self.api_url)
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """OpenNebula's version as numbers, (7, 4, 0), asked for once."""
+        if self._version is None:
+            text = str(self.call("one.system.version"))
+            self._version = tuple(int(number) for number in re.findall(r"\d+", text))
+        return self._version
+
+    def _basic_auth(self) -> tuple[bytes, bytes]:
+        # requests would encode text as Latin-1.
+        return self._auth[0].encode(), self._auth[1].encode()
+
+    def _answer(self, method: str, status: int, body: bytes) -> object:
+        if status != 200:
+            raise OneException(
+                errors.PROTOCOL, f"{self.place} answered {method} with HTTP status {status}: it is no XML-RPC endpoint."
+            )
+        try:
+            answer = xmlrpc.client.loads(body)[0][0]
+            success, value = answer[0], answer[1]
+        except xmlrpc.client.Fault as fault:
+            raise OneException(
+                errors.PROTOCOL, f"{self.place} cannot execute {method}: {str(fault.faultString).strip().rstrip('.')}."
+            ) from None
+        except Exception:
+            # Garbage makes the parser raise nearly anything.
+            raise OneException(
+                errors.PROTOCOL, f"{self.place} answered {method} with something that is no XML-RPC answer."
+            ) from None
+        if success:
+            return value
+        raise self._call_error(method, str(value), answer[2] if len(answer) > 2 else 0)
+
+    def _call_error(self, method: str, message: str, code: int) -> OneException:
+        reason = message.removeprefix(f"[{method}]").strip().rstrip(".")
+        kind = _ERROR_KINDS.get(code, errors.INVALID)
+        if kind == errors.AUTHENTICATION:
+            return OneException(kind, f"{self.place} does not accept the password of user {self._auth[0]}.")
+        if "quota" in reason and "limit of" in reason:
+            kind = errors.QUOTA
+        elif "already taken" in reason:
+            kind = errors.CONFLICT
+        elif "Parse error" in reason or "Invalid NAME" in reason:
+            kind = errors.INVALID
+        return OneException(kind, f"{reason} ({method} at {self.place}).")
+
+    def _flow_error(self, method: str, path: str, status: int, text: str) -> OneException:
+        place = without_credentials(self.oneflow_url)
+        reason = _flow_reason(text)
+        where = f"({method} {path} at {place})"
+        if status == 401 and "Not authorized" in reason:
+            return OneException(errors.AUTHORIZATION, f"{reason} {where}.")
+        if status == 401:
+            return OneException(
+                errors.AUTHENTICATION, f"{place} does not accept the password of user {self._auth[0]}."
+            )
+        if status == 404 and text.lstrip().startswith("<"):
+            return OneException(errors.PROTOCOL, f"{place} has no {path}: it is no OneFlow endpoint.")
+        if status == 404:
+            return OneException(errors.MISSING, f"{reason} {where}.")
+        if " in state" in reason or "Wrong state" in reason:
+            return OneException(errors.WRONG_STATE, f"{reason} {where}.")
+        if status in (400, 500):
+            return OneException(errors.INVALID, f"{reason} {where}.")
+        return OneException(errors.PROTOCOL, f"{place} answered {method} {path} with HTTP status {status}.")
+
+
+def _flow_reason(text: str) -> str:
+    """OneFlow's own words on one line: plain text, or the reason in the JSON of an unhandled exception."""
+    try:
+        document = json.loads(text)
+    except ValueError:
+        document = None
+    reason = document.get("reason", text) if isinstance(document, dict) else text
+    lines = [line.strip() for line in str(reason).splitlines() if line.strip()]
+    first = re.sub(r"^\[[\w.]+\] ", "", lines[0]) if lines else "no reason given"
+    return first.rstrip(".;")
+
+
+def _beside(url: str, port: int) -> str:
+    parts = urlsplit(url)
+    host = parts.hostname or "localhost"
+    return f"{parts.scheme or 'http'}://{f'[{host}]' if ':' in host else host}:{port}"

@@ -1,0 +1,80 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The two dialects of OneFlow's documents: 7.x and 6.x name the same things differently.
+
+Everything else in this collection speaks the 7.x dialect; here it is translated for the server at hand.
+"""
+
+from __future__ import annotations
+
+from . import template
+from .client import Client
+
+_OLD_NAMES = {"user_inputs": "custom_attrs", "user_inputs_values": "custom_attrs_values"}
+
+
+def is_old(client: Client) -> bool:
+    """Tell whether the server speaks the 6.x dialect."""
+    return client.version < (7,)
+
+
+def render_template(client: Client, body: dict, contexts: dict[int, dict]) -> dict:
+    """Return a service template's body as the server wants it.
+
+    Roles of the body carry template_id, template_contents (a dictionary) and user_inputs.
+    contexts: the CONTEXT of each VM template that a role uses, by id.
+    """
+    if not is_old(client):
+        return {**body, "roles": [{"type": "vm", **role} for role in body["roles"]]}
+    shared = list(body.get("user_inputs") or {})
+    return {
+        **_renamed(body),
+        "roles": [
+            _old_role(role, shared + list(role.get("user_inputs") or {}), contexts.get(role.get("template_id"), {}))
+            for role in body["roles"]
+        ],
+    }
+
+
+def render_instantiation(client: Client, merge: dict) -> dict:
+    """Return the merge_template of an instantiation as the server wants it."""
+    if not is_old(client):
+        return merge
+    return {**_renamed(merge), "roles": [_renamed(role) for role in merge["roles"]]}
+
+
+def render_value(client: Client, value: str) -> str:
+    """Return a user input's value as the server stores it.
+
+    6.x pastes values into the text of a VM template with Ruby's gsub: quotes have to be escaped for the template,
+    and then every backslash for gsub.
+    """
+    return value.replace('"', '\\"').replace("\\", "\\\\") if is_old(client) else value
+
+
+def declared_inputs(part: dict) -> dict[str, str]:
+    """Return the user inputs that a service, service template or role declares, in either dialect."""
+    return part.get("user_inputs") or part.get("custom_attrs") or {}
+
+
+def input_values(part: dict) -> dict[str, str]:
+    """Return the values of the user inputs of a service or role, in either dialect, as the server stores them."""
+    return part.get("user_inputs_values") or part.get("custom_attrs_values") or {}
+
+
+def _renamed(part: dict) -> dict:
+    return {_OLD_NAMES.get(name, name): value for name, value in part.items()}
+
+
+def _old_role(role: dict, inputs: list[str], vm_context: dict) -> dict:
+    result = _renamed({key: value for key, value in role.items() if key != "type"})
+    result["vm_template"] = result.pop("template_id")
+    contents = dict(result.pop("template_contents", None) or {})
+    if inputs or "CONTEXT" in contents:
+        # 6.x replaces the VM template's CONTEXT by the one of the contents, and passes inputs on by name only.
+        # It replaces names in the order of the text, and $A also hits the beginning of $AB: the longest come first.
+        passed_on = {name: f"${name}" for name in sorted(inputs, key=len, reverse=True)}
+        contents["CONTEXT"] = {**vm_context, **contents.get("CONTEXT", {}), **passed_on}
+    result["vm_template_contents"] = template.render(contents)
+    return result

@@ -1,0 +1,118 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""HTTP with a deadline: whatever a server does, a request ends in an answer or in one sentence."""
+
+from __future__ import annotations
+
+import re
+import time
+import traceback
+
+from .errors import INVALID, NETWORK, TIMEOUT, OneException
+
+try:
+    import requests
+    import urllib3
+except ImportError:
+    REQUESTS_IMPORT_ERROR: str | None = traceback.format_exc()
+else:
+    REQUESTS_IMPORT_ERROR = None
+
+# Pauses before a read is sent again after a connection fault, in seconds.
+_RETRY_PAUSES = (0.2, 0.8)
+
+
+class Http:
+    """A session with one server.
+
+    timeout: seconds without a sign of the server after which a request ends.
+    ca_path: file with the certificates to trust instead of the system's.
+    """
+
+    def __init__(self, timeout: float, validate_certs: bool = True, ca_path: str | None = None) -> None:
+        self._timeout = timeout
+        self._verify: bool | str = (ca_path or True) if validate_certs else False
+        self._session = requests.Session()
+        if not validate_certs:
+            # The user asked for it; a warning per request would only bury the module's output.
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        body: bytes | None = None,
+        *,
+        headers: dict | None = None,
+        auth: tuple[str, str] | None = None,
+        retry: bool = False,
+    ) -> tuple[int, bytes]:
+        """Return status and body of the answer.
+
+        retry: send again after a connection fault; only for requests that change nothing.
+        Raises OneException of kind network, timeout or invalid.
+        """
+        pauses = list(_RETRY_PAUSES) if retry else []
+        while True:
+            try:
+                response = self._session.request(
+                    method, url, data=body, headers=headers, auth=auth,
+                    timeout=self._timeout, verify=self._verify, allow_redirects=False,
+                )
+                return response.status_code, response.content
+            # requests' own exceptions are OSErrors, and a ca_path that does not exist is a plain one.
+            except OSError as error:
+                if not pauses or not _is_connection_fault(error):
+                    raise self._explained(url, error) from None
+            time.sleep(pauses.pop(0))
+
+    def _explained(self, url: str, error: OSError) -> OneException:
+        place = without_credentials(url)
+        if _is_timeout(error):
+            return OneException(TIMEOUT, f"{place} did not answer within {self._timeout:g} seconds.")
+        if isinstance(error, requests.exceptions.SSLError):
+            return OneException(NETWORK, f"{place} {_tls_problem(error)}.")
+        if isinstance(error, requests.exceptions.ConnectionError):
+            return OneException(NETWORK, f"{place} cannot be reached: {_root_cause(error)}.")
+        if isinstance(error, (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError)):
+            return OneException(NETWORK, f"{place} broke off its answer.")
+        return OneException(INVALID, f"{place} cannot be asked: {error}.")
+
+
+def without_credentials(url: str) -> str:
+    """Return the URL without a user name and password in it."""
+    return re.sub(r"//[^/@]*@", "//", url)
+
+
+def _is_timeout(error: OSError) -> bool:
+    # While the body is read, requests wraps the time-out into a ConnectionError.
+    return isinstance(error, requests.exceptions.Timeout) or any(
+        isinstance(argument, urllib3.exceptions.ReadTimeoutError) for argument in error.args
+    )
+
+
+def _is_connection_fault(error: OSError) -> bool:
+    return (
+        isinstance(error, requests.exceptions.ConnectionError)
+        and not isinstance(error, requests.exceptions.SSLError)
+        and not _is_timeout(error)
+    )
+
+
+def _tls_problem(error: OSError) -> str:
+    reason = re.search(r"certificate verify failed: (.+?) \(_ssl", str(error))
+    if reason:
+        return (
+            f"has a certificate that is not trusted ({reason.group(1)}): "
+            "set ca_path to the certificate that signed it, or validate_certs to false"
+        )
+    return f"cannot be reached over TLS: {_root_cause(error)}"
+
+
+def _root_cause(error: OSError) -> str:
+    text = str(error)
+    reason = re.search(r"\[Errno -?\d+\] ([^'\")]+)", text) or re.search(r"\[SSL[^\]]*\] ([^(]+?) \(", text)
+    if reason:
+        return reason.group(1)
+    return "the connection was closed without an answer" if "closed connection" in text else text

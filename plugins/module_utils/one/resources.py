@@ -1,0 +1,99 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Finding OpenNebula's objects by name or id."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import xml
+from .client import Client
+from .errors import CONFLICT, MISSING, OneException
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of object: what people call it, its XML element, the prefix of its methods."""
+
+    label: str
+    element: str
+    prefix: str
+    paged: bool = True
+
+
+KINDS = {
+    "image": Kind("image", "IMAGE", "one.image"),
+    "network": Kind("virtual network", "VNET", "one.vn"),
+    "template": Kind("VM template", "VMTEMPLATE", "one.template"),
+    "datastore": Kind("datastore", "DATASTORE", "one.datastore", paged=False),
+    "cluster": Kind("cluster", "CLUSTER", "one.cluster", paged=False),
+}
+
+
+def find(client: Client, kind: str, name_or_id: str | int) -> dict | None:
+    """Return the object, None if there is none.
+
+    A number is an id, everything else a name. Raises OneException of kind conflict when several objects have the
+    name: names are unique per owner only.
+    """
+    wanted = str(name_or_id)
+    if is_id(wanted):
+        return get(client, kind, int(wanted))
+    ids = [int(item["ID"]) for item in pool(client, kind) if item.get("NAME") == wanted]
+    return get(client, kind, only(ids, KINDS[kind].label, wanted)) if ids else None
+
+
+def require(client: Client, kind: str, name_or_id: str | int) -> dict:
+    """Return the object. Raises OneException of kind missing if there is none."""
+    found = find(client, kind, name_or_id)
+    if found is None:
+        raise missing(client, KINDS[kind].label, name_or_id)
+    return found
+
+
+def get(client: Client, kind: str, number: int) -> dict | None:
+    """Return the object with this id, None if there is none."""
+    try:
+        return client.call(f"{KINDS[kind].prefix}.info", number)
+    except OneException as error:
+        if error.kind == MISSING:
+            return None
+        raise
+
+
+def pool(client: Client, kind: str) -> list[dict]:
+    """Return all objects of the kind that the user may see."""
+    method = f"{KINDS[kind].prefix}pool.info"
+    if KINDS[kind].paged:
+        return client.pool(method, KINDS[kind].element)
+    return xml.items(client.call(method), KINDS[kind].element)
+
+
+def is_id(name_or_id: str) -> bool:
+    """Tell whether the text is an id."""
+    return name_or_id.isascii() and name_or_id.isdigit()
+
+
+def only(ids: list[int], label: str, name: str) -> int:
+    """Return the single id of those that carry a name. Raises OneException of kind conflict."""
+    if len(ids) > 1:
+        listed = ", ".join(str(number) for number in sorted(ids))
+        raise OneException(CONFLICT, f"The {label} name {name!r} is ambiguous: ids {listed} have it; use the id.")
+    return ids[0]
+
+
+def missing(client: Client, label: str, name_or_id: str | int) -> OneException:
+    """Return the exception for an object that should be there."""
+    by = "id" if is_id(str(name_or_id)) else "name"
+    return OneException(MISSING, f"There is no {label} with the {by} {str(name_or_id)!r} at {client.place}.")
+
+
+def identity(document: dict) -> dict:
+    """Return what every returned object begins with: id, name, owner and group."""
+    return {
+        "id": int(document["ID"]),
+        "name": document["NAME"],
+        "owner": document.get("UNAME", ""),
+        "group": document.get("GNAME", ""),
+    }

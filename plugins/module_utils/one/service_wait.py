@@ -1,0 +1,177 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a service stands, for people, and waiting for it to stand better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from . import services, states, vms
+from .client import Client
+from .errors import MISSING, WRONG_STATE, OneException
+from .services import COOLDOWN, FAILED, FAILED_LEAVING, HOLD, LEAVING, RUNNING, WARNING
+from .wait import wait_until
+
+# One look at a service reads no more VMs of a role than this, since each costs a call.
+_VMS_READ = 12
+
+
+class ServiceWait:
+    """Waiting for one service.
+
+    timeout: seconds for each of the waits. progress: called with how things stand.
+    """
+
+    def __init__(self, client: Client, service: dict, timeout: float, progress: Callable[[str], None]) -> None:
+        self._client = client
+        self._id = int(service["ID"])
+        self._name = service["NAME"]
+        self._timeout = timeout
+        self._progress = progress
+        self._service: dict | None = service
+        self._vms: dict[int, dict] = {}
+
+    def running(self, cardinalities: dict[str, int], cooled_down: bool = True) -> dict:
+        """Wait until the service runs with these numbers of VMs and return its document.
+
+        cooled_down: also wait for the end of the cooldown after a scaling.
+        Raises OneException: at once when the service or one of its VMs failed, of kind timeout at the deadline.
+        """
+        return self._wait(lambda: self._is_running(cardinalities, cooled_down), "RUNNING")
+
+    def gone(self) -> None:
+        """Wait until the service is removed. Raises OneException as running does."""
+        self._wait(self._is_gone, "removed")
+
+    def _wait(self, done: Callable[[], bool], goal: str) -> dict:
+        def probe() -> dict | None:
+            self._look()
+            # A removed service has no document, but the wait has to end with something.
+            return (self._service or {}) if done() else None
+
+        return wait_until(
+            probe, lambda: describe(self._service, self._vms), self._timeout, progress=self._progress,
+            what=f"Service {self._name!r} (id {self._id}) is not {goal}",
+        )
+
+    def _look(self) -> None:
+        self._service = services.service_by_id(self._client, self._id)
+        self._vms = unfinished_vms(self._client, self._service) if self._service else {}
+
+    def _is_running(self, cardinalities: dict[str, int], cooled_down: bool) -> bool:
+        if self._service is None:
+            raise OneException(MISSING, f"Service {self._name!r} (id {self._id}) was removed while waiting for it.")
+        state = services.state(self._service)
+        if state in FAILED | FAILED_LEAVING | LEAVING | {HOLD}:
+            raise self._stuck()
+        if state == RUNNING or (state == COOLDOWN and not cooled_down):
+            return all(_has_size(self._service, role, number) for role, number in cardinalities.items())
+        if any(_is_stuck(vm, state) for vm in self._vms.values()):
+            raise self._stuck()
+        return False
+
+    def _is_gone(self) -> bool:
+        if self._service and services.state(self._service) in FAILED_LEAVING:
+            raise self._stuck()
+        return self._service is None or services.state(self._service) == "DONE"
+
+    def _stuck(self) -> OneException:
+        return OneException(
+            WRONG_STATE, f"Service {self._name!r} (id {self._id}) is {describe(self._service, self._vms)}."
+        )
+
+
+def has_failed(client: Client, service: dict) -> bool:
+    """Tell whether the service will not get on by itself: it failed, or one of its VMs and OneFlow is yet to notice."""
+    state = services.state(service)
+    if state in ("DEPLOYING", "SCALING"):
+        return any(_is_stuck(vm, state) for vm in unfinished_vms(client, service).values())
+    return state in FAILED
+
+
+def unfinished_vms(client: Client, service: dict) -> dict[int, dict]:
+    """Return the VMs of the roles that are not running, by id."""
+    numbers = [
+        number
+        for role in services.roles(service).values()
+        if not _is_finished(role)
+        for number in services.service_vms(service, role["name"])[-_VMS_READ:]
+    ]
+    return {number: vm for number in numbers if (vm := _vm_or_none(client, number))}
+
+
+def describe(service: dict | None, vm_documents: dict[int, dict]) -> str:
+    """Return how a service stands: its state, and for each unfinished role which VM is in which state and why."""
+    if not service:
+        return "gone"
+    parts = [
+        _describe_role(service, role, vm_documents)
+        for role in services.roles(service).values()
+        if not _is_finished(role)
+    ]
+    state = services.state(service)
+    if state in FAILED:
+        parts += _log_errors(service)[-1:]
+    return f"{state}: {'; '.join(parts)}" if parts else state
+
+
+def _describe_role(service: dict, role: dict, vm_documents: dict[int, dict]) -> str:
+    start = f"role {role['name']} "
+    cardinality = int(role.get("cardinality") or 0)
+    if not role.get("nodes"):
+        waiting = _state(role) == "PENDING" and role.get("parents")
+        return f"{start}0/{cardinality} VMs" + (f", waits for {', '.join(role['parents'])}" if waiting else "")
+    gated = bool(services.body(service).get("ready_status_gate"))
+    there = [vm_documents[vm] for vm in services.service_vms(service, role["name"]) if vm in vm_documents]
+    unready = [_describe_vm(vm, gated) for vm in there if not _is_up(vm, gated)]
+    return ", ".join([f"{start}{len(there) - len(unready)}/{cardinality} ready", *unready])
+
+
+def _describe_vm(vm: dict, gated: bool) -> str:
+    text = f"VM {vm['ID']} {states.vm_state(vm)}"
+    reason = vms.reason(vm).strip().rstrip(".")
+    if reason:
+        text += f" ({reason})"
+    if gated and not vms.is_ready(vm):
+        text += ", READY missing"
+    return text
+
+
+def _state(role: dict) -> str:
+    return states.name(states.ROLE, role.get("state"))
+
+
+def _is_finished(role: dict) -> bool:
+    return _state(role) in (RUNNING, COOLDOWN)
+
+
+def _is_up(vm: dict, gated: bool) -> bool:
+    return states.vm_state(vm) == RUNNING and (vms.is_ready(vm) or not gated)
+
+
+def _is_stuck(vm: dict, service_state: str) -> bool:
+    state = states.vm_state(vm)
+    if service_state == WARNING:
+        # Monitoring may lose a VM and find it again; any other reason for a warning stays until somebody acts.
+        return state not in (RUNNING, "UNKNOWN")
+    return states.vm_failed(state)
+
+
+def _has_size(service: dict, role: str, cardinality: int) -> bool:
+    there = services.require_role(service, role)
+    return int(there["cardinality"]) == cardinality == len(there.get("nodes") or [])
+
+
+def _vm_or_none(client: Client, vm_id: int) -> dict | None:
+    try:
+        return vms.vm_info(client, vm_id)
+    except OneException as error:
+        if error.kind == MISSING:
+            return None
+        raise
+
+
+def _log_errors(service: dict) -> list[str]:
+    log = services.body(service).get("log") or []
+    return [str(entry.get("message", "")).strip().rstrip(".") for entry in log if entry.get("severity") == "E"]

@@ -1,0 +1,135 @@
+#!/usr/bin/python
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read and validate the contextualization of a Flower appliance."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: one_context
+short_description: Read and validate the contextualization of a Flower appliance
+version_added: 0.1.0
+description:
+  - Runs inside a VM. Reads the context the guest agent of OpenNebula left there, validates all parameters of the
+    collection and returns them as the variables of the roles.
+  - Fails with every problem at once, each with name, given value and expected form. Parameters that are not set, or
+    set to an empty text, get their defaults.
+author:
+  - opennebula.flower contributors (@opennebula)
+options:
+  role:
+    description: What the VM is in the federation.
+    type: str
+    required: true
+    choices: [superlink, supernode, edge]
+  context_file:
+    description: File with lines C(KEY='value'), preferred because no value gets lost in it.
+    type: path
+    default: /run/one-context/context.sh
+  environment_file:
+    description: File with lines C(export KEY="value"), read when O(context_file) does not exist.
+    type: path
+    default: /run/one-context/one_env
+  include_secrets:
+    description:
+      - Return secret values too, in RV(secret_values).
+      - Tasks that ask for it must set C(no_log).
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    description: The module only reads.
+    support: full
+  diff_mode:
+    description: The module changes nothing.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Read the context of a SuperLink
+  opennebula.flower.one_context:
+    role: superlink
+    include_secrets: true
+  no_log: true
+  register: context
+"""
+
+RETURN = r"""
+source:
+  description: The file that was read.
+  returned: success
+  type: str
+  sample: /run/one-context/context.sh
+values:
+  description: Typed values by role variable, without secrets.
+  returned: success
+  type: dict
+  sample: {flower_num_rounds: 3, flower_tls_enabled: true}
+secret_values:
+  description: Secret values by role variable.
+  returned: when O(include_secrets) is true
+  type: dict
+run_config:
+  description: Run configuration of the Flower App, empty for a node.
+  returned: success
+  type: dict
+  sample: {num-server-rounds: 3}
+initial_run:
+  description: Name and configuration of the run that starts by itself, none when no use case is selected.
+  returned: success
+  type: dict
+  sample: {name: initial, config: {num-server-rounds: 3, use-case: digits}}
+ignored:
+  description: What was given and has no effect, and why.
+  returned: success
+  type: list
+  elements: str
+errors:
+  description: Every problem found.
+  returned: when a parameter is not valid
+  type: list
+  elements: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.opennebula.flower.plugins.module_utils import contextualization
+from ansible_collections.opennebula.flower.plugins.module_utils.context_files import ContextMissing, read_context
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "role": {"type": "str", "required": True, "choices": list(contextualization.ROLES)},
+            "context_file": {"type": "path", "default": "/run/one-context/context.sh"},
+            "environment_file": {"type": "path", "default": "/run/one-context/one_env"},
+            "include_secrets": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        raw, source = read_context(module.params["context_file"], module.params["environment_file"])
+        checked = contextualization.check(raw, module.params["role"])
+    except ContextMissing as problem:
+        module.fail_json(msg=str(problem))
+    except contextualization.ContextError as problem:
+        module.fail_json(msg=f"the context of this VM is not valid: {problem}", errors=problem.errors)
+
+    for warning in checked.warnings:
+        module.warn(warning)
+    secret = {p.variable for p in contextualization.PARAMETERS if p.sensitive}
+    result = {
+        "source": source,
+        "values": {name: value for name, value in checked.values.items() if name not in secret},
+        "run_config": contextualization.run_config(checked.values),
+        "initial_run": contextualization.initial_run(checked.values),
+        "ignored": checked.ignored,
+    }
+    if module.params["include_secrets"]:
+        result["secret_values"] = {name: value for name, value in checked.values.items() if name in secret}
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+#!/usr/bin/python
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Manage OneFlow service templates."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: one_service_template
+short_description: Manage OneFlow service templates
+version_added: 0.1.0
+description:
+  - Makes, changes and removes service templates.
+  - The template is written as OpenNebula 7 names things and rendered for the server at hand; for OpenNebula 6 that
+    includes passing every user input on to the context of the roles' VMs.
+  - Services that run are not touched by a change of their template.
+author:
+  - opennebula.flower contributors (@opennebula)
+extends_documentation_fragment:
+  - opennebula.flower.api
+  - opennebula.flower.attributes
+  - opennebula.flower.attributes.one_group
+options:
+  name:
+    description: Name of the service template, or the id of one that exists.
+    type: str
+    required: true
+  template:
+    description:
+      - The service template in OneFlow's terms, with the keys C(description), C(deployment) (V(none) or V(straight)),
+        C(shutdown_action), C(ready_status_gate), C(automatic_deletion), C(user_inputs), C(networks) and C(roles).
+      - A role has the keys C(name), C(vm_template) (name or id), C(cardinality), C(min_vms), C(max_vms), C(cooldown),
+        C(parents), C(user_inputs), C(template_contents) (a dictionary in OpenNebula's terms), C(shutdown_action),
+        C(elasticity_policies) and C(scheduled_policies).
+      - A user input is declared as C(M|type|description|options|default), with C(O) for an optional one.
+      - Required when O(state=present).
+    type: dict
+  update:
+    description:
+      - What happens to keys and roles of an existing service template that O(template) does not name.
+      - With V(merge) they stay, with V(replace) they are removed.
+    type: str
+    choices: [merge, replace]
+    default: merge
+  state:
+    description: Whether the service template should exist.
+    type: str
+    choices: [present, absent]
+    default: present
+"""
+
+EXAMPLES = r"""
+- name: A federation of one SuperLink and two SuperNodes
+  opennebula.flower.one_service_template:
+    name: Flower Federated Learning
+    template:
+      deployment: straight
+      ready_status_gate: true
+      user_inputs:
+        ONEAPP_FL_TLS_ENABLED: "O|boolean|TLS between the nodes||YES"
+      roles:
+        - name: superlink
+          vm_template: flower-superlink
+          cardinality: 1
+          min_vms: 1
+          max_vms: 1
+          user_inputs:
+            ONEAPP_FL_NUM_ROUNDS: "O|number|Rounds of the first run||3"
+        - name: supernode
+          vm_template: flower-supernode
+          parents: [superlink]
+          cardinality: 2
+          min_vms: 2
+          max_vms: 10
+          cooldown: 30
+
+- name: The service template is gone
+  opennebula.flower.one_service_template:
+    name: Flower Federated Learning
+    state: absent
+"""
+
+RETURN = r"""
+service_template:
+  description: The service template as it is now, empty when it is absent.
+  returned: success
+  type: dict
+  contains:
+    id:
+      description: Its id.
+      returned: when it exists
+      type: int
+      sample: 12
+    name:
+      description: Its name.
+      returned: always
+      type: str
+      sample: Flower Federated Learning
+    owner:
+      description: The user it belongs to.
+      returned: when it exists
+      type: str
+      sample: oneadmin
+    group:
+      description: The group it belongs to.
+      returned: when it exists
+      type: str
+      sample: oneadmin
+    template:
+      description: Its content as the server keeps it.
+      returned: always
+      type: dict
+      sample: {"deployment": "straight", "name": "Flower Federated Learning", "roles": []}
+"""
+
+from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
+from ansible_collections.opennebula.flower.plugins.module_utils.one import (
+    dialect,
+    resources,
+    service_templates,
+    services,
+    xml,
+)
+from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
+
+
+def ensure(module: OneModule) -> dict:
+    """Bring the service template to the wanted state and return the module's result."""
+    current = services.find_template(module.client, module.params["name"])
+    if module.params["state"] == "present":
+        return _present(module, current)
+    if current and not module.check_mode:
+        module.client.flow("DELETE", f"/service_template/{current['ID']}")
+    return module.result(services.body(current) if current else {}, {}, service_template={})
+
+
+def _present(module: OneModule, current: dict | None) -> dict:
+    client, name = module.client, module.params["name"]
+    if current is None and resources.is_id(name):
+        raise resources.missing(client, "service template", name)
+    if not module.params["template"]:
+        raise OneException(INVALID, f"Service template {name!r}: template is needed.")
+    before = services.body(current) if current else {}
+    wanted = service_templates.normalize(current["NAME"] if current else name, module.params["template"])
+    after = service_templates.merged(before, _rendered(module, wanted), module.params["update"] == "replace")
+    if before != after and not module.check_mode:
+        path = f"/service_template/{current['ID']}" if current else "/service_template"
+        current = client.flow("PUT" if current else "POST", path, after)["DOCUMENT"]
+    identity = resources.identity(current) if current else {"name": name}
+    return module.result(before, after, service_template={**identity, "template": after})
+
+
+def _rendered(module: OneModule, wanted: dict) -> dict:
+    """Return the document for the server at hand, with the VM templates' names resolved."""
+    vm_templates = resources.pool(module.client, "template")
+    used = {}
+    roles = []
+    for role in wanted["roles"]:
+        named = role.get("vm_template", role.get("template_id"))
+        document = _vm_template(module, vm_templates, str(named))
+        # In check mode the VM template may not exist yet.
+        number = int(document["ID"]) if document else named
+        used[number] = xml.section(document or {}, "TEMPLATE", "CONTEXT")
+        roles.append({**{key: value for key, value in role.items() if key != "vm_template"}, "template_id": number})
+    return dialect.render_template(module.client, {**wanted, "roles": roles}, used)
+
+
+def _vm_template(module: OneModule, vm_templates: list[dict], name_or_id: str) -> dict | None:
+    key = "ID" if resources.is_id(name_or_id) else "NAME"
+    found = {int(item["ID"]): item for item in vm_templates if item[key] == name_or_id}
+    if not found:
+        module.unresolved(resources.missing(module.client, "VM template", name_or_id))
+        return None
+    return found[resources.only(list(found), "VM template", name_or_id)]
+
+
+def main() -> None:
+    """Run the module."""
+    module = OneModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "template": {"type": "dict"},
+            "update": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        },
+        supports_check_mode=True,
+    )
+    module.run(lambda: ensure(module))
+
+
+if __name__ == "__main__":
+    main()

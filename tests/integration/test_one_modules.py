@@ -1,0 +1,488 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The OpenNebula modules against a zone that boots nothing: what they change, what they leave alone, what they say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.opennebula.flower.tests.support.one_servers import hanging, self_signed, success, unused_port
+from ansible_collections.opennebula.flower.tests.support.one_zone import PASSWORD, ModuleZone, module_zone, run_module
+
+NETWORK = {
+    "template": {"VN_MAD": "bridge", "BRIDGE": "br0", "NETWORK_ADDRESS": "10.9.0.0", "NETWORK_MASK": "255.255.255.0"},
+    "address_ranges": [{"ip": "10.9.0.10", "size": 20}],
+}
+IMAGE = {"path": "/images/disk", "size": 10}
+TEMPLATE = {"template": {"CPU": 0.1, "MEMORY": 64, "CONTEXT": {"TOKEN": True, "NETWORK": True, "NOTE": 'a "b", [c]\\'}}}
+SERVICE_TEMPLATE = {
+    "template": {
+        "deployment": "straight",
+        "user_inputs": {"MODE": "O|list|How|fast,slow|fast", "PASS": "O|password|Secret||"},
+        "roles": [
+            {"name": "superlink", "vm_template": "small", "cardinality": 1, "min_vms": 1, "max_vms": 1,
+             "user_inputs": {"ROUNDS": "O|number|Rounds||3"}},
+            {"name": "supernode", "vm_template": "small", "cardinality": 2, "min_vms": 1, "max_vms": 4, "cooldown": 1,
+             "parents": ["superlink"]},
+        ],
+    }
+}
+SERVICE = {"service_template": "federation", "wait_timeout": 30}
+# Module, options, and options that ask for a change of what the first made.
+RESOURCES = [
+    ("one_virtual_network", NETWORK, {"template": {"DNS": "10.9.0.1"}}),
+    ("one_virtual_network", NETWORK, {"address_ranges": [{"IP": "10.9.0.100", "SIZE": 3}, {"IP": "10.9.0.10", "SIZE": 20}]}),
+    ("one_virtual_network", NETWORK, {"address_ranges": [{"IP": "10.9.0.100", "SIZE": 3}], "update": "replace"}),
+    ("one_image", IMAGE, {"persistent": True, "template": {"DESCRIPTION": "x"}}),
+    ("one_template", TEMPLATE, {"template": {"MEMORY": 128, "CONTEXT": {"EXTRA": 1}}}),
+    ("one_template", TEMPLATE, {"template": {"CPU": 1}, "update": "replace"}),
+    ("one_service_template", SERVICE_TEMPLATE, {"template": {**SERVICE_TEMPLATE["template"], "description": "x"}}),
+    ("one_service", SERVICE, {"roles": {"supernode": {"cardinality": 3}}}),
+]
+NAMED_RESOURCES = [*RESOURCES[:1], *RESOURCES[3:5], *RESOURCES[6:]]
+ids = [f"{module}-{'-'.join(change)}" for module, _options, change in RESOURCES]
+
+
+@pytest.fixture(scope="module")
+def zone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleZone]:
+    with module_zone(tmp_path_factory.mktemp("zone")) as zone:
+        zone.changed("one_template", name="small", **TEMPLATE)
+        zone.changed("one_service_template", name="federation", **SERVICE_TEMPLATE)
+        yield zone
+
+
+@pytest.fixture
+def service(zone: ModuleZone) -> Iterator[str]:
+    """The name of a service that is gone after the test, whatever became of it."""
+    yield "service"
+    zone.driver.boot_error = ""
+    assert not zone.run("one_service", name="service", state="absent", wait_timeout=30).get("failed")
+
+
+def template_of(zone: ModuleZone, name: str, vm_template: dict | None = None, **settings: object) -> dict:
+    """Options for a service of one role whose VM template and service template are made for it."""
+    zone.run("one_template", name=name, template={**TEMPLATE["template"], **(vm_template or {})})
+    role = {"name": "superlink", "vm_template": name, "cardinality": 1, "max_vms": 3}
+    zone.run("one_service_template", name=name, template={"deployment": "straight", "roles": [role], **settings})
+    return {"service_template": name, "wait_timeout": 30}
+
+
+def wait_for(condition, what: str) -> None:
+    deadline = time.monotonic() + 20
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, what
+        pause.wait(0.05)
+
+
+# ---- What every resource has in common ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("module", "options", "change"), RESOURCES, ids=ids)
+def test_each_resource_is_made_changed_and_removed_exactly_once(zone, module, options, change):
+    name = {"name": "thing"}
+    zone.calls.clear()
+    zone.changed(module, check=True, **name, **options)
+    assert zone.writes == []
+    made = zone.changed(module, **name, **options)
+    assert made["diff"]["before"] == {} and made["diff"]["after"]
+    zone.unchanged(module, **name, **options)
+
+    changed = {**options, **change}
+    zone.calls.clear()
+    predicted = zone.changed(module, check=True, **name, **changed)
+    assert zone.writes == []
+    done = zone.changed(module, **name, **changed)
+    assert predicted["diff"] == done["diff"] != {"before": {}, "after": {}}
+    zone.unchanged(module, **name, **changed)
+
+    zone.calls.clear()
+    zone.changed(module, check=True, **name, state="absent")
+    assert zone.writes == []
+    zone.changed(module, **name, state="absent")
+    zone.unchanged(module, **name, state="absent")
+
+
+@pytest.mark.parametrize(("module", "options"), [(module, options) for module, options, _change in NAMED_RESOURCES])
+def test_a_run_without_change_makes_few_calls_however_many_objects_there_are(zone, module, options):
+    for number in range(5):
+        zone.run("one_template", name=f"other{number}", template={"MEMORY": 64})
+    zone.changed(module, name="thing", **options)
+    zone.unchanged(module, name="thing", **options)
+    lookup = 2
+    assert len(zone.calls) <= lookup + 2, zone.calls
+    zone.changed(module, name="thing", state="absent")
+
+
+@pytest.mark.parametrize(("module", "options"), [(module, options) for module, options, _change in NAMED_RESOURCES])
+def test_an_id_is_as_good_as_a_name_also_0(tmp_path, module, options):
+    with module_zone(tmp_path) as zone:
+        if module in ("one_service_template", "one_service"):
+            zone.changed("one_template", name="small", **TEMPLATE)
+        if module == "one_service":
+            zone.changed("one_service_template", name="federation", **SERVICE_TEMPLATE)
+        made = zone.changed(module, name="thing", **options)
+        number = str(next(value["id"] for value in made.values() if isinstance(value, dict) and "id" in value))
+        assert number == ("1" if module == "one_service" else "0")
+        zone.unchanged(module, name=number, **options)
+        zone.changed(module, name=number, state="absent")
+        zone.unchanged(module, name="thing", state="absent")
+        assert zone.fails(module, name=number, **options)["error"]["kind"] == "missing"
+
+
+@pytest.mark.parametrize("module", ["one_image", "one_virtual_network", "one_template", "one_service_template", "one_service_info"])
+def test_a_bad_endpoint_or_identity_is_one_sentence_with_the_endpoint(zone, module, tmp_path):
+    options = {**zone.options, "name": "thing", "api_timeout": 0.5}
+    if module != "one_service_info":
+        options["state"] = "absent"
+    refused = f"http://127.0.0.1:{unused_port()}"
+    cases = [({"api_password": "wrong"}, "authentication", "does not accept the password of user oneadmin")]
+    cases.append(({"api_url": refused + "/RPC2", "oneflow_url": refused}, "network", f"{refused}"))
+    with hanging() as slow, self_signed(tmp_path, success("7.4.0")) as (server, _certificate):
+        secure = server.url.replace("http:", "https:")
+        cases.append(({"api_url": slow + "/RPC2", "oneflow_url": slow}, "timeout", f"{slow}"))
+        cases.append(({"api_url": secure + "/RPC2", "oneflow_url": secure}, "network", "self-signed certificate"))
+        for bad, kind, sentence in cases:
+            start = time.monotonic()
+            result = run_module(module, {**options, **bad})
+            assert time.monotonic() - start < 5
+            assert (result["failed"], result["error"]["kind"]) == (True, kind)
+            assert sentence in result["msg"] and result["msg"].endswith(".") and "\n" not in result["msg"]
+
+
+def test_a_name_that_two_objects_have_is_an_error_with_their_ids(zone):
+    user = zone.call("one.user.allocate", "alice", "alicepw", "", [])
+    first = zone.changed("one_template", name="twin", template={"MEMORY": 64})["vm_template"]["id"]
+    second = zone.call("one.template.allocate", 'NAME="twin2"\nMEMORY="64"')
+    zone.call("one.template.chown", second, user, -1)
+    zone.call("one.template.rename", second, "twin")
+    result = zone.fails("one_template", name="twin", state="absent")
+    assert result["error"]["kind"] == "conflict"
+    assert result["msg"] == f"The VM template name 'twin' is ambiguous: ids {first}, {second} have it; use the id."
+    for number in (first, second):
+        zone.changed("one_template", name=str(number), state="absent")
+
+
+def test_who_is_not_authorized_is_told_what_for(zone):
+    zone.call("one.user.allocate", "bob", "bobpw", "", [])
+    number = zone.unchanged("one_template", name="small", **TEMPLATE)["vm_template"]["id"]
+    bob = {"api_username": "bob", "api_password": "bobpw"}
+    # What bob cannot see he cannot name.
+    zone.unchanged("one_template", name="small", state="absent", **bob)
+    result = zone.fails("one_template", name=str(number), state="absent", **bob)
+    assert result["error"]["kind"] == "authorization"
+    assert f"TEMPLATE [{number}]" in result["msg"] and zone.options["api_url"] in result["msg"]
+
+
+def test_credentials_come_from_the_file_that_one_auth_names(zone, tmp_path, monkeypatch):
+    options = {name: value for name, value in zone.options.items() if name not in ("api_username", "api_password")}
+    for variable in ("ONE_USERNAME", "ONE_PASSWORD"):
+        monkeypatch.delenv(variable, raising=False)
+    auth = tmp_path / "one_auth"
+    monkeypatch.setenv("ONE_AUTH", str(auth))
+    result = run_module("one_service_info", options)
+    assert f"{auth} (ONE_AUTH) cannot be read: No such file or directory" in result["msg"]
+    auth.write_text("oneadmin")
+    assert "does not have the form USER:PASSWORD" in run_module("one_service_info", options)["msg"]
+    auth.write_text(f"oneadmin:{PASSWORD}\n")
+    assert run_module("one_service_info", options)["services"] == []
+    monkeypatch.setenv("ONE_USERNAME", "oneadmin")
+    assert "api_username is given without api_password" in run_module("one_service_info", options)["msg"]
+    monkeypatch.setenv("ONE_PASSWORD", PASSWORD)
+    auth.unlink()
+    assert run_module("one_service_info", options)["services"] == []
+
+
+# ---- Networks, images, VM templates ---------------------------------------------------------------
+
+
+def test_an_address_range_without_a_size_is_named(zone):
+    result = zone.fails("one_virtual_network", name="thing", address_ranges=[{"IP": "10.9.0.1"}])
+    assert "needs a SIZE" in result["msg"] and "10.9.0.1" in result["msg"]
+
+
+def test_a_broken_image_is_reported_with_the_drivers_reason_and_replaced_by_the_next_run(zone):
+    result = zone.fails("one_image", name="thing", path="/broken/disk", wait_timeout=30)
+    assert result["error"]["kind"] == "wrong_state"
+    assert "Image 'thing'" in result["msg"] and "/broken/disk is no disk image" in result["msg"]
+    zone.calls.clear()
+    zone.changed("one_image", check=True, name="thing", **IMAGE)
+    assert zone.writes == []
+    assert zone.changed("one_image", name="thing", **IMAGE)["image"]["state"] == "READY"
+    zone.unchanged("one_image", name="thing", **IMAGE)
+    zone.changed("one_image", name="thing", state="absent")
+
+
+def test_another_path_for_an_image_is_an_error_since_its_content_cannot_be_exchanged(zone):
+    zone.changed("one_image", name="thing", **IMAGE)
+    result = zone.fails("one_image", name="thing", path="/images/other")
+    assert "'thing'" in result["msg"] and "'/images/disk'" in result["msg"] and "'/images/other'" in result["msg"]
+    zone.changed("one_image", name="thing", state="absent")
+
+
+def test_an_unknown_datastore_is_named(zone):
+    result = zone.fails("one_image", name="thing", datastore="nowhere", **IMAGE)
+    assert result["error"]["kind"] == "missing"
+    assert "no datastore with the name 'nowhere'" in result["msg"]
+
+
+@pytest.mark.parametrize(
+    ("template", "label"), [({"NIC": {"NETWORK": "nowhere"}}, "virtual network"), ({"DISK": [{"IMAGE": "nowhere"}]}, "image")]
+)
+def test_a_vm_template_cannot_use_what_does_not_exist_except_before_it_is_made(zone, template, label):
+    zone.calls.clear()
+    result = zone.fails("one_template", name="thing", template=template)
+    assert result["error"]["kind"] == "missing"
+    assert f"There is no {label} with the name 'nowhere'" in result["msg"]
+    assert zone.writes == []
+    zone.changed("one_template", check=True, name="thing", template=template)
+
+
+# ---- Services -------------------------------------------------------------------------------------
+
+
+def test_a_service_gets_every_input_and_its_vms_get_the_values(zone, service):
+    wanted = {**SERVICE, "user_inputs": {"MODE": "slow"}, "roles": {"superlink": {"user_inputs": {"ROUNDS": 7}}}}
+    result = zone.changed("one_service", name=service, **wanted)["service"]
+    assert result["state"] == "RUNNING"
+    assert [len(role["vms"]) for role in result["roles"].values()] == [1, 2]
+    zone.unchanged("one_service", name=service, **wanted)
+    details = zone.unchanged("one_service_info", name=service, vm_details=True)["services"][0]
+    assert [(vm["role"], vm["state"]) for vm in details["vms"]] == [
+        ("superlink", "RUNNING"), ("supernode", "RUNNING"), ("supernode", "RUNNING"),
+    ]
+    superlink = details["vms"][0]["attributes"]
+    assert (superlink["MODE"], superlink["ROUNDS"], superlink["ROLE_NAME"]) == ("slow", "7", "superlink")
+    assert zone.unchanged("one_service_info", name="nobody")["services"] == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind", "sentence"),
+    [
+        ({"service_template": "nowhere"}, "missing", "no service template with the name 'nowhere'"),
+        ({"service_template": None}, "invalid", "service_template is needed"),
+        ({"roles": {"supernode": {"cardinality": 5}}}, "invalid", "Cardinality 5 of role 'supernode' must be between 1 and 4"),
+        ({"roles": {"supernode": {"cardinality": 0}}}, "invalid", "Cardinality 0 of role 'supernode' must be between 1 and 4"),
+        ({"roles": {"supernode": {"cardinality": "two"}}}, "invalid", "Cardinality 'two' of role 'supernode'"),
+        ({"roles": {"ghost": {"cardinality": 1}}}, "missing", "no role 'ghost', its roles are superlink, supernode"),
+        ({"roles": {"supernode": 3}}, "invalid", "Role 'supernode' is 3"),
+        ({"user_inputs": {"MODE": 7}}, "invalid", "MODE is '7', it must be one of fast, slow"),
+        ({"user_inputs": {"GHOST": 7}}, "invalid", "GHOST is not declared (declared: MODE, PASS)"),
+        ({"user_inputs": {"ROUNDS": 7}}, "invalid", "ROUNDS belongs to role superlink"),
+        ({"roles": {"superlink": {"user_inputs": {"ROUNDS": "many"}}}}, "invalid", "ROUNDS is 'many', it must be a whole number"),
+        ({"state": "scaled"}, "missing", "no service with the name 'service'"),
+    ],
+)
+def test_a_wrong_wish_is_refused_before_anything_is_made(zone, wrong, kind, sentence):
+    zone.calls.clear()
+    result = zone.fails("one_service", name="service", **{**SERVICE, **wrong})
+    assert result["error"]["kind"] == kind
+    assert sentence in result["msg"]
+    assert zone.writes == []
+
+
+def test_in_check_mode_the_service_template_may_come_later(zone):
+    result = zone.changed("one_service", check=True, name="service", service_template="later",
+                          roles={"supernode": {"cardinality": 2}})
+    assert result["diff"]["after"]["roles"] == {"supernode": {"cardinality": 2}}
+
+
+def test_a_running_service_is_scaled_within_its_bounds_and_only_if_it_has_another_size(zone, service):
+    zone.changed("one_service", name=service, **SERVICE)
+    scaled = {"state": "scaled", "roles": {"supernode": {"cardinality": 3}}, "wait_timeout": 30}
+    result = zone.changed("one_service", name=service, **scaled)
+    assert result["diff"] == {"before": {"roles": {"supernode": 2}}, "after": {"roles": {"supernode": 3}}}
+    assert result["service"]["state"] in ("COOLDOWN", "RUNNING")
+    assert len(result["service"]["roles"]["supernode"]["vms"]) == 3
+    zone.unchanged("one_service", name=service, **scaled)
+    zone.calls.clear()
+    assert "between 1 and 4" in zone.fails("one_service", name=service, roles={"supernode": {"cardinality": 9}})["msg"]
+    assert zone.writes == []
+    down = zone.changed("one_service", name=service, **{**scaled, "roles": {"supernode": {"cardinality": 1}}}, wait_for_cooldown=True)
+    assert down["service"]["state"] == "RUNNING"
+    assert len(down["service"]["roles"]["supernode"]["vms"]) == 1
+
+
+def test_other_inputs_for_a_running_service_are_an_error_that_shows_no_password(zone, service):
+    zone.changed("one_service", name=service, **SERVICE, user_inputs={"PASS": "first-secret"})
+    zone.unchanged("one_service", name=service, **SERVICE, user_inputs={"PASS": "first-secret"})
+    result = zone.fails("one_service", name=service, **SERVICE, user_inputs={"MODE": "slow", "PASS": "other-secret"})
+    assert result["error"]["kind"] == "conflict"
+    assert "MODE is 'fast', not 'slow'" in result["msg"]
+    assert "PASS is another value" in result["msg"]
+    assert "first-secret" not in str(result) and "other-secret" not in str(result)
+
+
+def test_a_service_template_in_use_can_change(zone, service):
+    wanted = template_of(zone, "changing")
+    zone.changed("one_service", name=service, **wanted)
+    template_of(zone, "changing", description="another")
+    zone.unchanged("one_service", name=service, **wanted)
+
+
+def test_a_vm_that_can_never_be_scheduled_is_reported_with_the_schedulers_reason(zone, service):
+    wanted = template_of(zone, "huge", {"MEMORY": 99999999})
+    result = zone.fails("one_service", name=service, **{**wanted, "wait_timeout": 2})
+    assert result["error"]["kind"] == "timeout"
+    for part in ("Service 'service'", "after 2 seconds", "role superlink 0/1", "PENDING", "MEMORY"):
+        assert part in result["msg"]
+
+
+def test_a_superlink_that_never_gets_ready_is_reported_and_the_next_run_waits_for_the_same_service(zone, service):
+    wanted = template_of(zone, "gated", ready_status_gate=True)
+    result = zone.fails("one_service", name=service, **{**wanted, "wait_timeout": 1.5})
+    assert result["error"]["kind"] == "timeout"
+    assert "role superlink 0/1 ready, VM" in result["msg"] and "RUNNING, READY missing" in result["msg"]
+    number = int(result["msg"].partition("(id ")[2].partition(")")[0])
+    vm = zone.unchanged("one_service_info", name=service)["services"][0]["roles"]["superlink"]["vms"][0]
+    zone.call("one.vm.update", vm, 'READY="YES"', 1)
+    assert zone.unchanged("one_service", name=service, **wanted)["service"]["id"] == number
+
+
+def test_a_vm_that_fails_to_boot_ends_the_wait_at_once_and_the_next_run_tries_again(zone, service):
+    wanted = template_of(zone, "failing")
+    zone.driver.boot_error = "no such hypervisor"
+    start = time.monotonic()
+    result = zone.fails("one_service", name=service, **{**wanted, "wait_timeout": 60})
+    assert time.monotonic() - start < 30
+    assert result["error"]["kind"] == "wrong_state"
+    assert "BOOT_FAILURE" in result["msg"] and "no such hypervisor" in result["msg"]
+    zone.driver.boot_error = ""
+    zone.calls.clear()
+    zone.changed("one_service", check=True, name=service, **wanted)
+    assert zone.writes == []
+    assert zone.changed("one_service", name=service, **wanted)["service"]["state"] == "RUNNING"
+    zone.unchanged("one_service", name=service, **wanted)
+
+
+def test_a_full_address_range_is_reported_and_the_service_goes_on_when_there_is_room(zone, service):
+    narrow = {**NETWORK, "address_ranges": [{"IP": "10.9.0.10", "SIZE": 1}]}
+    zone.changed("one_virtual_network", name="narrow", **narrow)
+    wanted = template_of(zone, "crowded", {"NIC": {"NETWORK": "narrow"}})
+    crowd = {**wanted, "roles": {"superlink": {"cardinality": 2}}}
+    result = zone.fails("one_service", name=service, **crowd)
+    assert result["error"]["kind"] == "wrong_state"
+    assert "FAILED_DEPLOYING" in result["msg"] and "Cannot get IP/MAC lease from virtual network" in result["msg"]
+    more = {**NETWORK, "address_ranges": [{"IP": "10.9.0.10", "SIZE": 1}, {"IP": "10.9.0.50", "SIZE": 5}]}
+    zone.changed("one_virtual_network", name="narrow", **more)
+    assert zone.changed("one_service", name=service, **crowd)["service"]["state"] == "RUNNING"
+
+
+def test_a_service_that_failed_to_deploy_can_be_removed(zone, service):
+    wanted = template_of(zone, "failing")
+    zone.driver.boot_error = "no such hypervisor"
+    zone.fails("one_service", name=service, **wanted)
+    zone.driver.boot_error = ""
+    zone.changed("one_service", name=service, state="absent", wait_timeout=30)
+    zone.unchanged("one_service", name=service, state="absent")
+
+
+def test_two_runs_at_the_same_time_make_one_service(zone, service):
+    assert zone.changed("one_service", name=service, **SERVICE, wait=False)["service"]["state"] != "RUNNING"
+    result = zone.unchanged("one_service", name=service, **SERVICE)["service"]
+    assert result["state"] == "RUNNING"
+    assert [item["id"] for item in zone.unchanged("one_service_info")["services"]] == [result["id"]]
+
+
+def test_a_service_that_is_being_removed_is_awaited_and_made_anew(zone, service):
+    first = zone.changed("one_service", name=service, **SERVICE)["service"]["id"]
+    zone.changed("one_service", name=service, state="absent", wait=False)
+    assert zone.changed("one_service", name=service, **SERVICE)["service"]["id"] != first
+
+
+def test_a_vm_that_is_off_is_named_instead_of_waited_for(zone, service):
+    wanted = template_of(zone, "plain")
+    vm = zone.changed("one_service", name=service, **wanted)["service"]["roles"]["superlink"]["vms"][0]
+    zone.call("one.vm.action", "poweroff-hard", vm)
+    wait_for(lambda: zone.run("one_service_info", name=service)["services"][0]["state"] == "WARNING", "no WARNING")
+    result = zone.fails("one_service", name=service, **{**wanted, "wait_timeout": 60})
+    assert result["error"]["kind"] == "wrong_state"
+    assert "WARNING" in result["msg"] and f"VM {vm} POWEROFF" in result["msg"]
+
+
+# ---- OneGate --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def inside(zone: ModuleZone, service: str, tmp_path: Path) -> dict:
+    """The module's options inside a VM of a service."""
+    made = zone.changed("one_service", name=service, **template_of(zone, "plain"))
+    vm = made["service"]["roles"]["superlink"]["vms"][0]
+    context, token = tmp_path / "one_env", tmp_path / "token.txt"
+    context.write_text(f'export ONEGATE_ENDPOINT="{zone.zone.onegate_url}"\nexport VMID="{vm}"\nexport NOTE="a b"\n')
+    token.write_text(zone.zone.core.vm_token(vm) + "\n")
+    return {"context_file": str(context), "token_file": str(token)}
+
+
+def test_attributes_are_published_once_and_removed_once(inside):
+    wanted = {**inside, "attributes": {"fl_ready": True, "FL_NOTE": "a b=c"}, "service": True}
+    predicted = run_module("onegate", wanted, check=True)
+    assert predicted["changed"]
+    assert "FL_READY" not in run_module("onegate", inside)["vm"]["USER_TEMPLATE"]
+    done = run_module("onegate", wanted)
+    assert done["diff"] == predicted["diff"] == {"before": {}, "after": {"FL_READY": "YES", "FL_NOTE": "a b=c"}}
+    again = run_module("onegate", wanted)
+    assert not again["changed"]
+    assert again["service"]["roles"][0]["nodes"][0]["vm_info"]["VM"]["USER_TEMPLATE"]["FL_NOTE"] == "a b=c"
+    assert run_module("onegate", {**inside, "absent": ["fl_note", "GHOST"]})["diff"]["before"] == {"FL_NOTE": "a b=c"}
+    assert not run_module("onegate", {**inside, "absent": ["fl_note", "GHOST"]})["changed"]
+
+
+def test_an_awkward_value_is_refused_unless_it_is_encoded(inside):
+    wanted = {**inside, "attributes": {"FL_NOTE": 'a,"b"\n[c]'}}
+    assert "The value of FL_NOTE cannot be published" in run_module("onegate", wanted)["msg"]
+    assert run_module("onegate", {**wanted, "encode": True})["changed"]
+    assert not run_module("onegate", {**wanted, "encode": True})["changed"]
+
+
+def test_the_token_of_another_vm_is_refused_and_a_machine_without_context_is_told_so(inside, tmp_path):
+    Path(inside["token_file"]).write_text("wrong-token")
+    result = run_module("onegate", inside)
+    assert (result["failed"], result["error"]["kind"]) == (True, "authentication")
+    assert "wrong-token" not in str(result)
+    missing = run_module("onegate", {**inside, "context_file": str(tmp_path / "none")})
+    assert missing["msg"] == f"{tmp_path}/none cannot be read: No such file or directory."
+
+
+# ---- In a playbook --------------------------------------------------------------------------------
+
+PLAYBOOK = """
+- hosts: localhost
+  gather_facts: false
+  module_defaults:
+    group/opennebula.flower.one:
+      api_url: "{{ api_url }}"
+      oneflow_url: "{{ oneflow_url }}"
+      api_username: oneadmin
+      api_password: "{{ lookup('ansible.builtin.env', 'ZONE_PASSWORD') }}"
+  tasks:
+    - opennebula.flower.one_service:
+        name: service
+        service_template: gated
+        wait_timeout: 1
+      ignore_errors: true
+"""
+
+
+def test_a_playbook_shows_what_a_service_waits_for_and_at_no_verbosity_the_password(zone, service, tmp_path):
+    template_of(zone, "gated", ready_status_gate=True)
+    playbook = tmp_path / "playbook.yml"
+    playbook.write_text(PLAYBOOK)
+    endpoints = [argument for name in ("api_url", "oneflow_url") for argument in ("-e", f"{name}={zone.options[name]}")]
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "-vvvvv", "-i", "localhost,", "-c", "local",
+         "-e", f"ansible_python_interpreter={sys.executable}", *endpoints, playbook],
+        env={**os.environ, "ZONE_PASSWORD": PASSWORD}, capture_output=True, text=True, timeout=120, check=True,
+    )
+    shown = done.stdout + done.stderr
+    assert "one_service service: DEPLOYING: role superlink 0/1 ready, VM" in shown
+    assert "is not RUNNING after 1 seconds" in shown
+    assert PASSWORD not in shown

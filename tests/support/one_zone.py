@@ -1,0 +1,159 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A zone that boots nothing, the modules run against it, and a count of what they ask of it."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import re
+import xmlrpc.client
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import requests
+from ansible.module_utils.testing import patch_module_args
+
+from ansible_collections.opennebula.flower.tests.support.one_servers import running
+from lab.driver import DriverError, ImageSpec, VmSpec
+from lab.driver.dummy import DummyDriver
+from lab.zone import Zone, ZoneConfig
+
+MODULES = "ansible_collections.opennebula.flower.plugins.modules"
+# With a colon, which parts user and password elsewhere.
+PASSWORD = "sec:ret-of-the-zone"
+READS = re.compile(r"(\.(info|infoextended|version)|^GET /.*)$")
+
+
+class FaultyDriver(DummyDriver):
+    """Fails to boot VMs while `boot_error` is set and to register images whose path begins with /broken."""
+
+    boot_error = ""
+
+    def deploy(self, vm: VmSpec) -> None:
+        if self.boot_error:
+            raise DriverError(self.boot_error)
+        super().deploy(vm)
+
+    def register_image(self, image: ImageSpec) -> int:
+        if image.path.startswith("/broken"):
+            raise DriverError(f"{image.path} is no disk image")
+        return super().register_image(image)
+
+
+class Recorder(ThreadingHTTPServer):
+    """Passes requests on to a server and keeps what was asked: XML-RPC methods, or method and path."""
+
+    daemon_threads = True
+
+    def __init__(self, target: str, calls: list[str]) -> None:
+        super().__init__(("127.0.0.1", 0), _RecorderHandler)
+        self.target = target
+        self.calls = calls
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _RecorderHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def _pass_on(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        is_call = self.path == "/RPC2"
+        self.server.calls.append(xmlrpc.client.loads(body)[1] if is_call else f"{self.command} {self.path}")
+        headers = {name: value for name, value in self.headers.items() if name != "Host"}
+        answer = requests.request(self.command, self.server.target + self.path, data=body, headers=headers, timeout=60)
+        self.send_response(answer.status_code)
+        self.send_header("Content-Length", str(len(answer.content)))
+        self.end_headers()
+        self.wfile.write(answer.content)
+
+    do_GET = do_POST = do_PUT = do_DELETE = _pass_on
+
+    def log_message(self, *arguments: object) -> None:
+        """Keep the tests' output clean."""
+
+
+class ModuleZone:
+    """A zone and the options that lead modules to it."""
+
+    def __init__(self, zone: Zone, driver: FaultyDriver, api_url: str, oneflow_url: str, calls: list[str]) -> None:
+        self.zone = zone
+        self.driver = driver
+        self.calls = calls
+        self.session = f"oneadmin:{PASSWORD}"
+        self.options = {
+            "api_url": api_url, "oneflow_url": oneflow_url, "api_username": "oneadmin", "api_password": PASSWORD,
+            "api_timeout": 10,
+        }
+
+    def run(self, module: str, check: bool = False, **options: object) -> dict:
+        """Run a module and return its result."""
+        return run_module(module, {**self.options, **options}, check)
+
+    def changed(self, module: str, check: bool = False, **options: object) -> dict:
+        """Run a module that has to succeed and to change something."""
+        result = self.run(module, check, **options)
+        assert not result.get("failed"), result["msg"]
+        assert result["changed"]
+        return result
+
+    def unchanged(self, module: str, **options: object) -> dict:
+        """Run a module that has to succeed, to change nothing and to write nothing."""
+        self.calls.clear()
+        result = self.run(module, **options)
+        assert not result.get("failed"), result["msg"]
+        assert not result["changed"]
+        assert result.get("diff", {"before": {}, "after": {}}) == {"before": {}, "after": {}}
+        assert self.writes == []
+        return result
+
+    def fails(self, module: str, **options: object) -> dict:
+        """Run a module that has to fail with one sentence."""
+        result = self.run(module, **options)
+        assert result.get("failed"), result
+        assert result["msg"].endswith(".") and "\n" not in result["msg"]
+        assert "exception" not in result
+        return result
+
+    @property
+    def writes(self) -> list[str]:
+        return [call for call in self.calls if not READS.search(call)]
+
+    def call(self, method: str, *arguments: object) -> object:
+        """Call a method of the zone as oneadmin."""
+        return self.zone.core.call(self.session, method, *arguments)
+
+
+@contextmanager
+def module_zone(directory: Path, **config: object) -> Iterator[ModuleZone]:
+    """Run a zone with recorders before its API and its OneFlow."""
+    driver = FaultyDriver("modules", str(directory))
+    ports = {"port": 0, "oneflow_port": 0, "onegate_port": 0}
+    settings = {"host_cpu": 8, "host_memory": 8192, "interval": 0.05, **config}
+    zone = Zone(ZoneConfig(name="modules", state_dir=directory, password=PASSWORD, **ports, **settings), driver)
+    zone.start()
+    calls: list[str] = []
+    try:
+        with (
+            running(Recorder(zone.xmlrpc_url.removesuffix("/RPC2"), calls)) as api,
+            running(Recorder(zone.oneflow_url, calls)) as flow,
+        ):
+            yield ModuleZone(zone, driver, f"{api.url}/RPC2", flow.url, calls)
+    finally:
+        zone.stop()
+
+
+def run_module(module: str, options: dict, check: bool = False) -> dict:
+    """Run a module in this process and return its result. Its output must not contain the password."""
+    output = io.StringIO()
+    arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": True}
+    with patch_module_args(arguments), redirect_stdout(output), suppress(SystemExit):
+        importlib.import_module(f"{MODULES}.{module}").main()
+    assert PASSWORD not in output.getvalue()
+    return json.loads(output.getvalue())

@@ -1,0 +1,56 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The filters that know Flower."""
+
+from __future__ import annotations
+
+import pytest
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.opennebula.flower.plugins.filter.flower import FilterModule
+
+FILTERS = FilterModule().filters()
+
+
+@pytest.mark.parametrize(
+    ("argument", "quoted"),
+    [
+        ("--host", "--host"),
+        ("", '""'),
+        ("two words", '"two words"'),
+        ('say "hi"', '"say \\"hi\\""'),
+        ("50%", '"50%%"'),
+        ("$HOME", '"$$HOME"'),
+        ("a\\b", '"a\\\\b"'),
+        ("two\nlines", '"two\\nlines"'),
+        (";", '";"'),
+        (9092, "9092"),
+    ],
+)
+def test_systemd_quote(argument: object, quoted: str) -> None:
+    assert FILTERS["systemd_quote"]([argument]) == quoted
+
+
+def test_command_lines_come_as_lists() -> None:
+    assert FILTERS["flower_superlink_command"]("1.41.0", port=18000)[0] == "flower-superlink"
+    assert FILTERS["flower_supernode_command"]("1.41.0", "10.0.0.1:9092")[0] == "flower-supernode"
+
+
+def test_what_templates_need() -> None:
+    assert "ONEAPP_FL_NUM_ROUNDS" in FILTERS["flower_user_inputs"]("superlink")
+    assert FILTERS["flower_context_section"]("superlink")["TOKEN"] == "YES"
+    assert FILTERS["flower_context_values"]({"flower_num_rounds": 5}) == {"ONEAPP_FL_NUM_ROUNDS": "5"}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("flower_image", ("1.25.0", "superlink"), "not supported"),
+        ("flower_image", ("1.41.0", "chef"), "no upstream image"),
+        ("flower_user_inputs", ("chef",), "no level 'chef'"),
+        ("flower_supernode_command", ("1.41.0",), "superlink"),
+    ],
+)
+def test_problems_are_errors_of_the_filter(name: str, arguments: tuple[str, ...], words: str) -> None:
+    with pytest.raises(AnsibleFilterError, match=words):
+        FILTERS[name](*arguments)

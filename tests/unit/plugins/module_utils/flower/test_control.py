@@ -1,0 +1,70 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The client of Flower's control, against a stand-in for it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.control import Control, ControlError
+
+
+def python(program: str) -> list[str]:
+    """Return a command prefix that runs a program instead of the client."""
+    return [sys.executable, "-c", program]
+
+
+def test_submits_and_finds_a_run_whose_id_is_a_very_big_number(superlink: Any, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('use-case = "digits"\n')
+    control = Control(superlink.command, "local")
+    run_id = control.run("/app", str(config))
+    assert run_id == "18158515033870114575"
+    assert control.runs()[run_id].status == "running"
+    control.stop(run_id)
+    status = control.runs()[run_id]
+    assert (status.finished, status.result) == (True, "stopped")
+
+
+def test_a_number_as_id_keeps_all_its_digits() -> None:
+    control = Control(python('print(\'{"success": true, "run-id": 18158515033870114575}\')'), "local")
+    assert control.run("/app", "config.toml") == "18158515033870114575"
+
+
+def test_a_refusal_with_status_0_is_an_error(superlink: Any) -> None:
+    superlink.refuse(list="[code: 1]\n  connection refused")
+    with pytest.raises(ControlError, match=r"flwr list failed: \[code: 1\] connection refused"):
+        Control(superlink.command, "local").runs()
+
+
+def test_notices_before_the_answer_are_skipped() -> None:
+    program = 'print(\'Update available\\n{"success": true, "runs": []}\')'
+    assert Control(python(program), "local").runs() == {}
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("import sys; sys.exit('no such container')", "ended with status 1: no such container"),
+        ("print('[]')", "ended with status 0"),
+        ("pass", "no output"),
+        ('print(\'{"success": "yes"}\')', "no reason given"),
+    ],
+)
+def test_anything_else_than_an_answer_is_an_error(program: str, words: str) -> None:
+    with pytest.raises(ControlError, match=words):
+        Control(python(program), "local").runs()
+
+
+def test_a_client_that_hangs_is_ended() -> None:
+    with pytest.raises(ControlError, match=r"did not answer within 0\.2 s"):
+        Control(python("import threading; threading.Event().wait(60)"), "local", timeout=0.2).runs()
+
+
+def test_a_client_that_is_not_there() -> None:
+    with pytest.raises(ControlError, match="cannot be run: No such file"):
+        Control(["/nonexistent/flwr"], "local").runs()

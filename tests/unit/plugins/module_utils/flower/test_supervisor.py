@@ -1,0 +1,526 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The training supervisor, against a SuperLink that is a file and a small OneGate."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.board import open_board
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.runs import (
+    Request,
+    digest,
+    published_from_json,
+    request_to_json,
+)
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.supervisor import Config, Supervisor
+from ansible_collections.opennebula.flower.plugins.module_utils.one.onegate import decode, encode
+
+INITIAL = {"num-server-rounds": 3, "strategy": "FedAvg", "use-case": "digits"}
+
+
+class Scene:
+    """A supervisor with everything around it. Time passes only when a test says so."""
+
+    def __init__(self, tmp_path: Path, superlink: Any, onegate: Any, url: str) -> None:
+        self.superlink = superlink
+        self.onegate = onegate
+        self.runs_directory = tmp_path / "runs"
+        self.runs_directory.mkdir()
+        token = tmp_path / "token.txt"
+        token.write_text("token-of-vm-7\n")
+        self.settings: dict[str, Any] = {
+            "flwr_command": superlink.command,
+            "superlink_connection": "local",
+            "app_directory": "/app/federation",
+            "runs_directory": str(self.runs_directory),
+            "runs_directory_in_app": str(self.runs_directory),
+            "state_file": str(tmp_path / "state" / "supervisor.json"),
+            "onegate": {"endpoint": url, "vm_id": 7, "token_file": str(token)},
+            "initial_run": {"name": "initial", "config": INITIAL},
+            "health_url": f"{url}/health",
+            "client_seconds": 0,
+            "quiet_seconds": 0,
+            "poll_seconds": 0.05,
+        }
+        self.now = 1000.0
+        self._supervisor: Supervisor | None = None
+
+    @property
+    def supervisor(self) -> Supervisor:
+        if self._supervisor is None:
+            config = Config(**self.settings)
+            self._supervisor = Supervisor(config, open_board(config.onegate), clock=lambda: self.now)
+        return self._supervisor
+
+    def restart(self) -> None:
+        self._supervisor = None
+
+    def step(self, seconds: float = 1) -> None:
+        self.now += seconds
+        self.supervisor.step()
+
+    def published(self) -> list[dict[str, Any]]:
+        return published_from_json(decode(self.onegate.attributes["FL_RUNS"]))
+
+    def newest(self) -> dict[str, Any]:
+        return self.published()[-1]
+
+    def request(self, name: str, state: str = "started", **config: Any) -> None:
+        self.request_text(request_to_json(Request(name, config, state)))
+
+    def request_text(self, text: str) -> None:
+        self.onegate.attributes["FL_RUN_REQUEST"] = encode(text)
+
+    def event(self, event: str, run: str = "initial", message: str = "", **data: Any) -> None:
+        directory = self.runs_directory / run
+        directory.mkdir(exist_ok=True)
+        line = json.dumps({"event": event, "message": message, "data": data})
+        with (directory / "events.jsonl").open("a") as stream:
+            stream.write(line + "\n")
+
+    def round_end(self, number: int, run: str = "initial", accuracy: float | None = 0.9, responded: int = 2) -> None:
+        self.event(
+            "round_end",
+            run,
+            round=number,
+            num_clients_selected=2,
+            num_clients_responded=responded,
+            aggregated_loss=0.4,
+            aggregated_accuracy=accuracy,
+            round_duration_seconds=12.34,
+        )
+
+    def train(self, run: str = "initial") -> None:
+        self.event("training_start", run, num_rounds=3)
+        for number in (1, 2, 3):
+            self.round_end(number, run)
+        self.event("training_end", run, message="training complete", total_rounds=3)
+
+
+@pytest.fixture
+def scene(tmp_path: Path, superlink: Any, onegate: Any, url: str) -> Scene:
+    return Scene(tmp_path, superlink, onegate, url)
+
+
+def test_submits_the_initial_run_with_its_configuration_and_its_directory(scene: Scene) -> None:
+    scene.step()
+    (run,) = scene.superlink.runs.values()
+    assert run["app"] == "/app/federation"
+    assert run["config"] == INITIAL | {
+        "run-name": "initial",
+        "output-directory": str(scene.runs_directory / "initial"),
+    }
+    assert scene.newest()["status"] == "running"
+    assert scene.newest()["run_id"] == scene.superlink.run_ids[0]
+
+
+def test_submits_nothing_without_an_initial_run(scene: Scene) -> None:
+    scene.settings["initial_run"] = None
+    scene.step()
+    assert scene.superlink.runs == {}
+    assert scene.published() == []
+    assert scene.onegate.attributes["FL_RUN_STATUS"] == "idle"
+
+
+def test_publishes_every_round(scene: Scene) -> None:
+    scene.step()
+    scene.event("training_start", num_rounds=3)
+    scene.round_end(1, accuracy=0.9056)
+    scene.step()
+    assert scene.newest()["history"] == [[1, 0.4, 0.9056, 12.34, 2]]
+    assert scene.newest()["rounds"] == 3
+    attributes = scene.onegate.attributes
+    assert (attributes["FL_RUN_STATUS"], attributes["FL_ROUND_NUMBER"], attributes["FL_ACCURACY"]) == (
+        "running",
+        "1",
+        "0.9056",
+    )
+    assert attributes["FL_NODES_CONNECTED"] == "2"
+
+
+def test_a_run_is_completed_when_the_app_says_so(scene: Scene) -> None:
+    scene.step()
+    scene.train()
+    scene.step()
+    assert scene.newest()["status"] == "completed"
+    assert scene.newest()["round"] == 3
+    assert scene.newest()["ended"] >= scene.newest()["started"]
+
+
+def test_an_ended_run_is_never_submitted_again(scene: Scene) -> None:
+    scene.step()
+    scene.train()
+    scene.step()
+    scene.restart()
+    scene.step()
+    assert scene.superlink.calls("run") == 1
+
+
+def test_a_completed_status_without_a_trained_model_is_a_failure(scene: Scene) -> None:
+    scene.step()
+    scene.event("training_start", num_rounds=3)
+    scene.superlink.set_status(scene.superlink.run_ids[0], "finished:completed")
+    scene.step()
+    assert scene.newest()["status"] == "failed"
+    assert "without reporting the end" in scene.newest()["message"]
+
+
+def test_an_end_of_training_without_replies_is_a_failure(scene: Scene) -> None:
+    scene.step()
+    scene.round_end(1, accuracy=None, responded=0)
+    scene.event("training_end", total_rounds=1)
+    scene.step()
+    assert scene.newest()["status"] == "failed"
+    assert "without any reply" in scene.newest()["message"]
+
+
+def test_a_failed_run_carries_the_reason_of_the_app(scene: Scene) -> None:
+    scene.step()
+    scene.event("training_failed", message="training failed: only 1 of 2 nodes", reason="only 1 of 2 nodes")
+    scene.superlink.set_status(scene.superlink.run_ids[0], "finished:failed", "ServerApp failed with exception: x")
+    scene.step()
+    assert scene.newest()["status"] == "failed"
+    assert scene.newest()["message"] == "training failed: only 1 of 2 nodes"
+    assert scene.superlink.calls("run") == 1
+
+
+def test_an_app_that_cannot_start_fails_with_the_reason_of_flower(scene: Scene) -> None:
+    scene.step()
+    details = "ServerApp failed with exception: No module named 'x'"
+    scene.superlink.set_status(scene.superlink.run_ids[0], "finished:failed", details)
+    scene.step()
+    assert (scene.newest()["status"], scene.newest()["message"]) == ("failed", details)
+
+
+def test_a_run_lost_with_its_superlink_is_submitted_again_and_keeps_name_and_history(scene: Scene) -> None:
+    scene.step()
+    scene.event("training_start", num_rounds=3)
+    scene.round_end(1)
+    scene.step()
+    scene.event("training_failed", message="connection refused")
+    scene.superlink.set_status(scene.superlink.run_ids[0], "finished:failed", "Task failed with unknown error.")
+    scene.step()
+    scene.step()
+    assert len(scene.superlink.run_ids) == 2
+    assert scene.newest()["name"] == "initial"
+    assert scene.newest()["attempts"] == 2
+    assert scene.newest()["run_id"] == scene.superlink.run_ids[1]
+    scene.round_end(1, accuracy=0.8)
+    scene.round_end(2, accuracy=0.9)
+    scene.step()
+    assert [entry[0] for entry in scene.newest()["history"]] == [1, 2]
+    assert scene.newest()["status"] == "running"
+
+
+def test_a_run_the_superlink_forgot_is_submitted_again(scene: Scene) -> None:
+    scene.step()
+    scene.superlink.forget_runs()
+    scene.step()
+    scene.step()
+    assert scene.superlink.calls("run") == 2
+    assert scene.newest()["status"] == "running"
+
+
+def test_gives_up_when_attempt_after_attempt_brings_no_round(scene: Scene) -> None:
+    for _attempt in range(3):
+        scene.step()
+        newest_id = scene.superlink.run_ids[-1]
+        scene.superlink.set_status(newest_id, "finished:failed", "Task failed with unknown error.")
+        scene.step()
+    scene.step()
+    assert scene.superlink.calls("run") == 3
+    assert scene.newest()["status"] == "failed"
+    assert "3 attempts" in scene.newest()["message"]
+
+
+def test_attempts_that_bring_a_round_are_not_counted_against_a_run(scene: Scene) -> None:
+    for number in range(1, 6):
+        scene.step()
+        scene.round_end(number)
+        scene.step()
+        scene.superlink.set_status(scene.superlink.run_ids[-1], "finished:failed", "Task failed with unknown error.")
+        scene.step()
+    scene.step()
+    assert scene.newest()["status"] == "running"
+    assert scene.newest()["attempts"] == 6
+
+
+def test_what_an_earlier_attempt_said_is_not_held_against_the_next(scene: Scene) -> None:
+    scene.step()
+    scene.event("training_failed", message="connection lost")
+    scene.superlink.set_status(scene.superlink.run_ids[0], "finished:failed", "Task failed with unknown error.")
+    scene.step()
+    scene.event("training_failed", message="connection still lost")
+    scene.step()
+    details = "ServerApp failed with exception: disk full"
+    scene.superlink.set_status(scene.superlink.run_ids[1], "finished:failed", details)
+    scene.step()
+    assert scene.newest()["message"] == details
+
+
+def test_a_supervisor_restarted_in_mid_run_goes_on_where_it_was(scene: Scene) -> None:
+    scene.step()
+    scene.event("training_start", num_rounds=3)
+    scene.round_end(1)
+    scene.step()
+    scene.restart()
+    scene.round_end(2)
+    scene.step()
+    assert scene.superlink.calls("run") == 1
+    assert [entry[0] for entry in scene.newest()["history"]] == [1, 2]
+
+
+def test_a_run_that_ended_while_the_supervisor_was_down_is_completed(scene: Scene) -> None:
+    scene.step()
+    scene.train()
+    scene.superlink.set_status(scene.superlink.run_ids[0], "finished:completed")
+    scene.restart()
+    scene.step()
+    assert scene.newest()["status"] == "completed"
+
+
+def test_a_submission_whose_answer_was_lost_is_taken_over_not_repeated(scene: Scene) -> None:
+    scene.superlink.lose_answers("run")
+    scene.step()
+    assert len(scene.superlink.run_ids) == 1
+    scene.superlink.lose_answers()
+    scene.restart()
+    scene.step()
+    assert scene.superlink.calls("run") == 1
+    assert scene.newest()["run_id"] == scene.superlink.run_ids[0]
+
+
+def test_waits_for_the_superlink_before_submitting(scene: Scene) -> None:
+    scene.superlink.healthy = False
+    scene.step()
+    assert scene.superlink.calls("run") == 0
+    assert scene.newest()["status"] == "waiting"
+    assert "waiting for the SuperLink" in scene.newest()["message"]
+    scene.superlink.healthy = True
+    scene.step()
+    assert scene.newest()["status"] == "running"
+
+
+def test_a_superlink_that_stays_silent_fails_the_run_at_the_deadline(scene: Scene) -> None:
+    scene.superlink.healthy = False
+    scene.step()
+    scene.step(299)
+    assert scene.newest()["status"] == "waiting"
+    scene.step(1)
+    assert scene.newest()["status"] == "failed"
+    assert "did not answer for 300 s" in scene.newest()["message"]
+
+
+def test_a_refused_submission_is_tried_again_and_then_fails_with_the_reason(scene: Scene) -> None:
+    scene.step()
+    scene.train()
+    scene.step()
+    scene.request("second")
+    config_error = "[code: 15] Invalid run configuration."
+    scene.superlink.refuse(run=config_error)
+    for _try in range(4):
+        scene.step()
+    assert scene.newest()["status"] == "failed"
+    assert config_error in scene.newest()["message"]
+
+
+def test_asks_the_client_only_when_events_are_silent(scene: Scene) -> None:
+    scene.settings |= {"client_seconds": 5, "quiet_seconds": 15}
+    scene.step()
+    for number in range(1, 4):
+        scene.round_end(number)
+        scene.step(10)
+    assert scene.superlink.calls("list") == 1
+    scene.step(15)
+    assert scene.superlink.calls("list") == 2
+
+
+def test_a_requested_run_overrides_the_configuration_of_the_superlink(scene: Scene) -> None:
+    scene.step()
+    scene.train()
+    scene.step()
+    scene.request("longer", **{"num-server-rounds": 5})
+    scene.step()
+    newest_run = list(scene.superlink.runs.values())[-1]
+    assert newest_run["config"]["num-server-rounds"] == 5
+    assert newest_run["config"]["use-case"] == "digits"
+    assert newest_run["config"]["run-name"] == "longer"
+    assert scene.newest()["digest"] == digest({"num-server-rounds": 5})
+
+
+def test_only_the_newest_run_carries_its_history(scene: Scene) -> None:
+    scene.step()
+    scene.train()
+    scene.step()
+    assert scene.newest()["history"]
+    scene.request("second")
+    scene.step()
+    assert [run["history"] for run in scene.published()] == [[], []]
+
+
+def test_a_request_during_a_run_waits_for_its_end(scene: Scene) -> None:
+    scene.step()
+    scene.request("second")
+    scene.step()
+    assert scene.newest() | {"name": "second", "status": "waiting"} == scene.newest()
+    assert scene.newest()["message"] == "waiting for run 'initial' to end"
+    assert scene.onegate.attributes["FL_RUN_STATUS"] == "running"
+    scene.train()
+    scene.step()
+    scene.step()
+    assert scene.newest()["status"] == "running"
+
+
+def test_a_request_that_stays_is_obeyed_once(scene: Scene) -> None:
+    scene.settings["initial_run"] = None
+    scene.request("mine")
+    scene.step()
+    scene.train("mine")
+    scene.step()
+    scene.restart()
+    scene.step()
+    assert scene.superlink.calls("run") == 1
+
+
+def test_a_request_with_a_known_name_and_another_configuration_is_refused(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.settings["initial_run"] = None
+    scene.request("mine", **{"num-server-rounds": 2})
+    scene.step()
+    scene.request("mine", **{"num-server-rounds": 4})
+    scene.step()
+    assert scene.superlink.calls("run") == 1
+    assert scene.newest()["digest"] == digest({"num-server-rounds": 2})
+    assert "there is a run 'mine' with another configuration" in caplog.text
+
+
+def test_stops_a_run_on_request(scene: Scene) -> None:
+    scene.step()
+    scene.request("initial", state="stopped")
+    scene.step()
+    assert scene.newest()["status"] == "stopped"
+    assert scene.superlink.runs[scene.superlink.run_ids[0]]["status"] == "finished:stopped"
+    scene.restart()
+    scene.step()
+    assert scene.superlink.calls("run") == 1
+
+
+def test_a_stop_that_fails_is_tried_again(scene: Scene) -> None:
+    scene.step()
+    scene.request("initial", state="stopped")
+    scene.superlink.refuse(stop="[code: 1] busy")
+    scene.step()
+    assert scene.newest()["status"] == "running"
+    scene.superlink.refuse()
+    scene.step()
+    assert scene.newest()["status"] == "stopped"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "not JSON",
+        "[]",
+        '{"name": "../../etc", "state": "started", "config": {}}',
+        '{"name": "a", "state": "exploded", "config": {}}',
+        '{"name": "a", "state": "started", "config": []}',
+        '{"name": "a", "state": "started", "config": {"output-directory": "/etc"}}',
+        '{"name": "a", "state": "started", "config": {"num-server-rounds": 0}}',
+    ],
+)
+def test_a_request_that_is_not_valid_starts_nothing(scene: Scene, text: str) -> None:
+    scene.settings["initial_run"] = None
+    scene.request_text(text)
+    scene.step()
+    assert scene.superlink.calls("run") == 0
+    assert scene.published() == []
+
+
+def test_an_attribute_that_cannot_be_decoded_harms_nothing(scene: Scene) -> None:
+    scene.onegate.attributes["FL_RUN_REQUEST"] = "***"
+    scene.step()
+    assert scene.newest()["status"] == "running"
+
+
+def test_publishes_only_what_changed(scene: Scene) -> None:
+    scene.step()
+    scene.step()
+    before = len(scene.onegate.puts)
+    scene.step()
+    assert len(scene.onegate.puts) == before
+    scene.event("nodes_waiting", message="waiting", connected=1, required=2)
+    scene.step()
+    assert scene.onegate.puts[-1] == ["FL_NODES_CONNECTED", "FL_RUNS"]
+
+
+def test_goes_on_without_onegate_and_publishes_when_it_is_back(scene: Scene) -> None:
+    scene.onegate.broken = True
+    scene.step()
+    assert len(scene.superlink.run_ids) == 1
+    assert "FL_RUNS" not in scene.onegate.attributes
+    scene.onegate.broken = False
+    scene.step()
+    assert scene.newest()["status"] == "running"
+
+
+def test_works_without_opennebula(scene: Scene) -> None:
+    scene.settings["onegate"] = None
+    scene.step()
+    scene.train()
+    scene.step()
+    assert [run.status for run in scene.supervisor.runs] == ["completed"]
+    assert scene.onegate.puts == []
+
+
+def test_odd_events_harm_nothing(scene: Scene) -> None:
+    scene.step()
+    events = scene.runs_directory / "initial" / "events.jsonl"
+    events.write_bytes(b'\xff\xfe\n[]\n{"event": 5}\n{"event": "round_end"}\n{"event": "round_end", "data": 7}\n')
+    scene.event("round_end", round="one")
+    scene.event("round_end", round=1, aggregated_loss=float("nan"), aggregated_accuracy="high")
+    with events.open("a") as stream:
+        stream.write('{"event": "round_end", "data": {"round": 2')
+    scene.step()
+    assert scene.newest()["history"] == [[1, None, None, None, 0]]
+    with events.open("a") as stream:
+        stream.write(', "aggregated_accuracy": 0.5}}\n')
+    scene.step()
+    assert scene.newest()["history"][-1] == [2, None, 0.5, None, 0]
+
+
+def test_the_program_trains_and_ends_cleanly_on_sigterm(scene: Scene, tmp_path: Path) -> None:
+    config_file = tmp_path / "supervisor.json"
+    config_file.write_text(json.dumps(scene.settings))
+    module = "ansible_collections.opennebula.flower.plugins.module_utils.flower.supervisor"
+    command = [sys.executable, "-m", module, "--config", str(config_file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        try:
+            for line in program.stdout:
+                if "was submitted" in line:
+                    scene.train()
+                elif "training complete" in line and "completed" in line:
+                    program.send_signal(signal.SIGTERM)
+            assert program.wait(timeout=30) == 0
+        finally:
+            program.kill()
+    assert scene.newest()["status"] == "completed"
+
+
+def test_the_program_says_what_is_wrong_with_its_settings(tmp_path: Path) -> None:
+    config_file = tmp_path / "supervisor.json"
+    config_file.write_text('{"colour": "blue"}')
+    module = "ansible_collections.opennebula.flower.plugins.module_utils.flower.supervisor"
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--config", str(config_file)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "colour" in done.stdout

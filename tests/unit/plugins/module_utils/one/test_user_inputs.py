@@ -1,0 +1,61 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""User inputs: every declared one gets a value, every bad one is named."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.one.user_inputs import secrets, values
+
+DECLARED = {"ROUNDS": "O|number|Rounds of a run||3", "STRATEGY": "M|list|How to combine|FedAvg,FedProx|FedAvg"}
+
+
+def test_defaults_are_filled_in_for_what_is_not_given():
+    assert values(DECLARED, {"ROUNDS": 10}, "service") == {"ROUNDS": "10", "STRATEGY": "FedAvg"}
+
+
+def test_a_default_may_contain_bars_and_a_declaration_may_be_short():
+    assert values({"A": "O|text|x| |a|b", "B": "O|text|x"}, {}, "service") == {"A": "a|b", "B": ""}
+
+
+@pytest.mark.parametrize(
+    ("declaration", "good", "bad", "expected"),
+    [
+        ("O|number|x||", "-7", "1.5", "a whole number"),
+        ("O|number-float|x||", "1e-3", "one", "a number"),
+        ("O|range|x|1..10|", "10", "11", "between 1 and 10"),
+        ("O|range|x|1..10|", "1", "1.5", "between 1 and 10"),
+        ("O|range-float|x|0..1|", "0.5", "nan", "between 0 and 1"),
+        ("O|boolean|x||", True, "maybe", "YES or NO"),
+        ("O|list|x|FedAvg, FedProx|", "FedProx", "7", "one of FedAvg, FedProx"),
+        ("O|list-multiple|x|a,b,c|", "a,c", "a,d", "some of a, b, c"),
+        ("O|fixed|x||only", "only", "other", "the fixed value 'only'"),
+        ("O|text|x||", "anything, at [all]", None, ""),
+    ],
+)
+def test_a_value_must_be_of_the_declared_type(declaration, good, bad, expected):
+    values({"A": declaration}, {"A": good}, "service")
+    if bad is not None:
+        with pytest.raises(OneException) as caught:
+            values({"A": declaration}, {"A": bad}, "service 'x'")
+        assert caught.value.message == f"User inputs of service 'x': A is {bad!r}, it must be {expected}."
+
+
+def test_everything_that_is_wrong_is_said_at_once():
+    with pytest.raises(OneException) as caught:
+        values({**DECLARED, "PLACE": "M|text|Where||"}, {"ROUNDS": "x", "GHOST": 1}, "role 'a'")
+    assert caught.value.kind == "invalid"
+    for part in ("GHOST is not declared", "ROUNDS is 'x'", "PLACE is mandatory and has no value"):
+        assert part in caught.value.message
+
+
+def test_a_declaration_of_another_form_is_named():
+    with pytest.raises(OneException) as caught:
+        values({"A": "text"}, {}, "service")
+    assert "User input A is declared as 'text'" in caught.value.message
+
+
+def test_only_the_values_of_passwords_are_secrets():
+    assert secrets({"A": "O|password|x||", "B": "O|text|x||"}, {"A": "hidden", "B": "seen"}) == ["hidden"]

@@ -1,0 +1,436 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The table of contextualization parameters and what is derived from it."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import ipaddress
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from ansible_collections.opennebula.flower.plugins.module_utils import contextualization as table
+
+REPOSITORY = Path(__file__).parents[4]
+IMPLEMENTED = [p for p in table.PARAMETERS if p.status == table.IMPLEMENTED and not p.platform]
+PLANNED = [p for p in table.PARAMETERS if p.status == table.PLANNED]
+
+
+def errors(raw: dict[str, str], role: str = "superlink") -> list[str]:
+    with pytest.raises(table.ContextError) as caught:
+        table.validate(raw, role)
+    return caught.value.errors
+
+
+class TestTable:
+    # The names of the specification, in its order, and the two that this collection adds.
+    SPECIFIED = (
+        "FLOWER_VERSION", "FL_NUM_ROUNDS", "FL_STRATEGY", "FL_MIN_FIT_CLIENTS", "FL_MIN_EVALUATE_CLIENTS",
+        "FL_MIN_AVAILABLE_CLIENTS", "FL_FLEET_API_ADDRESS", "FL_CONTROL_API_ADDRESS", "FL_ISOLATION",
+        "FL_DATABASE", "FL_LOG_LEVEL", "FL_SUPERLINK_ADDRESS", "FL_NODE_CONFIG", "FL_MAX_RETRIES",
+        "FL_MAX_WAIT_TIME", "TOKEN", "NETWORK", "REPORT_READY", "READY_SCRIPT_PATH", "SSH_PUBLIC_KEY",
+        "START_SCRIPT_BASE64", "FL_TLS_ENABLED", "FL_SSL_CA_CERTFILE", "FL_SSL_CERTFILE", "FL_SSL_KEYFILE",
+        "ML_FRAMEWORK", "FL_USE_CASE", "FL_PROXIMAL_MU", "FL_SERVER_LR", "FL_CLIENT_LR", "FL_NUM_MALICIOUS",
+        "FL_TRIM_BETA", "FL_CHECKPOINT_ENABLED", "FL_CHECKPOINT_INTERVAL", "FL_CHECKPOINT_PATH",
+        "FL_GPU_ENABLED", "FL_CUDA_VISIBLE_DEVICES", "FL_GPU_MEMORY_FRACTION", "FL_GRPC_KEEPALIVE_TIME",
+        "FL_GRPC_KEEPALIVE_TIMEOUT", "FL_CERT_EXTRA_SAN", "FL_LOG_FORMAT", "FL_METRICS_ENABLED",
+        "FL_METRICS_PORT", "FL_DCGM_ENABLED", "FL_EDGE_BACKOFF", "FL_EDGE_MAX_BACKOFF",
+    )  # fmt: skip
+
+    def test_holds_every_specified_name_in_order(self) -> None:
+        names = [p.name for p in table.PARAMETERS]
+        assert names == [*self.SPECIFIED, "FL_ROUND_TIMEOUT", "FL_NODES_TIMEOUT"]
+
+    def test_counts_add_up_as_in_the_specification(self) -> None:
+        specified = [p for p in table.PARAMETERS if p.name in self.SPECIFIED]
+        both = {"FLOWER_VERSION", "FL_ISOLATION", "FL_LOG_LEVEL", "FL_GRPC_KEEPALIVE_TIME", "FL_GRPC_KEEPALIVE_TIMEOUT"}
+        tls = {"FL_TLS_ENABLED", "FL_SSL_CA_CERTFILE", "FL_SSL_CERTFILE", "FL_SSL_KEYFILE"}
+        superlink = {p.name for p in specified if "superlink" in p.applies and not p.platform} - tls
+        assert len(specified) == 47
+        assert len([p for p in specified if not p.platform]) == 41
+        # 24 of the SuperLink alone, the format of the log and the use case, which are given for a whole service.
+        assert len(superlink) == 26
+        assert both <= {p.name for p in specified if {"superlink", "supernode", "edge"} <= set(p.applies)}
+
+    def test_no_implemented_context_name_is_the_beginning_of_another(self) -> None:
+        # OpenNebula 6.10 replaces $NAME inside $NAME_LONGER too.
+        names = sorted(p.context_name for p in IMPLEMENTED)
+        assert [(a, b) for a in names for b in names if a != b and b.startswith(a)] == []
+
+    def test_variables_are_unique(self) -> None:
+        variables = [p.variable for p in table.PARAMETERS if p.variable]
+        assert len(set(variables)) == len(variables)
+
+    @pytest.mark.parametrize("parameter", IMPLEMENTED + PLANNED, ids=lambda p: p.name)
+    def test_default_is_valid_and_survives_the_way_through_a_context(self, parameter: table.Parameter) -> None:
+        (text,) = table.context_values({parameter.variable: parameter.typed_default}).values()
+        assert parameter.parse(text) == parameter.typed_default
+
+    def test_help_texts_fit_into_the_user_input_grammar(self) -> None:
+        assert [p.name for p in IMPLEMENTED if p.user_input.count("|") != 4] == []
+
+    def test_page_in_the_documentation_is_up_to_date(self) -> None:
+        assert (REPOSITORY / "docs" / "parameters.md").read_text() == table.reference_page()
+
+
+class TestValidation:
+    @pytest.mark.parametrize("role", table.ROLES)
+    def test_empty_context_gives_the_defaults(self, role: str) -> None:
+        blank = {p.context_name: " " for p in table.PARAMETERS}
+        assert table.validate({}, role) == table.validate(blank, role) == table.role_defaults(role)
+
+    def test_values_are_typed(self) -> None:
+        raw = {
+            "ONEAPP_FL_NUM_ROUNDS": " 7 ",
+            "ONEAPP_FL_TLS_ENABLED": "no",
+            "ONEAPP_FL_CERT_EXTRA_SAN": "IP:10.0.0.1, DNS:*.example.org,IP:fd00::1",
+            "ONEAPP_FL_FLEET_API_ADDRESS": "[::]:9092",
+        }
+        values = table.validate(raw, "superlink")
+        assert values["flower_num_rounds"] == 7
+        assert values["flower_tls_enabled"] is False
+        assert values["flower_cert_extra_san"] == ["IP:10.0.0.1", "DNS:*.example.org", "IP:fd00::1"]
+        assert values["flower_fleet_api_address"] == "[::]:9092"
+
+    def test_all_problems_are_reported_at_once_with_name_value_and_expectation(self) -> None:
+        found = errors({"ONEAPP_FL_NUM_ROUNDS": "0", "ONEAPP_FL_LOG_LEVEL": "LOUD"})
+        assert found == [
+            "ONEAPP_FL_NUM_ROUNDS: '0' is not valid, expected a whole number of at least 1",
+            "ONEAPP_FL_LOG_LEVEL: 'LOUD' is not valid, expected one of: DEBUG, INFO, WARNING, ERROR",
+        ]
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("FLOWER_VERSION", "1.41"),
+            ("FLOWER_VERSION", "1.25.0"),
+            ("FLOWER_VERSION", "latest; rm -rf /"),
+            ("FL_NUM_ROUNDS", "-1"),
+            ("FL_NUM_ROUNDS", "3.0"),
+            ("FL_NUM_ROUNDS", "٣"),
+            ("FL_NUM_ROUNDS", "1" * 30),
+            ("FL_STRATEGY", "fedavg"),
+            ("FL_STRATEGY", "5"),
+            ("FL_TLS_ENABLED", "true"),
+            ("FL_FLEET_API_ADDRESS", "9092"),
+            ("FL_FLEET_API_ADDRESS", "0.0.0.0"),
+            ("FL_FLEET_API_ADDRESS", "0.0.0.0:0"),
+            ("FL_FLEET_API_ADDRESS", "0.0.0.0:65536"),
+            ("FL_FLEET_API_ADDRESS", "256.0.0.1:9092"),
+            ("FL_FLEET_API_ADDRESS", "::1:9092"),
+            ("FL_FLEET_API_ADDRESS", "host name:9092"),
+            ("FL_FLEET_API_ADDRESS", "$(id):9092"),
+            ("FL_DATABASE", "/etc/passwd"),
+            ("FL_DATABASE", "../state.db"),
+            ("FL_DATABASE", "state/../../state.db"),
+            ("FL_DATABASE", "state/$(id)"),
+            ("FL_CERT_EXTRA_SAN", "example.org"),
+            ("FL_CERT_EXTRA_SAN", "IP:10.0.0.300"),
+            ("FL_CERT_EXTRA_SAN", "DNS:a b"),
+            ("FL_CERT_EXTRA_SAN", "DNS:a,,DNS:b"),
+            ("FL_SSL_CA_CERTFILE", "not a certificate"),
+        ],
+    )
+    def test_refuses(self, name: str, value: str) -> None:
+        (error,) = errors({f"ONEAPP_{name}": value})
+        assert error.startswith(f"ONEAPP_{name}: ")
+        assert "expected" in error
+
+    def test_minimum_of_a_phase_above_the_minimum_of_connected_nodes(self) -> None:
+        found = errors({"ONEAPP_FL_MIN_FIT_CLIENTS": "3", "ONEAPP_FL_MIN_EVALUATE_CLIENTS": "4"})
+        assert [error.split(":")[0] for error in found] == [
+            "ONEAPP_FL_MIN_FIT_CLIENTS",
+            "ONEAPP_FL_MIN_EVALUATE_CLIENTS",
+        ]
+        raised = {"ONEAPP_FL_MIN_FIT_CLIENTS": "3", "ONEAPP_FL_MIN_AVAILABLE_CLIENTS": "3"}
+        assert table.validate(raised, "superlink")["flower_min_fit_clients"] == 3
+
+    def test_both_addresses_on_one_port(self) -> None:
+        (error,) = errors({"ONEAPP_FL_CONTROL_API_ADDRESS": "127.0.0.1:9092"})
+        assert "another port" in error
+
+    def test_unknown_name_is_an_error_with_a_hint(self) -> None:
+        assert errors({"ONEAPP_FL_NUM_ROUND": "3"}) == [
+            "ONEAPP_FL_NUM_ROUND: there is no such parameter, expected perhaps ONEAPP_FL_NUM_ROUNDS"
+        ]
+        assert "ONEAPP_FL_LOG_LEVEL" in errors({"FL_LOG_LEVEL": "DEBUG"})[0]
+
+    def test_names_of_others_are_left_alone(self) -> None:
+        raw = {"ETH0_IP": "10.0.0.1", "ONEAPP_OTHER": "x", "FLAVOUR": "y", "TOKEN": "YES"}
+        assert table.validate(raw, "superlink") == table.role_defaults("superlink")
+
+    def test_parameter_of_another_role_is_reported_as_ignored(self) -> None:
+        checked = table.check({"ONEAPP_FL_NUM_ROUNDS": "9", "ONEAPP_FL_USE_CASE": "digits"}, "supernode")
+        assert checked.ignored == ["ONEAPP_FL_NUM_ROUNDS is ignored: it does not apply to a supernode"]
+
+    def test_parameter_of_another_role_is_checked_all_the_same(self) -> None:
+        assert errors({"ONEAPP_FL_NUM_ROUNDS": "x"}, "supernode")
+
+    def test_unknown_role(self) -> None:
+        with pytest.raises(ValueError, match="there is no role 'chef'"):
+            table.validate({}, "chef")
+
+
+class TestPlanned:
+    @pytest.mark.parametrize("parameter", PLANNED, ids=lambda p: p.name)
+    def test_default_is_accepted_and_anything_else_is_an_error_that_says_so(self, parameter: table.Parameter) -> None:
+        role = parameter.applies[-1] if parameter.applies[-1] != "service" else "superlink"
+        table.validate({parameter.context_name: parameter.default}, role)
+        (error,) = errors({parameter.context_name: "other"}, role)
+        assert error.startswith(f"{parameter.context_name}: 'other'")
+        assert "planned" in error
+
+    def test_default_in_another_spelling(self) -> None:
+        table.validate({"ONEAPP_FL_PROXIMAL_MU": "1.", "ONEAPP_FL_GPU_ENABLED": "no"}, "superlink")
+
+    @pytest.mark.parametrize(("name", "value"), [("FL_STRATEGY", "FedProx"), ("FL_USE_CASE", "llm-fine-tuning")])
+    def test_planned_member_of_a_list(self, name: str, value: str) -> None:
+        (error,) = errors({f"ONEAPP_{name}": value})
+        assert f"'{value}' is planned and not available yet" in error
+
+    def test_planned_parameters_are_no_user_inputs_and_no_role_variables(self) -> None:
+        offered = {name for level in table.LEVELS for name in table.user_inputs(level)}
+        assert offered.isdisjoint(p.context_name for p in PLANNED)
+        assert table.role_defaults("supernode").keys().isdisjoint(p.variable for p in PLANNED)
+
+
+class TestNodeConfig:
+    def value(self, text: str) -> dict[str, Any]:
+        return table.validate({"ONEAPP_FL_NODE_CONFIG": text}, "supernode")["flower_node_config"]
+
+    def test_pairs_are_typed(self) -> None:
+        text = """partition-id=0  ratio=1e-3 site=berlin gpu=false name="two words" id="7" path='C:\\x "y"'"""
+        assert self.value(text) == {
+            "partition-id": 0,
+            "ratio": 0.001,
+            "site": "berlin",
+            "gpu": False,
+            "name": "two words",
+            "id": "7",
+            "path": 'C:\\x "y"',
+        }
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "alone",
+            "=1",
+            "a=",
+            "a=1,b=2",
+            "a=1 a=2",
+            'a="x',
+            "a=$(id)",
+            "a=x;y",
+            "a.b=1",
+            'a="x\ny"',
+            'a="x"b=1',
+            "a=[1]",
+        ],
+    )
+    def test_refuses(self, text: str) -> None:
+        (error,) = errors({"ONEAPP_FL_NODE_CONFIG": text}, "supernode")
+        assert error.startswith("ONEAPP_FL_NODE_CONFIG: ")
+
+    @pytest.mark.parametrize("value", ["x", "two words", "7", "1.5", "true", 'a "quoted" word', "a=b", "", "it's"])
+    def test_a_text_keeps_its_type_on_the_way_through_a_context(self, value: str) -> None:
+        context = table.context_values({"flower_node_config": {"key": value, "next": 1}})
+        assert table.validate(context, "supernode")["flower_node_config"] == {"key": value, "next": 1}
+
+
+def _certificate(
+    name: str, key: ec.EllipticCurvePrivateKey, issuer: str, issuer_key: ec.EllipticCurvePrivateKey, days: int = 10
+) -> str:
+    end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
+        .issuer_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, issuer)]))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(end - datetime.timedelta(days=100))
+        .not_valid_after(end)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(issuer_key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+
+
+CA_KEY, MIDDLE_KEY, SERVER_KEY, OTHER_KEY = (ec.generate_private_key(ec.SECP256R1()) for _ in range(4))
+CA = _certificate("ca", CA_KEY, "ca", CA_KEY)
+SERVER = _certificate("server", SERVER_KEY, "ca", CA_KEY)
+
+
+def _tls(ca: str = CA, certificate: str = SERVER, key: str | None = None) -> dict[str, str]:
+    return {
+        "ONEAPP_FL_SSL_CA_CERTFILE": ca,
+        "ONEAPP_FL_SSL_CERTFILE": certificate,
+        "ONEAPP_FL_SSL_KEYFILE": _pem(SERVER_KEY) if key is None else key,
+    }
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+class TestTls:
+    @pytest.mark.parametrize(
+        "encode",
+        [str, _base64, lambda text: _base64(_base64(text)), lambda text: base64.encodebytes(text.encode()).decode()],
+        ids=["pem", "base64", "double-base64", "base64-in-lines"],
+    )
+    def test_operator_certificates_in_every_encoding(self, encode: Callable[[str], str]) -> None:
+        values = table.validate({name: encode(text) for name, text in _tls().items()}, "superlink")
+        assert values["flower_ssl_certfile"] == SERVER
+        assert values["flower_ssl_keyfile"] == _pem(SERVER_KEY)
+
+    def test_intermediate_certificates_after_the_server_certificate(self) -> None:
+        middle = _certificate("middle", MIDDLE_KEY, "ca", CA_KEY)
+        server = _certificate("server", SERVER_KEY, "middle", MIDDLE_KEY)
+        assert table.validate(_tls(certificate=server + middle), "superlink")["flower_ssl_certfile"] == server + middle
+        assert "not signed by" in errors(_tls(certificate=server))[0]
+
+    @pytest.mark.parametrize("missing", ["FL_SSL_CA_CERTFILE", "FL_SSL_CERTFILE", "FL_SSL_KEYFILE"])
+    def test_all_three_or_none(self, missing: str) -> None:
+        (error,) = errors(_tls() | {f"ONEAPP_{missing}": ""})
+        assert error.startswith(f"ONEAPP_{missing}: nothing was given")
+
+    def test_key_of_another_certificate(self) -> None:
+        (error,) = errors(_tls(key=_pem(OTHER_KEY)))
+        assert error.startswith("ONEAPP_FL_SSL_KEYFILE: the given value does not belong to")
+
+    def test_certificate_of_another_authority(self) -> None:
+        (error,) = errors(_tls(ca=_certificate("ca", OTHER_KEY, "ca", OTHER_KEY)))
+        assert error.startswith("ONEAPP_FL_SSL_CERTFILE: the given value is not signed by")
+
+    def test_expired_certificate(self) -> None:
+        (error,) = errors(_tls(certificate=_certificate("server", SERVER_KEY, "ca", CA_KEY, days=-1)))
+        assert "expired on" in error
+
+    def test_damaged_certificate(self) -> None:
+        damaged = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+        assert "does not hold a certificate" in errors({"ONEAPP_FL_SSL_CA_CERTFILE": damaged}, "supernode")[0]
+
+    def test_a_node_needs_only_the_authority(self) -> None:
+        assert table.validate({"ONEAPP_FL_SSL_CA_CERTFILE": CA}, "supernode")["flower_ssl_ca_certfile"] == CA
+
+    def test_messages_never_hold_the_key(self) -> None:
+        secret = "hunter2" * 4
+        damaged = f"-----BEGIN PRIVATE KEY-----\n{secret}\n-----END PRIVATE KEY-----"
+        for key in (secret, damaged, _pem(OTHER_KEY)):
+            assert all(part not in " ".join(errors(_tls(key=key))) for part in key.split("\n")[1:-2] or [key])
+
+    def test_without_tls_everything_about_it_is_ignored_and_said_so(self) -> None:
+        raw = _tls() | {"ONEAPP_FL_TLS_ENABLED": "NO", "ONEAPP_FL_CERT_EXTRA_SAN": "DNS:a"}
+        checked = table.check(raw, "superlink")
+        assert len(checked.ignored) == 4
+        assert "not encrypted" in checked.warnings[0]
+
+
+class TestDerived:
+    def test_user_input_grammar(self) -> None:
+        assert table.user_inputs("superlink")["ONEAPP_FL_NUM_ROUNDS"] == "O|number|Number of training rounds||3"
+        assert (
+            table.user_inputs("service")["ONEAPP_FL_LOG_LEVEL"]
+            == "O|list|Verbosity of Flower|DEBUG,INFO,WARNING,ERROR|INFO"
+        )
+
+    def test_each_user_input_is_declared_at_one_level_only(self) -> None:
+        names = [name for level in table.LEVELS for name in table.user_inputs(level)]
+        assert len(names) == len(set(names))
+        assert set(names) == {p.context_name for p in IMPLEMENTED} - {"ONEAPP_FL_SUPERLINK_ADDRESS"}
+
+    def test_context_section_refers_to_every_parameter_of_the_role(self) -> None:
+        section = table.context_section("supernode")
+        assert section["TOKEN"] == section["NETWORK"] == section["REPORT_READY"] == "YES"
+        assert section["READY_SCRIPT_PATH"] == "/opt/flower/bin/health-check"
+        assert section["ONEAPP_FL_NODE_CONFIG"] == "$ONEAPP_FL_NODE_CONFIG"
+        assert "ONEAPP_FL_NUM_ROUNDS" not in section
+
+    def test_context_values_of_one_level(self) -> None:
+        variables = {"flower_num_rounds": 5, "flower_tls_enabled": True, "unrelated": 1, "flower_node_config": None}
+        assert table.context_values(variables, "superlink") == {"ONEAPP_FL_NUM_ROUNDS": "5"}
+        assert table.context_values(variables, "service") == {"ONEAPP_FL_TLS_ENABLED": "YES"}
+        assert table.context_values(variables, "supernode") == {"ONEAPP_FL_NODE_CONFIG": ""}
+
+    def test_certificates_are_one_line_in_a_context(self) -> None:
+        (text,) = table.context_values({"flower_ssl_ca_certfile": CA}).values()
+        assert "\n" not in text
+        assert table.validate({"ONEAPP_FL_SSL_CA_CERTFILE": text}, "supernode")["flower_ssl_ca_certfile"] == CA
+
+    def test_run_configuration_of_the_defaults_names_no_use_case(self) -> None:
+        values = table.validate({}, "superlink")
+        assert table.run_config(values) == {
+            "num-server-rounds": 3,
+            "strategy": "FedAvg",
+            "min-fit-clients": 2,
+            "min-evaluate-clients": 2,
+            "min-available-clients": 2,
+            "round-timeout": 600,
+            "nodes-timeout": 600,
+        }
+        assert table.initial_run(values) is None
+
+    def test_a_use_case_makes_an_initial_run(self) -> None:
+        run = table.initial_run(table.validate({"ONEAPP_FL_USE_CASE": "digits"}, "superlink"))
+        assert run["name"] == "initial"
+        assert run["config"]["use-case"] == "digits"
+
+    def test_argument_options_follow_the_types(self) -> None:
+        options = table.role_argument_options("superlink")
+        assert options["flower_num_rounds"]["type"] == "int"
+        assert options["flower_log_level"]["choices"] == ["DEBUG", "INFO", "WARNING", "ERROR"]
+        assert options["flower_ssl_keyfile"]["no_log"] is True
+
+    @pytest.mark.parametrize("role", ["superlink", "supernode"])
+    def test_argument_specifications_of_the_roles_agree_with_the_table(self, role: str) -> None:
+        path = REPOSITORY / "roles" / f"flower_{role}" / "meta" / "argument_specs.yml"
+        specified = yaml.safe_load(path.read_text())["argument_specs"]["main"]["options"]
+        shared = {name: option for name, option in table.role_argument_options(role).items() if name in specified}
+        assert len(shared) > 5
+        for name, option in shared.items():
+            expected = {key: value for key, value in option.items() if key != "description"}
+            assert {key: specified[name].get(key) for key in expected} == expected, name
+
+    def test_more_nodes_needed_than_there_are(self) -> None:
+        table.check_topology({"flower_min_available_clients": 2}, 2)
+        with pytest.raises(table.ContextError, match="minimum clients above the number of nodes.* is 3.*only 2"):
+            table.check_topology({"flower_min_available_clients": 3}, 2)
+
+
+class TestRunOverrides:
+    def test_keys_of_both_kinds_become_run_configuration(self) -> None:
+        given = {"num-server-rounds": "5", "flower_min_fit_clients": 1, "strategy": "FedAvg", "round-timeout": None}
+        assert table.run_overrides(given) == {"num-server-rounds": 5, "min-fit-clients": 1, "strategy": "FedAvg"}
+
+    @pytest.mark.parametrize(
+        ("config", "words"),
+        [
+            ({"num-server-rounds": 0}, "num-server-rounds: '0' is not valid, expected a whole number of at least 1"),
+            ({"num-server-rounds": True}, "'True' is not valid"),
+            ({"num-server-rounds": [3]}, "is not valid"),
+            ({"strategy": 5}, "strategy: '5' is not valid, expected one of: FedAvg"),
+            ({"flower_strategy": "Krum"}, "'Krum' is planned"),
+            ({"output-directory": "/etc"}, "'output-directory' is not part of the run configuration"),
+            ({"flower_log_level": "INFO"}, "'flower_log_level' is not part of the run configuration"),
+            ({"flower_num_rounds": 1, "num-server-rounds": 2}, "given twice"),
+            ({"use-case": "none"}, "use-case: 'none' is not valid"),
+        ],
+    )
+    def test_refuses(self, config: dict[str, Any], words: str) -> None:
+        with pytest.raises(table.ContextError) as caught:
+            table.run_overrides(config)
+        assert words in str(caught.value)
