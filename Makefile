@@ -47,7 +47,7 @@ setup: $(VENV)/.control build/collections/.done ## Virtual environment and colle
 
 # ---- Trying it out -------------------------------------------------------------------------------
 
-.PHONY: demo engine images lab-up lab-down clean-lab
+.PHONY: demo engine images lab-up lab-down lab-reset clean-lab
 demo: setup ## Start a zone, bake the appliances, deploy a federation and train
 	@lab/demo.sh
 
@@ -63,9 +63,12 @@ lab-up: engine ## Start the lab zone
 lab-down: setup ## Stop the lab zone and keep its state
 	@python -m lab down --name zone0
 
-clean-lab: setup ## Remove the lab zone with all its containers, networks, volumes and files
+lab-reset: setup ## Remove the lab zone and keep the images, so that the next one starts quickly
 	@python -m lab clean --name zone0
+
+clean-lab: lab-reset ## Remove the lab zone, its images, and the Docker engine if it was started for it
 	@python -m lab.images clean
+	@python -m lab.engine stop
 
 # ---- Tests ---------------------------------------------------------------------------------------
 

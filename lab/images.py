@@ -33,8 +33,8 @@ BUILD = HERE.parent / "build"
 WHEELS = BUILD / "wheels"
 ARCHIVES = BUILD / "images"
 DIGEST_LABEL = "opennebula.lab.digest"
-# On a baked appliance: PATH=VOLUME, the volume that belongs to the image.
-VOLUME_LABEL = "opennebula.volume"
+# On the volumes that belong to baked appliances.
+APPLIANCE_LABEL = "opennebula.appliance"
 
 FLOWER_VERSION = "1.41.0"
 BASE_PACKAGES = ("python3", "python3-venv", "ca-certificates")
@@ -163,11 +163,10 @@ def clean() -> None:
     listed = docker("image", "ls", *selection, "--format", "{{.Repository}}:{{.Tag}}").splitlines()
     names = [name for name in listed if not name.startswith("<none>")]
     if names:
-        labels = docker("image", "inspect", "--format", f'{{{{index .Config.Labels "{VOLUME_LABEL}"}}}}', *names)
         docker("image", "rm", "--force", *names)
-        volumes = [label.partition("=")[2] for label in labels.split()]
-        if volumes:
-            docker("volume", "rm", "--force", *volumes)
+    volumes = docker("volume", "ls", "--quiet", "--filter", f"label={APPLIANCE_LABEL}").split()
+    if volumes:
+        docker("volume", "rm", "--force", *volumes)
     docker("image", "prune", "--force", *selection)
     shutil.rmtree(WHEELS, ignore_errors=True)
     shutil.rmtree(ARCHIVES, ignore_errors=True)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ansible_collections.opennebula.flower.plugins.module_utils.one.template import TemplateSyntaxError, parse
-
 from lab.core.errors import AUTHORIZATION, INTERNAL, NO_EXISTS, OneError
 from lab.core.kinds import KINDS, Kind
 

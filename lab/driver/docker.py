@@ -14,8 +14,9 @@ from pathlib import Path
 
 from lab.driver import Driver, DriverError, ImageSpec, NetSpec, NicSpec, PollResult, VmSpec
 from lab.engine import EngineError, docker, version
-from lab.images import VOLUME_LABEL
 
+# On a baked appliance: PATH=VOLUME, the volume that belongs to the image.
+VOLUME_LABEL = "opennebula.volume"
 ZONE_LABEL = "opennebula.zone"
 VM_LABEL = "opennebula.vm"
 ENGINE_DIRECTORY = "/var/lib/docker"

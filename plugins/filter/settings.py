@@ -36,11 +36,11 @@ def settings(given: Mapping[str, Any], nodes: int, least: int, most: int) -> dic
             values |= contextualization.validate(texts, role)
         except contextualization.ContextError as problem:
             errors += [error for error in map(_with_variable_names, problem.errors) if error not in errors]
-    if not errors and values["flower_min_available_clients"] > int(nodes):
-        errors.append(
-            f"flower_min_available_clients: {values['flower_min_available_clients']} is not valid, "
-            f"expected at most flower_supernodes, which is {nodes}: the training would wait for nodes for ever"
-        )
+    if not errors:
+        try:
+            contextualization.check_topology(values, int(nodes))
+        except contextualization.ContextError as problem:
+            errors += map(_with_variable_names, problem.errors)
     return {"values": values, "errors": errors}
 
 

@@ -435,14 +435,14 @@ def validate(raw: Mapping[str, str], role: str) -> dict[str, Any]:
     return check(raw, role).values
 
 
-def check_topology(values: Mapping[str, Any], supernodes_min: int) -> None:
+def check_topology(values: Mapping[str, Any], supernodes: int) -> None:
     """Raise ContextError when a training would wait for more nodes than there are."""
     needed = values.get("flower_min_available_clients", BY_NAME["FL_MIN_AVAILABLE_CLIENTS"].typed_default)
-    if needed > supernodes_min:
+    if needed > supernodes:
         raise ContextError(
             [
                 f"minimum clients above the number of nodes: ONEAPP_FL_MIN_AVAILABLE_CLIENTS is {needed}, "
-                f"but there may be only {supernodes_min} SuperNodes"
+                f"but there are only {supernodes} SuperNodes"
             ]
         )
 

@@ -13,7 +13,7 @@ import ssl
 import subprocess
 import urllib.error
 import urllib.request
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pyone
 import pytest
@@ -96,8 +96,7 @@ NOTHING = {"containers": "", "networks": "", "volumes": ""}
 @pytest.fixture(scope="module")
 def demo() -> str:
     """Output of `make demo` from a zone without state, after a dry run in it."""
-    run("make", "clean-lab")
-    run("make", "images", "lab-up")
+    run("make", "engine", "lab-reset", "images", "lab-up")
     before = objects()
     dry_run = playbook("site", "--check", "--diff")
     assert objects() == before, "the dry run made something"
@@ -128,7 +127,7 @@ def foreign_ca() -> str:
     """A fresh CA with the subject that appliances use."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Flower FL"), x509.NameAttribute(NameOID.COMMON_NAME, "Flower CA")])
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
     builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
     certificate = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True).sign(key, hashes.SHA256())

@@ -8,6 +8,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from .errors import PROTOCOL, OneException
+from .template import add
 
 
 def to_dict(text: str) -> dict:
@@ -43,11 +44,5 @@ def _value(element: ElementTree.Element) -> dict | str:
         return element.text or ""
     result: dict = {}
     for child in element:
-        value = _value(child)
-        if child.tag not in result:
-            result[child.tag] = value
-        elif isinstance(result[child.tag], list):
-            result[child.tag].append(value)
-        else:
-            result[child.tag] = [result[child.tag], value]
+        add(result, child.tag, _value(child))
     return result

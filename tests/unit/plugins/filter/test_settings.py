@@ -39,7 +39,7 @@ def test_problem_of_both_roles_is_said_once():
 
 def test_more_minimum_clients_than_nodes_are_refused():
     (error,) = check(nodes=2, flower_min_available_clients=3)["errors"]
-    assert "flower_min_available_clients: 3" in error and "which is 2" in error
+    assert "flower_min_available_clients is 3" in error and "only 2 SuperNodes" in error
 
 
 @pytest.mark.parametrize("count", [0, -1, "two", ""])
