@@ -43,18 +43,17 @@ class Trainings:
         self.vm_id = ids[0]
 
     def all(self) -> list[dict[str, Any]]:
-        """Return all runs, newest last, with accuracy and loss after the last round; empty before any is published."""
+        """Return all runs, newest last, with loss and accuracy after the last round; empty before any is published."""
         text = xml.section(vms.vm_info(self._client, self.vm_id), "USER_TEMPLATE").get(RUNS_ATTRIBUTE)
         if not text:
             return []
         try:
-            records = runs.published_from_json(decode(text))
+            return runs.published_from_json(decode(text))
         except ValueError:
             raise OneException(
                 PROTOCOL,
                 f"{RUNS_ATTRIBUTE} of VM {self.vm_id} in service '{self.service}' holds something else than runs.",
             ) from None
-        return [_with_result(record) for record in records]
 
     def find(self, name: str) -> dict[str, Any] | None:
         """Return the run of that name, None without one."""
@@ -138,11 +137,6 @@ def check_not_failed(run: dict[str, Any], service: str) -> None:
         where = f" after {run['round']} of {run['rounds']} rounds" if run["rounds"] else ""
         message = run["message"].rstrip(".")
         raise OneException(WRONG_STATE, f"Run '{run['name']}' of service '{service}' {what}{where}: {message}.")
-
-
-def _with_result(record: dict[str, Any]) -> dict[str, Any]:
-    loss, accuracy = record["history"][-1][1:3] if record["history"] else (None, None)
-    return record | {"loss": loss, "accuracy": accuracy}
 
 
 def _standing(run: dict[str, Any] | None, vm_id: int) -> str:

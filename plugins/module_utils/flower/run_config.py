@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from typing import Union
 
-Scalar = str | int | float | bool
+# Not written with |: ansible-test judges module_utils by the oldest Python that ansible-core supports on a target.
+Scalar = Union[str, int, float, bool]  # noqa: UP007
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 # The double quote goes as a unicode escape: Flower cuts inline configurations at the first double quote it sees.

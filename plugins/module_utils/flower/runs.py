@@ -31,7 +31,7 @@ RUN_NAME_FORM = "up to 64 letters, digits and the characters . _ -, with a lette
 PUBLISHED_RUNS = 20
 PUBLISHED_ROUNDS = 500
 _PUBLISHED_FIELDS = (
-    "name", "digest", "status", "rounds", "round", "message", "run_id", "started", "ended", "nodes", "attempts",
+    "name", "digest", "status", "rounds", "round", "message", "run_id", "started", "ended", "nodes", "attempts", "loss", "accuracy",
 )  # fmt: skip
 
 
@@ -80,6 +80,11 @@ class Run:
     def has_model(self) -> bool:
         """Whether the training came to its end with replies from nodes and metrics; Flower itself does not look."""
         return self.trained and self.nodes > 0 and self.accuracy is not None
+
+    @property
+    def loss(self) -> float | None:
+        """The loss after the last complete round."""
+        return self.history[-1][1] if self.history else None
 
     @property
     def accuracy(self) -> float | None:

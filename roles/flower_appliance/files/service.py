@@ -1,4 +1,3 @@
-#!/opt/flower/venv/bin/python
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
 """Life cycle of the appliance: `service configure` or `service bootstrap`, which configures first.

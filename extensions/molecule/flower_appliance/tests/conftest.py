@@ -50,7 +50,7 @@ def _handler(gate):
             lines = self.rfile.read(int(self.headers["Content-Length"])).decode().splitlines()
             attributes = gate.attributes.setdefault(self.headers["X-ONEGATE-VMID"], {})
             for line in lines:
-                name, _, value = line.partition("=")
+                name, _equals, value = line.partition("=")
                 if self.path.endswith("type=2"):
                     attributes.pop(name, None)
                 else:
@@ -117,7 +117,7 @@ class Machine:
         self.host.check_output("mkdir -p /mnt/context")
         self.host.check_output("printf '%%s' %s > /mnt/context/context.sh", lines)
         self.host.check_output("printf %s > /mnt/context/token.txt", TOKEN)
-        self.host.check_output("rm -f /var/log/one-appliance/flower-boot.log")
+        self.host.check_output("rm -f /var/log/one-appliance/flower-boot.log /etc/one-appliance/status")
         subprocess.run(["docker", "restart", "--time", "20", self.name], check=True, capture_output=True)
 
     def boot_log(self):

@@ -60,7 +60,7 @@ def test_the_last_value_is_written_out() -> None:
 @pytest.mark.parametrize("metric", ["accuracy", "loss"])
 def test_everything_stays_inside_the_picture(history: list, metric: str) -> None:
     chart = draw(history, metric)
-    _, _, width, height = (float(number) for number in chart.get("viewBox").split())
+    _left, _top, width, height = (float(number) for number in chart.get("viewBox").split())
     for path in chart.iter("path"):
         for x, y in re.findall(r"([-\d.]+),([-\d.]+)", path.get("d")):
             assert 0 <= float(x) <= width

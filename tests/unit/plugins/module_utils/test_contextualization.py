@@ -269,7 +269,7 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> str:
     ).decode()
 
 
-CA_KEY, MIDDLE_KEY, SERVER_KEY, OTHER_KEY = (ec.generate_private_key(ec.SECP256R1()) for _ in range(4))
+CA_KEY, MIDDLE_KEY, SERVER_KEY, OTHER_KEY = (ec.generate_private_key(ec.SECP256R1()) for _key in range(4))
 CA = _certificate("ca", CA_KEY, "ca", CA_KEY)
 SERVER = _certificate("server", SERVER_KEY, "ca", CA_KEY)
 

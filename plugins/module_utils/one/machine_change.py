@@ -1,0 +1,231 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bringing virtual machines that exist to what is wanted, several of them in step with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from . import machines, states, vms
+from .client import Client
+from .errors import INVALID, WRONG_STATE, OneException
+from .machine_wait import MachinesWait
+from .machine_wish import Plan, permission_bits
+from .template import render
+
+GOALS = {"running": "RUNNING", "poweroff": "POWEROFF", "hold": "HOLD"}
+# The action that leads from a resting state to the wanted one.
+_ACTIONS = {
+    "running": {
+        "HOLD": "release", "POWEROFF": "resume", "SUSPENDED": "resume", "STOPPED": "resume", "UNDEPLOYED": "resume",
+        "UNKNOWN": "resume",
+    },
+    "poweroff": {"RUNNING": "poweroff", "UNKNOWN": "poweroff", "PENDING": "poweroff"},
+    "hold": {"PENDING": "hold"},
+}
+# Nothing is to be done but to wait.
+_UNDERWAY = {"running": ("RUNNING", "PENDING"), "poweroff": ("POWEROFF",), "hold": ("HOLD",)}
+# Resting states in which the server lets something be changed.
+_CHANGEABLE = {
+    "size": ("INIT", "PENDING", "HOLD", "POWEROFF", "UNDEPLOYED"),
+    "configuration": ("PENDING", "HOLD", "POWEROFF", "UNDEPLOYED", "RUNNING", "BOOT_FAILURE", "PROLOG_FAILURE"),
+    "nics": ("RUNNING", "POWEROFF"),
+    "disks": ("RUNNING", "POWEROFF"),
+}
+_UPDATE_MERGE = 1
+
+
+class MachineChange:
+    """What is done with one VM.
+
+    target: present, running, poweroff or hold. Raises OneException of kind wrong_state for what is not possible.
+    """
+
+    def __init__(self, plan: Plan, target: str, restart: bool) -> None:
+        self.plan = plan
+        self.vm = plan.vm
+        self.target = target
+        self.state = states.vm_state(plan.vm)
+        self.rest = machines.leads_to(self.state)
+        self.action = self._power_action()
+        self.restarts = restart and bool(plan.size) and self.rest == "RUNNING" and target != "poweroff"
+        self.stops = self.restarts or self.action == "poweroff"
+        for name in _CHANGEABLE:
+            self._check_changeable(name)
+        self.before = {**plan.before, "state": self.state}
+        self.after = {**plan.after, "state": GOALS[target] if self.action else self.state}
+
+    @property
+    def goal(self) -> str | None:
+        """The state to wait for in the end."""
+        return "RUNNING" if self.restarts else GOALS.get(self.target)
+
+    @property
+    def differs(self) -> bool:
+        """Tell whether anything is to be done."""
+        return self.before != self.after
+
+    @property
+    def reshapes(self) -> bool:
+        """Tell whether there is something to be done that a VM in passing does not allow."""
+        return any(self.plan.differs(name) for name in _CHANGEABLE)
+
+    def _power_action(self) -> str | None:
+        if self.target not in GOALS or self.rest in _UNDERWAY[self.target]:
+            return None
+        action = _ACTIONS[self.target].get(self.rest)
+        if action is None:
+            reason = vms.reason(self.vm)
+            raise OneException(
+                WRONG_STATE,
+                f"{machines.label(self.vm)} is {self.state}{f' ({reason})' if reason else ''}: "
+                f"from there it cannot become {GOALS[self.target]}.",
+            )
+        return action
+
+    def _check_changeable(self, name: str) -> None:
+        if not self.plan.differs(name):
+            return
+        state = "POWEROFF" if self.stops else self.rest
+        if name == "size" and state == "RUNNING":
+            raise OneException(
+                WRONG_STATE,
+                f"{machines.label(self.vm)} is {self.state}: its size changes only while it is powered off, "
+                "which restart: true allows.",
+            )
+        if state not in _CHANGEABLE[name]:
+            allowed = ", ".join(_CHANGEABLE[name])
+            raise OneException(
+                WRONG_STATE, f"{machines.label(self.vm)} is {self.state}: its {name} can be changed in {allowed} only."
+            )
+
+
+class Changer:
+    """Carries changes out.
+
+    owner_ids: ids of the wanted user and group, -1 for one that is not wanted.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        params: dict,
+        owner_ids: Callable[[Plan], tuple[int, int]],
+        nic: Callable[[dict], dict],
+        disk: Callable[[dict], dict],
+        progress: Callable[[str], None] | None,
+    ) -> None:
+        self._client = client
+        self._params = params
+        self._owner_ids = owner_ids
+        self._nic = nic
+        self._disk = disk
+        self._progress = progress
+
+    def apply(self, changes: list[MachineChange]) -> None:
+        """Bring all VMs to what is wanted."""
+        self._settle(change for change in changes if change.reshapes or change.action)
+        for change in changes:
+            self._describe(change.plan)
+        self._stop([change for change in changes if change.stops])
+        self._reshape([change for change in changes if change.reshapes])
+        self._start(changes)
+        for change in changes:
+            self.give(change.plan)
+
+    def describe_new(self, plan: Plan) -> None:
+        """Give a VM that was just made its permissions and owner."""
+        self._permit(plan)
+        self.give(plan)
+
+    def give(self, plan: Plan) -> None:
+        """Give a VM to its owner; the last thing, as it may take away the right to the others."""
+        if plan.differs("owner") or plan.differs("group"):
+            self._client.call("one.vm.chown", int(plan.vm["ID"]), *self._owner_ids(plan))
+
+    def act(self, action: str, group: list[dict]) -> None:
+        """Ask for an action on VMs."""
+        if action in ("poweroff", "terminate") and self._params["hard"]:
+            action += "-hard"
+        for vm in group:
+            self._client.call("one.vm.action", action, int(vm["ID"]))
+
+    def wait(self, group: Iterable[dict]) -> MachinesWait:
+        """Return a wait for VMs as they were before an action."""
+        return MachinesWait(self._client, group, self._params["wait_timeout"], self._progress)
+
+    def _settle(self, changes: Iterable[MachineChange]) -> None:
+        """Wait for VMs in passing; before it is powered off, one that is pending has to run."""
+        passing = [change for change in changes if not machines.is_resting(change.state)]
+        if passing:
+            self.wait(change.vm for change in passing).rest()
+
+    def _describe(self, plan: Plan) -> None:
+        number = int(plan.vm["ID"])
+        if plan.differs("name"):
+            self._client.call("one.vm.rename", number, plan.after["name"])
+        if plan.attributes:
+            self._client.call("one.vm.update", number, render(plan.attributes), _UPDATE_MERGE)
+        self._permit(plan)
+
+    def _permit(self, plan: Plan) -> None:
+        if plan.differs("mode"):
+            bits = permission_bits(plan.before["mode"], plan.after["mode"])
+            self._client.call("one.vm.chmod", int(plan.vm["ID"]), *bits)
+
+    def _stop(self, changes: list[MachineChange]) -> None:
+        pending = [change.vm for change in changes if change.rest == "PENDING"]
+        if pending:
+            if not self._params["wait"]:
+                raise OneException(
+                    INVALID, f"{machines.label(pending[0])} is PENDING: it takes wait to power it off once it runs."
+                )
+            self.wait(pending).reach("RUNNING")
+        group = [change.vm for change in changes]
+        if not group:
+            return
+        standing = self._current(group)
+        self.act("poweroff", group)
+        if self._params["wait"] or any(change.reshapes for change in changes):
+            self.wait(standing).reach("POWEROFF")
+
+    def _reshape(self, changes: list[MachineChange]) -> None:
+        """Do the first thing with each VM, then the second and so on: the server takes one at a time of each."""
+        work = [(change.vm, self._steps(change.plan)) for change in changes]
+        while work:
+            group = [vm for vm, _steps in work]
+            standing = self._current(group)
+            for _vm, steps in work:
+                self._client.call(*steps.pop(0))
+            self.wait(standing).rest()
+            work = [(vm, steps) for vm, steps in work if steps]
+
+    def _steps(self, plan: Plan) -> list[tuple]:
+        """The calls that change a VM's size, configuration, interfaces and disks."""
+        number = int(plan.vm["ID"])
+        steps: list[tuple] = []
+        if plan.size:
+            enforce_capacity = True
+            steps.append(("one.vm.resize", number, render(plan.size), enforce_capacity))
+        if plan.configuration:
+            steps.append(("one.vm.updateconf", number, render(plan.configuration), _UPDATE_MERGE))
+        steps += [("one.vm.detachnic", number, nic) for nic in plan.nics.detach]
+        steps += [("one.vm.attachsg", number, nic, group) for nic, groups in plan.nics.groups.items() for group in groups]
+        steps += [("one.vm.attachnic", number, render({"NIC": self._nic(nic)})) for nic in plan.nics.attach]
+        steps += [("one.vm.detach", number, disk) for disk in plan.disks.detach]
+        steps += [("one.vm.attach", number, render({"DISK": self._disk(disk)})) for disk in plan.disks.attach]
+        return steps
+
+    def _start(self, changes: list[MachineChange]) -> None:
+        standing = {int(vm["ID"]): vm for vm in self._current([change.vm for change in changes if change.goal])}
+        for change in changes:
+            action = "resume" if change.restarts else change.action
+            if action and action != "poweroff":
+                self.act(action, [change.vm])
+        if self._params["wait"]:
+            for goal in sorted({change.goal for change in changes if change.goal}):
+                self.wait(standing[int(change.vm["ID"])] for change in changes if change.goal == goal).reach(goal)
+
+    def _current(self, group: list[dict]) -> list[dict]:
+        return list(machines.by_id(self._client, (int(vm["ID"]) for vm in group)).values()) if group else []

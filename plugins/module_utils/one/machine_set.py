@@ -1,0 +1,219 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The virtual machines a task is about: one by name or id, or a numbered set of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cached_property
+
+from . import machines, resources, states
+from .client import Client
+from .errors import INVALID, WRONG_STATE, OneException
+from .machine_change import GOALS, Changer, MachineChange
+from .machine_parts import References
+from .machine_wish import MachineWish, Plan, group_id, owner_id
+from .template import render
+
+_NUMBER = re.compile(r"#+")
+_DONE = "DONE"
+
+
+class MachineSet:
+    """The VMs of a task.
+
+    params: the task's options. unresolved: called with the exception for a reference that means nothing yet; it may
+    raise it.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        params: dict,
+        check_mode: bool,
+        unresolved: Callable[[OneException], None],
+        progress: Callable[[str], None] | None = None,
+    ) -> None:
+        self._client = client
+        self._params = params
+        self._check_mode = check_mode
+        self._unresolved = unresolved
+        self._name = params["name"]
+        self._numbered = bool(_NUMBER.search(self._name))
+        self._check_options()
+        self._wish = MachineWish(params)
+        self._references = References(client, unresolved)
+        self._changer = Changer(
+            client, params, self._owner_ids, self._references.nic, self._references.disk, progress
+        )
+
+    def ensure(self) -> tuple[dict, dict, list[dict]]:
+        """Bring the VMs to the wanted state; return both states by VM name, and the facts about the VMs."""
+        found = self._found()
+        leaving = [vm for vm in found if machines.leads_to(states.vm_state(vm)) == _DONE]
+        there = [vm for vm in found if vm not in leaving]
+        if self._params["state"] == "absent":
+            return self._absent(there, leaving)
+        self._check_unique(there)
+        new, surplus = self._counted(there)
+        changes = [
+            MachineChange(self._wish.plan(vm, self._references), self._params["state"], self._params["restart"])
+            for vm in there if vm not in surplus
+        ]
+        for change in changes:
+            self._check_owner(change.plan)
+        extra, template = self._instantiation() if new else ({}, None)
+        before = {change.vm["NAME"]: change.before for change in changes}
+        after = {change.vm["NAME"]: change.after for change in changes}
+        before |= {vm["NAME"]: _standing(vm) for vm in surplus}
+        goal = GOALS.get(self._params["state"], "RUNNING")
+        after |= {name: {"name": name, "state": goal, "template": extra} for name in new}
+        if self._check_mode:
+            left = [machines.facts(change.vm) for change in changes]
+            return before, after, left + [{"name": name} for name in new]
+        self._changer.apply(changes)
+        made = self._make(new, template, extra)
+        self._end(surplus, [])
+        return before, after, self._facts([change.vm for change in changes], made, before != after)
+
+    def _check_options(self) -> None:
+        count, state = self._params["count"], self._params["state"]
+        if len(_NUMBER.findall(self._name)) > 1:
+            raise OneException(INVALID, f"Name {self._name!r} has # in several places, its number takes one.")
+        if count is not None and not self._numbered:
+            raise OneException(INVALID, f"count needs a name with # in the place of the number, not {self._name!r}.")
+        if count is not None and count < 0:
+            raise OneException(INVALID, f"count is {count}, it must be 0 or more.")
+        if count is not None and state == "absent":
+            raise OneException(INVALID, "count cannot be combined with state absent, which is about all VMs of the set.")
+        if self._params["new_name"] is not None and (self._numbered or not self._params["new_name"]):
+            raise OneException(INVALID, "new_name is for a single VM, and cannot be empty.")
+
+    def _found(self) -> list[dict]:
+        """Return the VMs the task means, in the order of their ids."""
+        if resources.is_id(self._name):
+            found = list(machines.by_id(self._client, [int(self._name)], machines.ANY_STATE).values())
+            if self._params["state"] != "absent":
+                self._check_alive(found)
+            return found
+        listed = sorted(machines.listing(self._client), key=lambda vm: int(vm["ID"]))
+        if self._numbered:
+            return [vm for vm in listed if self._pattern.fullmatch(vm["NAME"])]
+        names = [self._name] + ([self._params["new_name"]] if self._params["new_name"] else [])
+        return next(filter(None, ([vm for vm in listed if vm["NAME"] == name] for name in names)), [])
+
+    def _check_alive(self, found: list[dict]) -> None:
+        if not found:
+            raise resources.missing(self._client, "VM", self._name)
+        if machines.leads_to(states.vm_state(found[0])) == _DONE:
+            raise OneException(WRONG_STATE, f"{machines.label(found[0])} is {states.vm_state(found[0])}: it is gone for good.")
+
+    @cached_property
+    def _pattern(self) -> re.Pattern:
+        digits = len(_NUMBER.search(self._name).group())
+        begin, end = (re.escape(part) for part in _NUMBER.split(self._name))
+        # A longer number has no leading zeros, or there would be two names for it.
+        return re.compile(f"{begin}([0-9]{{{digits}}}|[1-9][0-9]{{{digits},}}){end}")
+
+    def _number(self, vm: dict) -> int:
+        return int(self._pattern.fullmatch(vm["NAME"]).group(1))
+
+    def _check_unique(self, there: list[dict]) -> None:
+        for name in sorted({vm["NAME"] for vm in there}):
+            resources.only([int(vm["ID"]) for vm in there if vm["NAME"] == name], "VM", name)
+
+    def _counted(self, there: list[dict]) -> tuple[list[str], list[dict]]:
+        """Return the names of VMs to make and the VMs that are too many."""
+        if not self._numbered:
+            return ([] if there else [self._name]), []
+        count = self._params["count"]
+        if count is None:
+            return [], []
+        taken = {self._number(vm) for vm in there}
+        free = (number for number in range(count + len(taken)) if number not in taken)
+        new = [self._numbered_name(next(free)) for _lacking in range(count - len(there))]
+        return new, sorted(there, key=self._number)[count:]
+
+    def _numbered_name(self, number: int) -> str:
+        return _NUMBER.sub(lambda match: str(number).zfill(len(match.group())), self._name)
+
+    def _instantiation(self) -> tuple[dict, dict | None]:
+        pattern = self._params["vm_template"]
+        if pattern is None:
+            raise OneException(INVALID, f"VM {self._name!r} does not exist: vm_template is needed to make it.")
+        if self._params["state"] == "poweroff" and not self._params["wait"]:
+            raise OneException(INVALID, f"VM {self._name!r} does not exist: it takes wait to power it off once it runs.")
+        template = machines.find_template(self._client, pattern)
+        if template is None:
+            self._unresolved(resources.missing(self._client, "VM template", pattern))
+        self._check_new_owner()
+        return self._wish.instantiation(template or {}, self._references), template
+
+    def _make(self, names: list[str], template: dict | None, extra: dict) -> list[dict]:
+        if not names:
+            return []
+        on_hold = self._params["state"] == "hold"
+        arguments = (on_hold, render(extra), False)
+        numbers = [
+            self._client.call("one.template.instantiate", int(template["ID"]), name, *arguments) for name in names
+        ]
+        made = sorted(machines.by_id(self._client, numbers).values(), key=lambda vm: int(vm["ID"]))
+        for vm in made:
+            self._changer.describe_new(self._wish.plan(vm, self._references))
+        if self._params["wait"] and not on_hold:
+            running = self._changer.wait(made).reach("RUNNING")
+            if self._params["state"] == "poweroff":
+                self._changer.act("poweroff", running)
+                self._changer.wait(running).reach("POWEROFF")
+        return made
+
+    def _absent(self, there: list[dict], leaving: list[dict]) -> tuple[dict, dict, list[dict]]:
+        if not self._numbered:
+            self._check_unique(there)
+        if not self._check_mode:
+            self._end(there, [vm for vm in leaving if states.vm_state(vm) != _DONE])
+        return {vm["NAME"]: _standing(vm) for vm in there}, {}, []
+
+    def _end(self, there: list[dict], leaving: list[dict]) -> None:
+        """Terminate VMs, and wait for them and those that are leaving already."""
+        passing = [vm for vm in there if not machines.is_resting(states.vm_state(vm))]
+        if passing:
+            self._changer.wait(passing).settle()
+        self._changer.act("terminate", there)
+        if self._params["wait"] and (there or leaving):
+            self._changer.wait([*there, *leaving]).reach(_DONE)
+
+    def _facts(self, kept: list[dict], made: list[dict], changed: bool) -> list[dict]:
+        vms = [*kept, *made]
+        if (changed or self._params["wait"]) and vms:
+            vms = machines.by_id(self._client, (int(vm["ID"]) for vm in vms)).values()
+        return [machines.facts(vm) for vm in sorted(vms, key=lambda vm: int(vm["ID"]))]
+
+    @cached_property
+    def _owner(self) -> int:
+        return -1 if self._wish.owner is None else owner_id(self._client, self._wish.owner)
+
+    @cached_property
+    def _group(self) -> int:
+        return -1 if self._wish.group is None else group_id(self._client, self._wish.group)
+
+    def _owner_ids(self, plan: Plan) -> tuple[int, int]:
+        return (self._owner if plan.differs("owner") else -1), (self._group if plan.differs("group") else -1)
+
+    def _check_owner(self, plan: Plan) -> None:
+        try:
+            self._owner_ids(plan)
+        except OneException as error:
+            self._unresolved(error)
+
+    def _check_new_owner(self) -> None:
+        try:
+            _ids = self._owner, self._group
+        except OneException as error:
+            self._unresolved(error)
+
+
+def _standing(vm: dict) -> dict:
+    return {"name": vm["NAME"], "state": states.vm_state(vm)}

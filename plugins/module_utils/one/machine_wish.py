@@ -1,0 +1,184 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a task wants of its virtual machines, and what that means for one that exists."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from . import compare, machines, resources, xml
+from .client import Client
+from .errors import INVALID, OneException
+from .machine_parts import PartList, References, checked_parts
+from .template import scalar
+
+SIZES = ("CPU", "MEMORY", "VCPU")
+# What updateconf changes in a VM that exists.
+_CONFIGURATION = frozenset({"CONTEXT", "CPU_MODEL", "FEATURES", "GRAPHICS", "INPUT", "OS", "RAW", "VIDEO"})
+# What only counts when a VM is made.
+_FIXED = frozenset({
+    "BACKUP_CONFIG", "CPU_COST", "DISK_COST", "EMULATOR", "MEMORY_COST", "MEMORY_MAX", "MEMORY_RESIZE_MODE",
+    "MEMORY_SLOTS", "NIC_ALIAS", "NIC_DEFAULT", "NUMA_NODE", "PCI", "SCHED_ACTION", "SUBMIT_ON_HOLD", "TM_MAD_SYSTEM",
+    "TOPOLOGY", "TPM", "VCPU_MAX", "VMGROUP",
+})
+_OPTIONS = {"NAME": "name", "CPU": "cpu", "MEMORY": "memory", "VCPU": "vcpu", "NIC": "nics", "DISK": "disks"}
+# What the server adds to a context.
+_GENERATED = re.compile(r"ETH\d+_|(DISK_ID|ONEGATE_ENDPOINT|TARGET|VMID)$")
+
+
+@dataclass
+class Plan:
+    """What has to change in a VM: its state before and after, and what to hand to the server for it."""
+
+    vm: dict
+    before: dict
+    after: dict
+    size: dict = field(default_factory=dict)
+    configuration: dict = field(default_factory=dict)
+    attributes: dict = field(default_factory=dict)
+    nics: PartList | None = None
+    disks: PartList | None = None
+
+    def differs(self, name: str) -> bool:
+        """Tell whether this part of the state changes."""
+        return self.before.get(name) != self.after.get(name)
+
+
+class MachineWish:
+    """The wish, checked. params: the options of the task. Raises OneException of kind invalid."""
+
+    def __init__(self, params: dict) -> None:
+        self.owner, self.group = params["owner"], params["group"]
+        self.new_name = params["new_name"]
+        self.mode = _checked_mode(params["mode"])
+        self.size = {name: params[name.lower()] for name in SIZES if params[name.lower()] is not None}
+        _check_positive(self.size)
+        self.attributes = {str(name).upper(): value for name, value in params["template"].items()}
+        for name, option in _OPTIONS.items():
+            if name in self.attributes:
+                raise OneException(INVALID, f"{name} in template: it is the option {option} that says so.")
+        self.nics = checked_parts("nics", params["nics"])
+        self.disks = checked_parts("disks", params["disks"])
+        self.exclusive = params["update"] == "replace"
+
+    def instantiation(self, template: dict, references: References) -> dict:
+        """Return the attributes that differ from those of the VM template, vectors complete."""
+        current = xml.section(template, "TEMPLATE")
+        wanted: dict = {**self.attributes, **self.size}
+        if self.nics is not None:
+            wanted["NIC"] = [references.nic(nic) for nic in self.nics]
+        if self.disks is not None:
+            wanted["DISK"] = [references.disk(disk) for disk in self.disks]
+        return compare.changes(current, compare.wanted_template(current, wanted))
+
+    def plan(self, vm: dict, references: References) -> Plan:
+        """Return what has to change in a VM, but for its state."""
+        machine, user_attributes = xml.section(vm, "TEMPLATE"), xml.section(vm, "USER_TEMPLATE")
+        size = {name: machine[name] for name in SIZES if name in machine}
+        configuration = _configuration(machine)
+        target_size = compare.wanted_template(size, self.size)
+        target_configuration = compare.wanted_template(configuration, self._configuration(configuration))
+        own = {
+            name: value for name, value in self.attributes.items() if name not in _FIXED and name not in _CONFIGURATION
+        }
+        target_attributes = compare.wanted_template(user_attributes, own)
+        nics = PartList.of_nics(vm, self.nics, self.exclusive, references)
+        disks = PartList.of_disks(vm, self.disks, self.exclusive)
+        identity = {"name": vm["NAME"], "owner": vm["UNAME"], "group": vm["GNAME"], "mode": machines.mode(vm)}
+        target_identity = {
+            "name": self.new_name or vm["NAME"],
+            "owner": _named(self.owner, vm["UNAME"], vm["UID"]),
+            "group": _named(self.group, vm["GNAME"], vm["GID"]),
+            "mode": self.mode or identity["mode"],
+        }
+        return Plan(
+            vm,
+            {**identity, "size": size, "configuration": configuration, "attributes": user_attributes,
+             "nics": nics.before, "disks": disks.before},
+            {**target_identity, "size": target_size, "configuration": target_configuration,
+             "attributes": target_attributes, "nics": nics.after, "disks": disks.after},
+            compare.changes(size, target_size),
+            _changed_keys(configuration, target_configuration),
+            compare.changes(user_attributes, target_attributes),
+            nics,
+            disks,
+        )
+
+    def _configuration(self, current: dict) -> dict:
+        """What is wanted of the configuration; the server keeps variables of a context with their values filled in."""
+        wanted = {name: value for name, value in self.attributes.items() if name in _CONFIGURATION}
+        there = current.get("CONTEXT")
+        if isinstance(wanted.get("CONTEXT"), dict) and isinstance(there, dict):
+            wanted["CONTEXT"] = {
+                name: value for name, value in wanted["CONTEXT"].items()
+                if "$" not in scalar(value) or str(name).upper() not in there
+            }
+        return wanted
+
+
+def owner_id(client: Client, name_or_id: str) -> int:
+    """Return the id of a user. Raises OneException of kind missing."""
+    return _owner(client, "user", name_or_id)
+
+
+def group_id(client: Client, name_or_id: str) -> int:
+    """Return the id of a group. Raises OneException of kind missing."""
+    return _owner(client, "group", name_or_id)
+
+
+def permission_bits(before: str, after: str) -> list[int]:
+    """Return the nine bits for chmod, -1 for those that stay: changing an admin bit takes more rights."""
+    old, new = (f"{int(mode, 8):09b}" for mode in (before, after))
+    return [-1 if left == right else int(right) for left, right in zip(old, new, strict=True)]
+
+
+def _owner(client: Client, kind: str, name_or_id: str) -> int:
+    for item in xml.items(client.call(f"one.{kind}pool.info"), kind.upper()):
+        if name_or_id == item["NAME"] or (resources.is_id(name_or_id) and int(name_or_id) == int(item["ID"])):
+            return int(item["ID"])
+    raise resources.missing(client, kind, name_or_id)
+
+
+def _named(wanted: str | None, name: str, number: str) -> str:
+    """Return the wanted owner, in the words of the current one where they mean the same."""
+    if wanted is None or (resources.is_id(wanted) and int(wanted) == int(number)):
+        return name
+    return wanted
+
+
+def _checked_mode(mode: str | None) -> str | None:
+    if mode is None:
+        return None
+    if not re.fullmatch(r"0?[0-7]{3}", mode):
+        raise OneException(
+            INVALID, f"mode is {mode!r}, it must be three octal digits such as '640', quoted to keep leading zeros."
+        )
+    return mode[-3:]
+
+
+def _check_positive(size: dict) -> None:
+    for name, value in size.items():
+        if value <= 0:
+            raise OneException(INVALID, f"{name.lower()} is {value}, it must be positive.")
+
+
+def _configuration(machine: dict) -> dict:
+    """Return the configuration of a VM without what the server adds to it."""
+    configuration = {name: value for name, value in machine.items() if name in _CONFIGURATION}
+    if isinstance(configuration.get("CONTEXT"), dict):
+        configuration["CONTEXT"] = {
+            name: value for name, value in configuration["CONTEXT"].items() if not _GENERATED.match(name)
+        }
+    return configuration
+
+
+def _changed_keys(current: dict, target: dict) -> dict:
+    """Return the changed attributes, of vectors only the changed keys: updateconf merges inside vectors."""
+    changed = compare.changes(current, target)
+    return {
+        name: compare.changes(current[name], value)
+        if isinstance(value, dict) and isinstance(current.get(name), dict) else value
+        for name, value in changed.items()
+    }
