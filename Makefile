@@ -107,7 +107,9 @@ lab-test: images $(VENV)/.test ## The lab zone's own driver and guest agent
 	@echo "== lab tests"
 	@pytest -q tests/lab
 
-molecule: images $(VENV)/.test ## Role scenarios in systemd machines
+molecule: images $(VENV)/.test ## Role scenarios in systemd machines, Debian 12 and 13
+	@python -m lab.images base --suite trixie
+	@python -m lab.images wheels --suite trixie
 	@for role in $(ROLES); do echo "== molecule $$role"; (cd extensions && molecule test --scenario-name $$role) || exit 1; done
 
 e2e: images $(VENV)/.test ## make demo with assertions, scaling and teardown
@@ -115,6 +117,10 @@ e2e: images $(VENV)/.test ## make demo with assertions, scaling and teardown
 	@pytest -q -s tests/e2e
 
 test: check sanity contract integration app lab-test molecule e2e ## Everything that CI runs
+
+.PHONY: bench
+bench: setup ## Speed against raw calls, printed as ratios
+	@python bench/inventory.py
 
 docs: setup ## Write docs/parameters.md from the contextualization table
 	@python -m ansible_collections.opennebula.flower.plugins.module_utils.contextualization > docs/parameters.md
