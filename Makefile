@@ -37,9 +37,9 @@ $(VENV)/.test: $(VENV)/.control requirements/test.txt
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements/test.txt
 	@touch $@
 
-build/collections/.done: $(VENV)/.control scripts/collections.py
+build/collections/.done: $(VENV)/.control scripts/fetch_collections.py
 	@echo "== collections that this one depends on"
-	@python scripts/collections.py build/collections
+	@python scripts/fetch_collections.py build/collections
 	@touch $@
 
 .PHONY: setup

@@ -23,6 +23,11 @@ _LOG = logging.getLogger(__name__)
 _WORKERS = 4
 #: life-cycle states terminate takes a VM out of, besides RUNNING and UNKNOWN
 _FAILURES = (LcmState.BOOT_FAILURE, LcmState.EPILOG_FAILURE)
+#: life-cycle states in which a machine is given something else
+_CHANGES = (
+    LcmState.HOTPLUG, LcmState.HOTPLUG_NIC, LcmState.HOTPLUG_NIC_POWEROFF, LcmState.HOTPLUG_PROLOG_POWEROFF,
+    LcmState.HOTPLUG_EPILOG_POWEROFF,
+)
 #: what goes on in the states images and networks only pass through
 _IMAGE_WORK = {ImageState.LOCKED: images.register, ImageState.DELETE: images.remove}
 _NETWORK_WORK = {NetworkState.LOCK_CREATE: networks.create, NetworkState.LOCK_DELETE: networks.remove}
@@ -193,6 +198,28 @@ class Lifecycle:
 
         self._drive(vm, cycle, lambda: self._running(vm), lambda reason: self._still_running(vm, reason))
 
+    def change(self, vm: dict, passing: LcmState, done: Callable[[], None], undo: Callable[[], None]) -> None:
+        """Let the driver take over a change of a VM that runs or is powered off."""
+        powered_off = vm["state"] == VmState.POWEROFF
+        self.set_state(vm, VmState.ACTIVE, passing)
+
+        def succeeded() -> None:
+            done()
+            self._back(vm, powered_off)
+
+        def failed(reason: str) -> None:
+            undo()
+            vm["user_template"]["ERROR"] = images.timestamped(self._core, reason)
+            self._back(vm, powered_off)
+
+        self._drive(vm, self._core.driver.change, succeeded, failed)
+
+    def _back(self, vm: dict, powered_off: bool) -> None:
+        if powered_off:
+            self.set_state(vm, VmState.POWEROFF)
+        else:
+            self.set_state(vm, VmState.ACTIVE, LcmState.RUNNING)
+
     def _drive(self, vm: dict, task: Callable[[VmSpec], None], succeeded: Callable[[], None],
                failed: Callable[[str], None]) -> None:
         """Let the driver work on a VM; only the newest work on it decides how it goes on."""
@@ -260,7 +287,7 @@ class Lifecycle:
     def _take_up(self, vm: dict, result: PollResult | None) -> None:
         if vm["state"] != VmState.ACTIVE:
             return
-        lcm = vm["lcm"]
+        lcm = LcmState(vm["lcm"])
         if lcm in (LcmState.PROLOG, LcmState.BOOT, LcmState.BOOT_POWEROFF):
             if result and result.state == "running":
                 self._running(vm)
@@ -269,6 +296,8 @@ class Lifecycle:
             else:
                 vm["user_template"]["ERROR"] = images.timestamped(self._core, "DEPLOY: the zone stopped during the boot")
                 self.set_state(vm, VmState.ACTIVE, LcmState.BOOT_FAILURE)
+        elif lcm in _CHANGES:
+            self._back(vm, powered_off=lcm.name.endswith("POWEROFF"))
         elif lcm in (LcmState.EPILOG, LcmState.SHUTDOWN):
             self.terminate(vm, hard=True)
         elif lcm == LcmState.SHUTDOWN_POWEROFF:

@@ -64,6 +64,23 @@ def allocate(call: Call, template: dict, name: str, hold: bool, fallback_name: s
     return vm["id"]
 
 
+def new_nic(call: Call, vm: dict, attribute: dict) -> dict:
+    """Return one more NIC for a VM, with its lease. Raises OneError."""
+    number = 1 + max((int(nic["NIC_ID"]) for nic in vm["template"]["NIC"]), default=-1)
+    return _nic(call.core, vm, number, *_find_network(call, attribute))
+
+
+def new_disk(call: Call, vm: dict, attribute: dict) -> dict:
+    """Return one more DISK for a VM, with its image in use. Raises OneError."""
+    # The context has the number after the disks the VM began with.
+    taken = [int(disk["DISK_ID"]) for disk in (*vm["template"]["DISK"], vm["template"].get("CONTEXT", {})) if disk]
+    number = 1 + max(taken, default=-1)
+    _attribute, image = _find_image(call, number, attribute)
+    if image:
+        images.acquire(call.core, image, vm["id"])
+    return _disk(call.core, number, attribute, image)
+
+
 def release_resources(core: Core, vm: dict) -> None:
     """Give back what a VM held: leases, images, capacity."""
     _release_leases(core, vm["id"], [(nic, {"id": int(nic["NETWORK_ID"])}) for nic in vm["template"]["NIC"]
@@ -173,7 +190,8 @@ def _nic(core: Core, vm: dict, number: int, nic: dict, network: dict | None) -> 
     if given is None:
         raise OneError(ALLOCATE, f"{_FAILED}Cannot get IP/MAC lease from virtual network {network['id']}.")
     inherited = {key: network["template"][key] for key in _INHERITED_BY_NICS if key in network["template"]}
-    return inherited | complete | given | {
+    groups = networks.security_groups(nic, network["template"])
+    return inherited | complete | given | ({"SECURITY_GROUPS": groups} if groups else {}) | {
         "CLUSTER_ID": "0", "NETWORK": network["name"], "NETWORK_ID": str(network["id"]),
     }
 

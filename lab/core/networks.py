@@ -47,16 +47,24 @@ def lease(core: Core, network: dict, vm_id: int, wanted_ip: str = "") -> dict | 
     return None
 
 
-def release(core: Core, network_id: int, vm_id: int) -> None:
-    """Take back all leases of a VM in a network."""
+def security_groups(*owners: dict) -> str:
+    """Return the security groups of a NIC: its own and its network's."""
+    numbers = {number for owner in owners for number in owner.get("SECURITY_GROUPS", "").split(",") if number.isdigit()}
+    return ",".join(sorted(numbers, key=int))
+
+
+def release(core: Core, network_id: int, vm_id: int, mac: str = "") -> None:
+    """Take back all leases of a VM in a network, or only the one with that hardware address."""
     network = core.store.get("vn", network_id)
     if network is None:
         return
     for address_range in network["ranges"]:
         address_range["leases"] = {
-            index: holder for index, holder in address_range["leases"].items() if holder != vm_id
+            index: holder for index, holder in address_range["leases"].items()
+            if holder != vm_id or mac not in ("", _address(address_range, int(index))["MAC"])
         }
-    network["vms"] = [holder for holder in network["vms"] if holder != vm_id]
+    if not any(vm_id in address_range["leases"].values() for address_range in network["ranges"]):
+        network["vms"] = [holder for holder in network["vms"] if holder != vm_id]
     core.store.save("vn", network)
 
 

@@ -77,6 +77,8 @@ class Driver(ABC):
     name = "dummy"
     #: what a registered image's FORMAT and DRIVER say
     image_format = "raw"
+    #: whether change() works
+    can_change = False
 
     @abstractmethod
     def deploy(self, vm: VmSpec) -> None:
@@ -93,6 +95,10 @@ class Driver(ABC):
     @abstractmethod
     def resume(self, vm: VmSpec) -> None:
         """Start a stopped machine again; raises DriverError."""
+
+    def change(self, vm: VmSpec) -> None:
+        """Give a machine that exists the size, interfaces, disks and context it has now; raises DriverError."""
+        raise DriverError(f"VM {vm.id} cannot be changed: the driver {self.name} only makes machines as they are.")
 
     @abstractmethod
     def poll(self) -> dict[int, PollResult]:

@@ -62,9 +62,9 @@ class MachineChange:
         return "RUNNING" if self.restarts else GOALS.get(self.target)
 
     @property
-    def differs(self) -> bool:
-        """Tell whether anything is to be done."""
-        return self.before != self.after
+    def is_underway(self) -> bool:
+        """Tell whether the VM is, or will be, on its way to the goal."""
+        return self.restarts or self.goal not in (None, self.state)
 
     @property
     def reshapes(self) -> bool:
@@ -218,14 +218,18 @@ class Changer:
         return steps
 
     def _start(self, changes: list[MachineChange]) -> None:
-        standing = {int(vm["ID"]): vm for vm in self._current([change.vm for change in changes if change.goal])}
-        for change in changes:
+        underway = [change for change in changes if change.is_underway]
+        standing = self._current([change.vm for change in underway])
+        for change in underway:
             action = "resume" if change.restarts else change.action
             if action and action != "poweroff":
                 self.act(action, [change.vm])
         if self._params["wait"]:
-            for goal in sorted({change.goal for change in changes if change.goal}):
-                self.wait(standing[int(change.vm["ID"])] for change in changes if change.goal == goal).reach(goal)
+            for goal in sorted({change.goal for change in underway}):
+                group = [vm for change, vm in zip(underway, standing, strict=True) if change.goal == goal]
+                self.wait(group).reach(goal)
 
     def _current(self, group: list[dict]) -> list[dict]:
-        return list(machines.by_id(self._client, (int(vm["ID"]) for vm in group)).values()) if group else []
+        """Return the VMs as they are now."""
+        found = machines.by_id(self._client, (int(vm["ID"]) for vm in group))
+        return [found.get(int(vm["ID"]), vm) for vm in group]

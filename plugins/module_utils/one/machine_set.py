@@ -58,25 +58,21 @@ class MachineSet:
             return self._absent(there, leaving)
         self._check_unique(there)
         new, surplus = self._counted(there)
-        changes = [
-            MachineChange(self._wish.plan(vm, self._references), self._params["state"], self._params["restart"])
-            for vm in there if vm not in surplus
-        ]
-        for change in changes:
-            self._check_owner(change.plan)
+        changes = [self._change(vm) for vm in there if vm not in surplus]
         extra, template = self._instantiation() if new else ({}, None)
         before = {change.vm["NAME"]: change.before for change in changes}
         after = {change.vm["NAME"]: change.after for change in changes}
         before |= {vm["NAME"]: _standing(vm) for vm in surplus}
         goal = GOALS.get(self._params["state"], "RUNNING")
         after |= {name: {"name": name, "state": goal, "template": extra} for name in new}
+        kept = [change.vm for change in changes]
         if self._check_mode:
-            left = [machines.facts(change.vm) for change in changes]
-            return before, after, left + [{"name": name} for name in new]
+            return before, after, [machines.facts(vm) for vm in kept] + [{"name": name} for name in new]
         self._changer.apply(changes)
         made = self._make(new, template, extra)
         self._end(surplus, [])
-        return before, after, self._facts([change.vm for change in changes], made, before != after)
+        stale = before != after or any(change.is_underway for change in changes)
+        return before, after, self._facts([*kept, *made], stale)
 
     def _check_options(self) -> None:
         count, state = self._params["count"], self._params["state"]
@@ -127,7 +123,7 @@ class MachineSet:
     def _counted(self, there: list[dict]) -> tuple[list[str], list[dict]]:
         """Return the names of VMs to make and the VMs that are too many."""
         if not self._numbered:
-            return ([] if there else [self._name]), []
+            return ([] if there else [self._params["new_name"] or self._name]), []
         count = self._params["count"]
         if count is None:
             return [], []
@@ -139,6 +135,11 @@ class MachineSet:
     def _numbered_name(self, number: int) -> str:
         return _NUMBER.sub(lambda match: str(number).zfill(len(match.group())), self._name)
 
+    def _change(self, vm: dict) -> MachineChange:
+        plan = self._wish.plan(vm, self._references)
+        self._check_owner(lambda: self._owner_ids(plan))
+        return MachineChange(plan, self._params["state"], self._params["restart"])
+
     def _instantiation(self) -> tuple[dict, dict | None]:
         pattern = self._params["vm_template"]
         if pattern is None:
@@ -148,7 +149,7 @@ class MachineSet:
         template = machines.find_template(self._client, pattern)
         if template is None:
             self._unresolved(resources.missing(self._client, "VM template", pattern))
-        self._check_new_owner()
+        self._check_owner(lambda: (self._owner, self._group))
         return self._wish.instantiation(template or {}, self._references), template
 
     def _make(self, names: list[str], template: dict | None, extra: dict) -> list[dict]:
@@ -185,10 +186,9 @@ class MachineSet:
         if self._params["wait"] and (there or leaving):
             self._changer.wait([*there, *leaving]).reach(_DONE)
 
-    def _facts(self, kept: list[dict], made: list[dict], changed: bool) -> list[dict]:
-        vms = [*kept, *made]
-        if (changed or self._params["wait"]) and vms:
-            vms = machines.by_id(self._client, (int(vm["ID"]) for vm in vms)).values()
+    def _facts(self, vms: list[dict], stale: bool) -> list[dict]:
+        if stale:
+            vms = list(machines.by_id(self._client, (int(vm["ID"]) for vm in vms)).values())
         return [machines.facts(vm) for vm in sorted(vms, key=lambda vm: int(vm["ID"]))]
 
     @cached_property
@@ -202,15 +202,9 @@ class MachineSet:
     def _owner_ids(self, plan: Plan) -> tuple[int, int]:
         return (self._owner if plan.differs("owner") else -1), (self._group if plan.differs("group") else -1)
 
-    def _check_owner(self, plan: Plan) -> None:
+    def _check_owner(self, owner_ids: Callable[[], tuple[int, int]]) -> None:
         try:
-            self._owner_ids(plan)
-        except OneException as error:
-            self._unresolved(error)
-
-    def _check_new_owner(self) -> None:
-        try:
-            _ids = self._owner, self._group
+            owner_ids()
         except OneException as error:
             self._unresolved(error)
 

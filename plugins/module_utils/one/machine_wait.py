@@ -51,6 +51,10 @@ class MachinesWait:
         """
         return self._until("at rest", lambda vm: machines.is_resting(states.vm_state(vm)), self._check_failure)
 
+    def settle(self) -> list[dict]:
+        """Return the VMs when all of them are in a state they stay in, be it a failure."""
+        return self._until("at rest", lambda vm: machines.is_resting(states.vm_state(vm)), lambda _vm, _goal: None)
+
     def _until(
         self, goal: str, is_there: Callable[[dict], bool], check: Callable[[dict, str], None]
     ) -> list[dict]:
@@ -82,7 +86,8 @@ class MachinesWait:
 
     def _check_failure(self, vm: dict, _goal: str) -> None:
         state, error = _standing(vm)
-        if (state, error) != self._begin[int(vm["ID"])] and (error or states.vm_failed(state)):
+        state_before, error_before = self._begin[int(vm["ID"])]
+        if (error and error != error_before) or (states.vm_failed(state) and state != state_before):
             raise OneException(WRONG_STATE, f"{_status(vm)}, the change failed.")
 
     def _describe(self) -> str:

@@ -4,7 +4,7 @@
 
 A checkout thereby works where no Galaxy server can be reached.
 
-Usage: python scripts/collections.py DIRECTORY
+Usage: python scripts/fetch_collections.py DIRECTORY
 """
 
 from __future__ import annotations
