@@ -1,0 +1,110 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an inventory needs to know of a VM, taken from its document, without anything that looks like a secret."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from ansible_collections.opennebula.flower.plugins.module_utils.one import machines, states, xml
+
+# Of any attribute's name; public keys may be seen.
+_SECRET_NAME = re.compile(
+    r"PASSW|PASSPHRASE|(^|_)PASS(_|$)|SECRET|TOKEN|CREDENTIAL|PRIVATE|(^|_)(?<!PUBLIC_)KEY(FILE)?S?(_|$)|APIKEY",
+    re.IGNORECASE,
+)
+_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
+# Shown under names of their own, or a form for people whose default values may be secret.
+_NOT_ATTRIBUTES = frozenset({"LABELS", "ROLE_NAME", "SERVICE_ID", "USER_INPUTS", "INPUTS_ORDER"})
+
+
+def vm_facts(vm: dict, wanted: Callable[[str], bool] = lambda name: True) -> dict:
+    """Return the facts of a VM's document, JSON values only; what the VM does not have is None or empty.
+
+    wanted: tells by its name whether an attribute of the user template is to be kept.
+    """
+    template = xml.section(vm, "TEMPLATE")
+    attributes = xml.section(vm, "USER_TEMPLATE")
+    place = machines.placement(vm)
+    service_id = _number(attributes.get("SERVICE_ID"))
+    cluster_id = _number(place.get("CID"))
+    return {
+        "id": int(vm["ID"]),
+        "name": vm["NAME"],
+        "state": states.vm_state(vm),
+        "owner": vm.get("UNAME"),
+        "group": vm.get("GNAME"),
+        "service_id": service_id,
+        "service": None if service_id is None else str(service_id),
+        "role": attributes.get("ROLE_NAME") or None,
+        "host": place.get("HOSTNAME") or None,
+        "cluster_id": cluster_id,
+        "cluster": None if cluster_id is None else str(cluster_id),
+        "labels": machines.labels(vm),
+        "template_id": _number(template.get("TEMPLATE_ID")),
+        "cpu": float(template.get("CPU") or 0),
+        "vcpu": _number(template.get("VCPU")) or 1,
+        "memory": _number(template.get("MEMORY")),
+        "nics": _nics(template),
+        "user_template": _user_template(attributes, wanted),
+    }
+
+
+def is_secret(name: str) -> bool:
+    """Tell whether an attribute of this name is taken for a secret."""
+    return bool(_SECRET_NAME.search(name))
+
+
+def _nics(template: dict) -> list[dict]:
+    """The VM's NICs in the order of their ids, PCI devices that are NICs among them, then their aliases."""
+    nics = xml.items(template, "NIC")
+    nics += [device for device in xml.items(template, "PCI") if device.get("TYPE") == "NIC"]
+    nics.sort(key=lambda nic: _number(nic.get("NIC_ID")) or 0)
+    return [_nic(nic, None) for nic in nics] + [
+        _nic(alias, alias.get("PARENT") or f"NIC{alias.get('PARENT_ID', '')}")
+        for alias in xml.items(template, "NIC_ALIAS")
+    ]
+
+
+def _nic(nic: dict, parent: str | None) -> dict:
+    # Link-local addresses are of no use without an interface.
+    ip6 = nic.get("IP6") or nic.get("IP6_GLOBAL") or nic.get("IP6_ULA") or None
+    return {
+        "name": nic.get("NAME") or f"NIC{nic.get('NIC_ID', '')}",
+        "network": nic.get("NETWORK") or None,
+        "ip": nic.get("IP") or None,
+        "ip6": ip6,
+        "mac": nic.get("MAC") or None,
+        "alias_of": parent,
+    }
+
+
+def _user_template(attributes: dict, wanted: Callable[[str], bool]) -> dict:
+    inputs = xml.section(attributes, "USER_INPUTS")
+    passwords = {name for name, form in inputs.items() if isinstance(form, str) and "|password|" in f"{form}|"}
+    return {
+        name: _without_secrets(value)
+        for name, value in attributes.items()
+        if name not in _NOT_ATTRIBUTES and name not in passwords and wanted(name) and not _hidden(name, value)
+    }
+
+
+def _without_secrets(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _without_secrets(item) for name, item in value.items() if not _hidden(name, item)}
+    if isinstance(value, list):
+        return [_without_secrets(item) for item in value if not _hidden("", item)]
+    return value
+
+
+def _hidden(name: str, value: object) -> bool:
+    return is_secret(name) or (isinstance(value, str) and bool(_PRIVATE_KEY.search(value)))
+
+
+def _number(text: object) -> int | None:
+    try:
+        return int(text)
+    except (TypeError, ValueError):
+        return None
