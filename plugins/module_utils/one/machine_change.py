@@ -39,16 +39,19 @@ _UPDATE_MERGE = 1
 class MachineChange:
     """What is done with one VM.
 
-    target: present, running, poweroff or hold. Raises OneException of kind wrong_state for what is not possible.
+    target: present, running, poweroff or hold. restart: whether it may be powered off for a change of its size.
+    wait: whether the task waits. Raises OneException for what is not possible, mostly of kind wrong_state.
     """
 
-    def __init__(self, plan: Plan, target: str, restart: bool) -> None:
+    def __init__(self, plan: Plan, target: str, restart: bool = False, wait: bool = True) -> None:
         self.plan = plan
         self.vm = plan.vm
         self.target = target
         self.state = states.vm_state(plan.vm)
         self.rest = machines.leads_to(self.state)
         self.action = self._power_action()
+        if self.action == "poweroff" and self.rest == "PENDING" and not wait:
+            raise OneException(INVALID, f"{machines.label(self.vm)} is PENDING: to power it off once it runs takes wait.")
         self.restarts = restart and bool(plan.size) and self.rest == "RUNNING" and target != "poweroff"
         self.stops = self.restarts or self.action == "poweroff"
         for name in _CHANGEABLE:
@@ -65,6 +68,11 @@ class MachineChange:
     def is_underway(self) -> bool:
         """Tell whether the VM is, or will be, on its way to the goal."""
         return self.restarts or self.goal not in (None, self.state)
+
+    @property
+    def starts(self) -> bool:
+        """Tell whether it takes an action in the end."""
+        return self.restarts or self.action not in (None, "poweroff")
 
     @property
     def reshapes(self) -> bool:
@@ -104,7 +112,7 @@ class MachineChange:
 class Changer:
     """Carries changes out.
 
-    owner_ids: ids of the wanted user and group, -1 for one that is not wanted.
+    params: the options of the task. owner_ids: returns the ids of the wanted user and group, -1 for one that stays.
     """
 
     def __init__(
@@ -112,15 +120,11 @@ class Changer:
         client: Client,
         params: dict,
         owner_ids: Callable[[Plan], tuple[int, int]],
-        nic: Callable[[dict], dict],
-        disk: Callable[[dict], dict],
         progress: Callable[[str], None] | None,
     ) -> None:
         self._client = client
         self._params = params
         self._owner_ids = owner_ids
-        self._nic = nic
-        self._disk = disk
         self._progress = progress
 
     def apply(self, changes: list[MachineChange]) -> None:
@@ -151,12 +155,12 @@ class Changer:
         for vm in group:
             self._client.call("one.vm.action", action, int(vm["ID"]))
 
-    def wait(self, group: Iterable[dict]) -> MachinesWait:
-        """Return a wait for VMs as they were before an action."""
-        return MachinesWait(self._client, group, self._params["wait_timeout"], self._progress)
+    def wait(self, group: Iterable[dict], acted: bool = False) -> MachinesWait:
+        """Return a wait for VMs, see MachinesWait."""
+        return MachinesWait(self._client, group, self._params["wait_timeout"], self._progress, acted)
 
     def _settle(self, changes: Iterable[MachineChange]) -> None:
-        """Wait for VMs in passing; before it is powered off, one that is pending has to run."""
+        """Wait for VMs in passing."""
         passing = [change for change in changes if not machines.is_resting(change.state)]
         if passing:
             self.wait(change.vm for change in passing).rest()
@@ -177,10 +181,6 @@ class Changer:
     def _stop(self, changes: list[MachineChange]) -> None:
         pending = [change.vm for change in changes if change.rest == "PENDING"]
         if pending:
-            if not self._params["wait"]:
-                raise OneException(
-                    INVALID, f"{machines.label(pending[0])} is PENDING: it takes wait to power it off once it runs."
-                )
             self.wait(pending).reach("RUNNING")
         group = [change.vm for change in changes]
         if not group:
@@ -188,7 +188,7 @@ class Changer:
         standing = self._current(group)
         self.act("poweroff", group)
         if self._params["wait"] or any(change.reshapes for change in changes):
-            self.wait(standing).reach("POWEROFF")
+            self.wait(standing, acted=True).reach("POWEROFF")
 
     def _reshape(self, changes: list[MachineChange]) -> None:
         """Do the first thing with each VM, then the second and so on: the server takes one at a time of each."""
@@ -212,22 +212,24 @@ class Changer:
             steps.append(("one.vm.updateconf", number, render(plan.configuration), _UPDATE_MERGE))
         steps += [("one.vm.detachnic", number, nic) for nic in plan.nics.detach]
         steps += [("one.vm.attachsg", number, nic, group) for nic, groups in plan.nics.groups.items() for group in groups]
-        steps += [("one.vm.attachnic", number, render({"NIC": self._nic(nic)})) for nic in plan.nics.attach]
+        steps += [("one.vm.attachnic", number, render({"NIC": nic})) for nic in plan.nics.attach]
         steps += [("one.vm.detach", number, disk) for disk in plan.disks.detach]
-        steps += [("one.vm.attach", number, render({"DISK": self._disk(disk)})) for disk in plan.disks.attach]
+        steps += [("one.vm.attach", number, render({"DISK": disk})) for disk in plan.disks.attach]
         return steps
 
     def _start(self, changes: list[MachineChange]) -> None:
-        underway = [change for change in changes if change.is_underway]
+        stopped = [change for change in changes if change.stops and not change.restarts]
+        underway = [change for change in changes if change.is_underway and change not in stopped]
         standing = self._current([change.vm for change in underway])
         for change in underway:
-            action = "resume" if change.restarts else change.action
-            if action and action != "poweroff":
-                self.act(action, [change.vm])
+            if change.starts:
+                self.act("resume" if change.restarts else change.action, [change.vm])
         if self._params["wait"]:
-            for goal in sorted({change.goal for change in underway}):
-                group = [vm for change, vm in zip(underway, standing, strict=True) if change.goal == goal]
-                self.wait(group).reach(goal)
+            groups: dict[tuple[str, bool], list[dict]] = {}
+            for change, vm in zip(underway, standing, strict=True):
+                groups.setdefault((change.goal, change.starts), []).append(vm)
+            for (goal, acted), group in groups.items():
+                self.wait(group, acted).reach(goal)
 
     def _current(self, group: list[dict]) -> list[dict]:
         """Return the VMs as they are now."""

@@ -105,6 +105,7 @@ class PartList:
         there = xml.items(xml.section(vm, "TEMPLATE"), "NIC")
         pairs, missing, surplus = _match(there, wanted, _same_nic, exclusive)
         result = cls._of(there, missing, surplus, "NIC_ID", ("NETWORK", "NETWORK_ID", "IP"))
+        result.attach = [references.nic(nic) for nic in missing]
         for nic, wish in pairs:
             present = {int(number) for number in nic.get("SECURITY_GROUPS", "").split(",") if number}
             lacking = sorted(references.security_groups(wish) - present)
@@ -114,11 +115,13 @@ class PartList:
         return result
 
     @classmethod
-    def of_disks(cls, vm: dict, wanted: list[dict] | None, exclusive: bool) -> PartList:
+    def of_disks(cls, vm: dict, wanted: list[dict] | None, exclusive: bool, references: References) -> PartList:
         """Compare the VM's disks with the wanted ones; a disk is known by its image, a volatile one by its size."""
         there = xml.items(xml.section(vm, "TEMPLATE"), "DISK")
         _pairs, missing, surplus = _match(there, wanted, _same_disk, exclusive)
-        return cls._of(there, missing, surplus, "DISK_ID", ("IMAGE", "IMAGE_ID", "SIZE"))
+        result = cls._of(there, missing, surplus, "DISK_ID", ("IMAGE", "IMAGE_ID", "SIZE"))
+        result.attach = [references.disk(disk) for disk in missing]
+        return result
 
     @classmethod
     def _of(cls, there: list[dict], missing: list, surplus: list, key: str, shown: tuple[str, ...]) -> PartList:
@@ -127,14 +130,10 @@ class PartList:
 
         staying = [part for part in there if part not in surplus]
         return cls(
-            [view(part) for part in there], [view(part) for part in staying] + missing, missing,
-            [int(part[key]) for part in surplus],
+            before=[view(part) for part in there],
+            after=[view(part) for part in staying] + missing,
+            detach=[int(part[key]) for part in surplus],
         )
-
-    @property
-    def differs(self) -> bool:
-        """Tell whether anything is to be done."""
-        return bool(self.attach or self.detach or self.groups)
 
 
 def _match(there: list[dict], wanted: list[dict] | None, same: Callable[[dict, dict], bool], exclusive: bool) -> tuple:

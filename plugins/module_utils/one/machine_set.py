@@ -45,9 +45,7 @@ class MachineSet:
         self._check_options()
         self._wish = MachineWish(params)
         self._references = References(client, unresolved)
-        self._changer = Changer(
-            client, params, self._owner_ids, self._references.nic, self._references.disk, progress
-        )
+        self._changer = Changer(client, params, self._owner_ids, progress)
 
     def ensure(self) -> tuple[dict, dict, list[dict]]:
         """Bring the VMs to the wanted state; return both states by VM name, and the facts about the VMs."""
@@ -138,7 +136,7 @@ class MachineSet:
     def _change(self, vm: dict) -> MachineChange:
         plan = self._wish.plan(vm, self._references)
         self._check_owner(lambda: self._owner_ids(plan))
-        return MachineChange(plan, self._params["state"], self._params["restart"])
+        return MachineChange(plan, self._params["state"], self._params["restart"], self._params["wait"])
 
     def _instantiation(self) -> tuple[dict, dict | None]:
         pattern = self._params["vm_template"]
@@ -167,7 +165,7 @@ class MachineSet:
             running = self._changer.wait(made).reach("RUNNING")
             if self._params["state"] == "poweroff":
                 self._changer.act("poweroff", running)
-                self._changer.wait(running).reach("POWEROFF")
+                self._changer.wait(running, acted=True).reach("POWEROFF")
         return made
 
     def _absent(self, there: list[dict], leaving: list[dict]) -> tuple[dict, dict, list[dict]]:
@@ -184,7 +182,7 @@ class MachineSet:
             self._changer.wait(passing).settle()
         self._changer.act("terminate", there)
         if self._params["wait"] and (there or leaving):
-            self._changer.wait([*there, *leaving]).reach(_DONE)
+            self._changer.wait([*there, *leaving], acted=True).reach(_DONE)
 
     def _facts(self, vms: list[dict], stale: bool) -> list[dict]:
         if stale:

@@ -20,20 +20,26 @@ _HOPEFUL = frozenset({"PENDING", "UNKNOWN"})
 
 
 class MachinesWait:
-    """A wait for VMs on which an action may have begun.
+    """A wait for VMs.
 
-    vms: their documents from before the action. timeout: seconds for each wait.
+    vms: their documents. acted: whether these are from before an action on the VMs, which may take a moment to show.
+    timeout: seconds for each wait.
     """
 
     def __init__(
-        self, client: Client, vms: Iterable[dict], timeout: float, progress: Callable[[str], None] | None = None
+        self,
+        client: Client,
+        vms: Iterable[dict],
+        timeout: float,
+        progress: Callable[[str], None] | None = None,
+        acted: bool = False,
     ) -> None:
         self._client = client
         self._timeout = timeout
         self._progress = progress
         self._vms = {int(vm["ID"]): vm for vm in vms}
         self._begin = {number: _standing(vm) for number, vm in self._vms.items()}
-        self._moved: set[int] = set()
+        self._moved: set[int] = set() if acted else set(self._vms)
         self._open = set(self._vms)
 
     def reach(self, goal: str) -> list[dict]:
@@ -78,7 +84,6 @@ class MachinesWait:
         number, state = int(vm["ID"]), states.vm_state(vm)
         if state == goal:
             return
-        # An action may take a moment to show.
         if _standing(vm) != self._begin[number]:
             self._moved.add(number)
         if number in self._moved and machines.is_resting(state) and state not in _HOPEFUL:

@@ -24,8 +24,6 @@ _FIXED = frozenset({
     "TOPOLOGY", "TPM", "VCPU_MAX", "VMGROUP",
 })
 _OPTIONS = {"NAME": "name", "CPU": "cpu", "MEMORY": "memory", "VCPU": "vcpu", "NIC": "nics", "DISK": "disks"}
-# What the server adds to a context.
-_GENERATED = re.compile(r"ETH\d+_|(DISK_ID|ONEGATE_ENDPOINT|TARGET|VMID)$")
 
 
 @dataclass
@@ -64,7 +62,13 @@ class MachineWish:
         self.exclusive = params["update"] == "replace"
 
     def instantiation(self, template: dict, references: References) -> dict:
-        """Return the attributes that differ from those of the VM template, vectors complete."""
+        """Return the attributes that differ from those of the VM template, vectors complete.
+
+        Raises OneException of kind invalid for what cannot be said to the server.
+        """
+        for option, parts in (("nics", self.nics), ("disks", self.disks)):
+            if parts == []:
+                raise OneException(INVALID, f"{option} is empty: a new VM cannot be made without those of its VM template.")
         current = xml.section(template, "TEMPLATE")
         wanted: dict = {**self.attributes, **self.size}
         if self.nics is not None:
@@ -77,7 +81,7 @@ class MachineWish:
         """Return what has to change in a VM, but for its state."""
         machine, user_attributes = xml.section(vm, "TEMPLATE"), xml.section(vm, "USER_TEMPLATE")
         size = {name: machine[name] for name in SIZES if name in machine}
-        configuration = _configuration(machine)
+        configuration = {name: value for name, value in machine.items() if name in _CONFIGURATION}
         target_size = compare.wanted_template(size, self.size)
         target_configuration = compare.wanted_template(configuration, self._configuration(configuration))
         own = {
@@ -85,7 +89,7 @@ class MachineWish:
         }
         target_attributes = compare.wanted_template(user_attributes, own)
         nics = PartList.of_nics(vm, self.nics, self.exclusive, references)
-        disks = PartList.of_disks(vm, self.disks, self.exclusive)
+        disks = PartList.of_disks(vm, self.disks, self.exclusive, references)
         identity = {"name": vm["NAME"], "owner": vm["UNAME"], "group": vm["GNAME"], "mode": machines.mode(vm)}
         target_identity = {
             "name": self.new_name or vm["NAME"],
@@ -162,16 +166,6 @@ def _check_positive(size: dict) -> None:
     for name, value in size.items():
         if value <= 0:
             raise OneException(INVALID, f"{name.lower()} is {value}, it must be positive.")
-
-
-def _configuration(machine: dict) -> dict:
-    """Return the configuration of a VM without what the server adds to it."""
-    configuration = {name: value for name, value in machine.items() if name in _CONFIGURATION}
-    if isinstance(configuration.get("CONTEXT"), dict):
-        configuration["CONTEXT"] = {
-            name: value for name, value in configuration["CONTEXT"].items() if not _GENERATED.match(name)
-        }
-    return configuration
 
 
 def _changed_keys(current: dict, target: dict) -> dict:

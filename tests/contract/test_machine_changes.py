@@ -1,0 +1,151 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Changing VMs that exist: in which states the zone allows what, and that a change that fails leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from zone_world import RUNNING, World
+
+from lab.core import OneError
+from lab.driver import DriverError
+
+NETWORK = 'NAME="private"\nVN_MAD="dummy"\nNETWORK_ADDRESS="10.1.0.0"\nAR=[TYPE="IP4",IP="10.1.0.10",SIZE="2"]'
+TEMPLATE = 'NAME="small"\nCPU="0.1"\nMEMORY="128"\nOS=[BOOT="disk0"]\nNIC=[NETWORK_ID="0"]\nCONTEXT=[NETWORK="YES",A="1"]'
+POWEROFF = ("<STATE>8<",)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A zone with a network of two addresses, an image, and a VM template with an interface."""
+    world = World(tmp_path)
+    world.call("one.vn.allocate", NETWORK, 0)
+    world.call("one.image.allocate", 'NAME="disk"\nPATH="/x"\nSIZE="10"', 1, False)
+    world.wait("one.vn.info", 0, "<STATE><![CDATA[1]]>")
+    world.wait("one.image.info", 0, "<STATE>1<")
+    world.call("one.template.allocate", TEMPLATE)
+    world.tick()
+    yield world
+    world.stop()
+
+
+def machine(world: World, vm_id: int) -> ElementTree.Element:
+    return ElementTree.fromstring(world.call("one.vm.info", vm_id)).find("TEMPLATE")
+
+
+def break_driver(world: World) -> None:
+    def change(spec) -> None:
+        raise DriverError("no room")
+
+    world.driver.change = change
+
+
+def power_off(world: World, vm_id: int) -> None:
+    world.call("one.vm.action", "poweroff", vm_id)
+    world.wait("one.vm.info", vm_id, *POWEROFF)
+
+
+CHANGES = [
+    ("one.vm.attachnic", ('NIC=[NETWORK_ID="0"]',), "Could not add a new NIC to VM {}, wrong state HOLD."),
+    ("one.vm.detachnic", (0,), "Could not detach NIC from VM {}, wrong state HOLD."),
+    ("one.vm.attachsg", (0, 0), "Could not attach security group to VM {}, wrong state HOLD."),
+    ("one.vm.attach", ('DISK=[IMAGE_ID="0"]',), "Could not add a new disk to VM {}, wrong state HOLD."),
+    ("one.vm.detach", (0,), "Could not detach disk from VM {}, wrong state HOLD."),
+]
+
+
+@pytest.mark.parametrize(("method", "arguments", "words"), CHANGES)
+def test_parts_change_only_in_a_vm_that_runs_or_is_powered_off(world: World, method, arguments, words) -> None:
+    vm_id = world.instantiate("held", hold=True)
+    with pytest.raises(OneError) as caught:
+        world.call(method, vm_id, *arguments)
+    assert (caught.value.code, caught.value.message) == (2048, f"[{method}] {words.format(vm_id)}")
+
+
+@pytest.mark.parametrize("off", [False, True])
+def test_an_interface_comes_with_a_lease_and_its_context_and_goes_with_both(world: World, off: bool) -> None:
+    vm_id = world.run("first")
+    end = RUNNING
+    if off:
+        power_off(world, vm_id)
+        end = POWEROFF
+    world.call("one.vm.attachnic", vm_id, 'NIC=[NETWORK_ID="0"]')
+    world.wait("one.vm.info", vm_id, *end)
+    assert machine(world, vm_id).findtext("CONTEXT/ETH1_IP") == "10.1.0.11"
+    assert "<USED_LEASES>2<" in world.call("one.vn.info", 0)
+    world.call("one.vm.detachnic", vm_id, 0)
+    world.wait("one.vm.info", vm_id, *end)
+    left = machine(world, vm_id)
+    assert [nic.findtext("NIC_ID") for nic in left.findall("NIC")] == ["1"]
+    assert left.findtext("CONTEXT/ETH0_IP") == "10.1.0.11" and left.find("CONTEXT/ETH1_IP") is None
+    assert "<USED_LEASES>1<" in world.call("one.vn.info", 0)
+
+
+def test_a_disk_uses_its_image_while_it_is_attached(world: World) -> None:
+    vm_id = world.run("first")
+    world.call("one.vm.attach", vm_id, 'DISK=[IMAGE_ID="0"]')
+    world.wait("one.vm.info", vm_id, *RUNNING)
+    assert f"<VMS><ID>{vm_id}</ID></VMS>" in world.call("one.image.info", 0)
+    disk = machine(world, vm_id).findtext("DISK/DISK_ID")
+    world.call("one.vm.detach", vm_id, int(disk))
+    world.wait("one.vm.info", vm_id, *RUNNING)
+    assert "<VMS></VMS>" in world.call("one.image.info", 0)
+    with pytest.raises(OneError, match=f"DISK_ID {disk}, it does not exist"):
+        world.call("one.vm.detach", vm_id, int(disk))
+
+
+@pytest.mark.parametrize(("method", "arguments"), [(method, arguments) for method, arguments, _words in CHANGES[:4]])
+def test_a_change_that_fails_leaves_the_vm_as_it_was_with_the_reason(world: World, method, arguments) -> None:
+    vm_id = world.run("first")
+    before = ElementTree.tostring(machine(world, vm_id))
+    break_driver(world)
+    world.call(method, vm_id, *arguments)
+    world.wait("one.vm.info", vm_id, *RUNNING, "no room")
+    assert ElementTree.tostring(machine(world, vm_id)) == before
+    assert "<USED_LEASES>1<" in world.call("one.vn.info", 0)
+    assert "<VMS></VMS>" in world.call("one.image.info", 0)
+
+
+def test_a_size_changes_unless_the_vm_runs(world: World) -> None:
+    vm_id = world.run("first")
+    with pytest.raises(OneError, match="Resize action is not available for state RUNNING") as caught:
+        world.call("one.vm.resize", vm_id, 'MEMORY="256"', True)
+    assert caught.value.code == 2048
+    power_off(world, vm_id)
+    with pytest.raises(OneError, match="MEMORY must be a positive"):
+        world.call("one.vm.resize", vm_id, 'MEMORY="0"', True)
+    world.call("one.vm.resize", vm_id, 'MEMORY="256"\nVCPU="2"', True)
+    assert [machine(world, vm_id).findtext(name) for name in ("CPU", "MEMORY", "VCPU")] == ["0.1", "256", "2"]
+
+
+@pytest.mark.parametrize(("append", "expected"), [(1, ("x86_64", "disk0", "1", "2")), (0, ("x86_64", None, None, "2"))])
+def test_a_configuration_is_merged_or_replaced(world: World, append: int, expected: tuple) -> None:
+    vm_id = world.run("first")
+    world.call("one.vm.updateconf", vm_id, 'OS=[ARCH="x86_64"]\nCONTEXT=[B="2",NETWORK="YES"]\nMEMORY="1"', append)
+    world.wait("one.vm.info", vm_id, *RUNNING)
+    template = machine(world, vm_id)
+    found = tuple(template.findtext(name) for name in ("OS/ARCH", "OS/BOOT", "CONTEXT/A", "CONTEXT/B"))
+    assert found == expected
+    assert template.findtext("CONTEXT/ETH0_IP") == "10.1.0.10" and template.findtext("MEMORY") == "128"
+
+
+def test_a_vm_without_context_cannot_get_one(world: World) -> None:
+    world.call("one.template.allocate", 'NAME="bare"\nCPU="0.1"\nMEMORY="64"')
+    vm_id = world.call("one.template.instantiate", 1, "bare", True)
+    with pytest.raises(OneError, match="Virtual machine does not have context, cannot add a new one"):
+        world.call("one.vm.updateconf", vm_id, 'CONTEXT=[A="1"]', 1)
+
+
+def test_a_vm_that_was_being_changed_when_the_zone_stopped_runs_afterwards(world: World) -> None:
+    vm_id = world.run("first")
+    with world.zone.core.locked():
+        vm = world.zone.core.store.get("vm", vm_id)
+        vm["lcm"] = 25
+        world.zone.core.store.save("vm", vm)
+    world.stop()
+    world.start()
+    world.wait("one.vm.info", vm_id, *RUNNING)
