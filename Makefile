@@ -110,7 +110,7 @@ lab-test: images $(VENV)/.test ## The lab zone's own driver and guest agent
 molecule: images $(VENV)/.test ## Role scenarios in systemd machines, Debian 12 and 13
 	@python -m lab.images base --suite trixie
 	@python -m lab.images wheels --suite trixie
-	@for role in $(ROLES); do echo "== molecule $$role"; (cd extensions && molecule test --scenario-name $$role) || exit 1; done
+	@for role in $(ROLES); do echo "== molecule $$role"; molecule test --scenario-name $$role || exit 1; done
 
 e2e: images $(VENV)/.test ## make demo with assertions, scaling and teardown
 	@echo "== end to end"
