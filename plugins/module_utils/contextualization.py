@@ -88,8 +88,9 @@ class Parameter:
     @property
     def user_input(self) -> str:
         """The declaration in OpenNebula's user input grammar: mandatory|type|help|options|default."""
+        kind = "password" if self.sensitive else self.value_kind.user_input
         options = ",".join(self.limits.choices) if self.kind == "list" else ""
-        return "|".join(("O", self.value_kind.user_input, self.help, options, self.default))
+        return "|".join(("O", kind, self.help, options, self.default))
 
     def parse(self, text: str) -> Any:
         """Return the typed value of a text, the default for an empty one; ValueError when it is not valid."""
