@@ -191,6 +191,7 @@ def test_control_is_not_reachable_through_the_fleet_port(fleet, published_ca):
     assert get(fleet, "/v1/control/list-runs", published_ca) == 404
     assert get(fleet, "/v1/runtime/anything", published_ca) == 404
     assert get(fleet, "/docs", published_ca) == 404
+    assert get(fleet, "/v1/fleet/../control/list-runs", published_ca) == 404
 
 
 @pytest.mark.parametrize("port", [9093, 18000, 8405])
