@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 
 from .one.client import Client
 from .one.compare import difference
+from .one.credentials import DEFAULT_AUTH_FILE, credentials
 from .one.errors import INVALID, OneException
 from .one.http import REQUESTS_IMPORT_ERROR
 from .one.template import TemplateSyntaxError
@@ -44,7 +44,8 @@ class OneModule(AnsibleModule):
     def client(self) -> Client:
         """The client for the endpoint and identity of the options. Raises OneException."""
         if self._client is None:
-            username, password = self._credentials()
+            auth_file = os.environ.get("ONE_AUTH") or DEFAULT_AUTH_FILE
+            username, password = credentials(self.params["api_username"], self.params["api_password"], auth_file)
             # Nothing the module returns or logs may contain it, wherever it came from.
             self.no_log_values.add(password)
             if self.params["api_timeout"] <= 0:
@@ -89,34 +90,8 @@ class OneModule(AnsibleModule):
             # The listener sits on another machine or belongs to another user.
             return
 
-    def _credentials(self) -> tuple[str, str]:
-        username, password = self.params["api_username"], self.params["api_password"]
-        if username and password:
-            return username, password
-        if username or password:
-            given, lacking = ("api_username", "api_password") if username else ("api_password", "api_username")
-            raise OneException(INVALID, f"{given} is given without {lacking}.")
-        return _read_auth_file(Path(os.environ.get("ONE_AUTH") or "~/.one/one_auth").expanduser())
-
 
 def changed_result(before: dict, after: dict, **facts: object) -> dict:
     """Return a module's result: changed and diff follow from the two states, facts are returned as they are."""
     left, right = difference(before, after)
     return {"changed": before != after, "diff": {"before": left, "after": right}, **facts}
-
-
-def _read_auth_file(path: Path) -> tuple[str, str]:
-    """Return user and password from a file as OpenNebula's own tools use it: USER:PASSWORD."""
-    try:
-        text = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text file"
-        raise OneException(
-            INVALID,
-            f"There are no credentials: api_username and api_password are not given, and {path} (ONE_AUTH) "
-            f"cannot be read: {reason}.",
-        ) from None
-    username, colon, password = text.partition(":")
-    if not (username and colon and password):
-        raise OneException(INVALID, f"{path} (ONE_AUTH) does not have the form USER:PASSWORD.")
-    return username, password

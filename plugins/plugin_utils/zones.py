@@ -9,17 +9,20 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import urlsplit
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one import resources, services, xml
+from ansible_collections.opennebula.flower.plugins.module_utils.one import resources, services
 from ansible_collections.opennebula.flower.plugins.module_utils.one.client import Client
+from ansible_collections.opennebula.flower.plugins.module_utils.one.credentials import (
+    DEFAULT_AUTH_FILE,
+    credentials,
+    read_auth_file,
+)
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
 
 from .vm_facts import vm_facts
 
 SCOPES = {"all": -2, "own": -3, "own_and_groups": -1}
-_PAGE_SIZE = 2000
 _NOT_DONE = -1
 _OPTIONS = (
     "name", "api_url", "api_username", "api_password", "auth_file", "api_timeout", "validate_certs", "ca_path",
@@ -65,7 +68,15 @@ def zone(entry: dict, defaults: dict) -> Zone:
     name = options["name"] or host
     if options["api_timeout"] <= 0:
         raise OneException(INVALID, f"Zone {name}: api_timeout is {options['api_timeout']:g}, it must be positive.")
-    username, password = _credentials(name, options, own_file=entry.get("auth_file") is not None)
+    auth_file = options["auth_file"] or DEFAULT_AUTH_FILE
+    try:
+        if entry.get("auth_file") is not None:
+            # The zone's own file comes before the user that the source names for all zones.
+            username, password = read_auth_file(auth_file)
+        else:
+            username, password = credentials(options["api_username"], options["api_password"], auth_file)
+    except OneException as error:
+        raise OneException(error.kind, f"Zone {name}: {error.message}") from None
     return Zone(
         name, options["api_url"], username, password, options["api_timeout"], options["validate_certs"],
         options["ca_path"], options["oneflow_url"],
@@ -81,13 +92,9 @@ def list_vms(zone: Zone, scope: str, names: bool, wanted: Callable[[str], bool])
     try:
         client = zone.client()
         found: dict[int, dict] = {}
-        offset, complete = 0, False
-        while not complete:
-            arguments = (SCOPES[scope], offset, -_PAGE_SIZE, _NOT_DONE)
-            page = xml.items(client.call("one.vmpool.infoextended", *arguments), "VM")
+        for page in client.pages("one.vmpool.infoextended", "VM", _NOT_DONE, who=SCOPES[scope]):
             # A VM that is made between two calls shifts the pages, and the last of one is the first of the next.
             found |= {int(vm["ID"]): vm_facts(vm, wanted) for vm in page}
-            offset, complete = offset + _PAGE_SIZE, len(page) < _PAGE_SIZE
         vms = list(found.values())
         if names:
             _name_clusters_and_services(client, vms)
@@ -103,28 +110,3 @@ def _name_clusters_and_services(client: Client, vms: list[dict]) -> None:
     for vm in vms:
         vm["cluster"] = clusters.get(vm["cluster_id"], vm["cluster"])
         vm["service"] = named.get(vm["service_id"], vm["service"])
-
-
-def _credentials(name: str, options: dict, own_file: bool) -> tuple[str, str]:
-    username, password = options["api_username"], options["api_password"]
-    if own_file or not (username or password):
-        return _read_auth_file(name, Path(options["auth_file"] or "~/.one/one_auth").expanduser())
-    if not (username and password):
-        given, lacking = ("api_username", "api_password") if username else ("api_password", "api_username")
-        raise OneException(INVALID, f"Zone {name}: {given} is given without {lacking}.")
-    return username, password
-
-
-def _read_auth_file(name: str, path: Path) -> tuple[str, str]:
-    try:
-        username, _colon, password = path.read_text(encoding="utf-8").strip().partition(":")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text file"
-        raise OneException(
-            INVALID,
-            f"Zone {name}: there are no credentials: api_username and api_password are not given, and {path} "
-            f"cannot be read: {reason}.",
-        ) from None
-    if not (username and password):
-        raise OneException(INVALID, f"Zone {name}: {path} does not have the form USER:PASSWORD.")
-    return username, password

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import xmlrpc.client
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from . import errors, xml
@@ -69,18 +70,23 @@ class Client:
             return xml.to_dict(value)
         return value
 
-    def pool(self, method: str, element: str, *arguments: int, who: int = -2) -> list[dict]:
-        """Return all objects of a pool, fetched in pages of 2,000.
+    def pages(self, method: str, element: str, *arguments: int, who: int = -2) -> Iterator[list[dict]]:
+        """Yield the objects of a pool in pages of 2,000, each fetched when it is asked for.
 
         who: OpenNebula's filter flag, by default every object the user may see. arguments: what the method takes
         after the page.
         """
-        result: list[dict] = []
+        offset = 0
         while True:
-            page = xml.items(self.call(method, who, len(result), -_PAGE_SIZE, *arguments), element)
-            result += page
+            page = xml.items(self.call(method, who, offset, -_PAGE_SIZE, *arguments), element)
+            yield page
             if len(page) < _PAGE_SIZE:
-                return result
+                return
+            offset += _PAGE_SIZE
+
+    def pool(self, method: str, element: str, *arguments: int, who: int = -2) -> list[dict]:
+        """Return all objects of a pool; takes what ``pages`` takes."""
+        return [item for page in self.pages(method, element, *arguments, who=who) for item in page]
 
     def flow(self, method: str, path: str, body: dict | None = None) -> dict | None:
         """Send a request to OneFlow and return the JSON of its answer, None for an empty one.
