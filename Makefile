@@ -133,4 +133,4 @@ build: setup ## The collection's release archive, in dist/
 	@ansible-galaxy collection build --force --output-path dist
 
 clean: clean-lab ## clean-lab, and everything that was built or installed in this checkout
-	@rm -rf build dist .venv .ansible .pytest_cache .hypothesis
+	@rm -rf build dist .venv .ansible .hypothesis .pytest_cache .ruff_cache
