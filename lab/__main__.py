@@ -20,6 +20,7 @@ from pathlib import Path
 
 from lab import engine
 from lab.driver import DRIVERS, DriverError, load_driver
+from lab.releases import NEWEST, RELEASES
 from lab.zone import Zone, ZoneConfig, ZoneError
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -219,7 +220,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", required=True, help="name of the zone")
     parser.add_argument("--state-dir", type=Path, help="where the zone keeps its state (build/lab/NAME)")
     parser.add_argument("--driver", choices=sorted(DRIVERS), default="docker", help="what runs the VMs (%(default)s)")
-    parser.add_argument("--version", choices=("7.4",), default="7.4", help="release it answers as (%(default)s)")
+    parser.add_argument("--version", choices=tuple(RELEASES), default=NEWEST, help="release it answers as (%(default)s)")
     parser.add_argument("--host", help="address of XML-RPC and OneFlow (127.0.0.1)")
     parser.add_argument("--port", type=int, default=2633, help="port of XML-RPC (%(default)s)")
     parser.add_argument("--oneflow-port", type=int, default=2474, help="port of OneFlow (%(default)s)")

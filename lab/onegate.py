@@ -68,7 +68,7 @@ def _add_common(app: Flask, core) -> None:
     @app.errorhandler(Exception)
     def _stumble(error: Exception):
         LOG.info("request of VM %s failed: %s", g.get("vm_id"), error)
-        return _text("Internal server error", 500)
+        return _text(core.config.release.gate_failure.format(reason=error), 500)
 
     @app.get("/")
     def root():

@@ -17,6 +17,7 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from lab import oneflow, onegate, xmlrpc
 from lab.core import Core, CoreConfig
 from lab.driver import Driver, load_driver
+from lab.releases import NEWEST, RELEASES
 from lab.store import Store
 
 _LOG = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class ZoneConfig:
     state_dir: Path
     password: str = field(repr=False)
     driver: str = "dummy"
-    version: str = "7.4"
+    version: str = NEWEST
     host: str = "127.0.0.1"
     port: int = 2633
     oneflow_port: int = 2474
@@ -62,7 +63,7 @@ class Zone:
             Store(config.state_dir / "zone.sqlite"),
             driver,
             CoreConfig(
-                zone=config.name, password=config.password, version=f"{config.version}.0",
+                zone=config.name, password=config.password, release=RELEASES[config.version],
                 host_name=f"{config.name}-host01", host_cpu=config.host_cpu, host_memory=config.host_memory,
                 register_host=config.register_host, monitor_interval=config.monitor_interval,
             ),

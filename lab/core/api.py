@@ -18,6 +18,7 @@ from lab.core.errors import NO_SUCH_METHOD, OneError
 from lab.core.lifecycle import Lifecycle
 from lab.core.registry import METHODS
 from lab.driver import Driver
+from lab.releases import NEWEST, RELEASES, Release
 from lab.store import Store
 
 #: the modules that bring the methods of their resources
@@ -31,7 +32,7 @@ class CoreConfig:
 
     zone: str
     password: str = field(repr=False)
-    version: str = "7.4.0"
+    release: Release = RELEASES[NEWEST]
     xmlrpc_endpoint: str = "http://localhost:2633/RPC2"
     #: empty: the zone has no OneGate, and refuses TOKEN=YES
     onegate_endpoint: str = ""

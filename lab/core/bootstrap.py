@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from lab.core.api import Core
 
 _DATASTORES = {
-    "system": {"TYPE": "SYSTEM_DS", "TM_MAD": "local", "DS_LIVE_MIGRATE": "YES", "DS_MIGRATE_SNAP": "YES"},
-    "default": {"TYPE": "IMAGE_DS", "DS_MAD": "fs", "TM_MAD": "local"},
-    "files": {"TYPE": "FILE_DS", "DS_MAD": "fs", "TM_MAD": "local"},
+    "system": {"TYPE": "SYSTEM_DS", "DS_LIVE_MIGRATE": "YES", "DS_MIGRATE_SNAP": "YES"},
+    "default": {"TYPE": "IMAGE_DS", "DS_MAD": "fs"},
+    "files": {"TYPE": "FILE_DS", "DS_MAD": "fs"},
 }
 _MARKETPLACES = (
     ("OpenNebula Public", 0, {"MARKET_MAD": "one", "DESCRIPTION": "Appliances of OpenNebula Systems"}),
@@ -55,6 +55,7 @@ def _fill(core: Core) -> None:
     add("zone", name="OpenNebula", template={"ENDPOINT_GRPC": "localhost:2634"})
     add("cluster", name="default", template={"RESERVED_CPU": "", "RESERVED_MEM": ""})
     for name, template in _DATASTORES.items():
+        template["TM_MAD"] = core.config.release.transfer
         add("datastore", name=name, clusters=[0], template=datastore_template(template))
     add("secgroup", name="default", template=_DEFAULT_SECURITY_GROUP)
     for name, state, template in _MARKETPLACES:

@@ -27,13 +27,15 @@ _ETHERNET = {
 
 def render_context(core: Core, vm: dict, context: dict) -> dict:
     """Return the CONTEXT a VM boots with. Raises OneError when it asks for a token and there is no OneGate."""
+    release = core.config.release
     result = {name: _VARIABLE.sub(lambda match: _value(core, vm, match), text) for name, text in context.items()}
     if context.get("NETWORK", "").upper() == "YES":
         for number, nic in enumerate(vm["template"]["NIC"]):
             network = core.store.get("vn", int(nic["NETWORK_ID"])) if "NETWORK_ID" in nic else None
             known = (network["template"] if network else {}) | nic
             # A NIC's NETWORK is a name; the value here is the network's address.
-            result |= {f"ETH{number}_{name}": known.get(source, "") for name, source in _ETHERNET.items()}
+            result |= {f"ETH{number}_{name}": known.get(source, "") for name, source in _ETHERNET.items()
+                       if name not in release.without_ethernet}
     if context.get("TOKEN", "").upper() == "YES":
         if not core.config.onegate_endpoint:
             raise OneError(
@@ -42,7 +44,8 @@ def render_context(core: Core, vm: dict, context: dict) -> dict:
             )
         result |= {"ONEGATE_ENDPOINT": core.config.onegate_endpoint, "VMID": str(vm["id"])}
     disks = len(vm["template"]["DISK"])
-    return result | {"DISK_ID": str(disks), "TARGET": f"sd{chr(ord('a') + disks)}"}
+    target = f"{release.context_bus}a" if release.context_bus else f"sd{chr(ord('a') + disks)}"
+    return result | {"DISK_ID": str(disks), "TARGET": target}
 
 
 def _value(core: Core, vm: dict, match: re.Match) -> str:

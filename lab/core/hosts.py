@@ -8,7 +8,7 @@ import platform
 from typing import TYPE_CHECKING
 
 from lab.core.call import Call
-from lab.core.errors import ACTION, ALLOCATE, OneError
+from lab.core.errors import ACTION, OneError
 from lab.core.markup import Data, attributes, element, ids
 from lab.core.pools import BODIES, DELETERS, POOL_BODIES
 from lab.core.registry import method
@@ -119,7 +119,7 @@ DELETERS["host"] = _delete
 def _allocate(call: Call, name: str, im_mad: str, vm_mad: str, cluster_id: int = -1) -> int:
     cluster = call.find("cluster", max(cluster_id, 0))
     call.authorize(("CREATE", "host", None), ("ADMIN", "cluster", cluster))
-    call.check_name("host", name, ALLOCATE, "Error allocating a new host. ")
+    call.check_name("host", name, *call.core.config.release.taken_host)
     return new_host(call.core, name, im_mad, vm_mad, cluster["id"])
 
 

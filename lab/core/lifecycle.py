@@ -125,7 +125,8 @@ class Lifecycle:
         system = self._core.store.get("datastore", 0)
         vm["host"] = host["id"]
         vm["template"]["TM_MAD_SYSTEM"] = system["template"]["TM_MAD"]
-        vm["user_template"].pop("SCHED_MESSAGE", None)
+        if vm["user_template"].pop("SCHED_MESSAGE", None) is not None and self._core.config.release.keeps_message:
+            vm["user_template"]["SCHED_MESSAGE"] = ""
         vm["history"] = [{
             "HOSTNAME": host["name"], "HID": host["id"], "TM_MAD": system["template"]["TM_MAD"], "DS_ID": 0,
             "STIME": now, "RSTIME": 0, "ETIME": 0, "ACTION": 0, "UID": -1, "GID": -1,

@@ -15,6 +15,7 @@ from lab.core.errors import ALLOCATE, OneError
 from lab.core.states import LcmState, VmState
 from lab.core.system import TRANSFER_DRIVERS
 from lab.driver import NicSpec, VmSpec
+from lab.releases import Release
 
 if TYPE_CHECKING:
     from lab.core.api import Core
@@ -46,7 +47,7 @@ def allocate(call: Call, template: dict, name: str, hold: bool, fallback_name: s
     vm["name"] = vm["name"] or f"{fallback_name}-{vm['id']}"
     call.check_name("vm", vm["name"], ALLOCATE, _FAILED)
     vm["user_template"] = {key: value for key, value in template.items() if key not in _MACHINE | {"NAME"}}
-    vm["template"] = _machine(template, vm, hold)
+    vm["template"] = _machine(core.config.release, template, vm, hold)
     try:
         vm["template"]["NIC"] = [_nic(core, vm, number, *found) for number, found in enumerate(nics)]
         vm["template"]["DISK"] = [_disk(core, number, *found) for number, found in enumerate(disks)]
@@ -166,17 +167,17 @@ def _find(call: Call, kind: str, attribute: dict, key: str, noun: str, vector: s
     return item
 
 
-def _machine(template: dict, vm: dict, hold: bool) -> dict:
+def _machine(release: Release, template: dict, vm: dict, hold: bool) -> dict:
     rules = [
         {"PROTOCOL": "ALL", "RULE_TYPE": direction, "SECURITY_GROUP_ID": "0", "SECURITY_GROUP_NAME": "default"}
         for direction in ("OUTBOUND", "INBOUND")
     ]
     machine = {
         "AUTOMATIC_DS_REQUIREMENTS": '("CLUSTERS/ID" @> 0)', "AUTOMATIC_NIC_REQUIREMENTS": '("CLUSTERS/ID" @> 0)',
-        "AUTOMATIC_REQUIREMENTS": "(CLUSTER_ID = 0) & !(PIN_POLICY = PINNED)", "CREATED_BY": str(vm["uid"]),
+        "AUTOMATIC_REQUIREMENTS": release.requirements, "CREATED_BY": str(vm["uid"]),
     }
     machine |= {key: value for key, value in template.items() if key in _MACHINE}
-    machine["OS"] = {"MACHINE": "q35", "UUID": str(uuid.uuid4())} | template.get("OS", {})
+    machine["OS"] = {**dict(release.vm_os), "UUID": str(uuid.uuid4())} | template.get("OS", {})
     machine["SECURITY_GROUP_RULE"] = rules if template.get("NIC") else []
     return machine | {"VMID": str(vm["id"])} | ({"SUBMIT_ON_HOLD": "YES"} if hold else {})
 
@@ -206,7 +207,7 @@ def _disk(core: Core, number: int, disk: dict, image: dict | None) -> dict:
     persistent = image["persistent"]
     targets = TRANSFER_DRIVERS.get(transfer["TM_MAD"], {})
     return {"SIZE": str(image["size"])} | common | {
-        "ALLOW_ORPHANS": transfer["ALLOW_ORPHANS"] if transfer["TM_MAD"] == "local" else "NO",
+        "ALLOW_ORPHANS": transfer["ALLOW_ORPHANS"],
         "CLONE": "NO" if persistent else "YES", "CLONE_TARGET": targets.get("CLONE_TARGET", "NONE"), "CLUSTER_ID": "0",
         "DATASTORE": datastore["name"], "DATASTORE_ID": str(datastore["id"]), "DISK_SNAPSHOT_TOTAL_SIZE": "0",
         "DISK_TYPE": "FILE", "DRIVER": image["format"], "FORMAT": image["format"], "IMAGE": image["name"],

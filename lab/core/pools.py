@@ -11,6 +11,7 @@ from lab.core.errors import ACTION, AUTHORIZATION, OneError
 from lab.core.kinds import KINDS, Kind
 from lab.core.markup import attributes, element
 from lab.core.registry import METHODS, Method
+from lab.releases import shown
 
 #: (core, object) -> children of its document's root element, by kind
 BODIES: dict[str, Callable] = {}
@@ -66,11 +67,13 @@ def page(items: list[dict], start: int, end: int) -> list[dict]:
 def pool_document(call: Call, kind: str, items: list[dict], full: bool = False) -> str:
     """Return the document of a pool; `full` shows each object as its own document does."""
     body = BODIES[kind] if full else POOL_BODIES.get(kind, BODIES[kind])
-    return element(f"{KINDS[kind].tag}_POOL", {KINDS[kind].tag: [body(call.core, item) for item in items]})
+    tag, release = KINDS[kind].tag, call.core.config.release
+    return element(f"{tag}_POOL", {tag: [shown(release, tag, body(call.core, item)) for item in items]})
 
 
 def info(kind: Kind, call: Call, object_id: int) -> str:
-    return element(kind.tag, BODIES[kind.name](call.core, call.get(kind.name, object_id)))
+    body = BODIES[kind.name](call.core, call.get(kind.name, object_id))
+    return element(kind.tag, shown(call.core.config.release, kind.tag, body))
 
 
 def pool_info(kind: Kind, call: Call, which: int = _ALL, start: int = -1, end: int = -1) -> str:

@@ -41,14 +41,15 @@ def place(core: Core) -> None:
 
 
 def _explain(core: Core, vm: dict, free: dict[int, list[int]], cpu: int, memory: int) -> None:
+    release = core.config.release
     short_of_memory = [str(host_id) for host_id, (_cpu, room) in free.items() if memory > room]
     short_of_cpu = [str(host_id) for host_id, (room, _memory) in free.items() if cpu > room]
     if not free:
-        reason = "[HOST] No enabled hosts"
+        reason = release.no_host
     elif len(short_of_memory) >= len(short_of_cpu):
-        reason = f"[HOST] Not enough MEMORY on hosts: {','.join(short_of_memory)}"
+        reason = release.no_room.format(resource="MEMORY", hosts=",".join(short_of_memory))
     else:
-        reason = f"[HOST] Not enough CPU on hosts: {','.join(short_of_cpu)}"
+        reason = release.no_room.format(resource="CPU", hosts=",".join(short_of_cpu))
     if not vm["user_template"].get("SCHED_MESSAGE", "").endswith(reason):
         vm["user_template"]["SCHED_MESSAGE"] = timestamped(core, reason)
         core.store.save("vm", vm)

@@ -18,19 +18,24 @@ if TYPE_CHECKING:
 
 #: what oned's configuration says about the transfer drivers
 TRANSFER_DRIVERS = {
-    "local": {"CLONE_TARGET": "SYSTEM", "LN_TARGET": "SYSTEM", "DS_MIGRATE": "YES", "SHARED": "NO"},
+    "local": {
+        "ALLOW_ORPHANS": "FORMAT", "CLONE_TARGET": "SYSTEM", "LN_TARGET": "SYSTEM", "DS_MIGRATE": "YES", "SHARED": "NO",
+    },
+    "ssh": {
+        "ALLOW_ORPHANS": "YES", "CLONE_TARGET": "SYSTEM", "LN_TARGET": "SYSTEM", "DS_MIGRATE": "YES", "SHARED": "NO",
+    },
     "dummy": {"CLONE_TARGET": "SYSTEM", "LN_TARGET": "NONE", "DS_MIGRATE": "YES", "SHARED": "YES"},
 }
 DATASTORE_TYPES = {"IMAGE_DS": 0, "SYSTEM_DS": 1, "FILE_DS": 2}
 _MB = 1024 * 1024
 _DEFAULTS = {
-    "ALLOW_ORPHANS": "FORMAT", "PERSISTENT_SNAPSHOTS": "YES", "RESTRICTED_DIRS": "/", "SAFE_DIRS": "/var/tmp",
+    "PERSISTENT_SNAPSHOTS": "YES", "RESTRICTED_DIRS": "/", "SAFE_DIRS": "/var/tmp",
 }
 
 
 @method("one.system.version")
 def _version(call: Call) -> str:
-    return call.core.config.version
+    return call.core.config.release.number
 
 
 def datastore_template(template: dict) -> dict:
@@ -42,6 +47,7 @@ def datastore_template(template: dict) -> dict:
         added = {name: transfer.get(name, "NONE") for name in ("CLONE_TARGET", "LN_TARGET")}
     if template.get("TYPE") != "FILE_DS":
         added["DISK_TYPE"] = "FILE"
+    added["ALLOW_ORPHANS"] = transfer.get("ALLOW_ORPHANS", "NO")
     return _DEFAULTS | added | {"TYPE": "IMAGE_DS"} | template
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from lab.driver import DriverError, ImageSpec, NetSpec, VmSpec
 from lab.driver.dummy import DummyDriver
+from lab.releases import NEWEST
 from lab.zone import Zone, ZoneConfig
 
-RECORDINGS = Path(__file__).parent / "recordings" / "7.4" / "xmlrpc"
+RECORDINGS = Path(__file__).parent / "recordings"
 ADMIN, ALICE = "oneadmin:opennebula", "alice:alicepw"
 RUNNING = ("<STATE>3<", "<LCM_STATE>3<")
 DEADLINE = 10.0
@@ -57,6 +58,7 @@ class World:
 
     def __init__(self, state_dir: Path, **settings: object) -> None:
         self.state_dir = state_dir
+        self.recordings = RECORDINGS / settings.get("version", NEWEST) / "xmlrpc"
         self.settings = {"monitor_interval": 0, "host_cpu": 8, "host_memory": 16384} | settings
         self.answers: dict[str, bytes] = {}
         self.start()
@@ -78,7 +80,7 @@ class World:
 
     def replay(self, name: str) -> None:
         """Send a recorded request and keep the answer."""
-        body = (RECORDINGS / f"{name}.req.xml").read_bytes()
+        body = (self.recordings / f"{name}.req.xml").read_bytes()
         request = urllib.request.Request(self.zone.xmlrpc_url, body, {"Content-Type": "text/xml"})
         with urllib.request.urlopen(request, timeout=DEADLINE) as response:
             self.answers[name] = response.read()

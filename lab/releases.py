@@ -1,0 +1,77 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The releases a zone can answer as, and everything in which their answers differ. No other file names a release."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Release:
+    """What one release of OpenNebula does in its own way."""
+
+    #: what one.system.version answers
+    number: str
+    #: elements it does not write, as paths from the element of the object
+    absent: frozenset[str] = frozenset()
+    #: values of a NIC it does not put into CONTEXT
+    without_ethernet: frozenset[str] = frozenset()
+    #: the transfer driver of the datastores a zone begins with
+    transfer: str = "local"
+    #: OS attributes it adds to every VM
+    vm_os: tuple[tuple[str, str], ...] = ()
+    #: where the CONTEXT goes: on a bus of its own, or after the disks
+    context_bus: str = ""
+    #: requirements it writes into a VM of cluster 0
+    requirements: str = "(CLUSTER_ID = 0) & !(PIN_POLICY = PINNED)"
+    #: error code and first words of the answer to a host whose name is taken
+    taken_host: tuple[int, str] = (16384, "Error allocating a new host. ")
+    #: why a VM stays pending: no host is enabled, no host has room; {resource} is the scarce one, {hosts} their ids
+    no_host: str = "[HOST] No enabled hosts"
+    no_room: str = "[HOST] Not enough {resource} on hosts: {hosts}"
+    #: whether SCHED_MESSAGE stays in a VM, empty, once it has a host
+    keeps_message: bool = False
+    #: the text of OneGate's answer when a request fails; {reason} is what went wrong
+    gate_failure: str = "Internal server error"
+
+
+RELEASES = {
+    "7.4": Release(number="7.4.0", vm_os=(("MACHINE", "q35"),)),
+    "6.10": Release(
+        number="6.10.5",
+        absent=frozenset((
+            "DATASTORE/TEMPLATE/DS_LIVE_MIGRATE", "DATASTORE/TEMPLATE/DS_MIGRATE_SNAP",
+            "DATASTORE/TEMPLATE/PERSISTENT_SNAPSHOTS",
+            "HOST/HOST_SHARE/PCI_DEVICES/PCI/IFNAME", "HOST/TEMPLATE/MEMORY_ENCRYPTION", "HOST/TEMPLATE/TOTALCPU",
+            "HOST/TEMPLATE/TOTALMEMORY",
+            "IMAGE/MODTIME",
+            "VM/HISTORY_RECORDS/HISTORY/ACTION_ID", "VM/HISTORY_RECORDS/HISTORY/PLAN_ID",
+            "VM/TEMPLATE/DISK/PERSISTENT_SNAPSHOTS",
+            "VNET/AR_POOL/AR/NEXT_INDEX", "VNET/AR_POOL/AR/SHARED", "VNET/TEMPLATE_ID",
+            "ZONE/TEMPLATE/ENDPOINT_GRPC",
+        )),
+        without_ethernet=frozenset(("ROUTES",)),
+        transfer="ssh",
+        context_bus="hd",
+        requirements="(CLUSTER_ID = 0) & !(PUBLIC_CLOUD = YES) & !(PIN_POLICY = PINNED)",
+        taken_host=(8192, ""),
+        no_host="Cannot dispatch VM: No hosts enabled to run VMs",
+        no_room="Cannot dispatch VM: No host with enough capacity to deploy the VM",
+        keeps_message=True,
+        gate_failure="{reason}",
+    ),
+}
+NEWEST = "7.4"
+
+
+def shown(release: Release, path: str, value: object) -> object:
+    """Return what the release writes of an element's value; path is the element's."""
+    if not release.absent:
+        return value
+    if isinstance(value, dict):
+        parts = {name: f"{path}/{name}" for name in value}
+        return {name: shown(release, part, value[name]) for name, part in parts.items() if part not in release.absent}
+    if isinstance(value, list):
+        return [shown(release, path, item) for item in value]
+    return value
