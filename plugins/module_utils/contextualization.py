@@ -376,6 +376,16 @@ PARAMETERS: tuple[Parameter, ...] = (
         run_config="nodes-timeout",
         limits=Limits(minimum=1),
     ),
+    Parameter(
+        "FL_MAX_FAILED_ROUNDS",
+        "number",
+        "3",
+        (SUPERLINK,),
+        "Failed rounds in a row that end a run as failed; until then the round is tried again",
+        level=SUPERLINK,
+        run_config="max-failed-rounds",
+        limits=Limits(minimum=1),
+    ),
 )
 
 BY_NAME: Mapping[str, Parameter] = {parameter.name: parameter for parameter in PARAMETERS}

@@ -73,12 +73,25 @@ def test_too_few_nodes_end_the_run_at_the_deadline(federation: Federation) -> No
     assert not (run.output / "model.npz").exists()
 
 
-def test_nodes_that_do_not_answer_in_time_end_the_run(federation: Federation) -> None:
-    run = federation.run(num_server_rounds=1, round_timeout=0.5)
+def test_rounds_without_answers_are_tried_again_and_then_end_the_run(federation: Federation) -> None:
+    run = federation.run(num_server_rounds=1, round_timeout=0.5, max_failed_rounds=2)
     assert run.status == "finished:failed"
+    assert [entry["event"] for entry in run.events] == [
+        "training_start",
+        *["round_start", "client_failure", "client_failure", "round_failed"] * 2,
+        "training_failed",
+    ]
+    first, second = run.data("round_failed")
+    assert first["reason"].startswith("0 of 2 nodes completed the training, at least 2 must")
+    assert (first["round"], first["phase"], first["num_clients_selected"], first["num_clients_responded"]) == (1, "training", 2, 0)
+    assert [(data["failed_in_a_row"], data["max_failed_rounds"]) for data in (first, second)] == [(1, 2), (2, 2)]
+    assert [data["error_type"] for data in run.data("client_failure")] == ["no answer within 0.5 s"] * 4
     (failed,) = run.data("training_failed")
-    assert failed["reason"].startswith("round 1: 0 of 2 nodes completed the training, at least 2 must")
-    assert [data["error_type"] for data in run.data("client_failure")] == ["no answer within 0.5 s"] * 2
+    assert failed["reason"].startswith("round 1 failed 2 times in a row, at last: 0 of 2 nodes completed the training")
+    metrics = (run.output / "metrics.prom").read_text().splitlines()
+    assert "fl_rounds_failed_total 2" in metrics
+    assert "fl_training_status 3" in metrics
+    assert not (run.output / "model.npz").exists()
 
 
 @pytest.mark.parametrize(
@@ -104,10 +117,10 @@ def test_a_failing_node_is_reported_and_left_out_or_ends_the_run(federation: Fed
     assert len(goes_on.data("client_failure")) == 2  # training and evaluation
     assert "fl_clients_failed_total 2" in (goes_on.output / "metrics.prom").read_text()
 
-    ends = federation.run(num_server_rounds=1, min_available_clients=3, min_fit_clients=3)
+    ends = federation.run(num_server_rounds=1, min_available_clients=3, min_fit_clients=3, max_failed_rounds=1)
     assert ends.status == "finished:failed"
     (failed,) = ends.data("training_failed")
-    assert failed["reason"].startswith("round 1: 2 of 3 nodes completed the training, at least 3 must")
+    assert failed["reason"].startswith("round 1 failed: 2 of 3 nodes completed the training, at least 3 must")
     assert "no machine learning library here" in failed["reason"]
 
 

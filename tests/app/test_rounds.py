@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from federation.rounds import NotEnoughNodes, NotEnoughReplies, check_replies, pause
+from federation.rounds import TRAINING, NotEnoughNodes, RoundFailed, TooManyFailedRounds, check_replies, pause
 
 
 def test_enough_replies_let_the_round_count_despite_a_failure() -> None:
@@ -12,14 +12,20 @@ def test_enough_replies_let_the_round_count_despite_a_failure() -> None:
 
 
 def test_too_few_replies_are_refused_with_counts_and_reasons() -> None:
-    with pytest.raises(NotEnoughReplies) as caught:
+    with pytest.raises(RoundFailed) as caught:
         check_replies(4, "evaluation", replied=1, failures={9: "no answer within 5 s", 7: "crashed"}, required=2)
     assert str(caught.value) == ("round 4: 1 of 3 nodes completed the evaluation, at least 2 must (node 7: crashed; node 9: no answer within 5 s)")
 
 
 def test_no_reply_at_all_is_refused() -> None:
-    with pytest.raises(NotEnoughReplies, match="0 of 2"):
+    with pytest.raises(RoundFailed, match="0 of 2"):
         check_replies(1, "training", replied=0, failures={1: "gone", 2: "gone"}, required=1)
+
+
+def test_giving_up_says_how_often_and_why_at_last() -> None:
+    last = RoundFailed(4, TRAINING, "0 of 2 nodes completed the training, at least 2 must")
+    assert str(TooManyFailedRounds(3, last)) == "round 4 failed 3 times in a row, at last: 0 of 2 nodes completed the training, at least 2 must"
+    assert str(TooManyFailedRounds(1, last)) == "round 4 failed: 0 of 2 nodes completed the training, at least 2 must"
 
 
 def test_missing_nodes_are_counted_in_the_message() -> None:

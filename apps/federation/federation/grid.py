@@ -16,7 +16,7 @@ from flwr.serverapp import Grid
 
 from federation.partition import assign
 from federation.recorder import Recorder
-from federation.rounds import NotEnoughNodes, check_replies, pause
+from federation.rounds import EVALUATION, TRAINING, NotEnoughNodes, check_replies, pause
 from federation.settings import Settings
 
 _NODES_INTERVAL = 1.0  # seconds between two looks at the connected nodes
@@ -48,7 +48,7 @@ class WatchedGrid:
         """Deliver the messages of one phase of a round and return the usable replies in the order of the node ids.
 
         Raises:
-            NotEnoughReplies: fewer nodes than the settings demand gave a usable reply before the time-out.
+            RoundFailed: fewer nodes than the settings demand gave a usable reply before the time-out.
         """
         messages = list(messages)
         self._assign_partitions(messages)
@@ -69,9 +69,9 @@ class WatchedGrid:
         usable = [replies[node_id] for node_id in sorted(replies) if node_id not in failures]
         if training:
             self._recorder.clients_trained(len(usable))
-            check_replies(round_number, "training", len(usable), failures, self._settings.min_fit_clients)
+            check_replies(round_number, TRAINING, len(usable), failures, self._settings.min_fit_clients)
         else:
-            check_replies(round_number, "evaluation", len(usable), failures, self._settings.min_evaluate_clients)
+            check_replies(round_number, EVALUATION, len(usable), failures, self._settings.min_evaluate_clients)
         return usable
 
     def _wait_for_nodes(self) -> list[int]:

@@ -29,6 +29,7 @@ _METRICS = {
     "fl_clients_selected": _Metric("gauge", "Nodes asked to train in the current round"),
     "fl_clients_responded": _Metric("gauge", "Nodes that answered with a trained model in the current round"),
     "fl_clients_failed_total": _Metric("counter", "Requests to nodes that got no usable answer"),
+    "fl_rounds_failed_total": _Metric("counter", "Rounds that did not count and were tried again"),
     _DURATION: _Metric("histogram", "Time of a round, training and evaluation", by_strategy=True),
 }
 
@@ -47,16 +48,16 @@ class Metrics:
 
     def __init__(self) -> None:
         self.strategy = ""
-        self._values: dict[str, float] = {"fl_training_status": Status.IDLE, "fl_clients_failed_total": 0}
+        self._values: dict[str, float] = {"fl_training_status": Status.IDLE, "fl_clients_failed_total": 0, "fl_rounds_failed_total": 0}
         self._durations: list[float] = []
 
     def set(self, **values: float) -> None:
         """Set gauges by name."""
         self._values.update(values)
 
-    def count_failure(self) -> None:
-        """Count one request to a node that got no usable answer."""
-        self._values["fl_clients_failed_total"] += 1
+    def count(self, counter: str) -> None:
+        """Add one to a counter."""
+        self._values[counter] += 1
 
     def observe_round(self, seconds: float) -> None:
         """Add the duration of one round."""

@@ -14,6 +14,7 @@ from typing import BinaryIO
 from federation.events import LOGGER, EventFile, log_event
 from federation.files import replace_file
 from federation.metrics import Metrics, Status
+from federation.rounds import RoundFailed
 from federation.settings import Settings
 
 
@@ -91,7 +92,7 @@ class Recorder:
 
     def client_failed(self, number: int, node_id: int, reason: str) -> None:
         """A node gave an error or no answer at all in this round."""
-        self._metrics.count_failure()
+        self._metrics.count("fl_clients_failed_total")
         self._emit(
             "client_failure",
             f"round {number}: node {node_id} failed: {reason}",
@@ -127,6 +128,23 @@ class Recorder:
             aggregated_loss=loss,
             aggregated_accuracy=accuracy,
             round_duration_seconds=round(seconds, 3),
+        )
+
+    def round_failed(self, failure: RoundFailed, in_a_row: int, most: int) -> None:
+        """The round does not count; it is tried again unless that happened too often in a row."""
+        self._metrics.count("fl_rounds_failed_total")
+        done = self._round
+        self._emit(
+            "round_failed",
+            f"round {failure.number} of {self._rounds} failed ({in_a_row} of at most {most} in a row): {failure.reason}",
+            level=logging.WARNING,
+            round=failure.number,
+            phase=failure.phase,
+            reason=failure.reason,
+            num_clients_selected=done.selected,
+            num_clients_responded=done.responded,
+            failed_in_a_row=in_a_row,
+            max_failed_rounds=most,
         )
 
     def training_ended(self) -> None:

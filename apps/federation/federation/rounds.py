@@ -6,6 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+TRAINING = "training"
+EVALUATION = "evaluation"
+
 _SHORTEST_PAUSE = 0.2
 _LONGEST_PAUSE = 3.0
 
@@ -17,23 +20,36 @@ class NotEnoughNodes(RuntimeError):
         super().__init__(f"waited {waited_seconds:.0f} s for nodes: {connected} connected, {required} needed")
 
 
-class NotEnoughReplies(RuntimeError):
-    """Too few nodes answered a phase of a round."""
+class RoundFailed(RuntimeError):
+    """A phase (training or evaluation) of a round has no result that could count as the federation's."""
+
+    def __init__(self, number: int, phase: str, reason: str) -> None:
+        super().__init__(f"round {number}: {reason}")
+        self.number = number
+        self.phase = phase
+        self.reason = reason
+
+
+class TooManyFailedRounds(RuntimeError):
+    """So many rounds failed one after the other that the run is given up."""
+
+    def __init__(self, in_a_row: int, last: RoundFailed) -> None:
+        repeated = f" {in_a_row} times in a row, at last" if in_a_row > 1 else ""
+        super().__init__(f"round {last.number} failed{repeated}: {last.reason}")
 
 
 def check_replies(round_number: int, phase: str, replied: int, failures: Mapping[int, str], required: int) -> None:
     """Refuse a phase that too few nodes answered: its result would not be the federation's.
 
     Raises:
-        NotEnoughReplies: fewer than required usable replies; the message counts them and gives each node's failure.
+        RoundFailed: fewer than required usable replies; the message counts them and gives each node's failure.
     """
     if replied >= required:
         return
     asked = replied + len(failures)
     reasons = "; ".join(f"node {node_id}: {reason}" for node_id, reason in sorted(failures.items()))
-    raise NotEnoughReplies(
-        f"round {round_number}: {replied} of {asked} nodes completed the {phase}, at least {required} must" + (f" ({reasons})" if reasons else "")
-    )
+    counts = f"{replied} of {asked} nodes completed the {phase}, at least {required} must"
+    raise RoundFailed(round_number, phase, f"{counts} ({reasons})" if reasons else counts)
 
 
 def pause(waited_seconds: float) -> float:

@@ -5,14 +5,14 @@
 from __future__ import annotations
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Context, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
-from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
-from federation import strategies, usecases
+from federation import usecases
 from federation.grid import WatchedGrid
 from federation.recorder import Recorder
 from federation.settings import Settings
+from federation.training import Training
 
 app = ServerApp()
 
@@ -31,24 +31,10 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def _train(grid: Grid, settings: Settings, recorder: Recorder) -> None:
-    def aggregate_evaluation(replies: list[RecordDict], weighted_by: str) -> MetricRecord:
-        metrics = aggregate_metricrecords(replies, weighted_by)
-        recorder.evaluated(metrics["loss"], metrics["accuracy"])
-        return metrics
-
-    def after_round(round_number: int, _arrays: ArrayRecord) -> None:
-        if round_number > 0:  # Flower calls once before the first round
-            recorder.round_ended()
-
     initial = usecases.load(settings.use_case).initial_arrays(settings.seed)
     recorder.training_started(settings)
-    result = strategies.build(settings, aggregate_evaluation).start(
-        grid=WatchedGrid(grid, settings, recorder),
-        initial_arrays=ArrayRecord({name: Array(array) for name, array in initial.items()}),
-        num_rounds=settings.num_server_rounds,
-        timeout=settings.round_timeout,
-        evaluate_fn=after_round,
-    )
-    arrays = {name: array.numpy() for name, array in result.arrays.items()}
+    training = Training(WatchedGrid(grid, settings, recorder), settings, recorder)
+    model = training.run(ArrayRecord({name: Array(array) for name, array in initial.items()}))
+    arrays = {name: array.numpy() for name, array in model.items()}
     recorder.save_model(lambda stream: np.savez(stream, **arrays))
     recorder.training_ended()

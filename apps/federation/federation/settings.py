@@ -15,6 +15,7 @@ _WHOLE_NUMBERS = {  # run configuration key -> smallest value
     "min-fit-clients": 1,
     "min-evaluate-clients": 1,
     "min-available-clients": 1,
+    "max-failed-rounds": 1,
     "seed": 0,
 }
 _SECONDS = ("round-timeout", "nodes-timeout")
@@ -37,6 +38,7 @@ class Settings:
     min_available_clients: int
     round_timeout: float
     nodes_timeout: float
+    max_failed_rounds: int
     seed: int
     run_name: str
     output_directory: str

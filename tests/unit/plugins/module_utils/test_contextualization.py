@@ -47,7 +47,7 @@ class TestTable:
 
     def test_holds_every_specified_name_in_order(self) -> None:
         names = [p.name for p in table.PARAMETERS]
-        assert names == [*self.SPECIFIED, "FL_ROUND_TIMEOUT", "FL_NODES_TIMEOUT"]
+        assert names == [*self.SPECIFIED, "FL_ROUND_TIMEOUT", "FL_NODES_TIMEOUT", "FL_MAX_FAILED_ROUNDS"]
 
     def test_counts_add_up_as_in_the_specification(self) -> None:
         specified = [p for p in table.PARAMETERS if p.name in self.SPECIFIED]
@@ -381,6 +381,7 @@ class TestDerived:
             "min-available-clients": 2,
             "round-timeout": 600,
             "nodes-timeout": 600,
+            "max-failed-rounds": 3,
         }
         assert table.initial_run(values) is None
 

@@ -1,0 +1,86 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The rounds of a run, over the public methods of Flower's strategies.
+
+Flower's own loop starts at round 1, goes on with a model nobody trained, and keeps the metrics of every round in memory.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord
+from flwr.serverapp.exception import AggregationError, InconsistentMessageReplies
+
+from federation import strategies
+from federation.grid import WatchedGrid
+from federation.recorder import Recorder
+from federation.rounds import EVALUATION, TRAINING, RoundFailed, TooManyFailedRounds
+from federation.settings import Settings
+
+# What strategies raise over replies that do not fit together.
+_UNUSABLE_REPLIES = (AggregationError, InconsistentMessageReplies, ValueError, KeyError)
+
+
+class Training:
+    """Trains a model round by round. A failed round changes neither the model nor what the strategy remembers."""
+
+    def __init__(self, grid: WatchedGrid, settings: Settings, recorder: Recorder) -> None:
+        self._grid = grid
+        self._settings = settings
+        self._recorder = recorder
+        self._strategy = strategies.build(settings)
+
+    def run(self, arrays: ArrayRecord, completed: int = 0) -> ArrayRecord:
+        """Return the model after the last round, given that after the completed rounds. A failed round is tried again.
+
+        Raises:
+            NotEnoughNodes: the deadline for nodes passed.
+            TooManyFailedRounds: as many rounds in a row failed as the settings allow.
+        """
+        self._strategy.summary()
+        failures = 0
+        while completed < self._settings.num_server_rounds:
+            try:
+                arrays = self._round(completed + 1, arrays)
+            except RoundFailed as failure:
+                failures += 1
+                self._recorder.round_failed(failure, failures, self._settings.max_failed_rounds)
+                if failures >= self._settings.max_failed_rounds:
+                    raise TooManyFailedRounds(failures, failure) from failure
+                self._strategy = strategies.build(self._settings)
+            else:
+                failures = 0
+                completed += 1
+                self._recorder.round_ended()
+        return arrays
+
+    def _round(self, number: int, arrays: ArrayRecord) -> ArrayRecord:
+        """Return a newly trained model that enough nodes have evaluated."""
+        messages = self._strategy.configure_train(number, arrays, ConfigRecord(), self._grid)
+        replies = self._grid.send_and_receive(messages, timeout=self._settings.round_timeout)
+        try:
+            trained, _ = self._strategy.aggregate_train(number, replies)
+        except _UNUSABLE_REPLIES as error:
+            raise _unusable(number, TRAINING, error) from error
+        _check_model(number, trained)
+
+        messages = self._strategy.configure_evaluate(number, trained, ConfigRecord(), self._grid)
+        replies = self._grid.send_and_receive(messages, timeout=self._settings.round_timeout)
+        try:
+            metrics = self._strategy.aggregate_evaluate(number, replies)
+            self._recorder.evaluated(metrics["loss"], metrics["accuracy"])
+        except _UNUSABLE_REPLIES as error:
+            raise _unusable(number, EVALUATION, error) from error
+        return trained
+
+
+def _unusable(number: int, phase: str, error: Exception) -> RoundFailed:
+    return RoundFailed(number, phase, f"the replies to the {phase} do not fit together ({type(error).__name__}: {error})")
+
+
+def _check_model(number: int, arrays: ArrayRecord | None) -> None:
+    if not arrays:
+        raise RoundFailed(number, TRAINING, "the strategy made no model from the replies")
+    for name, array in arrays.items():
+        if not np.isfinite(array.numpy()).all():
+            raise RoundFailed(number, TRAINING, f"array {name} of the new model holds values that are not finite")
