@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from xmlrpc.client import Fault
 
-from lab.core import bootstrap, changes, hosts, images, networks, pools, system, templates, users, vms
+from lab.core import bootstrap, changes, clusters, hosts, images, networks, pools, system, templates, users, vms
 from lab.core.call import Call
 from lab.core.errors import NO_SUCH_METHOD, OneError
 from lab.core.lifecycle import Lifecycle
@@ -22,7 +22,7 @@ from lab.releases import NEWEST, RELEASES, Release
 from lab.store import Store
 
 #: the modules that bring the methods of their resources
-RESOURCES = (changes, hosts, images, networks, system, templates, users, vms)
+RESOURCES = (changes, clusters, hosts, images, networks, system, templates, users, vms)
 pools.register_generic_methods()
 
 

@@ -7,20 +7,25 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING
 
-from lab.core.call import Call
-from lab.core.errors import ACTION, OneError
+from lab.core.call import Call, as_list
+from lab.core.errors import ACTION, INTERNAL, OneError
+from lab.core.images import timestamped
 from lab.core.markup import Data, attributes, element, ids
-from lab.core.pools import BODIES, DELETERS, POOL_BODIES
+from lab.core.pools import BODIES, DELETERS, POOL_BODIES, UPDATERS
 from lab.core.registry import method
 from lab.core.states import HostState
 
 if TYPE_CHECKING:
     from lab.core.api import Core
 
-_STATUS = {0: HostState.INIT, 1: HostState.DISABLED, 2: HostState.OFFLINE}
 _ENABLED = (HostState.INIT, HostState.MONITORED)
+_SEEN = (*_ENABLED, HostState.ERROR)
 _DISK = {"DISK_USAGE": "0", "FREE_DISK": "0", "MAX_DISK": "0", "USED_DISK": "0"}
 _KB = 1024
+#: codes of one.host.status
+_ENABLE, _DISABLE, _OFFLINE = 0, 1, 2
+#: what a host loses when it goes offline
+_CAPACITY = ("TOTALCPU", "TOTALMEMORY")
 
 
 def new_host(core: Core, name: str, im_mad: str, vm_mad: str, cluster_id: int) -> int:
@@ -50,13 +55,23 @@ def is_enabled(host: dict) -> bool:
     return host["state"] in _ENABLED
 
 
-def monitor(core: Core) -> None:
-    """See the enabled hosts, new ones included, and keep a sample of each when it is due."""
+def monitor(core: Core, devices: list[dict], error: str) -> None:
+    """See the enabled hosts, new ones included, and keep a sample of each when it is due.
+
+    devices: the attributes of the hosts' PCI devices. error: why the hosts cannot be seen, empty if they can.
+    """
     for host in core.store.all("host"):
-        if host["state"] == HostState.INIT:
+        if error and host["state"] in _SEEN:
+            host["state"] = HostState.ERROR
+            text = f"Error monitoring Host {host['name']} ({host['id']}): {error}"
+            host["template"]["ERROR"] = timestamped(core, text)
+            core.store.save("host", host)
+        elif host["state"] in (HostState.INIT, HostState.ERROR) and not error:
             host["state"] = HostState.MONITORED
             host["cpu"] = round(core.config.host_cpu * 100)
             host["memory"] = core.config.host_memory * _KB
+            host["devices"] = devices
+            host["template"].pop("ERROR", None)
             host["template"] = _seen(core, host) | host["template"]
             core.store.save("host", host)
         if host["state"] == HostState.MONITORED:
@@ -93,11 +108,25 @@ def _body(core: Core, host: dict) -> dict:
         "HOST_SHARE": {
             "MEM_USAGE": memory, "CPU_USAGE": cpu, "TOTAL_MEM": host["memory"], "TOTAL_CPU": host["cpu"],
             "MAX_MEM": host["memory"], "MAX_CPU": host["cpu"], "RUNNING_VMS": len(machines), "VMS_THREAD": 1,
-            "DATASTORES": attributes(_DISK), "PCI_DEVICES": {}, "NUMA_NODES": {},
+            "DATASTORES": attributes(_DISK), "PCI_DEVICES": {"PCI": _devices(host, machines)}, "NUMA_NODES": {},
         },
         "VMS": ids([vm["id"] for vm in machines]), "TEMPLATE": attributes(host["template"]),
         "MONITORING": core.lifecycle.samples.last("host", host["id"]),
     }
+
+
+def _devices(host: dict, machines: list[dict]) -> list[dict]:
+    """Return the host's PCI devices, each with the VM that has it."""
+    taken = {
+        device["ADDRESS"]: vm["id"] for vm in machines for device in as_list(vm["template"].get("PCI"))
+        if "ADDRESS" in device
+    }
+    return [attributes(device | {"VMID": str(taken.get(device["ADDRESS"], -1))}) for device in host.get("devices", ())]
+
+
+def _update(_call: Call, host: dict, template: dict) -> dict:
+    """Keep the drivers whatever the new template says."""
+    return {name: host["template"][name] for name in ("IM_MAD", "VM_MAD")} | template
 
 
 def _delete(call: Call, host: dict) -> bool:
@@ -113,6 +142,7 @@ def _pool_body(core: Core, host: dict) -> dict:
 BODIES["host"] = _body
 POOL_BODIES["host"] = _pool_body
 DELETERS["host"] = _delete
+UPDATERS["host"] = _update
 
 
 @method("one.host.allocate", "s s s i?")
@@ -127,9 +157,16 @@ def _allocate(call: Call, name: str, im_mad: str, vm_mad: str, cluster_id: int =
 def _status(call: Call, host_id: int, status: int) -> int:
     """Enable (0), disable (1) or take offline (2)."""
     host = call.get("host", host_id, "ADMIN")
-    if status not in _STATUS:
-        raise OneError(ACTION, f"Wrong status code [{status}]")
-    host["state"] = _STATUS[status]
+    if status == _ENABLE:
+        known = host["state"] == HostState.DISABLED and host["cpu"]
+        host["state"] = HostState.MONITORED if known else HostState.INIT
+    elif status == _DISABLE:
+        host["state"] = HostState.DISABLED
+    elif status == _OFFLINE:
+        host |= {"state": HostState.OFFLINE, "cpu": 0, "memory": 0}
+        host["template"] = {name: value for name, value in host["template"].items() if name not in _CAPACITY}
+    else:
+        raise OneError(INTERNAL, "Wrong status code")
     call.core.store.save("host", host)
     return host_id
 

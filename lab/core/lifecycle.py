@@ -62,8 +62,13 @@ class Lifecycle:
         except DriverError as error:
             _LOG.warning("monitoring failed: %s", error)
             seen = None
+        devices, reason = [], ""
+        try:
+            devices = core.driver.devices()
+        except DriverError as error:
+            reason = str(error)
         with core.locked():
-            hosts.monitor(core)
+            hosts.monitor(core, devices, reason)
             if seen is not None:
                 for vm in core.store.all("vm"):
                     if vm["id"] not in self._busy and self._changed.get(vm["id"], 0) <= started:

@@ -39,6 +39,7 @@ class LcmState(IntEnum):
 class HostState(IntEnum):
     INIT = 0
     MONITORED = 2
+    ERROR = 3
     DISABLED = 4
     OFFLINE = 8
 

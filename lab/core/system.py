@@ -1,6 +1,6 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The version, clusters, datastores, the zone itself, and the kinds a zone only lists."""
+"""The version, datastores, the zone itself, and the kinds a zone only lists."""
 
 from __future__ import annotations
 
@@ -89,16 +89,6 @@ def _delete_datastore(call: Call, datastore: dict) -> bool:
     return True
 
 
-def _cluster_body(core: Core, cluster: dict) -> dict:
-    def members(kind: str) -> dict:
-        return ids([item["id"] for item in core.store.all(kind) if cluster["id"] in item["clusters"]])
-
-    return {
-        "ID": cluster["id"], "NAME": cluster["name"], "HOSTS": members("host"), "DATASTORES": members("datastore"),
-        "VNETS": members("vn"), "TEMPLATE": attributes(cluster["template"]),
-    }
-
-
 def _zone_body(core: Core, zone: dict) -> dict:
     template = zone["template"] | {"ENDPOINT": core.config.xmlrpc_endpoint}
     return {"ID": zone["id"], "NAME": zone["name"], "STATE": 0, "TEMPLATE": attributes(template), "SERVER_POOL": {}}
@@ -143,7 +133,7 @@ def _document_body(core: Core, document: dict) -> dict:
 
 
 BODIES |= {
-    "datastore": _datastore_body, "cluster": _cluster_body, "zone": _zone_body, "secgroup": _secgroup_body,
+    "datastore": _datastore_body, "zone": _zone_body, "secgroup": _secgroup_body,
     "market": _market_body, "document": _document_body, "vmgroup": simple_body, "marketapp": simple_body,
     "hook": simple_body,
 }

@@ -104,6 +104,10 @@ class Driver(ABC):
     def poll(self) -> dict[int, PollResult]:
         """What every machine of this zone is doing, by its id."""
 
+    def devices(self) -> list[dict[str, str]]:
+        """Return the attributes of the PCI devices of a host; raises DriverError if hosts cannot be looked at."""
+        return []
+
     @abstractmethod
     def create_network(self, net: NetSpec) -> None:
         """Make a network; one that exists already is no error. Raises DriverError."""

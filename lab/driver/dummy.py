@@ -44,6 +44,15 @@ class DummyDriver(Driver):
             result[int(machine.name)] = PollResult(state, cpu=0.0, memory_kb=int(memory_kb or 0))
         return result
 
+    def devices(self) -> list[dict[str, str]]:
+        return [
+            _device("0000:02:00:0", "10de:0863:0302", "NVIDIA Corporation", "C79 [GeForce 9400M]", "3D controller"),
+            _device("0000:00:06:1", "1022:0aa9:0c03", "Advanced Micro Devices, Inc.", "MCP79 EHCI USB 2.0 Controller",
+                    "USB controller"),
+            _device("0000:04:00:1", "14e4:165f:0200", "Broadcom Inc. and subsidiaries",
+                    "NetXtreme BCM5720 Gigabit Ethernet PCIe", "Ethernet controller", "eno8403"),
+        ]
+
     def create_network(self, net: NetSpec) -> None:
         """Networks need nothing here."""
 
@@ -62,3 +71,15 @@ class DummyDriver(Driver):
 
     def _write(self, vm: VmSpec, state: str) -> None:
         self._machines.joinpath(str(vm.id)).write_text(f"{state} {vm.memory_mb * 1024}")
+
+
+def _device(address: str, identity: str, vendor: str, device: str, device_class: str, interface: str = "-") -> dict:
+    """Return the attributes of a PCI device as the dummy driver of OpenNebula 7.4 reports them."""
+    domain, bus, slot, function = address.split(":")
+    vendor_id, device_id, class_id = identity.split(":")
+    return {
+        "ADDRESS": address, "DOMAIN": domain, "BUS": bus, "SLOT": slot, "FUNCTION": function,
+        "SHORT_ADDRESS": f"{bus}:{slot}.{function}", "TYPE": identity, "VENDOR": vendor_id, "DEVICE": device_id,
+        "CLASS": class_id, "VENDOR_NAME": vendor, "DEVICE_NAME": device, "CLASS_NAME": device_class,
+        "IFNAME": interface, "NUMA_NODE": "0", "SRIOV": "no",
+    }

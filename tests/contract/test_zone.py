@@ -289,3 +289,39 @@ def test_many_callers_get_different_machines(world: World) -> None:
     pool = world.call("one.vmpool.info", -2, -1, -1, -1)
     addresses = re.findall(r"<IP><!\[CDATA\[(.*?)\]\]></IP>", pool)
     assert len(addresses) == len(set(addresses)) == 20
+
+
+def test_hosts_move_between_clusters_and_others_belong_to_several(world: World) -> None:
+    rack = world.call("one.cluster.allocate", "rack1")
+    assert rack == 100
+    world.call("one.cluster.addhost", rack, 0)
+    world.call("one.cluster.adddatastore", rack, 1)
+    world.call("one.cluster.addvnet", rack, 0)
+    assert [text(world.call("one.host.info", 0), name) for name in ("CLUSTER_ID", "CLUSTER")] == ["100", "rack1"]
+    assert text(world.call("one.datastore.info", 1), "CLUSTERS") == "<ID>0</ID><ID>100</ID>"
+    document = world.call("one.cluster.info", rack)
+    assert [text(document, name) for name in ("HOSTS", "DATASTORES", "VNETS")] == ["<ID>0</ID>", "<ID>1</ID>", "<ID>0</ID>"]
+    for kind, reason in (("host", "1 hosts"), ("datastore", "1 datastores"), ("vnet", "1 vnets")):
+        refused = refusal(world, "one.cluster.delete", rack)
+        assert (refused.code, refused.message) == (
+            2048, f"[one.cluster.delete] Cannot delete cluster. Cluster 100 is not empty, it contains {reason}.",
+        )
+        world.call(f"one.cluster.del{kind}", rack, 1 if kind == "datastore" else 0)
+    assert text(world.call("one.host.info", 0), "CLUSTER") == "default"
+    world.call("one.cluster.delete", rack)
+    assert refusal(world, "one.cluster.delete", 0).message.endswith("System Clusters (ID < 100) cannot be deleted.")
+    assert refusal(world, "one.cluster.addhost", 99, 0).code == 1024
+
+
+def test_a_host_goes_offline_and_comes_back_with_its_drivers(world: World) -> None:
+    world.call("one.host.status", 0, 2)
+    offline = world.call("one.host.info", 0)
+    assert [text(offline, name) for name in ("STATE", "TOTAL_CPU")] == ["8", "0"]
+    assert "<TOTALCPU>" not in offline
+    world.call("one.host.update", 0, 'RACK="1"', 0)
+    world.call("one.host.status", 0, 0)
+    assert text(world.call("one.host.info", 0), "STATE") == "0"
+    world.tick()
+    back = world.call("one.host.info", 0)
+    assert [text(back, name) for name in ("STATE", "TOTAL_CPU", "RACK", "VM_MAD")] == ["2", "800", "1", "dummy"]
+    assert refusal(world, "one.host.status", 0, 3).code == 8192

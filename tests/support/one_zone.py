@@ -25,13 +25,19 @@ from lab.zone import Zone, ZoneConfig
 MODULES = "ansible_collections.opennebula.flower.plugins.modules"
 # With a colon, which parts user and password elsewhere.
 PASSWORD = "sec:ret-of-the-zone"
-READS = re.compile(r"(\.(info|infoextended|version)|^GET /.*)$")
+READS = re.compile(r"(\.(info|infoextended|infoset|monitoring|version)|^GET /.*)$")
 
 
 class FaultyDriver(DummyDriver):
-    """Fails to boot VMs while `boot_error` is set and to register images whose path begins with /broken."""
+    """Fails to boot VMs and to see hosts while an error is set, and to register images whose path begins with /broken."""
 
     boot_error = ""
+    host_error = ""
+
+    def devices(self) -> list[dict[str, str]]:
+        if self.host_error:
+            raise DriverError(self.host_error)
+        return super().devices()
 
     def deploy(self, vm: VmSpec) -> None:
         if self.boot_error:

@@ -28,6 +28,7 @@ KINDS = {
     "template": Kind("VM template", "VMTEMPLATE", "one.template"),
     "datastore": Kind("datastore", "DATASTORE", "one.datastore", paged=False),
     "cluster": Kind("cluster", "CLUSTER", "one.cluster", paged=False),
+    "host": Kind("host", "HOST", "one.host", paged=False),
 }
 
 

@@ -1,0 +1,112 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Clusters and what belongs to them: a host to one, datastores and networks to any number."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lab.core.call import Call
+from lab.core.errors import ACTION, ALLOCATE, OneError
+from lab.core.markup import attributes, ids
+from lab.core.pools import BODIES, DELETERS
+from lab.core.registry import method
+
+if TYPE_CHECKING:
+    from lab.core.api import Core
+
+DEFAULT_CLUSTER = 0
+#: the first id that is not the zone's own
+_FIRST_ID = 100
+#: kind, element of the document, and what messages call it
+_MEMBERS = (("host", "HOSTS", "hosts"), ("datastore", "DATASTORES", "datastores"), ("vn", "VNETS", "vnets"))
+
+
+def _members(core: Core, cluster: dict, kind: str) -> list[int]:
+    return [item["id"] for item in core.store.all(kind) if cluster["id"] in item["clusters"]]
+
+
+def _body(core: Core, cluster: dict) -> dict:
+    members = {tag: ids(_members(core, cluster, kind)) for kind, tag, _noun in _MEMBERS}
+    return {"ID": cluster["id"], "NAME": cluster["name"], **members, "TEMPLATE": attributes(cluster["template"])}
+
+
+def _delete(call: Call, cluster: dict) -> bool:
+    if cluster["id"] < _FIRST_ID:
+        raise OneError(ACTION, "Cannot delete cluster. System Clusters (ID < 100) cannot be deleted.")
+    for kind, _tag, noun in _MEMBERS:
+        number = len(_members(call.core, cluster, kind))
+        if number:
+            reason = f"Cluster {cluster['id']} is not empty, it contains {number} {noun}."
+            raise OneError(ACTION, f"Cannot delete cluster. {reason}")
+    return True
+
+
+BODIES["cluster"] = _body
+DELETERS["cluster"] = _delete
+
+
+@method("one.cluster.allocate", "s")
+def _allocate(call: Call, name: str) -> int:
+    call.authorize(("CREATE", "cluster", None))
+    call.check_name("cluster", name, ALLOCATE, "Error allocating a new cluster. ")
+    cluster = call.new("cluster", name, at_least=_FIRST_ID, template={"RESERVED_CPU": "", "RESERVED_MEM": ""})
+    call.core.store.save("cluster", cluster)
+    return cluster["id"]
+
+
+def _member(call: Call, cluster_id: int, kind: str, object_id: int) -> dict:
+    """Return the object. Raises OneError unless the user administers it and the cluster."""
+    cluster, item = call.find("cluster", cluster_id), call.find(kind, object_id)
+    call.authorize(("ADMIN", "cluster", cluster), ("ADMIN", kind, item))
+    return item
+
+
+def _set_clusters(call: Call, kind: str, item: dict, clusters: list[int]) -> None:
+    item["clusters"] = clusters
+    call.core.store.save(kind, item)
+
+
+@method("one.cluster.addhost", "i i")
+def _add_host(call: Call, cluster_id: int, host_id: int) -> int:
+    _set_clusters(call, "host", _member(call, cluster_id, "host", host_id), [cluster_id])
+    return cluster_id
+
+
+@method("one.cluster.delhost", "i i")
+def _del_host(call: Call, cluster_id: int, host_id: int) -> int:
+    """Put the host into the default cluster, whichever one it is in."""
+    _add_host(call, DEFAULT_CLUSTER, host_id)
+    return cluster_id
+
+
+def _add(call: Call, cluster_id: int, kind: str, object_id: int) -> int:
+    item = _member(call, cluster_id, kind, object_id)
+    _set_clusters(call, kind, item, sorted({*item["clusters"], cluster_id}))
+    return cluster_id
+
+
+def _remove(call: Call, cluster_id: int, kind: str, object_id: int) -> int:
+    item = _member(call, cluster_id, kind, object_id)
+    _set_clusters(call, kind, item, [number for number in item["clusters"] if number != cluster_id])
+    return cluster_id
+
+
+@method("one.cluster.adddatastore", "i i")
+def _add_datastore(call: Call, cluster_id: int, datastore_id: int) -> int:
+    return _add(call, cluster_id, "datastore", datastore_id)
+
+
+@method("one.cluster.deldatastore", "i i")
+def _del_datastore(call: Call, cluster_id: int, datastore_id: int) -> int:
+    return _remove(call, cluster_id, "datastore", datastore_id)
+
+
+@method("one.cluster.addvnet", "i i")
+def _add_network(call: Call, cluster_id: int, network_id: int) -> int:
+    return _add(call, cluster_id, "vn", network_id)
+
+
+@method("one.cluster.delvnet", "i i")
+def _del_network(call: Call, cluster_id: int, network_id: int) -> int:
+    return _remove(call, cluster_id, "vn", network_id)

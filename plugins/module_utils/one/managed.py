@@ -1,0 +1,161 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The way every kind of object is found, made, changed and removed, in the same order."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
+
+from . import compare, resources, xml
+from .errors import INVALID, OneException
+from .wait import wait_until
+
+if TYPE_CHECKING:
+    from ..module import OneModule
+
+STATE_OPTIONS = {
+    "name": {"type": "str", "required": True},
+    "template": {"type": "dict", "default": {}},
+    "update": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+}
+WAIT_OPTIONS = {"wait": {"type": "bool", "default": True}, "wait_timeout": {"type": "float", "default": 600}}
+
+
+class ManagedObject(ABC):
+    """One object and what the task wants of it.
+
+    What is compared is a dictionary with at least ``name`` and ``template``: ``attributes`` reads it from the server's
+    document, ``wanted`` says what it should be. Everything else follows from the difference of the two.
+    """
+
+    #: in resources.KINDS
+    kind: str
+    #: the name of the object in the module's result
+    fact: str
+    #: attributes that the server keeps in the template but that are options of the module, and those options
+    own: dict[str, str] = {}
+    #: attributes that the server sets in the template by itself
+    server: Collection[str] = ()
+    #: attributes that the server makes empty with every object, which means the same as none
+    blank: Collection[str] = ()
+
+    def __init__(self, module: OneModule) -> None:
+        self.module = module
+        self.params = module.params
+        self.client = module.client
+        self.name = module.params["name"]
+
+    @abstractmethod
+    def attributes(self, document: dict) -> dict:
+        """Return what is compared, as it is."""
+
+    @abstractmethod
+    def wanted(self, before: dict) -> dict:
+        """Return what is compared, as it should be; before is empty for a new object. Raises OneException."""
+
+    @abstractmethod
+    def facts(self, document: dict) -> dict:
+        """Return what the module's user gets to know."""
+
+    @abstractmethod
+    def create(self, after: dict) -> int:
+        """Make the object and return its id."""
+
+    @abstractmethod
+    def write(self, number: int, before: dict, after: dict) -> None:
+        """Change the object."""
+
+    def settled(self, number: int, document: dict | None) -> dict:
+        """Return the object's document once it is as wanted, document being the last one known."""
+        return document or resources.get(self.client, self.kind, number)
+
+    def ensure(self) -> dict:
+        """Bring the object to the wanted state and return the module's result. Raises OneException."""
+        self._check_template()
+        current = resources.find(self.client, self.kind, self.name)
+        if self.params["state"] == "absent":
+            return self._absent(current)
+        if current is None:
+            return self._create()
+        return self._change(current)
+
+    def template(self, document: dict) -> dict:
+        """Return the object's template without what is an option of the module and without what says nothing."""
+        return self._without_blank({
+            name: value for name, value in xml.section(document, "TEMPLATE").items() if name not in self.own
+        })
+
+    def target(self, before: dict) -> dict:
+        """Return the template as it should be."""
+        return self._without_blank(compare.wanted_template(
+            before.get("template", {}), self.params["template"], self.params["update"] == "replace", keep=self.server
+        ))
+
+    def resolve(self, kind: str, name_or_id: str) -> dict:
+        """Return another object that the task names. In check mode an earlier task may still have to make it."""
+        found = resources.find(self.client, kind, name_or_id)
+        if found is None:
+            self.module.unresolved(resources.missing(self.client, resources.KINDS[kind].label, name_or_id))
+            return {"ID": "-1", "NAME": name_or_id}
+        return found
+
+    def wait(self, probe: Callable, describe: Callable[[], str], number: int, goal: str) -> object:
+        """Wait until probe returns something, see wait_until."""
+        return wait_until(
+            probe, describe, self.params["wait_timeout"], progress=self.module.progress,
+            what=f"{self.label(number)} is not {goal}",
+        )
+
+    def label(self, number: int) -> str:
+        """Return the object as sentences begin with it."""
+        label = resources.KINDS[self.kind].label
+        return f"{label[0].upper()}{label[1:]} {self.name!r} (id {number})"
+
+    def _without_blank(self, template: dict) -> dict:
+        return {name: value for name, value in template.items() if value or name not in self.blank}
+
+    def _check_template(self) -> None:
+        for name in self.params["template"]:
+            option = {"NAME": "name", **self.own}.get(str(name).upper())
+            if option:
+                raise OneException(INVALID, f"The template has {name}; use the option {option} for it.")
+
+    def _absent(self, current: dict | None) -> dict:
+        if current and not self.module.check_mode:
+            number = int(current["ID"])
+            self.client.call(f"{resources.KINDS[self.kind].prefix}.delete", number)
+            if self.params.get("wait"):
+                self.wait(lambda: self._is_gone(number) or None, lambda: "it is still there", number, "removed")
+        return self.module.result(self.attributes(current) if current else {}, {}, **{self.fact: {}})
+
+    def _is_gone(self, number: int) -> bool:
+        return resources.get(self.client, self.kind, number) is None
+
+    def _create(self) -> dict:
+        if resources.is_id(self.name):
+            raise resources.missing(self.client, resources.KINDS[self.kind].label, self.name)
+        after = self.wanted({})
+        if self.module.check_mode:
+            return self.module.result({}, after, **{self.fact: after})
+        document = self.settled(self.create(after), None)
+        return self.module.result({}, after, **{self.fact: self.facts(document)})
+
+    def _change(self, current: dict) -> dict:
+        before, number = self.attributes(current), int(current["ID"])
+        after = self.wanted(before)
+        if self.module.check_mode:
+            return self.module.result(before, after, **{self.fact: {**self.facts(current), **after}})
+        if before != after:
+            self.write(number, before, after)
+        document = self.settled(number, current if before == after else None)
+        return self.module.result(before, after, **{self.fact: self.facts(document)})
+
+    def update_template(self, number: int, before: dict, after: dict) -> None:
+        """Write the template if it differs."""
+        if before["template"] != after["template"]:
+            text, merge = compare.update(before["template"], after["template"])
+            self.client.call(f"{resources.KINDS[self.kind].prefix}.update", number, text, merge)

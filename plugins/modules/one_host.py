@@ -1,0 +1,267 @@
+#!/usr/bin/python
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Manage hosts."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: one_host
+short_description: Manage hosts of OpenNebula
+version_added: 0.1.0
+description:
+  - Adds, changes and removes hosts, enables, disables and takes them offline, and waits until they are monitored.
+author:
+  - opennebula.flower contributors (@opennebula)
+extends_documentation_fragment:
+  - opennebula.flower.api
+  - opennebula.flower.attributes
+  - opennebula.flower.attributes.one_group
+  - opennebula.flower.attributes.wait
+options:
+  name:
+    description:
+      - Name of the host, or the id of one that exists.
+      - OpenNebula reaches a new host under this name.
+    type: str
+    required: true
+  status:
+    description:
+      - What the host does. V(enabled) gets VMs, V(disabled) gets no more of them and is still monitored, V(offline) is
+        not monitored either.
+      - Without it a new host is enabled, and one that exists stays as it is.
+      - With O(wait), an enabled host is waited for until it is monitored. One in state C(ERROR) ends the wait at once
+        with the reason.
+    type: str
+    choices: [enabled, disabled, offline]
+  cluster:
+    description:
+      - Name or id of the cluster the host belongs to.
+      - Without it a new host goes to OpenNebula's default cluster, and one that exists stays where it is.
+    type: str
+  im_mad:
+    description: The driver that monitors the host. Without it a new host gets V(kvm).
+    type: str
+  vm_mad:
+    description: The driver that runs VMs on the host. Without it a new host gets V(kvm).
+    type: str
+  template:
+    description:
+      - More attributes of the host in OpenNebula's terms, such as C(RESERVED_CPU), C(RESERVED_MEM), C(PIN_POLICY) or
+        C(PCI_FILTER).
+    type: dict
+    default: {}
+  update:
+    description:
+      - What happens to attributes of an existing host that O(template) does not name.
+      - With V(merge) they stay, with V(replace) they are removed, except what monitoring finds out about the host.
+    type: str
+    choices: [merge, replace]
+    default: merge
+  state:
+    description: Whether the host should exist. A host with VMs cannot be removed.
+    type: str
+    choices: [present, absent]
+    default: present
+seealso:
+  - module: opennebula.flower.one_host_info
+"""
+
+EXAMPLES = r"""
+- name: A host of the rack's cluster that keeps two cores for itself
+  opennebula.flower.one_host:
+    name: node1.example.com
+    cluster: rack1
+    template:
+      RESERVED_CPU: 200
+
+- name: No new VMs on a host
+  opennebula.flower.one_host:
+    name: node1.example.com
+    status: disabled
+
+- name: The host is gone
+  opennebula.flower.one_host:
+    name: node1.example.com
+    state: absent
+"""
+
+RETURN = r"""
+host:
+  description: The host as it is now, empty when it is absent.
+  returned: success
+  type: dict
+  contains:
+    id:
+      description: Its id.
+      returned: when it exists
+      type: int
+      sample: 0
+    name:
+      description: Its name.
+      returned: always
+      type: str
+      sample: node1.example.com
+    status:
+      description: Whether it is enabled, disabled or offline.
+      returned: always
+      type: str
+      sample: enabled
+    state:
+      description: Its state.
+      returned: when it exists
+      type: str
+      sample: MONITORED
+    reason:
+      description: Why it is in state C(ERROR), empty otherwise.
+      returned: when it exists
+      type: str
+      sample: ""
+    cluster:
+      description: The cluster's name.
+      returned: always
+      type: str
+      sample: default
+    cluster_id:
+      description: The cluster's id.
+      returned: when it exists
+      type: int
+      sample: 0
+    im_mad:
+      description: The driver that monitors it.
+      returned: always
+      type: str
+      sample: kvm
+    vm_mad:
+      description: The driver that runs its VMs.
+      returned: always
+      type: str
+      sample: kvm
+    template:
+      description: Its other attributes, values as text, those that monitoring found out included.
+      returned: always
+      type: dict
+      sample: {"ARCH": "x86_64", "RESERVED_CPU": "200"}
+"""
+
+from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
+from ansible_collections.opennebula.flower.plugins.module_utils.one import hosts, resources
+from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import WRONG_STATE, OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.one.managed import (
+    STATE_OPTIONS,
+    WAIT_OPTIONS,
+    ManagedObject,
+)
+from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
+
+_DEFAULT_DRIVER = "kvm"
+_DEFAULT_CLUSTER = 0
+# In the order of OpenNebula's numbers.
+_STATUS = ("enabled", "disabled", "offline")
+
+
+class Host(ManagedObject):
+    """One host and what the task wants of it."""
+
+    kind = "host"
+    fact = "host"
+    own = {"IM_MAD": "im_mad", "VM_MAD": "vm_mad"}
+    server = hosts.MONITORED_ATTRIBUTES
+    blank = hosts.RESERVATIONS
+
+    def attributes(self, document: dict) -> dict:
+        """Return what is compared, as it is."""
+        return {
+            "name": document["NAME"],
+            "status": hosts.status(document),
+            "cluster": document["CLUSTER"],
+            "im_mad": document["IM_MAD"],
+            "vm_mad": document["VM_MAD"],
+            "template": self.template(document),
+        }
+
+    def wanted(self, before: dict) -> dict:
+        """Return what is compared, as it should be."""
+        return {
+            "name": before.get("name", self.name),
+            "status": self.params["status"] or before.get("status", "enabled"),
+            "cluster": self._cluster(before),
+            "im_mad": self.params["im_mad"] or before.get("im_mad", _DEFAULT_DRIVER),
+            "vm_mad": self.params["vm_mad"] or before.get("vm_mad", _DEFAULT_DRIVER),
+            "template": self.target(before),
+        }
+
+    def facts(self, document: dict) -> dict:
+        """Return what the module's user gets to know."""
+        return {
+            "id": int(document["ID"]), **self.attributes(document), "state": hosts.state(document),
+            "reason": hosts.reason(document), "cluster_id": int(document["CLUSTER_ID"]),
+        }
+
+    def create(self, after: dict) -> int:
+        """Add the host and return its id."""
+        number = self.client.call("one.host.allocate", self.name, after["im_mad"], after["vm_mad"], self._cluster_id)
+        self.write(number, {**after, "status": "enabled", "template": {}}, after)
+        return number
+
+    def write(self, number: int, before: dict, after: dict) -> None:
+        """Change the host."""
+        self.update_template(number, before, after)
+        drivers = {name.upper(): after[name] for name in ("im_mad", "vm_mad") if after[name] != before[name]}
+        if drivers:
+            self.client.call("one.host.update", number, render(drivers), 1)
+        if after["cluster"] != before["cluster"]:
+            self.client.call("one.cluster.addhost", self._cluster_id, number)
+        if after["status"] != before["status"]:
+            self.client.call("one.host.status", number, _STATUS.index(after["status"]))
+
+    def settled(self, number: int, document: dict | None) -> dict:
+        """Return the host, waiting until it is monitored if the task says so."""
+        seen = {"document": document or resources.get(self.client, "host", number)}
+        enabled = hosts.status(seen["document"]) == "enabled"
+        asked_for = document is None or self.params["status"] or hosts.is_new(seen["document"])
+        if not self.params["wait"] or not enabled or not asked_for:
+            return seen["document"]
+
+        def probe() -> dict | None:
+            host = seen["document"] or resources.require(self.client, "host", number)
+            # The next probe looks again.
+            seen.update(document=None, state=hosts.state(host))
+            if hosts.has_failed(host):
+                raise OneException(WRONG_STATE, f"{self.label(number)} is in state ERROR: {hosts.reason(host)}.")
+            return host if hosts.is_monitored(host) else None
+
+        return self.wait(probe, lambda: f"its state is {seen['state']}", number, "MONITORED")
+
+    def _cluster(self, before: dict) -> str:
+        """Return the name of the wanted cluster, and keep its id."""
+        self._cluster_id = _DEFAULT_CLUSTER
+        wanted = self.params["cluster"]
+        if before and wanted in (None, before["cluster"]):
+            return before["cluster"]
+        if wanted is None:
+            return resources.require(self.client, "cluster", _DEFAULT_CLUSTER)["NAME"]
+        cluster = self.resolve("cluster", wanted)
+        self._cluster_id = int(cluster["ID"])
+        return cluster["NAME"]
+
+
+def main() -> None:
+    """Run the module."""
+    module = OneModule(
+        argument_spec={
+            **STATE_OPTIONS,
+            **WAIT_OPTIONS,
+            "status": {"type": "str", "choices": list(_STATUS)},
+            "cluster": {"type": "str"},
+            "im_mad": {"type": "str"},
+            "vm_mad": {"type": "str"},
+        },
+        supports_check_mode=True,
+    )
+    module.run(lambda: Host(module).ensure())
+
+
+if __name__ == "__main__":
+    main()
