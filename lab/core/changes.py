@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 
-from lab.core import images, machines, networks
+from lab.core import devices, hosts, images, machines, networks
 from lab.core.call import Call, parse_template
 from lab.core.context import render_context
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.registry import method
-from lab.core.states import LcmState, VmState, vm_state_name
+from lab.core.states import VM_ACTIONS, LcmState, VmState, vm_state_name
 from lab.core.templates import check_restricted
 
 #: what updateconf takes; attributes of other names are ignored, as the server does
@@ -152,6 +152,54 @@ def _detach_disk(call: Call, vm_id: int, disk_id: int) -> int:
     left = [other for other in disks if other is not disk]
     _change(call, vm, {"DISK": left}, passing, done=lambda: _release_image(call, vm, disk))
     return vm_id
+
+
+@method("one.vm.attachpci", "i s")
+def _attach_pci(call: Call, vm_id: int, text: str) -> int:
+    template = parse_template(text)
+    request = template.get("PCI")
+    if not isinstance(request, dict):
+        raise OneError(ACTION, "PCI attribute not found")
+    if request.get("TYPE") == "NIC":
+        raise OneError(ACTION, "Use one.vm.attachnic to attach this PCI device")
+    if wrong := devices.problem(request):
+        raise OneError(ACTION, wrong)
+    vm = call.get("vm", vm_id, "MANAGE")
+    check_restricted(call, template)
+    host = _host_at_rest(call, vm)
+    there = vm["template"].get("PCI", [])
+    request = {**request, "PCI_ID": str(1 + max((int(pci["PCI_ID"]) for pci in there), default=-1))}
+    chosen = devices.choose(host, hosts.machines_on(call.core, host["id"]), [request])
+    if chosen is None:
+        raise OneError(ACTION, "Cannot assign PCI device in host. Check address and free devices")
+    devices.give([request], chosen)
+    _keep_pcis(call, vm, [*there, request], "attachpci")
+    return vm_id
+
+
+@method("one.vm.detachpci", "i i")
+def _detach_pci(call: Call, vm_id: int, pci_id: int) -> int:
+    vm = call.get("vm", vm_id, "MANAGE")
+    _host_at_rest(call, vm)
+    there = vm["template"].get("PCI", [])
+    pci = next((pci for pci in there if pci["PCI_ID"] == str(pci_id)), None)
+    if pci is None:
+        raise OneError(ACTION, "PCI device not found")
+    _keep_pcis(call, vm, [other for other in there if other is not pci], "detachpci")
+    return vm_id
+
+
+def _host_at_rest(call: Call, vm: dict) -> dict:
+    """Return the host of a VM that is powered off. Raises OneError for one that is not."""
+    if vm["state"] != VmState.POWEROFF:
+        raise OneError(ACTION, "VM in wrong state, it has to be in poweroff")
+    return call.core.store.get("host", vm["host"])
+
+
+def _keep_pcis(call: Call, vm: dict, pcis: list[dict], action: str) -> None:
+    vm["template"]["PCI"] = pcis
+    call.core.lifecycle.note_action(vm, call.user, VM_ACTIONS[action])
+    call.core.store.save("vm", vm)
 
 
 def _release_lease(call: Call, vm: dict, nic: dict) -> None:

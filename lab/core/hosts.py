@@ -7,7 +7,8 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING
 
-from lab.core.call import Call, as_list
+from lab.core import devices
+from lab.core.call import Call
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.images import timestamped
 from lab.core.markup import Data, attributes, element, ids
@@ -55,10 +56,10 @@ def is_enabled(host: dict) -> bool:
     return host["state"] in _ENABLED
 
 
-def monitor(core: Core, devices: list[dict], error: str) -> None:
+def monitor(core: Core, seen: list[dict], error: str) -> None:
     """See the enabled hosts, new ones included, and keep a sample of each when it is due.
 
-    devices: the attributes of the hosts' PCI devices. error: why the hosts cannot be seen, empty if they can.
+    seen: the attributes of the hosts' PCI devices. error: why the hosts cannot be seen, empty if they can.
     """
     for host in core.store.all("host"):
         if error and host["state"] in _SEEN:
@@ -70,7 +71,7 @@ def monitor(core: Core, devices: list[dict], error: str) -> None:
             host["state"] = HostState.MONITORED
             host["cpu"] = round(core.config.host_cpu * 100)
             host["memory"] = core.config.host_memory * _KB
-            host["devices"] = devices
+            host["devices"] = seen
             host["template"].pop("ERROR", None)
             host["template"] = _seen(core, host) | host["template"]
             core.store.save("host", host)
@@ -117,10 +118,7 @@ def _body(core: Core, host: dict) -> dict:
 
 def _devices(host: dict, machines: list[dict]) -> list[dict]:
     """Return the host's PCI devices, each with the VM that has it."""
-    taken = {
-        device["ADDRESS"]: vm["id"] for vm in machines for device in as_list(vm["template"].get("PCI"))
-        if "ADDRESS" in device
-    }
+    taken = devices.owners(machines)
     return [attributes(device | {"VMID": str(taken.get(device["ADDRESS"], -1))}) for device in host.get("devices", ())]
 
 

@@ -28,6 +28,8 @@ _CHANGES = (
     LcmState.HOTPLUG, LcmState.HOTPLUG_NIC, LcmState.HOTPLUG_NIC_POWEROFF, LcmState.HOTPLUG_PROLOG_POWEROFF,
     LcmState.HOTPLUG_EPILOG_POWEROFF,
 )
+#: states of a VM that is being resumed, and where it was resumed from
+_RESUMES = {LcmState.BOOT_POWEROFF: VmState.POWEROFF, LcmState.BOOT_SUSPENDED: VmState.SUSPENDED}
 #: what goes on in the states images and networks only pass through
 _IMAGE_WORK = {ImageState.LOCKED: images.register, ImageState.DELETE: images.remove}
 _NETWORK_WORK = {NetworkState.LOCK_CREATE: networks.create, NetworkState.LOCK_DELETE: networks.remove}
@@ -178,7 +180,7 @@ class Lifecycle:
 
     def delete(self, vm: dict) -> None:
         """End a VM whatever it is doing."""
-        if vm["state"] in (VmState.ACTIVE, VmState.POWEROFF):
+        if vm["state"] in (VmState.ACTIVE, VmState.POWEROFF, VmState.SUSPENDED):
             self.terminate(vm, hard=True)
         else:
             self._done(vm)
@@ -188,12 +190,20 @@ class Lifecycle:
         self._drive(vm, lambda spec: self._core.driver.poweroff(spec, hard),
                     lambda: self.set_state(vm, VmState.POWEROFF), lambda reason: self._still_running(vm, reason))
 
+    def suspend(self, vm: dict) -> None:
+        self.set_state(vm, VmState.ACTIVE, LcmState.SAVE_SUSPEND)
+        self._drive(vm, self._core.driver.suspend, lambda: self.set_state(vm, VmState.SUSPENDED),
+                    lambda reason: self._still_running(vm, reason))
+
     def resume(self, vm: dict) -> None:
-        self.set_state(vm, VmState.ACTIVE, LcmState.BOOT_POWEROFF)
+        asleep = VmState.SUSPENDED if vm["state"] == VmState.SUSPENDED else VmState.POWEROFF
+        self.set_state(
+            vm, VmState.ACTIVE, LcmState.BOOT_SUSPENDED if asleep == VmState.SUSPENDED else LcmState.BOOT_POWEROFF
+        )
 
         def failed(reason: str) -> None:
             vm["user_template"]["ERROR"] = images.timestamped(self._core, f"RESTART: {reason}")
-            self.set_state(vm, VmState.POWEROFF)
+            self.set_state(vm, asleep)
 
         self._drive(vm, self._core.driver.resume, lambda: self._running(vm), failed)
 
@@ -294,11 +304,11 @@ class Lifecycle:
         if vm["state"] != VmState.ACTIVE:
             return
         lcm = LcmState(vm["lcm"])
-        if lcm in (LcmState.PROLOG, LcmState.BOOT, LcmState.BOOT_POWEROFF):
+        if lcm in (LcmState.PROLOG, LcmState.BOOT, *_RESUMES):
             if result and result.state == "running":
                 self._running(vm)
-            elif lcm == LcmState.BOOT_POWEROFF:
-                self.set_state(vm, VmState.POWEROFF)
+            elif lcm in _RESUMES:
+                self.set_state(vm, _RESUMES[lcm])
             else:
                 vm["user_template"]["ERROR"] = images.timestamped(self._core, "DEPLOY: the zone stopped during the boot")
                 self.set_state(vm, VmState.ACTIVE, LcmState.BOOT_FAILURE)
@@ -308,3 +318,7 @@ class Lifecycle:
             self.terminate(vm, hard=True)
         elif lcm == LcmState.SHUTDOWN_POWEROFF:
             self.poweroff(vm, hard=True)
+        elif lcm == LcmState.SAVE_SUSPEND and result and result.state == "suspended":
+            self.set_state(vm, VmState.SUSPENDED)
+        elif lcm == LcmState.SAVE_SUSPEND:
+            self.set_state(vm, VmState.ACTIVE, LcmState.RUNNING)

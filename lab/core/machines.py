@@ -8,7 +8,7 @@ import secrets
 import uuid
 from typing import TYPE_CHECKING
 
-from lab.core import images, networks, users
+from lab.core import devices, images, networks, users
 from lab.core.call import Call, as_list
 from lab.core.context import render_context
 from lab.core.errors import ALLOCATE, OneError
@@ -118,6 +118,9 @@ def _check_capacity(template: dict) -> None:
     number("CPU", float, "float or integer")
     if "VCPU" in template:
         number("VCPU", int, "integer")
+    for request in as_list(template.get("PCI")):
+        if wrong := devices.problem(request):
+            raise OneError(ALLOCATE, f"{_FAILED}{wrong}")
 
 
 def _find_image(call: Call, number: int, disk: dict) -> tuple[dict, dict | None]:
@@ -179,6 +182,8 @@ def _machine(release: Release, template: dict, vm: dict, hold: bool) -> dict:
     machine |= {key: value for key, value in template.items() if key in _MACHINE}
     machine["OS"] = {**dict(release.vm_os), "UUID": str(uuid.uuid4())} | template.get("OS", {})
     machine["SECURITY_GROUP_RULE"] = rules if template.get("NIC") else []
+    if "PCI" in machine:
+        machine["PCI"] = [{**pci, "PCI_ID": str(number)} for number, pci in enumerate(as_list(machine["PCI"]))]
     return machine | {"VMID": str(vm["id"])} | ({"SUBMIT_ON_HOLD": "YES"} if hold else {})
 
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lab.core import hosts
+from lab.core import devices, hosts
+from lab.core.call import as_list
 from lab.core.images import timestamped
 from lab.core.states import VmState
 
@@ -30,22 +31,29 @@ def place(core: Core) -> None:
     for vm in pending:
         cpu, memory = round(float(vm["template"]["CPU"]) * 100), int(vm["template"]["MEMORY"]) * _KB
         fitting = [host for host in enabled if cpu <= free[host["id"]][0] and memory <= free[host["id"]][1]]
-        if fitting:
-            host = min(fitting, key=lambda host: (machines[host["id"]], -host["id"]))
+        wanted = as_list(vm["template"].get("PCI"))
+        chosen = {host["id"]: devices.choose(host, hosts.machines_on(core, host["id"]) if wanted else [], wanted) for host in fitting}
+        equipped = [host for host in fitting if chosen[host["id"]] is not None]
+        if equipped:
+            host = min(equipped, key=lambda host: (machines[host["id"]], -host["id"]))
             machines[host["id"]] += 1
             free[host["id"]][0] -= cpu
             free[host["id"]][1] -= memory
+            devices.give(wanted, chosen[host["id"]])
             core.lifecycle.place(vm, host)
         else:
-            _explain(core, vm, free, cpu, memory)
+            _explain(core, vm, free, cpu, memory, [host["id"] for host in fitting])
 
 
-def _explain(core: Core, vm: dict, free: dict[int, list[int]], cpu: int, memory: int) -> None:
+def _explain(core: Core, vm: dict, free: dict[int, list[int]], cpu: int, memory: int, lacking: list[int]) -> None:
+    """Say why a VM is not placed. lacking: hosts with room for it but not the PCI devices it asks for."""
     release = core.config.release
     short_of_memory = [str(host_id) for host_id, (_cpu, room) in free.items() if memory > room]
     short_of_cpu = [str(host_id) for host_id, (room, _memory) in free.items() if cpu > room]
     if not free:
         reason = release.no_host
+    elif lacking:
+        reason = release.no_room.format(resource="PCI devices", hosts=",".join(map(str, lacking)))
     elif len(short_of_memory) >= len(short_of_cpu):
         reason = release.no_room.format(resource="MEMORY", hosts=",".join(short_of_memory))
     else:

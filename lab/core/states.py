@@ -12,6 +12,7 @@ class VmState(IntEnum):
     PENDING = 1
     HOLD = 2
     ACTIVE = 3
+    SUSPENDED = 5
     DONE = 6
     POWEROFF = 8
 
@@ -21,12 +22,14 @@ class LcmState(IntEnum):
     PROLOG = 1
     BOOT = 2
     RUNNING = 3
+    SAVE_SUSPEND = 6
     EPILOG = 11
     SHUTDOWN = 12
     UNKNOWN = 16
     HOTPLUG = 17
     SHUTDOWN_POWEROFF = 18
     BOOT_POWEROFF = 20
+    BOOT_SUSPENDED = 21
     CLEANUP_DELETE = 23
     HOTPLUG_NIC = 25
     HOTPLUG_PROLOG_POWEROFF = 33
@@ -61,7 +64,10 @@ class NetworkState(IntEnum):
 
 
 #: numbers in HISTORY/ACTION
-VM_ACTIONS = {"none": 0, "resume": 11, "poweroff": 19, "poweroff-hard": 20, "terminate": 27, "terminate-hard": 28}
+VM_ACTIONS = {
+    "none": 0, "suspend": 10, "resume": 11, "poweroff": 19, "poweroff-hard": 20, "terminate": 27, "terminate-hard": 28,
+    "attachpci": 58, "detachpci": 59,
+}
 
 
 def vm_state_name(vm: dict) -> str:

@@ -152,8 +152,13 @@ def _action(call: Call, action: str, vm_id: int) -> int:
         case "reboot":
             demand(running)
             lifecycle.reboot(vm, hard)
+        case "suspend" if not hard:
+            demand(running and vm["lcm"] == LcmState.RUNNING)
+            lifecycle.note_action(vm, call.user, VM_ACTIONS[action])
+            lifecycle.suspend(vm)
         case "resume" if not hard:
-            demand(vm["state"] == VmState.POWEROFF or (running and vm["lcm"] == LcmState.UNKNOWN))
+            asleep = vm["state"] in (VmState.POWEROFF, VmState.SUSPENDED)
+            demand(asleep or (running and vm["lcm"] == LcmState.UNKNOWN))
             lifecycle.resume(vm)
         case "hold" if not hard:
             demand(vm["state"] == VmState.PENDING)

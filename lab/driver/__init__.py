@@ -62,7 +62,7 @@ class ImageSpec:
 
 @dataclass(frozen=True)
 class PollResult:
-    """What a driver sees of one machine: 'running', 'poweroff' or 'failed'; cpu in percent of one core."""
+    """What a driver sees of one machine: 'running', 'poweroff', 'suspended' or 'failed'; cpu in percent of one core."""
 
     state: str
     cpu: float = 0.0
@@ -94,7 +94,11 @@ class Driver(ABC):
 
     @abstractmethod
     def resume(self, vm: VmSpec) -> None:
-        """Start a stopped machine again; raises DriverError."""
+        """Start a stopped machine again, or let a suspended one go on; raises DriverError."""
+
+    def suspend(self, vm: VmSpec) -> None:
+        """Stop a machine and keep what it has in memory; raises DriverError."""
+        raise DriverError(f"VM {vm.id} cannot be suspended: the driver {self.name} cannot keep a machine's memory.")
 
     def change(self, vm: VmSpec) -> None:
         """Give a machine that exists the size, interfaces, disks and context it has now; raises DriverError."""

@@ -33,6 +33,9 @@ class DummyDriver(Driver):
     def resume(self, vm: VmSpec) -> None:
         self._write(vm, "running")
 
+    def suspend(self, vm: VmSpec) -> None:
+        self._write(vm, "suspended")
+
     def change(self, vm: VmSpec) -> None:
         state, _separator, _memory = self._machines.joinpath(str(vm.id)).read_text().partition(" ")
         self._write(vm, state)

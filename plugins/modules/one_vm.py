@@ -49,13 +49,13 @@ options:
       - A new VM has them on top of those of the VM template, vectors key by key.
       - In a VM that exists, C(CONTEXT), C(CPU_MODEL), C(FEATURES), C(GRAPHICS), C(INPUT), C(OS), C(RAW) and C(VIDEO) are
         updated as its configuration. Other than C(CONTEXT) they take effect at its next start.
-      - Attributes that only count when a VM is made, such as C(TOPOLOGY), C(VMGROUP), C(PCI) and C(SCHED_ACTION), are
-        ignored for a VM that exists. All others are changed in its user template.
-      - Attributes that are not named stay, as a VM and its services publish their own.
+      - Attributes that only count when a VM is made, such as C(TOPOLOGY), C(VMGROUP) and C(SCHED_ACTION), are ignored
+        for a VM that exists. All others are changed in its user template.
+      - Attributes of its user template that are not named stay unless O(update=replace); keys of its configuration
+        always stay.
       - The server replaces variables such as C($NETWORK[DNS]) in C(CONTEXT) by their values, so an entry with a C($) in
         it is set when it is missing, and not compared with what is there.
     type: dict
-    default: {}
   cpu:
     description:
       - Share of physical CPUs.
@@ -68,7 +68,7 @@ options:
     description: Number of virtual CPUs, see also O(cpu).
     type: int
   restart:
-    description: Whether a VM that runs may be powered off and started again for a change of its size.
+    description: Whether a VM that runs may be powered off and started again for a change of its size or PCI devices.
     type: bool
     default: false
   nics:
@@ -89,11 +89,25 @@ options:
         attached.
     type: list
     elements: dict
+  pcis:
+    description:
+      - The PCI devices, in OpenNebula's terms.
+      - Each has C(SHORT_ADDRESS) for one device of the host, or C(VENDOR), C(DEVICE) and C(CLASS) or some of them for
+        any device of a kind. They are hexadecimal and have to be quoted, such as C("10de").
+      - A new VM has these in the place of those of the VM template.
+      - In a VM that exists, a device is known by what is said of it, and lacking ones are attached. A VM that runs
+        changes its devices only with O(restart=true).
+      - Devices that are network interfaces belong to O(nics).
+    type: list
+    elements: dict
   update:
     description:
-      - What happens to interfaces and disks of a VM that exists and that O(nics) and O(disks) do not name.
-      - With V(merge) they stay. With V(replace) they are detached; without O(nics) no interfaces are, and without
-        O(disks) no disks are.
+      - What happens to interfaces, disks, PCI devices and attributes of the user template of a VM that exists and that
+        O(nics), O(disks), O(pcis) and O(template) do not name.
+      - With V(merge) they stay. With V(replace) they are detached and removed, of each kind only if the task has its
+        option.
+      - What the scheduler and OneFlow write into the user template always stays. What the VM published itself
+        does not.
     type: str
     choices: [merge, replace]
     default: merge
@@ -121,15 +135,17 @@ options:
       - With V(running) it runs. One that is on hold is released, one that is powered off, suspended, stopped or
         undeployed is resumed.
       - With V(poweroff) it is powered off.
+      - With V(suspended) it is stopped with its memory kept. Where it does not run it is started first.
       - With V(hold) it is kept from being scheduled, which is possible only before it runs.
       - With V(absent) it is terminated.
     type: str
-    choices: [present, running, poweroff, hold, absent]
+    choices: [present, running, poweroff, suspended, hold, absent]
     default: present
 notes:
-  - A VM in a state of failure is an error for V(running), V(poweroff) and V(hold); the message has the server's reason.
+  - A VM in a state of failure is an error for V(running), V(poweroff), V(suspended) and V(hold); the message has the
+    server's reason.
   - Steps that build on each other, such as powering off before a change of size, are waited for whatever O(wait) says.
-  - Changing interfaces and disks takes a VM that runs or is powered off.
+  - Changing interfaces and disks takes a VM that runs or is powered off, changing PCI devices one that is powered off.
 """
 
 EXAMPLES = r"""
@@ -172,6 +188,14 @@ EXAMPLES = r"""
       - SIZE: 10240
         TYPE: fs
         FORMAT: raw
+
+- name: The trainer has one GPU of a kind, whichever is free
+  opennebula.flower.one_vm:
+    name: trainer
+    pcis:
+      - VENDOR: "10de"
+        CLASS: "0302"
+    restart: true
 
 - name: The gateway is gone
   opennebula.flower.one_vm:
@@ -289,6 +313,14 @@ vms:
       type: list
       elements: dict
       sample: [{"id": 0, "image": "debian-12", "image_id": 0, "size": 10240, "target": "sda"}]
+    pcis:
+      description:
+        - Its PCI devices, each with C(id), C(address), empty until it is placed, C(vendor), C(device) and C(class), which
+          are hexadecimal.
+      returned: when it exists
+      type: list
+      elements: dict
+      sample: [{"address": "81:00.0", "class": "0302", "device": "2330", "id": 0, "vendor": "10de"}]
     attributes:
       description: Its user template, values as text.
       returned: when it exists
@@ -314,13 +346,14 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "count": {"type": "int"},
             "vm_template": {"type": "str"},
-            "template": {"type": "dict", "default": {}},
+            "template": {"type": "dict"},
             "cpu": {"type": "float"},
             "memory": {"type": "int"},
             "vcpu": {"type": "int"},
             "restart": {"type": "bool", "default": False},
             "nics": {"type": "list", "elements": "dict"},
             "disks": {"type": "list", "elements": "dict"},
+            "pcis": {"type": "list", "elements": "dict"},
             "update": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
             "new_name": {"type": "str"},
             "owner": {"type": "str"},
@@ -330,7 +363,8 @@ def main() -> None:
             "wait": {"type": "bool", "default": True},
             "wait_timeout": {"type": "float", "default": 600},
             "state": {
-                "type": "str", "choices": ["present", "running", "poweroff", "hold", "absent"], "default": "present",
+                "type": "str", "choices": ["present", "running", "poweroff", "suspended", "hold", "absent"],
+                "default": "present",
             },
         },
         supports_check_mode=True,

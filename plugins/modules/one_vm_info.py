@@ -190,6 +190,14 @@ vms:
       type: list
       elements: dict
       sample: [{"id": 0, "image": "debian-12", "image_id": 0, "size": 10240, "target": "sda"}]
+    pcis:
+      description:
+        - Its PCI devices, each with C(id), C(address), empty until it is placed, C(vendor), C(device) and C(class), which
+          are hexadecimal.
+      returned: always
+      type: list
+      elements: dict
+      sample: [{"address": "81:00.0", "class": "0302", "device": "2330", "id": 0, "vendor": "10de"}]
     attributes:
       description: Its user template, values as text.
       returned: always

@@ -140,6 +140,79 @@ def test_a_vm_without_context_cannot_get_one(world: World) -> None:
         world.call("one.vm.updateconf", vm_id, 'CONTEXT=[A="1"]', 1)
 
 
+def owners(world: World) -> list[str]:
+    """The VMs that have the GPU and the USB controller of the host, -1 for nobody."""
+    host = ElementTree.fromstring(world.call("one.host.info", 0))
+    return [device.findtext("VMID") for device in host.findall("HOST_SHARE/PCI_DEVICES/PCI")][:2]
+
+
+def test_a_suspended_vm_goes_on_where_it_was(world: World) -> None:
+    vm_id = world.run("first")
+    world.call("one.vm.action", "suspend", vm_id)
+    world.wait("one.vm.info", vm_id, "<STATE>5<")
+    for action in ("suspend", "poweroff", "hold"):
+        with pytest.raises(OneError, match=f'"{action}": This action is not available for state SUSPENDED'):
+            world.call("one.vm.action", action, vm_id)
+    world.stop()
+    world.start()
+    world.call("one.vm.action", "resume", vm_id)
+    world.wait("one.vm.info", vm_id, *RUNNING)
+
+
+def test_a_vm_that_the_driver_cannot_suspend_runs_on_with_the_reason(world: World) -> None:
+    vm_id = world.run("first")
+
+    def suspend(spec) -> None:
+        raise DriverError("no room")
+
+    world.driver.suspend = suspend
+    world.call("one.vm.action", "suspend", vm_id)
+    world.wait("one.vm.info", vm_id, *RUNNING, "no room")
+
+
+def test_a_pci_device_has_one_owner_until_it_is_detached_or_the_vm_ends(world: World) -> None:
+    first, second = world.run("first", 'PCI=[SHORT_ADDRESS="00:06.1"]'), world.run("second")
+    assert owners(world) == ["-1", str(first)]
+    with pytest.raises(OneError, match="VM in wrong state, it has to be in poweroff") as caught:
+        world.call("one.vm.attachpci", second, 'PCI=[VENDOR="10de"]')
+    assert caught.value.code == 2048
+    power_off(world, second)
+    world.call("one.vm.attachpci", second, 'PCI=[VENDOR="10DE",CLASS="302"]')
+    assert owners(world) == [str(second), str(first)]
+    assert machine(world, second).findtext("PCI/ADDRESS") == "0000:02:00:0"
+    with pytest.raises(OneError, match="Cannot assign PCI device in host. Check address and free devices"):
+        world.call("one.vm.attachpci", second, 'PCI=[VENDOR="10de"]')
+    with pytest.raises(OneError, match="PCI device not found"):
+        world.call("one.vm.detachpci", second, 5)
+    world.call("one.vm.detachpci", second, 0)
+    world.call("one.vm.action", "terminate-hard", first)
+    world.wait("one.vm.info", first, "<STATE>6<")
+    assert owners(world) == ["-1", "-1"] and machine(world, second).find("PCI") is None
+
+
+@pytest.mark.parametrize(("device", "words"), [
+    ('VENDOR="xyz"', "Wrong Hex value for PCI attribute VENDOR"),
+    ('PROFILE="1"', "SHORT_ADDRESS, DEVICE, VENDOR or CLASS must be defined for PCI."),
+    ('SHORT_ADDRESS="02:00.0",CLASS="0302"', "SHORT_ADDRESS cannot be set with DEVICE, VENDOR or CLASS"),
+])
+def test_a_pci_attribute_that_means_nothing_is_refused(world: World, device: str, words: str) -> None:
+    with pytest.raises(OneError, match=words):
+        world.call("one.vm.attachpci", 0, f"PCI=[{device}]")
+    with pytest.raises(OneError, match=words):
+        world.instantiate("first", f"PCI=[{device}]")
+
+
+def test_a_vm_waits_until_its_pci_devices_are_free(world: World) -> None:
+    first = world.run("first", 'PCI=[CLASS="0302"]')
+    waiting = world.instantiate("second", 'PCI=[CLASS="0302"]')
+    world.tick()
+    world.wait("one.vm.info", waiting, "<STATE>1<", "Not enough PCI devices on hosts: 0")
+    world.call("one.vm.action", "terminate-hard", first)
+    world.wait("one.vm.info", first, "<STATE>6<")
+    world.tick()
+    world.wait("one.vm.info", waiting, *RUNNING)
+
+
 def test_a_vm_that_was_being_changed_when_the_zone_stopped_runs_afterwards(world: World) -> None:
     vm_id = world.run("first")
     with world.zone.core.locked():

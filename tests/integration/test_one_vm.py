@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from ansible_collections.opennebula.flower.plugins.module_utils.one import states
 from ansible_collections.opennebula.flower.tests.support.one_servers import hanging, unused_port
 from ansible_collections.opennebula.flower.tests.support.one_zone import ModuleZone, module_zone, run_module
-from lab.driver import DriverError
+from lab.driver import Driver, DriverError
 
 WAIT = {"wait_timeout": 20}
 NEW = {"vm_template": "small", **WAIT}
@@ -139,6 +140,9 @@ def test_the_vm_template_0_is_one(zone):
     ({"vm_template": "small", "disks": [{"IMAGE": "nothing"}]}, "missing", ["image", "'nothing'"]),
     ({"vm_template": "small", "disks": [{"TYPE": "fs"}]}, "invalid", ["disks", "SIZE"]),
     ({"vm_template": "small", "nics": []}, "invalid", ["nics is empty"]),
+    ({"vm_template": "small", "pcis": [{"PROFILE": "1"}]}, "invalid", ["pcis", "SHORT_ADDRESS or VENDOR"]),
+    ({"vm_template": "small", "template": {"PCI": {}}}, "invalid", ["PCI", "option pcis"]),
+    ({"vm_template": "small", "state": "suspended", "wait": False}, "invalid", ["it takes wait to suspend it"]),
     ({"vm_template": "small", "owner": "nobody"}, "missing", ["user", "'nobody'"]),
     ({"vm_template": "small", "template": {"memory": 1}}, "invalid", ["MEMORY", "option memory"]),
     ({"vm_template": "small", "cpu": 0}, "invalid", ["cpu is 0"]),
@@ -181,6 +185,25 @@ def test_a_vm_can_be_made_powered_off(zone):
 def test_without_waiting_the_module_returns_at_once_and_the_next_run_waits(zone):
     zone.changed("one_vm", name="web", wait=False, **NEW)
     assert only(zone.unchanged("one_vm", name="web", state="running", **NEW))["state"] == "RUNNING"
+
+
+def test_a_vm_can_be_made_suspended_and_goes_from_any_rest_to_any_other(zone):
+    vm = only(zone.changed("one_vm", name="web", state="suspended", **NEW))
+    assert vm["state"] == "SUSPENDED"
+    zone.unchanged("one_vm", name="web", state="suspended", **NEW)
+    for state in ("poweroff", "suspended", "running", "suspended"):
+        assert only(zone.changed("one_vm", name="web", state=state, **WAIT))["state"] == state.upper()
+        zone.unchanged("one_vm", name="web", state=state, **WAIT)
+    failed = zone.fails("one_vm", name="web", nics=[{"NETWORK": "private"}])
+    assert failed["error"]["kind"] == "wrong_state" and "is SUSPENDED: its nics" in failed["msg"]
+
+
+def test_a_driver_that_cannot_suspend_ends_the_wait_with_its_reason(zone, monkeypatch):
+    zone.changed("one_vm", name="web", **NEW)
+    monkeypatch.setattr(zone.driver, "suspend", partial(Driver.suspend, zone.driver))
+    failed = zone.fails("one_vm", name="web", state="suspended", wait_timeout=600)
+    assert failed["error"]["kind"] == "wrong_state"
+    assert "is RUNNING" in failed["msg"] and "the driver dummy cannot keep a machine's memory" in failed["msg"]
 
 
 # ---- Sets of VMs ----------------------------------------------------------------------------------
@@ -242,6 +265,11 @@ CHANGES = [
     ({"disks": [{"IMAGE": "system"}, {"IMAGE": "data"}, {"SIZE": 20}]}, ["one.vm.attach", "one.vm.attach"]),
     ({"disks": [{"IMAGE": "data"}], "update": "replace"}, ["one.vm.detach", "one.vm.attach"]),
     ({"state": "poweroff"}, ["one.vm.action"]),
+    ({"state": "suspended"}, ["one.vm.action"]),
+    ({"memory": 128, "state": "suspended", "restart": True}, ["one.vm.action", "one.vm.resize"] + ["one.vm.action"] * 2),
+    ({"pcis": [{"CLASS": "0C03"}], "restart": True}, ["one.vm.action", "one.vm.attachpci", "one.vm.action"]),
+    ({"pcis": [{"SHORT_ADDRESS": "02:00.0"}], "state": "poweroff"}, ["one.vm.action", "one.vm.attachpci"]),
+    ({"template": {"LABELS": "x"}, "update": "replace"}, ["one.vm.update"]),
 ]
 
 
@@ -255,7 +283,7 @@ def test_a_vm_that_exists_is_changed_once_as_predicted(zone, change, writes):
     done = zone.changed("one_vm", name="web", **change, **WAIT)
     assert predicted["diff"] == done["diff"] != {"before": {}, "after": {}}
     assert zone.writes == writes
-    assert only(done)["state"] == ("POWEROFF" if change.get("state") else "RUNNING")
+    assert only(done)["state"] == change.get("state", "running").upper()
     zone.unchanged("one_vm", name="web", **change, **WAIT)
     assert len(zone.calls) <= 2, zone.calls
 
@@ -264,6 +292,39 @@ def test_the_diff_shows_exactly_what_changes(zone):
     zone.changed("one_vm", name="web", template={"A": "1", "B": "2"}, **NEW)
     diff = zone.changed("one_vm", check=True, name="web", template={"a": 1, "B": 3})["diff"]
     assert diff == {"before": {"web": {"attributes": {"B": "2"}}}, "after": {"web": {"attributes": {"B": "3"}}}}
+
+
+def test_pci_devices_are_given_to_new_vms_attached_and_detached(zone):
+    both = [{"VENDOR": "1022", "DEVICE": "0aa9"}, {"SHORT_ADDRESS": "02:00.0"}]
+    vm = only(zone.changed("one_vm", name="web", pcis=both, **NEW))
+    assert [pci["address"] for pci in vm["pcis"]] == ["00:06.1", "02:00.0"]
+    zone.unchanged("one_vm", name="web", pcis=both, update="replace")
+    failed = zone.fails("one_vm", name="web", pcis=both[:1], update="replace")
+    assert failed["error"]["kind"] == "wrong_state" and "PCI devices change only while it is powered off" in failed["msg"]
+    left = only(zone.changed("one_vm", name="web", pcis=both[:1], update="replace", restart=True, **WAIT))
+    assert [pci["address"] for pci in left["pcis"]] == ["00:06.1"] and left["state"] == "RUNNING"
+    zone.changed("one_vm", name="web", pcis=[], update="replace", state="poweroff", **WAIT)
+    full = zone.fails("one_vm", name="other", vm_template="small", pcis=[{"CLASS": "0302"}] * 2, wait_timeout=1)
+    assert full["error"]["kind"] == "timeout" and "Not enough PCI devices on hosts" in full["msg"]
+
+
+def test_a_pci_device_that_is_not_free_is_an_error(zone):
+    zone.changed("one_vm", name="other", pcis=[{"SHORT_ADDRESS": "02:00.0"}], **NEW)
+    failed = zone.fails("one_vm", name="web", pcis=[{"SHORT_ADDRESS": "02:00.0"}], state="poweroff", vm_template="small", wait_timeout=1)
+    assert failed["error"]["kind"] == "timeout"
+    zone.changed("one_vm", name="web2", state="poweroff", **NEW)
+    failed = zone.fails("one_vm", name="web2", pcis=[{"SHORT_ADDRESS": "02:00.0"}], **WAIT)
+    assert failed["error"]["kind"] == "wrong_state" and "Check address and free devices" in failed["msg"]
+
+
+def test_attributes_are_removed_only_when_asked_and_never_those_of_the_server(zone):
+    zone.changed("one_vm", name="web", template={"A": 1, "B": 2, "SERVICE_ID": 6}, state="hold", **NEW)
+    kept = only(zone.changed("one_vm", name="web", template={"B": 3}))["attributes"]
+    assert kept == {"A": "1", "B": "3", "SERVICE_ID": "6"}
+    zone.unchanged("one_vm", name="web", update="replace")
+    diff = zone.changed("one_vm", name="web", template={"b": 3}, update="replace")["diff"]
+    assert diff == {"before": {"web": {"attributes": {"A": "1"}}}, "after": {"web": {"attributes": {}}}}
+    assert only(zone.unchanged("one_vm", name="web"))["attributes"] == {"B": "3", "SERVICE_ID": "6"}
 
 
 def test_a_vm_that_runs_is_resized_only_if_it_may_restart(zone):

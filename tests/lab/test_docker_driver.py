@@ -197,6 +197,12 @@ def test_disk_survives_a_power_cycle_and_the_agent_runs_again(machines: Machines
     assert f"inet {vm.nics[0].ip}/24" in machines.run(vm, "ip", "address", "show", "eth0")
 
 
+def test_machine_cannot_be_suspended_and_runs_on(machines: Machines, vm: VmSpec) -> None:
+    with pytest.raises(DriverError, match="the driver docker cannot keep a machine's memory"):
+        machines.driver.suspend(vm)
+    assert machines.driver.poll()[vm.id].state == "running"
+
+
 def test_memory_of_the_template_is_a_limit(machines: Machines, vm: VmSpec) -> None:
     with pytest.raises(EngineError):
         machines.run(vm, "python3", "-c", "bytearray(700 << 20)")

@@ -9,38 +9,44 @@ from collections.abc import Callable, Iterable
 
 from . import machines, states, vms
 from .client import Client
+from .compare import update
 from .errors import INVALID, WRONG_STATE, OneException
 from .machine_wait import MachinesWait
 from .machine_wish import Plan, permission_bits
 from .template import render
 
-GOALS = {"running": "RUNNING", "poweroff": "POWEROFF", "hold": "HOLD"}
+GOALS = {"running": "RUNNING", "poweroff": "POWEROFF", "suspended": "SUSPENDED", "hold": "HOLD"}
+# Resting states out of which a VM is resumed.
+_ASLEEP = ("POWEROFF", "SUSPENDED", "STOPPED", "UNDEPLOYED")
 # The action that leads from a resting state to the wanted one.
 _ACTIONS = {
-    "running": {
-        "HOLD": "release", "POWEROFF": "resume", "SUSPENDED": "resume", "STOPPED": "resume", "UNDEPLOYED": "resume",
-        "UNKNOWN": "resume",
-    },
-    "poweroff": {"RUNNING": "poweroff", "UNKNOWN": "poweroff", "PENDING": "poweroff"},
+    "running": {"HOLD": "release", "UNKNOWN": "resume", **dict.fromkeys(_ASLEEP, "resume")},
+    "poweroff": dict.fromkeys(("RUNNING", "UNKNOWN", "PENDING", *_ASLEEP), "poweroff"),
+    "suspended": dict.fromkeys(("RUNNING", "PENDING", *_ASLEEP), "suspend"),
     "hold": {"PENDING": "hold"},
 }
 # Nothing is to be done but to wait.
-_UNDERWAY = {"running": ("RUNNING", "PENDING"), "poweroff": ("POWEROFF",), "hold": ("HOLD",)}
+_UNDERWAY = {
+    "running": ("RUNNING", "PENDING"), "poweroff": ("POWEROFF",), "suspended": ("SUSPENDED",), "hold": ("HOLD",),
+}
 # Resting states in which the server lets something be changed.
 _CHANGEABLE = {
     "size": ("INIT", "PENDING", "HOLD", "POWEROFF", "UNDEPLOYED"),
     "configuration": ("PENDING", "HOLD", "POWEROFF", "UNDEPLOYED", "RUNNING", "BOOT_FAILURE", "PROLOG_FAILURE"),
     "nics": ("RUNNING", "POWEROFF"),
     "disks": ("RUNNING", "POWEROFF"),
+    "pcis": ("POWEROFF", "UNDEPLOYED"),
 }
+# What a VM that runs is powered off for.
+_AT_REST_ONLY = {"size": "size changes", "pcis": "PCI devices change"}
 _UPDATE_MERGE = 1
 
 
 class MachineChange:
     """What is done with one VM.
 
-    target: present, running, poweroff or hold. restart: whether it may be powered off for a change of its size.
-    wait: whether the task waits. Raises OneException for what is not possible, mostly of kind wrong_state.
+    target: present, running, poweroff, suspended or hold. restart: whether it may be powered off for a change of its
+    size or PCI devices. wait: whether the task waits. Raises OneException for what is not possible, mostly of kind wrong_state.
     """
 
     def __init__(self, plan: Plan, target: str, restart: bool = False, wait: bool = True) -> None:
@@ -50,10 +56,12 @@ class MachineChange:
         self.state = states.vm_state(plan.vm)
         self.rest = machines.leads_to(self.state)
         self.action = self._power_action()
-        if self.action == "poweroff" and self.rest == "PENDING" and not wait:
-            raise OneException(INVALID, f"{machines.label(self.vm)} is PENDING: to power it off once it runs takes wait.")
-        self.restarts = restart and bool(plan.size) and self.rest == "RUNNING" and target != "poweroff"
+        if self.action in ("poweroff", "suspend") and self.rest == "PENDING" and not wait:
+            raise OneException(INVALID, f"{machines.label(self.vm)} is PENDING: to {self.action} it once it runs takes wait.")
+        needs_rest = any(plan.differs(name) for name in _AT_REST_ONLY)
+        self.restarts = restart and needs_rest and self.rest == "RUNNING" and target != "poweroff"
         self.stops = self.restarts or self.action == "poweroff"
+        self.wakes = self.rest in _ASLEEP and self.action in ("poweroff", "suspend")
         for name in _CHANGEABLE:
             self._check_changeable(name)
         self.before = {**plan.before, "state": self.state}
@@ -61,8 +69,8 @@ class MachineChange:
 
     @property
     def goal(self) -> str | None:
-        """The state to wait for in the end."""
-        return "RUNNING" if self.restarts else GOALS.get(self.target)
+        """The state to wait for in the end, or before it is suspended."""
+        return "RUNNING" if self.restarts or self.action == "suspend" else GOALS.get(self.target)
 
     @property
     def is_underway(self) -> bool:
@@ -70,9 +78,11 @@ class MachineChange:
         return self.restarts or self.goal not in (None, self.state)
 
     @property
-    def starts(self) -> bool:
-        """Tell whether it takes an action in the end."""
-        return self.restarts or self.action not in (None, "poweroff")
+    def start(self) -> str | None:
+        """The action that brings it to the goal once it is changed, None if that takes none."""
+        if self.restarts or (self.wakes and self.action == "suspend"):
+            return "resume"
+        return None if self.action in ("poweroff", "suspend") else self.action
 
     @property
     def reshapes(self) -> bool:
@@ -96,10 +106,10 @@ class MachineChange:
         if not self.plan.differs(name):
             return
         state = "POWEROFF" if self.stops else self.rest
-        if name == "size" and state == "RUNNING":
+        if name in _AT_REST_ONLY and state == "RUNNING":
             raise OneException(
                 WRONG_STATE,
-                f"{machines.label(self.vm)} is {self.state}: its size changes only while it is powered off, "
+                f"{machines.label(self.vm)} is {self.state}: its {_AT_REST_ONLY[name]} only while it is powered off, "
                 "which restart: true allows.",
             )
         if state not in _CHANGEABLE[name]:
@@ -135,6 +145,7 @@ class Changer:
         self._stop([change for change in changes if change.stops])
         self._reshape([change for change in changes if change.reshapes])
         self._start(changes)
+        self._suspend([change.vm for change in changes if change.action == "suspend"])
         for change in changes:
             self.give(change.plan)
 
@@ -169,8 +180,8 @@ class Changer:
         number = int(plan.vm["ID"])
         if plan.differs("name"):
             self._client.call("one.vm.rename", number, plan.after["name"])
-        if plan.attributes:
-            self._client.call("one.vm.update", number, render(plan.attributes), _UPDATE_MERGE)
+        if plan.differs("attributes"):
+            self._client.call("one.vm.update", number, *update(plan.before["attributes"], plan.after["attributes"]))
         self._permit(plan)
 
     def _permit(self, plan: Plan) -> None:
@@ -179,9 +190,12 @@ class Changer:
             self._client.call("one.vm.chmod", int(plan.vm["ID"]), *bits)
 
     def _stop(self, changes: list[MachineChange]) -> None:
+        asleep = [change.vm for change in changes if change.wakes]
+        self.act("resume", asleep)
         pending = [change.vm for change in changes if change.rest == "PENDING"]
-        if pending:
-            self.wait(pending).reach("RUNNING")
+        for waking, acted in ((pending, False), (asleep, True)):
+            if waking:
+                self.wait(waking, acted).reach("RUNNING")
         group = [change.vm for change in changes]
         if not group:
             return
@@ -202,7 +216,7 @@ class Changer:
             work = [(vm, steps) for vm, steps in work if steps]
 
     def _steps(self, plan: Plan) -> list[tuple]:
-        """The calls that change a VM's size, configuration, interfaces and disks."""
+        """The calls that change a VM's size, configuration, interfaces, disks and PCI devices."""
         number = int(plan.vm["ID"])
         steps: list[tuple] = []
         if plan.size:
@@ -215,6 +229,8 @@ class Changer:
         steps += [("one.vm.attachnic", number, render({"NIC": nic})) for nic in plan.nics.attach]
         steps += [("one.vm.detach", number, disk) for disk in plan.disks.detach]
         steps += [("one.vm.attach", number, render({"DISK": disk})) for disk in plan.disks.attach]
+        steps += [("one.vm.detachpci", number, pci) for pci in plan.pcis.detach]
+        steps += [("one.vm.attachpci", number, render({"PCI": pci})) for pci in plan.pcis.attach]
         return steps
 
     def _start(self, changes: list[MachineChange]) -> None:
@@ -222,14 +238,23 @@ class Changer:
         underway = [change for change in changes if change.is_underway and change not in stopped]
         standing = self._current([change.vm for change in underway])
         for change in underway:
-            if change.starts:
-                self.act("resume" if change.restarts else change.action, [change.vm])
+            if change.start:
+                self.act(change.start, [change.vm])
+        groups: dict[tuple[str, bool], list[dict]] = {}
+        for change, vm in zip(underway, standing, strict=True):
+            if self._params["wait"] or change.action == "suspend":
+                groups.setdefault((change.goal, change.start is not None), []).append(vm)
+        for (goal, acted), group in groups.items():
+            self.wait(group, acted).reach(goal)
+
+    def _suspend(self, group: list[dict]) -> None:
+        """Suspend VMs that run by now."""
+        if not group:
+            return
+        standing = self._current(group)
+        self.act("suspend", group)
         if self._params["wait"]:
-            groups: dict[tuple[str, bool], list[dict]] = {}
-            for change, vm in zip(underway, standing, strict=True):
-                groups.setdefault((change.goal, change.starts), []).append(vm)
-            for (goal, acted), group in groups.items():
-                self.wait(group, acted).reach(goal)
+            self.wait(standing, acted=True).reach(GOALS["suspended"])
 
     def _current(self, group: list[dict]) -> list[dict]:
         """Return the VMs as they are now."""

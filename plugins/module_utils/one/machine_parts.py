@@ -1,7 +1,7 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Network interfaces and disks of virtual machines: which are there, which are wanted, and what they refer to."""
+"""Interfaces, disks and PCI devices of virtual machines: which are there, which are wanted, what they refer to."""
 
 from __future__ import annotations
 
@@ -14,24 +14,28 @@ from .client import Client
 from .errors import INVALID, OneException
 from .template import scalar
 
+# One of these says what a part is; NETWORK_MODE leaves it to the scheduler.
+_IDENTITIES = {
+    "nics": ("NETWORK", "NETWORK_ID", "NETWORK_MODE"), "disks": ("IMAGE", "IMAGE_ID", "SIZE"),
+    "pcis": ("SHORT_ADDRESS", "VENDOR", "DEVICE", "CLASS"),
+}
+
 
 def checked_parts(option: str, parts: list | None) -> list[dict] | None:
-    """Return NICs or disks with their names in upper case and values as text; None if the task says nothing.
+    """Return NICs, disks or PCI devices, names in upper case and values as text; None if the task says nothing.
 
     Raises OneException of kind invalid for one that refers to nothing.
     """
     if parts is None:
         return None
-    key = {"nics": "NETWORK", "disks": "IMAGE"}[option]
     result = []
     for part in parts:
         upper = {str(name).upper(): _text(value) for name, value in part.items()}
-        if resources.is_id(upper.get(key, "")):
-            upper[f"{key}_ID"] = upper.pop(key)
-        volatile = option == "disks" and "SIZE" in upper
-        if not volatile and not upper.keys() & {key, f"{key}_ID", "NETWORK_MODE"}:
-            needed = f"{key} or {key}_ID" + (", or SIZE for a volatile disk" if option == "disks" else "")
-            raise OneException(INVALID, f"One of {option} is {part!r}, it must have {needed}.")
+        for key in ("NETWORK", "IMAGE"):
+            if resources.is_id(upper.get(key, "")):
+                upper[f"{key}_ID"] = upper.pop(key)
+        if not upper.keys() & set(_IDENTITIES[option]):
+            raise OneException(INVALID, f"One of {option} is {part!r}, it must have {' or '.join(_IDENTITIES[option])}.")
         result.append(upper)
     return result
 
@@ -91,7 +95,7 @@ class References:
 
 @dataclass
 class PartList:
-    """The NICs or disks of a VM: those to attach, those to detach, and security groups to add, by NIC id."""
+    """The NICs, disks or PCI devices of a VM: those to attach, those to detach, and security groups to add, by NIC id."""
 
     before: list = field(default_factory=list)
     after: list = field(default_factory=list)
@@ -121,6 +125,16 @@ class PartList:
         _pairs, missing, surplus = _match(there, wanted, _same_disk, exclusive)
         result = cls._of(there, missing, surplus, "DISK_ID", ("IMAGE", "IMAGE_ID", "SIZE"))
         result.attach = [references.disk(disk) for disk in missing]
+        return result
+
+    @classmethod
+    def of_pcis(cls, vm: dict, wanted: list[dict] | None, exclusive: bool) -> PartList:
+        """Compare the VM's PCI devices with the wanted ones, known by whatever is said of them."""
+        # Those that are interfaces are attached and detached as such.
+        there = [pci for pci in xml.items(xml.section(vm, "TEMPLATE"), "PCI") if pci.get("TYPE") != "NIC"]
+        _pairs, missing, surplus = _match(there, wanted, _same_pci, exclusive)
+        result = cls._of(there, missing, surplus, "PCI_ID", _IDENTITIES["pcis"])
+        result.attach = missing
         return result
 
     @classmethod
@@ -160,6 +174,11 @@ def _same_disk(disk: dict, wish: dict) -> bool:
     if names[0] == "SIZE" and "IMAGE_ID" in disk:
         return False
     return all(disk.get(name) == wish[name] for name in names if name in wish)
+
+
+def _same_pci(pci: dict, wish: dict) -> bool:
+    names = [name for name in (*_IDENTITIES["pcis"], "PROFILE") if name in wish]
+    return all(pci.get(name, "").lower() == wish[name].lower() for name in names)
 
 
 def _text(value: object) -> str:

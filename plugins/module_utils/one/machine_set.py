@@ -19,6 +19,8 @@ from .template import render
 
 _NUMBER = re.compile(r"#+")
 _DONE = "DONE"
+# States that a new VM is brought to once it runs, and the action for it.
+_AFTER_START = {"poweroff": "poweroff", "suspended": "suspend"}
 
 
 class MachineSet:
@@ -142,8 +144,9 @@ class MachineSet:
         pattern = self._params["vm_template"]
         if pattern is None:
             raise OneException(INVALID, f"VM {self._name!r} does not exist: vm_template is needed to make it.")
-        if self._params["state"] == "poweroff" and not self._params["wait"]:
-            raise OneException(INVALID, f"VM {self._name!r} does not exist: it takes wait to power it off once it runs.")
+        if self._params["state"] in _AFTER_START and not self._params["wait"]:
+            action = _AFTER_START[self._params["state"]]
+            raise OneException(INVALID, f"VM {self._name!r} does not exist: it takes wait to {action} it once it runs.")
         template = machines.find_template(self._client, pattern)
         if template is None:
             self._unresolved(resources.missing(self._client, "VM template", pattern))
@@ -163,9 +166,9 @@ class MachineSet:
             self._changer.describe_new(self._wish.plan(vm, self._references))
         if self._params["wait"] and not on_hold:
             running = self._changer.wait(made).reach("RUNNING")
-            if self._params["state"] == "poweroff":
-                self._changer.act("poweroff", running)
-                self._changer.wait(running, acted=True).reach("POWEROFF")
+            if self._params["state"] in _AFTER_START:
+                self._changer.act(_AFTER_START[self._params["state"]], running)
+                self._changer.wait(running, acted=True).reach(GOALS[self._params["state"]])
         return made
 
     def _absent(self, there: list[dict], leaving: list[dict]) -> tuple[dict, dict, list[dict]]:

@@ -20,10 +20,12 @@ _CONFIGURATION = frozenset({"CONTEXT", "CPU_MODEL", "FEATURES", "GRAPHICS", "INP
 # What only counts when a VM is made.
 _FIXED = frozenset({
     "BACKUP_CONFIG", "CPU_COST", "DISK_COST", "EMULATOR", "MEMORY_COST", "MEMORY_MAX", "MEMORY_RESIZE_MODE",
-    "MEMORY_SLOTS", "NIC_ALIAS", "NIC_DEFAULT", "NUMA_NODE", "PCI", "SCHED_ACTION", "SUBMIT_ON_HOLD", "TM_MAD_SYSTEM",
+    "MEMORY_SLOTS", "NIC_ALIAS", "NIC_DEFAULT", "NUMA_NODE", "SCHED_ACTION", "SUBMIT_ON_HOLD", "TM_MAD_SYSTEM",
     "TOPOLOGY", "TPM", "VCPU_MAX", "VMGROUP",
 })
-_OPTIONS = {"NAME": "name", "CPU": "cpu", "MEMORY": "memory", "VCPU": "vcpu", "NIC": "nics", "DISK": "disks"}
+# Attributes of the user template that the server, its scheduler and OneFlow set.
+_SERVER_ATTRIBUTES = frozenset({"ERROR", "ROLE_NAME", "SCHED_MESSAGE", "SERVICE_ID"})
+_OPTIONS = {"NAME": "name", "CPU": "cpu", "MEMORY": "memory", "VCPU": "vcpu", "NIC": "nics", "DISK": "disks", "PCI": "pcis"}
 
 
 @dataclass
@@ -35,9 +37,9 @@ class Plan:
     after: dict
     size: dict = field(default_factory=dict)
     configuration: dict = field(default_factory=dict)
-    attributes: dict = field(default_factory=dict)
     nics: PartList | None = None
     disks: PartList | None = None
+    pcis: PartList | None = None
 
     def differs(self, name: str) -> bool:
         """Tell whether this part of the state changes."""
@@ -53,20 +55,22 @@ class MachineWish:
         self.mode = _checked_mode(params["mode"])
         self.size = {name: params[name.lower()] for name in SIZES if params[name.lower()] is not None}
         _check_positive(self.size)
-        self.attributes = {str(name).upper(): value for name, value in params["template"].items()}
+        self.attributes = {str(name).upper(): value for name, value in (params["template"] or {}).items()}
         for name, option in _OPTIONS.items():
             if name in self.attributes:
                 raise OneException(INVALID, f"{name} in template: it is the option {option} that says so.")
         self.nics = checked_parts("nics", params["nics"])
         self.disks = checked_parts("disks", params["disks"])
+        self.pcis = checked_parts("pcis", params["pcis"])
         self.exclusive = params["update"] == "replace"
+        self.drops_attributes = self.exclusive and params["template"] is not None
 
     def instantiation(self, template: dict, references: References) -> dict:
         """Return the attributes that differ from those of the VM template, vectors complete.
 
         Raises OneException of kind invalid for what cannot be said to the server.
         """
-        for option, parts in (("nics", self.nics), ("disks", self.disks)):
+        for option, parts in (("nics", self.nics), ("disks", self.disks), ("pcis", self.pcis)):
             if parts == []:
                 raise OneException(INVALID, f"{option} is empty: a new VM cannot be made without those of its VM template.")
         current = xml.section(template, "TEMPLATE")
@@ -75,6 +79,8 @@ class MachineWish:
             wanted["NIC"] = [references.nic(nic) for nic in self.nics]
         if self.disks is not None:
             wanted["DISK"] = [references.disk(disk) for disk in self.disks]
+        if self.pcis is not None:
+            wanted["PCI"] = self.pcis
         return compare.changes(current, compare.wanted_template(current, wanted))
 
     def plan(self, vm: dict, references: References) -> Plan:
@@ -87,9 +93,10 @@ class MachineWish:
         own = {
             name: value for name, value in self.attributes.items() if name not in _FIXED and name not in _CONFIGURATION
         }
-        target_attributes = compare.wanted_template(user_attributes, own)
+        target_attributes = compare.wanted_template(user_attributes, own, self.drops_attributes, _SERVER_ATTRIBUTES)
         nics = PartList.of_nics(vm, self.nics, self.exclusive, references)
         disks = PartList.of_disks(vm, self.disks, self.exclusive, references)
+        pcis = PartList.of_pcis(vm, self.pcis, self.exclusive)
         identity = {"name": vm["NAME"], "owner": vm["UNAME"], "group": vm["GNAME"], "mode": machines.mode(vm)}
         target_identity = {
             "name": self.new_name or vm["NAME"],
@@ -100,14 +107,14 @@ class MachineWish:
         return Plan(
             vm,
             {**identity, "size": size, "configuration": configuration, "attributes": user_attributes,
-             "nics": nics.before, "disks": disks.before},
+             "nics": nics.before, "disks": disks.before, "pcis": pcis.before},
             {**target_identity, "size": target_size, "configuration": target_configuration,
-             "attributes": target_attributes, "nics": nics.after, "disks": disks.after},
+             "attributes": target_attributes, "nics": nics.after, "disks": disks.after, "pcis": pcis.after},
             compare.changes(size, target_size),
             _changed_keys(configuration, target_configuration),
-            compare.changes(user_attributes, target_attributes),
             nics,
             disks,
+            pcis,
         )
 
     def _configuration(self, current: dict) -> dict:

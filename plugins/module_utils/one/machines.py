@@ -143,6 +143,7 @@ def facts(vm: dict) -> dict:
         "addresses": vms.addresses(vm),
         "nics": [_nic(nic) for nic in xml.items(machine, "NIC")],
         "disks": [_disk(disk) for disk in xml.items(machine, "DISK")],
+        "pcis": [_pci(pci) for pci in xml.items(machine, "PCI")],
         "attributes": attributes,
     }
 
@@ -165,6 +166,16 @@ def _disk(disk: dict) -> dict:
         "image_id": _number(disk.get("IMAGE_ID")),
         "size": _number(disk.get("SIZE")),
         "target": disk.get("TARGET", ""),
+    }
+
+
+def _pci(pci: dict) -> dict:
+    return {
+        "id": _number(pci.get("PCI_ID")),
+        "address": pci.get("SHORT_ADDRESS", ""),
+        "vendor": pci.get("VENDOR", ""),
+        "device": pci.get("DEVICE", ""),
+        "class": pci.get("CLASS", ""),
     }
 
 

@@ -16,8 +16,8 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.machine_wish
 ACTIVE = states.VM.index("ACTIVE")
 FAILURES = [name for name in states.LCM if states.vm_failed(name)]
 OPTIONS = dict.fromkeys((
-    "owner", "group", "mode", "new_name", "cpu", "memory", "vcpu", "nics", "disks",
-)) | {"template": {}, "update": "merge"}
+    "owner", "group", "mode", "new_name", "cpu", "memory", "vcpu", "nics", "disks", "pcis", "template",
+)) | {"update": "merge"}
 
 
 def vm(state: str = "RUNNING", error: str = "", **template: object) -> dict:
@@ -153,7 +153,7 @@ def test_a_volatile_disk_is_not_taken_for_one_with_an_image():
     assert plan_of(document, disks=[{"SIZE": 10}]).disks.attach == [{"SIZE": "10"}]
 
 
-@pytest.mark.parametrize("target", ["running", "poweroff", "hold"])
+@pytest.mark.parametrize("target", ["running", "poweroff", "suspended", "hold"])
 @pytest.mark.parametrize("state", FAILURES)
 def test_a_vm_that_failed_is_not_acted_on(state, target):
     with pytest.raises(OneException, match=f"is {state} .broken.: from there it cannot become"):
