@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from federation.catalogue import STRATEGIES
+
 from .flower import Federation, Run
 from .shipped import APP
 
@@ -98,7 +100,7 @@ def test_rounds_without_answers_are_tried_again_and_then_end_the_run(federation:
     ("setting", "value", "reason"),
     [
         ("use_case", "crystal-ball", "use-case must be one of digits, not 'crystal-ball'"),
-        ("strategy", "FedMagic", "strategy must be one of FedAvg, not 'FedMagic'"),
+        ("strategy", "FedMagic", f"strategy must be one of {', '.join(STRATEGIES)}, not 'FedMagic'"),
     ],
 )
 def test_an_unknown_name_is_an_error_before_anything_starts(federation: Federation, setting: str, value: str, reason: str) -> None:

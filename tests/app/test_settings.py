@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from federation.settings import STRATEGIES, USE_CASES, Settings, SettingsError
+from federation.catalogue import PRIVACY, STRATEGIES
+from federation.settings import USE_CASES, Settings, SettingsError
 
 from .shipped import DEFAULTS
 
@@ -27,6 +28,27 @@ def test_the_defaults_are_usable() -> None:
         ("nodes-timeout", "soon"),
         ("nodes-timeout", float("nan")),
         ("seed", -1),
+        ("fraction-fit", 0),
+        ("fraction-evaluate", 1.1),
+        ("partition-alpha", -0.1),
+        ("proximal-mu", -1),
+        ("server-lr", 0),
+        ("client-lr", "0.1"),
+        ("server-momentum", 1),
+        ("beta-1", 1.0),
+        ("beta-2", -0.1),
+        ("tau", float("inf")),
+        ("num-malicious", 1.0),
+        ("nodes-to-select", 0),
+        ("trim-beta", 0),
+        ("trim-beta", 0.5),
+        ("qfed-q", True),
+        ("dp-mode", "local"),
+        ("dp-noise-multiplier", -1),
+        ("dp-clipping-norm", 0),
+        ("dp-target-quantile", 1.5),
+        ("dp-clip-lr", float("nan")),
+        ("dp-count-stddev", 0.0),
         ("strategy", "fedavg"),
         ("use-case", ""),
     ],
@@ -54,3 +76,87 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         Settings.from_run_config({**DEFAULTS, "strategy": "FedMagic"})
     with pytest.raises(SettingsError, match=", ".join(USE_CASES)):
         Settings.from_run_config({**DEFAULTS, "use-case": "crystal-ball"})
+
+
+def settings(**config: object) -> Settings:
+    return Settings.from_run_config({**DEFAULTS, **{key.replace("_", "-"): value for key, value in config.items()}})
+
+
+def nodes(count: int) -> dict[str, int]:
+    return {"min_available_clients": count, "min_fit_clients": count}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "malicious", "fewest"),
+    [("Krum", 0, 3), ("Krum", 1, 5), ("Krum", 2, 7), ("MultiKrum", 0, 3), ("MultiKrum", 2, 7), ("Bulyan", 0, 3), ("Bulyan", 1, 7), ("Bulyan", 2, 11)],
+)
+def test_a_strategy_that_bears_malicious_nodes_needs_enough_others_in_every_round(strategy: str, malicious: int, fewest: int) -> None:
+    settings(strategy=strategy, num_malicious=malicious, **nodes(fewest))
+    for too_few in ({**nodes(fewest), "min_fit_clients": fewest - 1}, nodes(fewest - 1)):
+        with pytest.raises(SettingsError, match=f"must be at least {fewest} for {strategy} with num-malicious {malicious}"):
+            settings(strategy=strategy, num_malicious=malicious, **too_few)
+
+
+def test_an_empty_number_of_malicious_nodes_is_checked_as_well() -> None:
+    with pytest.raises(SettingsError, match=r"min-fit-clients \(2\) must be at least 3 for Krum with num-malicious 0"):
+        settings(strategy="Krum")
+
+
+def test_multikrum_selects_no_more_nodes_than_are_honest() -> None:
+    settings(strategy="MultiKrum", num_malicious=1, nodes_to_select=4, **nodes(5))
+    with pytest.raises(SettingsError, match=r"nodes-to-select \(5\) must not be above min-fit-clients \(5\) less num-malicious \(1\)"):
+        settings(strategy="MultiKrum", num_malicious=1, nodes_to_select=5, **nodes(5))
+
+
+def test_too_little_noise_on_the_count_is_refused_before_flower_does() -> None:
+    settings(dp_mode="adaptive", dp_noise_multiplier=1.0, dp_count_stddev=0.6)
+    with pytest.raises(SettingsError, match=r"dp-noise-multiplier \(1\) must be below twice dp-count-stddev \(0.5\)"):
+        settings(dp_mode="adaptive", dp_noise_multiplier=1.0, dp_count_stddev=0.5)
+
+
+@pytest.mark.parametrize("mode", PRIVACY)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_defaults_are_usable_for_every_strategy_and_privacy(strategy: str, mode: str) -> None:
+    settings(strategy=strategy, dp_mode=mode, **nodes(3))
+
+
+@pytest.mark.parametrize(("strategy", "rate"), [("FedAdam", 0.1), ("FedYogi", 0.01), ("FedAdagrad", 0.1)])
+def test_an_empty_value_is_the_default_of_the_strategy(strategy: str, rate: float) -> None:
+    assert settings(strategy=strategy).strategy_arguments["eta"] == rate
+    assert settings(strategy=strategy, server_lr=0.5).strategy_arguments["eta"] == 0.5
+
+
+def test_parameters_of_other_strategies_are_named_and_ignored() -> None:
+    checked = settings(strategy="FedProx", proximal_mu=0.5, trim_beta=0.1, dp_clip_lr=1)
+    assert checked.notes == ("trim-beta is ignored: the strategy is FedProx", "dp-clip-lr is ignored: dp-mode is none")
+    assert checked.strategy_arguments == {"proximal_mu": 0.5}
+    assert checked.privacy_arguments == {}
+
+
+def test_parameters_of_other_strategies_are_checked_all_the_same() -> None:
+    with pytest.raises(SettingsError, match="trim-beta must be a number above 0 and below 0.5"):
+        settings(strategy="FedAvg", trim_beta=0.7)
+
+
+@pytest.mark.parametrize(
+    ("config", "note"),
+    [
+        ({"strategy": "FedProx", "proximal_mu": 0}, "proximal-mu is 0: FedProx is FedAvg then"),
+        ({"strategy": "FedAvgM"}, "FedAvgM is FedAvg then"),
+        ({"strategy": "MultiKrum", **nodes(3)}, "MultiKrum is Krum then"),
+        ({"strategy": "FedTrimmedAvg", **nodes(4)}, "with 4 nodes FedTrimmedAvg cuts nothing"),
+        ({"strategy": "FedMedian"}, "the median of 2 nodes is their mean"),
+        ({"strategy": "FedAdam", "dp_mode": "fixed"}, "holds for FedAvg and FedProx"),
+        ({"dp_mode": "fixed", "dp_noise_multiplier": 0}, "nothing is private"),
+    ],
+)
+def test_what_looks_unwise_is_noted(config: dict[str, object], note: str) -> None:
+    (found,) = settings(**config).notes
+    assert found.endswith(note)
+
+
+@pytest.mark.parametrize(
+    "config", [{"strategy": "FedTrimmedAvg", **nodes(5)}, {"strategy": "FedAvgM", "server_momentum": 0.9}, {"dp_mode": "adaptive"}, {"strategy": "FedProx"}]
+)
+def test_what_is_all_right_is_not_noted(config: dict[str, object]) -> None:
+    assert settings(**config).notes == ()

@@ -21,10 +21,14 @@ def train(message: Message, context: Context) -> Message:
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise FloatingPointError(f"training diverged: array {name} holds values that are not finite")
+    metrics = {"num-examples": len(data[0])}
+    if message.content["config"].get("train-loss"):
+        metrics["train-loss"] = use_case.evaluate(_arrays(message), data)["loss"]
     content = RecordDict(
         {
-            "arrays": ArrayRecord({name: Array(array) for name, array in arrays.items()}),
-            "metrics": MetricRecord({"num-examples": len(data[0])}),
+            # Some strategies compare arrays by their place: they go back in the order they came in.
+            "arrays": ArrayRecord({name: Array(arrays[name]) for name in message.content["arrays"]}),
+            "metrics": MetricRecord(metrics),
         }
     )
     return Message(content, reply_to=message)

@@ -9,6 +9,7 @@ from flwr.app import Array, ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
 from federation import usecases
+from federation.events import LOGGER
 from federation.grid import WatchedGrid
 from federation.recorder import Recorder
 from federation.settings import Settings
@@ -32,6 +33,8 @@ def main(grid: Grid, context: Context) -> None:
 
 def _train(grid: Grid, settings: Settings, recorder: Recorder) -> None:
     initial = usecases.load(settings.use_case).initial_arrays(settings.seed)
+    for note in settings.notes:
+        LOGGER.warning("%s", note)
     recorder.training_started(settings)
     training = Training(WatchedGrid(grid, settings, recorder), settings, recorder)
     model = training.run(ArrayRecord({name: Array(array) for name, array in initial.items()}))

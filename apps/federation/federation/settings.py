@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, field, fields
 
-STRATEGIES = ("FedAvg",)
+from federation import catalogue
+from federation.catalogue import Limits
+
 USE_CASES = ("digits",)
 
 _WHOLE_NUMBERS = {  # run configuration key -> smallest value
@@ -19,7 +21,12 @@ _WHOLE_NUMBERS = {  # run configuration key -> smallest value
     "seed": 0,
 }
 _SECONDS = ("round-timeout", "nodes-timeout")
-_CHOICES = {"strategy": STRATEGIES, "use-case": USE_CASES}
+_NUMBERS = {
+    "fraction-fit": Limits(above=0, maximum=1),
+    "fraction-evaluate": Limits(above=0, maximum=1),
+    "partition-alpha": Limits(minimum=0),
+}
+_CHOICES = {"strategy": tuple(catalogue.STRATEGIES), "dp-mode": tuple(catalogue.PRIVACY), "use-case": USE_CASES}
 
 
 class SettingsError(ValueError):
@@ -28,7 +35,11 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True)
 class Settings:
-    """A checked run configuration. Times are seconds."""
+    """A checked run configuration. Times are seconds.
+
+    ``strategy_arguments`` and ``privacy_arguments`` are for the constructors in Flower; ``notes`` say what is ignored and
+    what looks unwise.
+    """
 
     num_server_rounds: int
     strategy: str
@@ -36,12 +47,19 @@ class Settings:
     min_fit_clients: int
     min_evaluate_clients: int
     min_available_clients: int
+    fraction_fit: float
+    fraction_evaluate: float
+    dp_mode: str
+    partition_alpha: float
     round_timeout: float
     nodes_timeout: float
     max_failed_rounds: int
     seed: int
     run_name: str
     output_directory: str
+    strategy_arguments: Mapping[str, float] = field(default_factory=dict)
+    privacy_arguments: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def from_run_config(cls, config: Mapping[str, object]) -> Settings:
@@ -55,20 +73,29 @@ class Settings:
         errors = _errors_of_values(config) or _errors_between_values(config)
         if errors:
             raise SettingsError("; ".join(errors))
-        return cls(**{key.replace("-", "_"): config[key] for key in _keys()})
+        return cls(
+            **{key.replace("-", "_"): config[key] for key in _keys()},
+            strategy_arguments=catalogue.strategy_arguments(config),
+            privacy_arguments=catalogue.privacy_arguments(config),
+            notes=tuple(catalogue.notes(config)),
+        )
 
 
 def _keys() -> list[str]:
-    return [name.replace("_", "-") for name in Settings.__dataclass_fields__]
+    return [entry.name.replace("_", "-") for entry in fields(Settings) if entry.default is entry.default_factory is MISSING]
 
 
 def _errors_of_values(config: Mapping[str, object]) -> list[str]:
-    errors = [f"{key} is missing" for key in _keys() if key not in config]
+    errors = [f"{key} is missing" for key in (*_keys(), *catalogue.OPTIONS) if key not in config]
     for key, value in config.items():
         if key in _WHOLE_NUMBERS and not (_is_number(value, int) and value >= _WHOLE_NUMBERS[key]):
             errors.append(f"{key} must be a whole number of at least {_WHOLE_NUMBERS[key]}, not {value!r}")
         elif key in _SECONDS and not (_is_number(value, (int, float)) and value > 0):
             errors.append(f"{key} must be a number of seconds above 0, not {value!r}")
+        elif key in _NUMBERS and not _NUMBERS[key].hold(value):
+            errors.append(f"{key} must be {_NUMBERS[key].describe()}, not {value!r}")
+        elif key in catalogue.OPTIONS and value != "" and not catalogue.OPTIONS[key].hold(value):
+            errors.append(f"{key} must be {catalogue.OPTIONS[key].describe()}, or empty for the default, not {value!r}")
         elif key in _CHOICES and value not in _CHOICES[key]:
             errors.append(f"{key} must be one of {', '.join(_CHOICES[key])}, not {value!r}")
     return errors
@@ -76,11 +103,12 @@ def _errors_of_values(config: Mapping[str, object]) -> list[str]:
 
 def _errors_between_values(config: Mapping[str, object]) -> list[str]:
     available = config["min-available-clients"]
-    return [
+    above = [
         f"{key} ({config[key]}) must not be above min-available-clients ({available})"
         for key in ("min-fit-clients", "min-evaluate-clients")
         if config[key] > available
     ]
+    return [*above, *catalogue.errors(config)]
 
 
 def _is_number(value: object, kinds: type | tuple[type, ...]) -> bool:

@@ -7,6 +7,8 @@ Flower's own loop starts at round 1, goes on with a model nobody trained, and ke
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp.exception import AggregationError, InconsistentMessageReplies
@@ -40,6 +42,9 @@ class Training:
         self._strategy.summary()
         failures = 0
         while completed < self._settings.num_server_rounds:
+            state = strategies.server_state(self._strategy)
+            # Flower draws the nodes of a round from Python's global generator.
+            random.seed(f"{self._settings.seed} {completed + 1} {failures}")
             try:
                 arrays = self._round(completed + 1, arrays)
             except RoundFailed as failure:
@@ -48,6 +53,7 @@ class Training:
                 if failures >= self._settings.max_failed_rounds:
                     raise TooManyFailedRounds(failures, failure) from failure
                 self._strategy = strategies.build(self._settings)
+                strategies.restore_state(self._strategy, state)
             else:
                 failures = 0
                 completed += 1

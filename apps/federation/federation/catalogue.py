@@ -1,0 +1,193 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The strategies: their parameters, what they ask of the number of nodes, and privacy around them. No Flower in here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a number of the run configuration may be; ``above`` and ``below`` exclude the bound."""
+
+    whole: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+    def hold(self, value: object) -> bool:
+        """Say whether a value is a number within the bounds."""
+        if isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float)) or not math.isfinite(value):
+            return False
+        return (
+            (self.minimum is None or value >= self.minimum)
+            and (self.maximum is None or value <= self.maximum)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+
+    def describe(self) -> str:
+        """Return what is expected."""
+        bounds = (("of at least", self.minimum), ("above", self.above), ("up to", self.maximum), ("below", self.below))
+        words = " and ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
+        return f"a {'whole ' if self.whole else ''}number {words}"
+
+
+# Run configuration key -> limits. An empty value stands for the default, which may differ by strategy.
+OPTIONS: Mapping[str, Limits] = {
+    "proximal-mu": Limits(minimum=0),
+    "server-lr": Limits(above=0),
+    "client-lr": Limits(above=0),
+    "server-momentum": Limits(minimum=0, below=1),
+    "beta-1": Limits(minimum=0, below=1),
+    "beta-2": Limits(minimum=0, below=1),
+    "tau": Limits(above=0),
+    "num-malicious": Limits(whole=True, minimum=0),
+    "nodes-to-select": Limits(whole=True, minimum=1),
+    "trim-beta": Limits(above=0, below=0.5),
+    "qfed-q": Limits(minimum=0),
+    "dp-noise-multiplier": Limits(minimum=0),
+    "dp-clipping-norm": Limits(above=0),
+    "dp-target-quantile": Limits(minimum=0, maximum=1),
+    "dp-clip-lr": Limits(above=0),
+    "dp-count-stddev": Limits(above=0),
+}
+
+
+class Option(NamedTuple):
+    """A parameter: its key in the run configuration, the argument of Flower's constructor, its default (None: computed)."""
+
+    key: str
+    argument: str
+    default: float | None
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """What is known of a strategy, whose class in ``flwr.serverapp.strategy`` has the same name.
+
+    ``fewest_nodes`` returns how many nodes have to train in a round when that many are malicious. ``plain_mean`` says
+    that the model is the mean of the replies and nothing else, which is what differential privacy is calibrated to.
+    """
+
+    options: tuple[Option, ...] = ()
+    fewest_nodes: Callable[[int], int] | None = None
+    plain_mean: bool = False
+
+
+_NUM_MALICIOUS = Option("num-malicious", "num_malicious_nodes", 0)
+_BETAS = (Option("beta-1", "beta_1", 0.9), Option("beta-2", "beta_2", 0.99))
+_TAU = Option("tau", "tau", 1e-3)
+
+
+def _krum(malicious: int) -> int:
+    return 2 * malicious + 3
+
+
+def _bulyan(malicious: int) -> int:
+    return 4 * malicious + 3
+
+
+STRATEGIES: Mapping[str, Strategy] = {
+    "FedAvg": Strategy(plain_mean=True),
+    "FedAvgM": Strategy((Option("server-lr", "server_learning_rate", 1.0), Option("server-momentum", "server_momentum", 0.0))),
+    "FedProx": Strategy((Option("proximal-mu", "proximal_mu", 1.0),), plain_mean=True),
+    "FedAdam": Strategy((Option("server-lr", "eta", 0.1), Option("client-lr", "eta_l", 0.1), *_BETAS, _TAU)),
+    "FedYogi": Strategy((Option("server-lr", "eta", 0.01), Option("client-lr", "eta_l", 0.0316), *_BETAS, _TAU)),
+    "FedAdagrad": Strategy((Option("server-lr", "eta", 0.1), Option("client-lr", "eta_l", 0.1), _TAU)),
+    "FedMedian": Strategy(),
+    "FedTrimmedAvg": Strategy((Option("trim-beta", "beta", 0.2),)),
+    "Krum": Strategy((_NUM_MALICIOUS,), fewest_nodes=_krum),
+    "MultiKrum": Strategy((_NUM_MALICIOUS, Option("nodes-to-select", "num_nodes_to_select", 1)), fewest_nodes=_krum),
+    "Bulyan": Strategy((_NUM_MALICIOUS,), fewest_nodes=_bulyan),
+    "QFedAvg": Strategy((Option("client-lr", "client_learning_rate", 0.1), Option("qfed-q", "q", 0.1))),
+}
+
+_NOISE = Option("dp-noise-multiplier", "noise_multiplier", 1.0)
+PRIVACY: Mapping[str, tuple[Option, ...]] = {
+    "none": (),
+    "fixed": (_NOISE, Option("dp-clipping-norm", "clipping_norm", 1.0)),
+    "adaptive": (
+        _NOISE,
+        Option("dp-clipping-norm", "initial_clipping_norm", 0.1),
+        Option("dp-target-quantile", "target_clipped_quantile", 0.5),
+        Option("dp-clip-lr", "clip_norm_lr", 0.2),
+        Option("dp-count-stddev", "clipped_count_stddev", None),
+    ),
+}
+
+
+def strategy_arguments(config: Mapping[str, object]) -> dict[str, float]:
+    """Return the selected strategy's own arguments of the constructor in Flower, defaults for what is empty."""
+    return _arguments(STRATEGIES[config["strategy"]].options, config)
+
+
+def privacy_arguments(config: Mapping[str, object]) -> dict[str, float]:
+    """Return the arguments of the constructor of differential privacy in Flower, defaults for what is empty.
+
+    Noise is calibrated to the fewest nodes that may train: with more of them there is more of it than is needed.
+    """
+    if config["dp-mode"] == "none":
+        return {}
+    nodes = config["min-fit-clients"]
+    arguments = _arguments(PRIVACY[config["dp-mode"]], config) | {"num_sampled_clients": nodes}
+    if config["dp-mode"] == "adaptive" and arguments["clipped_count_stddev"] is None:
+        # As Flower has it, but enough for any noise multiplier.
+        arguments["clipped_count_stddev"] = max(nodes / 20, arguments["noise_multiplier"])
+    return arguments
+
+
+def errors(config: Mapping[str, object]) -> Iterator[str]:
+    """Yield what does not fit together in a run configuration whose values are good one by one."""
+    strategy = STRATEGIES[config["strategy"]]
+    chosen = strategy_arguments(config)
+    malicious = chosen.get("num_malicious_nodes", 0)
+    if strategy.fewest_nodes:
+        needed = strategy.fewest_nodes(malicious)
+        for key in ("min-fit-clients", "min-available-clients"):
+            if config[key] < needed:
+                yield f"{key} ({config[key]}) must be at least {needed} for {config['strategy']} with num-malicious {malicious}"
+    if chosen.get("num_nodes_to_select", 1) > config["min-fit-clients"] - malicious:
+        yield (
+            f"nodes-to-select ({chosen['num_nodes_to_select']}) must not be above min-fit-clients ({config['min-fit-clients']}) "
+            f"less num-malicious ({malicious})"
+        )
+    if config["dp-mode"] == "adaptive":
+        privacy = privacy_arguments(config)
+        noise, stddev = privacy["noise_multiplier"], privacy["clipped_count_stddev"]
+        if noise > 0 and noise >= 2 * stddev:
+            yield f"dp-noise-multiplier ({noise:g}) must be below twice dp-count-stddev ({stddev:g})"
+
+
+def notes(config: Mapping[str, object]) -> Iterator[str]:
+    """Yield which given parameters have no effect, and what looks unwise."""
+    name, mode = config["strategy"], config["dp-mode"]
+    strategy = STRATEGIES[name]
+    heeded = {option.key for option in (*strategy.options, *PRIVACY[mode])}
+    for key in OPTIONS:
+        if key not in heeded and config[key] != "":
+            yield f"{key} is ignored: " + (f"dp-mode is {mode}" if key.startswith("dp-") else f"the strategy is {name}")
+    chosen = strategy_arguments(config)
+    if chosen.get("proximal_mu") == 0:
+        yield "proximal-mu is 0: FedProx is FedAvg then"
+    if name == "FedAvgM" and chosen["server_learning_rate"] == 1 and chosen["server_momentum"] == 0:
+        yield "server-lr is 1 and server-momentum is 0: FedAvgM is FedAvg then"
+    if name == "MultiKrum" and chosen["num_nodes_to_select"] == 1:
+        yield "nodes-to-select is 1: MultiKrum is Krum then"
+    if name == "FedTrimmedAvg" and int(chosen["beta"] * config["min-fit-clients"]) < 1:
+        yield f"trim-beta is {chosen['beta']:g}: with {config['min-fit-clients']} nodes FedTrimmedAvg cuts nothing"
+    if name == "FedMedian" and config["min-fit-clients"] < 3:
+        yield "min-fit-clients is below 3: the median of 2 nodes is their mean"
+    if mode != "none" and not strategy.plain_mean:
+        yield f"dp-mode is {mode}: {name} is clipped and noised, but what differential privacy promises holds for FedAvg and FedProx"
+    if privacy_arguments(config).get("noise_multiplier") == 0:
+        yield "dp-noise-multiplier is 0: updates are clipped, but nothing is private"
+
+
+def _arguments(options: tuple[Option, ...], config: Mapping[str, object]) -> dict[str, float]:
+    return {option.argument: option.default if config[option.key] == "" else config[option.key] for option in options}
