@@ -32,6 +32,8 @@ class Release:
     no_room: str = "[HOST] Not enough {resource} on hosts: {hosts}"
     #: whether SCHED_MESSAGE stays in a VM, empty, once it has a host
     keeps_message: bool = False
+    #: metrics of quotas it does not know
+    without_quotas: frozenset[str] = frozenset()
     #: the text of OneGate's answer when a request fails; {reason} is what went wrong
     gate_failure: str = "Internal server error"
 
@@ -59,6 +61,7 @@ RELEASES = {
         no_host="Cannot dispatch VM: No hosts enabled to run VMs",
         no_room="Cannot dispatch VM: No host with enough capacity to deploy the VM",
         keeps_message=True,
+        without_quotas=frozenset(("PCI_DEV", "PCI_NIC", "RUNNING_PCI_DEV", "RUNNING_PCI_NIC")),
         gate_failure="{reason}",
     ),
 }

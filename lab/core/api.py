@@ -12,7 +12,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from xmlrpc.client import Fault
 
-from lab.core import bootstrap, changes, clusters, hosts, images, networks, pools, system, templates, users, vms
+from lab.core import (
+    acls,
+    bootstrap,
+    changes,
+    clusters,
+    groups,
+    hosts,
+    images,
+    networks,
+    pools,
+    system,
+    templates,
+    users,
+    vdcs,
+    vms,
+)
 from lab.core.call import Call
 from lab.core.errors import NO_SUCH_METHOD, OneError
 from lab.core.lifecycle import Lifecycle
@@ -22,7 +37,7 @@ from lab.releases import NEWEST, RELEASES, Release
 from lab.store import Store
 
 #: the modules that bring the methods of their resources
-RESOURCES = (changes, clusters, hosts, images, networks, system, templates, users, vms)
+RESOURCES = (acls, changes, clusters, groups, hosts, images, networks, system, templates, users, vdcs, vms)
 pools.register_generic_methods()
 
 

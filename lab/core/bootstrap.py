@@ -7,6 +7,8 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
+from lab.core import rights, vdcs
+from lab.core.groups import new_group
 from lab.core.hosts import new_host
 from lab.core.kinds import KINDS
 from lab.core.system import datastore_template
@@ -48,7 +50,7 @@ def _fill(core: Core) -> None:
         core.store.save(kind, item)
 
     for name in ("oneadmin", "users"):
-        add("group", name=name, template={})
+        core.store.save("group", new_group(core.store.new_id("group"), name))
     for name, driver in (("oneadmin", "core"), ("serveradmin", "server_cipher")):
         user = new_user(core.store.new_id("user"), name, secrets.token_hex(32), ONEADMIN, driver)
         core.store.save("user", user)
@@ -60,5 +62,7 @@ def _fill(core: Core) -> None:
     add("secgroup", name="default", template=_DEFAULT_SECURITY_GROUP)
     for name, state, template in _MARKETPLACES:
         add("market", name=name, state=state, template=template)
+    rights.fill(core)
+    vdcs.fill(core)
     if core.config.register_host:
         new_host(core, core.config.host_name, core.driver.name, core.driver.name, cluster_id=0)

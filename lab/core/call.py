@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ansible_collections.opennebula.flower.plugins.module_utils.one.template import TemplateSyntaxError, parse
+from lab.core import rights
 from lab.core.errors import AUTHORIZATION, INTERNAL, NO_EXISTS, OneError
-from lab.core.kinds import KINDS, Kind
+from lab.core.kinds import KINDS
 
 if TYPE_CHECKING:
     from lab.core.api import Core
 
-_RIGHTS = ("USE", "MANAGE", "ADMIN")
 _MAX_NAME = 128
 
 
@@ -48,24 +48,14 @@ class Call:
         refused = [
             f"Not authorized to perform {right} {KINDS[kind].auth}" + (f" [{item['id']}]" if item else "")
             for right, kind, item in demands
-            if not (self.may(right, KINDS[kind], item) if item else self.is_admin or KINDS[kind].open)
+            if not self.may(right, kind, item)
         ]
         if refused:
             raise OneError(AUTHORIZATION, f"User [{self.user['id']}] : {'; '.join(refused)}.")
 
-    def may(self, right: str, kind: Kind, item: dict) -> bool:
-        """Whether the user has a right on an object."""
-        if self.is_admin or right == kind.everybody:
-            return True
-        if kind.name == "user":
-            return item["id"] == self.user["id"] and right != "ADMIN"
-        if kind.name == "group":
-            return item["id"] in self.user["groups"] and right == "USE"
-        if not kind.permissions:
-            return False
-        parties = (item["uid"] == self.user["id"], item["gid"] in self.user["groups"], True)
-        bits = item["permissions"][_RIGHTS.index(right)::3]
-        return any(applies and bit == "1" for applies, bit in zip(parties, bits, strict=True))
+    def may(self, right: str, kind: str, item: dict | None) -> bool:
+        """Whether the user has a right on an object, None for CREATE."""
+        return self.is_admin or rights.allows(self.core, self.user, right, KINDS[kind], item)
 
     def check_name(self, kind: str, name: str, code: int, prefix: str = "", owner: int | None = None) -> None:
         """Refuse empty, too long and taken names. Raises OneError with the given code."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 
-from lab.core import devices, hosts, images, machines, networks
+from lab.core import devices, hosts, images, machines, networks, quotas
 from lab.core.call import Call, parse_template
 from lab.core.context import render_context
 from lab.core.errors import ACTION, INTERNAL, OneError
@@ -62,6 +62,8 @@ def _resize(call: Call, vm_id: int, text: str, _enforce: bool) -> int:
             valid = False
         if not valid:
             raise OneError(INTERNAL, f"{name} must be a positive value.")
+    limited = [name for name in ("CPU", "MEMORY") if name in wanted]
+    quotas.check_resize(call, vm, {name: _SIZES[name](wanted[name]) - float(vm["template"][name]) for name in limited})
     vm["template"] |= wanted
     call.core.store.save("vm", vm)
     return vm_id
@@ -97,6 +99,8 @@ def _attach_nic(call: Call, vm_id: int, text: str) -> int:
     template = parse_template(text)
     check_restricted(call, template)
     nic = machines.new_nic(call, vm, _vector(template, "NIC"))
+    if "NETWORK_ID" in nic:
+        _within_quota(lambda: quotas.check_nic(call, vm, int(nic["NETWORK_ID"])), lambda: _release_lease(call, vm, nic))
     _change_nics(call, vm, [*vm["template"]["NIC"], nic], undo=lambda: _release_lease(call, vm, nic))
     return vm_id
 
@@ -134,6 +138,7 @@ def _attach_disk(call: Call, vm_id: int, text: str) -> int:
     template = parse_template(text)
     check_restricted(call, template)
     disk = machines.new_disk(call, vm, _vector(template, "DISK"))
+    _within_quota(lambda: quotas.check_disk(call, vm, disk), lambda: _release_image(call, vm, disk))
     passing = LcmState.HOTPLUG if _runs(vm) else LcmState.HOTPLUG_PROLOG_POWEROFF
     disks = [*vm["template"]["DISK"], disk]
     _change(call, vm, {"DISK": disks}, passing, undo=lambda: _release_image(call, vm, disk))
@@ -200,6 +205,15 @@ def _keep_pcis(call: Call, vm: dict, pcis: list[dict], action: str) -> None:
     vm["template"]["PCI"] = pcis
     call.core.lifecycle.note_action(vm, call.user, VM_ACTIONS[action])
     call.core.store.save("vm", vm)
+
+
+def _within_quota(check: Callable[[], None], undo: Callable[[], None]) -> None:
+    """Undo what was taken already when a quota does not allow it. Raises OneError."""
+    try:
+        check()
+    except OneError:
+        undo()
+        raise
 
 
 def _release_lease(call: Call, vm: dict, nic: dict) -> None:

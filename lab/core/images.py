@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from lab.core import quotas
 from lab.core.call import Call, parse_template
 from lab.core.errors import ACTION, ALLOCATE, OneError
 from lab.core.markup import Data, attributes, ids
@@ -142,6 +143,7 @@ def _allocate(call: Call, text: str, datastore_id: int, _check_capacity: bool = 
         raise OneError(ALLOCATE, f"{_FAILED}No PATH in template.")
     if own["SIZE"] and not own["SIZE"].isdigit():
         raise OneError(ALLOCATE, f"{_FAILED}Wrong number in SIZE.")
+    quotas.check_image(call, datastore_id, int(own["SIZE"] or 0))
     image = call.new(
         "image", own["NAME"], state=ImageState.LOCKED, type=_TYPES[(own["TYPE"] or "OS").upper()],
         path=own["PATH"], source="", format="", size=int(own["SIZE"] or 0), vms=[], datastore=datastore_id,

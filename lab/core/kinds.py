@@ -25,10 +25,8 @@ class Kind:
     unique: str = ""
     #: whether its pool takes filter and range
     paged: bool = True
-    #: the right everybody has on every resource of this kind
-    everybody: str = ""
-    #: whether ordinary users may create it
-    open: bool = False
+    #: whether it is listed by one.NAMEpool.info
+    pool: bool = True
     #: the generic methods it has
     methods: tuple[str, ...] = ()
 
@@ -38,25 +36,24 @@ _OWNED = ("info", "update", "delete", "chmod", "chown", "rename")
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("vm", "VM", "virtual machine", "VM", open=True, methods=("info", "chmod", "chown", "rename")),
-        Kind("template", "VMTEMPLATE", "virtual machine template", "TEMPLATE", unique="owner", open=True, methods=_OWNED),
-        Kind("image", "IMAGE", "image", "IMAGE", unique="owner", open=True, methods=_OWNED),
-        Kind("vn", "VNET", "virtual network", "NET", unique="owner", everybody="USE", methods=_OWNED),
-        Kind("document", "DOCUMENT", "document", "DOCUMENT", open=True, methods=_OWNED),
+        Kind("vm", "VM", "virtual machine", "VM", methods=("info", "chmod", "chown", "rename")),
+        Kind("template", "VMTEMPLATE", "virtual machine template", "TEMPLATE", unique="owner", methods=_OWNED),
+        Kind("image", "IMAGE", "image", "IMAGE", unique="owner", methods=_OWNED),
+        Kind("vn", "VNET", "virtual network", "NET", unique="owner", methods=_OWNED),
+        Kind("document", "DOCUMENT", "document", "DOCUMENT", methods=_OWNED),
         Kind("user", "USER", "user", "USER", "", "zone", paged=False, methods=("info", "update", "delete")),
-        Kind("group", "GROUP", "group", "GROUP", "", "zone", paged=False, methods=("info", "update")),
-        Kind("host", "HOST", "host", "HOST", "", "zone", paged=False, everybody="MANAGE",
-             methods=("info", "update", "delete", "rename")),
+        Kind("group", "GROUP", "group", "GROUP", "", "zone", paged=False, methods=("info", "update", "delete")),
+        Kind("vdc", "VDC", "VDC", "VDC", "", "zone", paged=False, methods=("info", "update", "delete", "rename")),
+        Kind("acl", "ACL", "ACL", "ACL", "", pool=False),
+        Kind("host", "HOST", "host", "HOST", "", "zone", paged=False, methods=("info", "update", "delete", "rename")),
         Kind("cluster", "CLUSTER", "cluster", "CLUSTER", "", "zone", paged=False,
              methods=("info", "update", "delete", "rename")),
-        Kind("datastore", "DATASTORE", "datastore", "DATASTORE", "110100000", "owner", paged=False, everybody="USE",
-             methods=_OWNED),
-        Kind("zone", "ZONE", "zone", "ZONE", "", "zone", paged=False, everybody="USE", methods=("info",)),
+        Kind("datastore", "DATASTORE", "datastore", "DATASTORE", "110100000", "owner", paged=False, methods=_OWNED),
+        Kind("zone", "ZONE", "zone", "ZONE", "", "zone", paged=False, methods=("info",)),
         Kind("secgroup", "SECURITY_GROUP", "security group", "SECGROUP", "111100100", "owner", methods=("info",)),
         Kind("vmgroup", "VM_GROUP", "VM group", "VMGROUP", unique="owner", methods=("info",)),
-        Kind("market", "MARKETPLACE", "marketplace", "MARKETPLACE", "111100100", paged=False, everybody="USE",
-             methods=("info",)),
-        Kind("marketapp", "MARKETPLACEAPP", "marketplace app", "MARKETPLACEAPP", everybody="USE", methods=("info",)),
+        Kind("market", "MARKETPLACE", "marketplace", "MARKETPLACE", "111100100", paged=False, methods=("info",)),
+        Kind("marketapp", "MARKETPLACEAPP", "marketplace app", "MARKETPLACEAPP", methods=("info",)),
         Kind("hook", "HOOK", "hook", "HOOK", "", methods=("info",)),
     )
 }

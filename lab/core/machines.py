@@ -8,7 +8,7 @@ import secrets
 import uuid
 from typing import TYPE_CHECKING
 
-from lab.core import devices, images, networks, users
+from lab.core import devices, images, networks, quotas
 from lab.core.call import Call, as_list
 from lab.core.context import render_context
 from lab.core.errors import ALLOCATE, OneError
@@ -40,7 +40,11 @@ def allocate(call: Call, template: dict, name: str, hold: bool, fallback_name: s
     _check_capacity(template)
     disks = [_find_image(call, number, disk) for number, disk in enumerate(as_list(template.get("DISK")))]
     nics = [_find_network(call, nic) for nic in as_list(template.get("NIC"))]
-    users.check_vm_quota(call, call.user, float(template["CPU"]), int(template["MEMORY"]))
+    quotas.check_vm(
+        call, float(template["CPU"]), int(template["MEMORY"]),
+        [_disk(core, number, *found) for number, found in enumerate(disks)],
+        [{"NETWORK_ID": str(network["id"])} for _attribute, network in nics if network],
+    )
 
     vm = call.new("vm", name, state=VmState.PENDING, lcm=LcmState.LCM_INIT, host=None, stime=core.now(), etime=0,
                   deploy_id="", history=[], token=secrets.token_hex(32))

@@ -205,6 +205,8 @@ def _allocate(call: Call, text: str, cluster_id: int = -1) -> int:
     ranges = [_new_range(attribute, number) for number, attribute in enumerate(as_list(template.get("AR")))]
     network = call.new("vn", name, state=NetworkState.LOCK_CREATE, clusters=[cluster["id"]], vms=[], ranges=ranges)
     network["template"] = {"BRIDGE": f"onebr{network['id']}"} | _EMPTY_BEFORE_CREATION | template
+    # The default one is added to every new network; an update may take it away.
+    network["template"]["SECURITY_GROUPS"] = security_groups(network["template"], {"SECURITY_GROUPS": "0"})
     call.core.store.save("vn", network)
     create(call.core, network["id"])
     return network["id"]

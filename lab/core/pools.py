@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from lab.core import quotas, rights
 from lab.core.call import Call, parse_template
-from lab.core.errors import ACTION, AUTHORIZATION, OneError
+from lab.core.errors import ACTION
 from lab.core.kinds import KINDS, Kind
 from lab.core.markup import attributes, element
 from lab.core.registry import METHODS, Method
@@ -52,7 +53,7 @@ def visible(call: Call, kind: str, which: int) -> list[dict]:
         mine, ours = item["uid"] == call.user["id"], item["gid"] in call.user["groups"]
         return {_MINE: mine, _GROUPS: ours}.get(which, mine or ours)
 
-    return [item for item in reversed(call.core.store.all(kind)) if call.may("USE", KINDS[kind], item) and wanted(item)]
+    return [item for item in reversed(call.core.store.all(kind)) if call.may("USE", kind, item) and wanted(item)]
 
 
 def page(items: list[dict], start: int, end: int) -> list[dict]:
@@ -82,7 +83,7 @@ def pool_info(kind: Kind, call: Call, which: int = _ALL, start: int = -1, end: i
 
 def _right_to_change(kind: Kind) -> str:
     """What has no owner is the administrators'; users are their own."""
-    return "MANAGE" if kind.permissions or kind.name == "user" else "ADMIN"
+    return "MANAGE" if kind.permissions or kind.name in ("user", "vdc") else "ADMIN"
 
 
 def update(kind: Kind, call: Call, object_id: int, text: str, append: int) -> int:
@@ -96,9 +97,10 @@ def update(kind: Kind, call: Call, object_id: int, text: str, append: int) -> in
 
 
 def delete(kind: Kind, call: Call, object_id: int) -> int:
-    item = call.get(kind.name, object_id, _right_to_change(kind))
+    item = call.get(kind.name, object_id, "MANAGE" if kind.permissions else "ADMIN")
     if DELETERS.get(kind.name, lambda _call, _item: True)(call, item):
         call.core.store.remove(kind.name, object_id)
+    rights.forget_object(call.core, kind, object_id)
     return object_id
 
 
@@ -117,16 +119,17 @@ def chmod(kind: Kind, call: Call, object_id: int, *bits: int) -> int:
 
 def chown(kind: Kind, call: Call, object_id: int, user_id: int, group_id: int) -> int:
     """Give an object to another user and group; -1 leaves one as it is."""
-    item = call.get(kind.name, object_id, "MANAGE")
-    for owner_kind, owner_id in (("user", user_id), ("group", group_id)):
-        if owner_id != -1:
-            call.find(owner_kind, owner_id)
-    if user_id not in (-1, item["uid"]) and not call.is_admin:
-        raise OneError(
-            AUTHORIZATION, f"User [{call.user['id']}] : Not authorized to perform MANAGE {kind.auth} [{object_id}]."
-        )
-    if user_id not in (-1, item["uid"]):
+    item = call.find(kind.name, object_id)
+    user_id, group_id = (-1 if new == item[owner] else new for new, owner in ((user_id, "uid"), (group_id, "gid")))
+    demands = [("MANAGE", kind.name, item)]
+    if user_id != -1:
+        demands.append(("MANAGE", "user", call.find("user", user_id)))
+    if group_id != -1:
+        demands.append(("USE", "group", call.find("group", group_id)))
+    call.authorize(*demands)
+    if user_id != -1:
         call.check_name(kind.name, item["name"], ACTION, owner=user_id)
+    quotas.check_new_owner(call, kind.name, item, user_id, group_id)
     item["uid"] = item["uid"] if user_id == -1 else user_id
     item["gid"] = item["gid"] if group_id == -1 else group_id
     call.core.store.save(kind.name, item)
@@ -161,5 +164,6 @@ def register_generic_methods() -> None:
         for name in kind.methods:
             function, signature = _GENERIC[name]
             METHODS.setdefault(f"one.{kind.name}.{name}", Method(bound(function, kind), signature))
-        pool_signature = "i i i" if kind.paged else ""
-        METHODS.setdefault(f"one.{kind.name}pool.info", Method(bound(pool_info, kind), pool_signature))
+        if kind.pool:
+            pool_signature = "i i i" if kind.paged else ""
+            METHODS.setdefault(f"one.{kind.name}pool.info", Method(bound(pool_info, kind), pool_signature))

@@ -1,6 +1,6 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Users, groups, sessions and quotas."""
+"""Users, their groups and quotas, sessions."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import hashlib
 import secrets
 from typing import TYPE_CHECKING
 
-from lab.core.call import Call, as_list, parse_template
-from lab.core.errors import ACTION, AUTHENTICATION, AUTHORIZATION, INTERNAL, NO_EXISTS, OneError
+from lab.core import groups, quotas, rights
+from lab.core.call import Call
+from lab.core.errors import ACTION, AUTHENTICATION, INTERNAL, NO_EXISTS, OneError
 from lab.core.markup import Data, attributes, element, ids
 from lab.core.pools import BODIES, DELETERS
 from lab.core.registry import method
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
     from lab.core.api import Core
 
 ONEADMIN, USERS = 0, 1
-_QUOTAS = {"DATASTORE_QUOTA": {}, "NETWORK_QUOTA": {}, "VM_QUOTA": {}, "IMAGE_QUOTA": {}}
-_VM_QUOTA_LIMITS = ("CPU", "MEMORY", "VMS")
-_UNLIMITED = (-2, -1)
+_CORE = "core"
+_NOT_IN_PASSWORDS = " \t\n\v\f\r"
+_NOT_IN_NAMES = " :\t\n\v\f\r"
 
 
 def hashed(password: str) -> str:
-    """Return a password as it is kept."""
+    """Return a password as the driver core keeps it."""
     return hashlib.sha256(password.encode()).hexdigest()
 
 
@@ -34,48 +35,33 @@ def authenticate(core: Core, session: str) -> dict:
     user = next((user for user in core.store.all("user") if user["name"] == name), None)
     if user and (
         core.is_internal_password(password)
-        or secrets.compare_digest(user["password"], hashed(password))
-        or any(token["token"] == password and token["expires"] > core.now() for token in user["tokens"])
+        # No other driver runs here, so nobody can vouch for its users.
+        or (user["enabled"] and user["auth_driver"] == _CORE and _knows(core, user, password))
     ):
         return user
     raise OneError(AUTHENTICATION, "User couldn't be authenticated, aborting call.")
 
 
-def new_user(user_id: int, name: str, password: str, group: int, auth_driver: str = "core") -> dict:
+def new_user(user_id: int, name: str, password: str, group: int, auth_driver: str = _CORE) -> dict:
     """Return a user, not saved yet."""
     return {
-        "id": user_id, "name": name, "gid": group, "groups": [group], "auth_driver": auth_driver,
-        "password": hashed(password), "tokens": [], "quotas": {}, "template": {"TOKEN_PASSWORD": secrets.token_hex(32)},
+        "id": user_id, "name": name, "gid": group, "groups": [group], "auth_driver": auth_driver, "enabled": True,
+        "password": hashed(password) if auth_driver == _CORE else password, "tokens": [], "quotas": {},
+        "template": {"TOKEN_PASSWORD": secrets.token_hex(32)},
     }
 
 
-def check_vm_quota(call: Call, owner: dict, cpu: float, memory: int) -> None:
-    """Refuse one more VM of that size above its owner's limits. Raises OneError."""
-    used = vm_usage(call.core, owner["id"])
-    for name, amount in (("CPU", cpu), ("MEMORY", memory), ("VMS", 1)):
-        limit = float(owner["quotas"].get(name, -1))
-        if limit not in _UNLIMITED and used[name] + amount > limit:
-            raise OneError(
-                AUTHORIZATION,
-                f"User [{call.user['id']}] : user [{owner['id']}] limit of {limit:g} reached for {name} quota in VM.",
-            )
-
-
-def vm_usage(core: Core, user_id: int) -> dict[str, float]:
-    """Return what a user's machines take, by the names of the quotas."""
-    mine = [vm["template"] for vm in core.store.all("vm") if vm["uid"] == user_id and vm["etime"] == 0]
-    return {
-        "CPU": sum(float(template["CPU"]) for template in mine),
-        "MEMORY": sum(int(template["MEMORY"]) for template in mine),
-        "VMS": len(mine),
-    }
+def _knows(core: Core, user: dict, password: str) -> bool:
+    return secrets.compare_digest(user["password"], hashed(password)) or any(
+        token["token"] == password and token["expires"] > core.now() for token in user["tokens"]
+    )
 
 
 def _body(core: Core, user: dict) -> dict:
     return {
         "ID": user["id"], "GID": user["gid"], "GROUPS": ids(user["groups"]),
         "GNAME": core.store.get("group", user["gid"])["name"], "NAME": user["name"],
-        "PASSWORD": Data(user["password"]), "AUTH_DRIVER": Data(user["auth_driver"]), "ENABLED": 1,
+        "PASSWORD": Data(user["password"]), "AUTH_DRIVER": Data(user["auth_driver"]), "ENABLED": int(user["enabled"]),
         "LOGIN_TOKEN": [
             {"TOKEN": token["token"], "EXPIRATION_TIME": token["expires"], "EGID": token["group"]}
             for token in user["tokens"]
@@ -84,66 +70,117 @@ def _body(core: Core, user: dict) -> dict:
     }
 
 
-def _quotas(core: Core, user: dict) -> dict:
-    if not user["quotas"]:
-        return _QUOTAS
-    used = vm_usage(core, user["id"])
-    limits = {name: Data(user["quotas"].get(name, -1)) for name in _VM_QUOTA_LIMITS}
-    return _QUOTAS | {"VM_QUOTA": {"VM": limits | {f"{name}_USED": Data(f"{used[name]:g}") for name in used}}}
-
-
-def _group_body(core: Core, group: dict) -> dict:
-    members = [user["id"] for user in core.store.all("user") if group["id"] in user["groups"]]
-    return {
-        "ID": group["id"], "NAME": group["name"], "TEMPLATE": attributes(group["template"]),
-        "USERS": ids(members), "ADMINS": {},
-    }
-
-
 BODIES["user"] = _body
-BODIES["group"] = _group_body
 
 
 @method("one.user.info", "i b?")
-def _user_info(call: Call, user_id: int, _decrypt: bool = False) -> str:
+def _info(call: Call, user_id: int, _decrypt: bool = False) -> str:
     user = call.get("user", call.user["id"] if user_id == -1 else user_id)
-    body = _body(call.core, user) | _quotas(call.core, user) | {"DEFAULT_USER_QUOTAS": _QUOTAS}
-    return element("USER", body)
+    limits = quotas.sections(call.core, "user", user)
+    return element("USER", _body(call.core, user) | limits | {"DEFAULT_USER_QUOTAS": quotas.empty()})
 
 
 @method("one.userpool.info")
-def _user_pool_info(call: Call) -> str:
-    users = [user for user in reversed(call.core.store.all("user")) if call.is_admin or user is call.user]
+def _pool_info(call: Call) -> str:
+    users = [user for user in reversed(call.core.store.all("user")) if call.may("USE", "user", user)]
     rows = "".join(
-        element("USER", _body(call.core, user)) + element("QUOTAS", {"ID": user["id"]} | _quotas(call.core, user))
+        element("USER", _body(call.core, user))
+        + element("QUOTAS", {"ID": user["id"]} | quotas.sections(call.core, "user", user))
         for user in users
     )
-    return f"<USER_POOL>{rows}{element('DEFAULT_USER_QUOTAS', _QUOTAS)}</USER_POOL>"
+    return f"<USER_POOL>{rows}{element('DEFAULT_USER_QUOTAS', quotas.empty())}</USER_POOL>"
 
 
 @method("one.user.allocate", "s s s? a?")
-def _user_allocate(call: Call, name: str, password: str, auth_driver: str = "", groups: list | None = None) -> int:
-    call.authorize(("CREATE", "user", None))
+def _allocate(call: Call, name: str, password: str, auth_driver: str = "", group_ids: list | None = None) -> int:
+    """Make a user; the first group is the primary one, and none means that of ordinary users."""
+    own_group = USERS if call.user["gid"] == ONEADMIN else call.user["gid"]
+    wanted = list(group_ids or [own_group])
+    demands = [("MANAGE", "group", call.find("group", number)) for number in wanted if number != call.user["gid"]]
+    call.authorize(("CREATE", "user", None), *(demands if group_ids else ()))
+    _check_password(password, INTERNAL, end=".")
+    _check_characters("NAME", name, _NOT_IN_NAMES, INTERNAL, end=".")
     call.check_name("user", name, INTERNAL)
-    for group_id in groups or ():
-        call.find("group", group_id)
-    user_id = call.core.store.new_id("user")
-    user = new_user(user_id, name, password, groups[0] if groups else USERS, auth_driver or "core")
-    user["groups"] = sorted(set(groups)) if groups else user["groups"]
-    call.core.store.save("user", user)
-    return user_id
-
-
-@method("one.user.passwd", "i s")
-def _user_passwd(call: Call, user_id: int, password: str) -> int:
-    user = call.get("user", call.user["id"] if user_id == -1 else user_id, "MANAGE")
-    user["password"] = hashed(password)
+    user = new_user(call.core.store.new_id("user"), name, password, wanted[0], auth_driver or _CORE)
+    user["groups"] = sorted(set(wanted))
     call.core.store.save("user", user)
     return user["id"]
 
 
+@method("one.user.passwd", "i s")
+def _passwd(call: Call, user_id: int, password: str) -> int:
+    user = call.get("user", call.user["id"] if user_id == -1 else user_id, "MANAGE")
+    _set_password(user, password)
+    call.core.store.save("user", user)
+    return user["id"]
+
+
+@method("one.user.chauth", "i s s")
+def _chauth(call: Call, user_id: int, auth_driver: str, password: str) -> int:
+    """Change the driver, and the password too unless it is empty."""
+    user = call.get("user", user_id, "ADMIN")
+    if password:
+        _check_password(password, ACTION)
+    user["auth_driver"] = auth_driver
+    if password:
+        _set_password(user, password)
+    call.core.store.save("user", user)
+    return user_id
+
+
+@method("one.user.enable", "i b")
+def _enable(call: Call, user_id: int, enabled: bool) -> int:
+    user = call.get("user", user_id, "ADMIN")
+    if user_id == ONEADMIN:
+        raise OneError(ACTION, "Cannot enable/disable oneadmin user")
+    user["enabled"] = enabled
+    call.core.store.save("user", user)
+    return user_id
+
+
+@method("one.user.chgrp", "i i")
+def _chgrp(call: Call, user_id: int, group_id: int) -> int:
+    """Change the primary group; the old one is left unless the user belonged to the new one already."""
+    user, group = call.find("user", user_id), call.find("group", group_id)
+    if user_id == ONEADMIN:
+        raise OneError(INTERNAL, "user [0] oneadmin cannot be moved outside of the group [0] oneadmin")
+    call.authorize(("MANAGE", "user", user), ("USE", "group", group))
+    old = user["gid"]
+    if old == group_id:
+        return user_id
+    user["gid"] = group_id
+    if group_id not in user["groups"]:
+        user["groups"] = sorted({*user["groups"], group_id} - {old})
+        groups.remove_member(call.core, old, user_id)
+    call.core.store.save("user", user)
+    return user_id
+
+
+@method("one.user.addgroup", "i i")
+def _addgroup(call: Call, user_id: int, group_id: int) -> int:
+    user = _member(call, user_id, group_id)
+    if group_id in user["groups"]:
+        raise OneError(ACTION, "User is already in this group")
+    user["groups"] = sorted({*user["groups"], group_id})
+    call.core.store.save("user", user)
+    return user_id
+
+
+@method("one.user.delgroup", "i i")
+def _delgroup(call: Call, user_id: int, group_id: int) -> int:
+    user = _member(call, user_id, group_id)
+    if group_id not in user["groups"]:
+        raise OneError(ACTION, "User is not part of this group")
+    if group_id == user["gid"]:
+        raise OneError(ACTION, "Cannot remove user from the primary group")
+    user["groups"].remove(group_id)
+    groups.remove_member(call.core, group_id, user_id)
+    call.core.store.save("user", user)
+    return user_id
+
+
 @method("one.user.login", "s s? i? i?")
-def _user_login(call: Call, name: str, token: str = "", seconds: int = -1, group: int = -1) -> str:
+def _login(call: Call, name: str, token: str = "", seconds: int = -1, group: int = -1) -> str:
     """Make a login token (seconds -1: without end), or drop one or all (seconds 0)."""
     user = next((user for user in call.core.store.all("user") if user["name"] == name), None)
     if user is None:
@@ -160,33 +197,47 @@ def _user_login(call: Call, name: str, token: str = "", seconds: int = -1, group
 
 
 @method("one.user.quota", "i s")
-def _user_quota(call: Call, user_id: int, text: str) -> int:
-    """Set limits on VMs; the other quotas are refused, as they would not be kept."""
+def _quota(call: Call, user_id: int, text: str) -> int:
     user = call.get("user", user_id, "ADMIN")
-    quotas = parse_template(text)
-    if set(quotas) - {"VM"}:
-        raise OneError(ACTION, f"Error setting quotas: {', '.join(sorted(set(quotas) - {'VM'}))} is not supported.")
-    for limits in as_list(quotas.get("VM")):
-        user["quotas"].update({name: value for name, value in limits.items() if name in _VM_QUOTA_LIMITS})
+    if user_id == ONEADMIN:
+        raise OneError(ACTION, "Cannot set quotas for oneadmin user")
+    quotas.set_limits(call, user, text)
     call.core.store.save("user", user)
     return user_id
 
 
-def _delete_user(call: Call, user: dict) -> bool:
+def _member(call: Call, user_id: int, group_id: int) -> dict:
+    user, group = call.find("user", user_id), call.find("group", group_id)
+    call.authorize(("MANAGE", "user", user), ("MANAGE", "group", group))
+    return user
+
+
+def _set_password(user: dict, password: str) -> None:
+    """Change a password, which ends all sessions of the user. Raises OneError."""
+    _check_password(password, ACTION)
+    user["password"] = hashed(password) if user["auth_driver"] == _CORE else password
+    user["tokens"] = []
+
+
+def _check_password(password: str, code: int, end: str = "") -> None:
+    if not password:
+        raise OneError(code, f"Invalid password, it cannot be empty{end}")
+    _check_characters("password", password, _NOT_IN_PASSWORDS, code, end)
+
+
+def _check_characters(what: str, text: str, forbidden: str, code: int, end: str) -> None:
+    wrong = next((character for character in text if character in forbidden), None)
+    if wrong:
+        raise OneError(code, f"Invalid {what}, character '{wrong}' is not allowed{end}")
+
+
+def _delete(call: Call, user: dict) -> bool:
     if user["id"] == ONEADMIN:
-        raise OneError(ACTION, "Cannot delete user. oneadmin cannot be deleted")
-    if user is call.user:
-        raise OneError(ACTION, "Cannot delete user. a user cannot delete itself")
+        raise OneError(ACTION, "Cannot delete user. oneadmin cannot be deleted.")
+    for group_id in user["groups"]:
+        groups.remove_member(call.core, group_id, user["id"])
+    rights.forget_user(call.core, user["id"])
     return True
 
 
-DELETERS["user"] = _delete_user
-
-
-@method("one.group.allocate", "s")
-def _group_allocate(call: Call, name: str) -> int:
-    call.authorize(("CREATE", "group", None))
-    call.check_name("group", name, INTERNAL)
-    group = call.new("group", name, at_least=100, template={})
-    call.core.store.save("group", group)
-    return group["id"]
+DELETERS["user"] = _delete

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lab.core import quotas
 from lab.core.call import Call, parse_template
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.markup import Data, attributes, element
@@ -159,6 +160,8 @@ def _action(call: Call, action: str, vm_id: int) -> int:
         case "resume" if not hard:
             asleep = vm["state"] in (VmState.POWEROFF, VmState.SUSPENDED)
             demand(asleep or (running and vm["lcm"] == LcmState.UNKNOWN))
+            if asleep:
+                quotas.check_running(call, vm)
             lifecycle.resume(vm)
         case "hold" if not hard:
             demand(vm["state"] == VmState.PENDING)

@@ -29,6 +29,8 @@ KINDS = {
     "datastore": Kind("datastore", "DATASTORE", "one.datastore", paged=False),
     "cluster": Kind("cluster", "CLUSTER", "one.cluster", paged=False),
     "host": Kind("host", "HOST", "one.host", paged=False),
+    "user": Kind("user", "USER", "one.user", paged=False),
+    "group": Kind("group", "GROUP", "one.group", paged=False),
 }
 
 
