@@ -386,6 +386,36 @@ PARAMETERS: tuple[Parameter, ...] = (
         run_config="max-failed-rounds",
         limits=Limits(minimum=1),
     ),
+    Parameter(
+        "FL_LOCAL_EPOCHS",
+        "number",
+        "0",
+        (SUPERLINK,),
+        "Passes over the data of a node in each round, 0 for the use case's own value",
+        level=SUPERLINK,
+        run_config="local-epochs",
+        limits=Limits(minimum=0),
+    ),
+    Parameter(
+        "FL_LOCAL_BATCH_SIZE",
+        "number",
+        "0",
+        (SUPERLINK,),
+        "Examples a node learns from at a time, 0 for the use case's own value",
+        level=SUPERLINK,
+        run_config="local-batch-size",
+        limits=Limits(minimum=0),
+    ),
+    Parameter(
+        "FL_LOCAL_LEARNING_RATE",
+        "float",
+        "0.0",
+        (SUPERLINK,),
+        "Learning rate on the nodes, 0 for the use case's own value",
+        level=SUPERLINK,
+        run_config="local-learning-rate",
+        limits=Limits(minimum=0),
+    ),
 )
 
 BY_NAME: Mapping[str, Parameter] = {parameter.name: parameter for parameter in PARAMETERS}

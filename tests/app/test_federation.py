@@ -57,7 +57,7 @@ def test_the_model_file_keeps_the_array_names(trained: Run) -> None:
 
 
 def test_nothing_half_written_stays(trained: Run) -> None:
-    assert sorted(path.name for path in trained.output.iterdir()) == ["events.jsonl", "metrics.prom", "model.npz"]
+    assert sorted(path.name for path in trained.output.iterdir()) == ["events.jsonl", "metrics.prom", "model.joblib", "model.npz"]
 
 
 def test_the_same_seed_gives_the_same_model(federation: Federation, trained: Run) -> None:
@@ -129,11 +129,13 @@ def test_a_failing_node_is_reported_and_left_out_or_ends_the_run(federation: Fed
 def test_a_partition_without_some_classes_keeps_the_shapes(flower_bin: Path) -> None:
     program = """
 import json
-from federation.usecases import digits
+from pathlib import Path
+from federation.usecases import Options, Share, digits
+options = Options("sklearn", Path(), seed=1)
 before = digits.initial_arrays(seed=1)
-(images, labels), _ = digits.load_data(0, 2, seed=1)
+(images, labels), _ = digits.load_data(Share(0, 2, seed=1), options)
 some = labels < 3
-after = digits.train(before, (images[some], labels[some]), seed=1)
+after = digits.train(before, (images[some], labels[some]), options)
 print(json.dumps([{name: array.shape for name, array in arrays.items()} for arrays in (before, after)]))
 """
     result = subprocess.run([flower_bin / "python", "-c", program], cwd=APP, capture_output=True, text=True, check=True)

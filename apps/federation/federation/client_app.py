@@ -1,14 +1,19 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What a node does when it is asked to train or to evaluate."""
+"""What a node does when it is asked to train, to evaluate, to propose an untrained model or to export a trained one."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
-from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from federation import usecases
+from federation import queries, usecases
+
+# Where a SuperNode's container has the node's own data, unless the node's configuration says otherwise.
+DATA_DIRECTORY = "/app/data"
 
 app = ClientApp()
 
@@ -16,42 +21,78 @@ app = ClientApp()
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train the global model on the node's own data."""
-    use_case, (data, _), seed = _prepare(message, context)
-    arrays = use_case.train(_arrays(message), data, seed)
+    use_case, options = _prepare(message, context)
+    data, _ = use_case.load_data(_share(message, context), options)
+    arrays = use_case.train(_arrays(message), data, options)
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise FloatingPointError(f"training diverged: array {name} holds values that are not finite")
     metrics = {"num-examples": len(data[0])}
     if message.content["config"].get("train-loss"):
-        metrics["train-loss"] = use_case.evaluate(_arrays(message), data)["loss"]
-    content = RecordDict(
-        {
-            # Some strategies compare arrays by their place: they go back in the order they came in.
-            "arrays": ArrayRecord({name: Array(arrays[name]) for name in message.content["arrays"]}),
-            "metrics": MetricRecord(metrics),
-        }
-    )
-    return Message(content, reply_to=message)
+        metrics["train-loss"] = use_case.evaluate(_arrays(message), data, options)["loss"]
+    # Some strategies compare arrays by their place: they go back in the order they came in.
+    ordered = {name: arrays[name] for name in message.content["arrays"]}
+    return Message(RecordDict({"arrays": _record(ordered), "metrics": MetricRecord(metrics)}), reply_to=message)
 
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the global model on the node's held-out data."""
-    use_case, (_, data), _ = _prepare(message, context)
-    metrics = use_case.evaluate(_arrays(message), data)
-    content = RecordDict({"metrics": MetricRecord({**metrics, "num-examples": len(data[0])})})
-    return Message(content, reply_to=message)
+    use_case, options = _prepare(message, context)
+    _, data = use_case.load_data(_share(message, context), options)
+    metrics = use_case.evaluate(_arrays(message), data, options)
+    content = {"metrics": MetricRecord({**metrics, "num-examples": len(data[0])})}
+    return Message(RecordDict(content), reply_to=message)
 
 
-def _prepare(message: Message, context: Context) -> tuple[usecases.UseCase, tuple, int]:
-    """Return the use case, the node's data, and a seed that differs by round and node."""
+@app.query(queries.PROPOSE)
+def propose(message: Message, context: Context) -> Message:
+    """Propose an untrained model that fits the node's own data."""
+    use_case, options = _prepare(message, context)
+    data, _ = use_case.load_data(_share(message, context), options)
+    return Message(RecordDict({"arrays": _record(use_case.proposed_arrays(data, options))}), reply_to=message)
+
+
+@app.query(queries.EXPORT)
+def export(message: Message, context: Context) -> Message:
+    """Write the global model in the format of the node's framework."""
+    use_case, options = _prepare(message, context)
+    suffix, content = use_case.export(_arrays(message), options)
+    file = {"file": np.frombuffer(content, dtype=np.uint8)}  # as an array, because Flower sends large ones in parts
+    return Message(RecordDict({"arrays": _record(file), "config": ConfigRecord({"suffix": suffix})}), reply_to=message)
+
+
+def _prepare(message: Message, context: Context) -> tuple[usecases.UseCase, usecases.Options]:
+    """Return the use case and the options of this request, with a seed that differs by round and node.
+
+    Raises:
+        ValueError: the use case does not run on the framework of this node.
+    """
+    config, settings, node = message.content["config"], context.run_config, context.node_config
+    use_case = usecases.load(settings["use-case"])
+    framework = node.get("ml-framework", use_case.FRAMEWORKS[0])
+    if framework not in use_case.FRAMEWORKS:
+        raise ValueError(f"use case {settings['use-case']} runs on {' or '.join(use_case.FRAMEWORKS)}, but this node has {framework}")
+    seed = np.random.SeedSequence((settings["seed"], config["server-round"], config["partition-id"]))
+    return use_case, usecases.Options(
+        framework=framework,
+        data_directory=Path(node.get("data-directory", DATA_DIRECTORY)),
+        seed=int(seed.generate_state(1)[0]),
+        local_epochs=settings["local-epochs"],
+        batch_size=settings["local-batch-size"],
+        learning_rate=settings["local-learning-rate"],
+        proximal_mu=config.get("proximal-mu", 0.0),
+    )
+
+
+def _share(message: Message, context: Context) -> usecases.Share:
     config = message.content["config"]
-    seed = context.run_config["seed"]
-    use_case = usecases.load(context.run_config["use-case"])
-    data = use_case.load_data(config["partition-id"], config["num-partitions"], seed)
-    local = np.random.SeedSequence((seed, config["server-round"], config["partition-id"]))
-    return use_case, data, int(local.generate_state(1)[0])
+    return usecases.Share(config["partition-id"], config["num-partitions"], context.run_config["seed"])
 
 
 def _arrays(message: Message) -> dict[str, np.ndarray]:
     return {name: array.numpy() for name, array in message.content["arrays"].items()}
+
+
+def _record(arrays: dict[str, np.ndarray]) -> ArrayRecord:
+    return ArrayRecord({name: Array(array) for name, array in arrays.items()})

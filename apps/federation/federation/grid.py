@@ -31,6 +31,7 @@ class WatchedGrid:
         self._settings = settings
         self._recorder = recorder
         self._nodes: list[int] = []
+        self._replied: set[int] = set()  # in the last phase
 
     def get_node_ids(self) -> list[int]:
         """Wait for enough nodes and return their ids, the same ones until the next messages are sent.
@@ -58,6 +59,37 @@ class WatchedGrid:
         if training:
             self._recorder.round_started(round_number, len(messages))
 
+        replies, failures = self._usable_replies(messages, round_number, timeout)
+        self._replied = set(replies)
+        usable = list(replies.values())
+        if training:
+            self._recorder.clients_trained(len(usable))
+            check_replies(round_number, TRAINING, len(usable), failures, self._settings.min_fit_clients)
+        else:
+            check_replies(round_number, EVALUATION, len(usable), failures, self._settings.min_evaluate_clients)
+        return usable
+
+    def connected_nodes(self) -> list[int]:
+        """Return the ids of the nodes that are connected now, without waiting for any; those that did well come first."""
+        return sorted(self._grid.get_node_ids(), key=lambda node_id: (node_id not in self._replied, node_id))
+
+    def query(
+        self, action: str, nodes: list[int], content: RecordDict, round_number: int, timeout: float
+    ) -> tuple[dict[int, Message], dict[int, str]]:
+        """Ask nodes for something outside of training; return the usable replies and the failures by node id."""
+        config = ConfigRecord({"server-round": round_number})
+        messages = [
+            Message(RecordDict({**content, "config": config}), node_id, f"{MessageType.QUERY}.{action}")
+            for node_id in nodes
+        ]
+        self._nodes = self._nodes or nodes
+        self._assign_partitions(messages)
+        self._nodes = []
+        return self._usable_replies(messages, round_number, timeout)
+
+    def _usable_replies(
+        self, messages: list[Message], round_number: int, timeout: float
+    ) -> tuple[dict[int, Message], dict[int, str]]:
         replies = self._exchange(messages, timeout)
         failures = {
             node_id: reply.error.reason if reply else f"no answer within {timeout:g} s"
@@ -66,13 +98,7 @@ class WatchedGrid:
         }
         for node_id, reason in failures.items():
             self._recorder.client_failed(round_number, node_id, reason)
-        usable = [replies[node_id] for node_id in sorted(replies) if node_id not in failures]
-        if training:
-            self._recorder.clients_trained(len(usable))
-            check_replies(round_number, TRAINING, len(usable), failures, self._settings.min_fit_clients)
-        else:
-            check_replies(round_number, EVALUATION, len(usable), failures, self._settings.min_evaluate_clients)
-        return usable
+        return {node_id: replies[node_id] for node_id in sorted(replies) if node_id not in failures}, failures
 
     def _wait_for_nodes(self) -> list[int]:
         required = self._settings.min_available_clients

@@ -107,9 +107,9 @@ class Recorder:
         self._round.responded = responded
         self._metrics.set(fl_clients_responded=responded)
 
-    def evaluated(self, loss: float, accuracy: float) -> None:
-        """The new global model was evaluated on held-out data."""
-        self._evaluation = {"loss": loss, "accuracy": accuracy}
+    def evaluated(self, loss: float, accuracy: float, **others: float) -> None:
+        """The new global model was evaluated on held-out data; what else was measured depends on the use case."""
+        self._evaluation = {"loss": loss, "accuracy": accuracy, **others}
         self._metrics.set(fl_aggregated_loss=loss, fl_aggregated_accuracy=accuracy)
 
     def round_ended(self) -> None:
@@ -118,16 +118,15 @@ class Recorder:
         seconds = self._clock() - done.started
         self._metrics.observe_round(seconds)
         self._metrics.set(fl_round_current=done.number)
-        loss, accuracy = self._evaluation["loss"], self._evaluation["accuracy"]
+        measured = ", ".join(f"{name} {value:.4f}" for name, value in sorted(self._evaluation.items()))
         self._emit(
             "round_end",
-            f"round {done.number} of {self._rounds}: accuracy {accuracy:.4f}, loss {loss:.4f}, {done.responded} of {done.selected} nodes, {seconds:.1f} s",
+            f"round {done.number} of {self._rounds}: {measured}, {done.responded} of {done.selected} nodes, {seconds:.1f} s",
             round=done.number,
             num_clients_selected=done.selected,
             num_clients_responded=done.responded,
-            aggregated_loss=loss,
-            aggregated_accuracy=accuracy,
             round_duration_seconds=round(seconds, 3),
+            **{f"aggregated_{name}": value for name, value in self._evaluation.items()},
         )
 
     def round_failed(self, failure: RoundFailed, in_a_row: int, most: int) -> None:
@@ -165,10 +164,14 @@ class Recorder:
         self._metrics.set(fl_training_status=Status.FAILED)
         self._emit("training_failed", f"training failed: {reason}", level=logging.ERROR, reason=reason)
 
-    def save_model(self, write: Callable[[BinaryIO], object]) -> None:
-        """Keep the final model, written by the given function, as model.npz."""
+    def save_model(self, write: Callable[[BinaryIO], object], suffix: str = ".npz") -> None:
+        """Keep the final model, written by the given function, as model.npz or with another ending."""
         if self._directory:
-            replace_file(self._directory / "model.npz", write)
+            replace_file(self._directory / f"model{suffix}", write)
+
+    def export_failed(self, reason: str) -> None:
+        """The final model is there as npz, but not in the format of the framework."""
+        self._emit("export_failed", f"the model is kept as npz only: {reason}", level=logging.WARNING, reason=reason)
 
     def _emit(self, event: str, message: str, level: int = logging.INFO, **data: object) -> None:
         if self._directory:

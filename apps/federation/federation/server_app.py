@@ -8,7 +8,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
-from federation import usecases
+from federation import queries
 from federation.events import LOGGER
 from federation.grid import WatchedGrid
 from federation.recorder import Recorder
@@ -32,12 +32,17 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def _train(grid: Grid, settings: Settings, recorder: Recorder) -> None:
-    initial = usecases.load(settings.use_case).initial_arrays(settings.seed)
+    watched = WatchedGrid(grid, settings, recorder)
     for note in settings.notes:
         LOGGER.warning("%s", note)
     recorder.training_started(settings)
-    training = Training(WatchedGrid(grid, settings, recorder), settings, recorder)
-    model = training.run(ArrayRecord({name: Array(array) for name, array in initial.items()}))
+    initial = queries.initial_arrays(watched, settings, recorder)
+    model = Training(watched, settings, recorder).run(ArrayRecord({name: Array(array) for name, array in initial.items()}))
     arrays = {name: array.numpy() for name, array in model.items()}
     recorder.save_model(lambda stream: np.savez(stream, **arrays))
+    try:
+        suffix, content = queries.export_model(watched, arrays, settings.num_server_rounds, settings.round_timeout)
+        recorder.save_model(lambda stream: stream.write(content), suffix)
+    except queries.ExportFailed as failed:  # the model is there as npz
+        recorder.export_failed(str(failed))
     recorder.training_ended()

@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 
-from federation import catalogue
+from federation import catalogue, usecases
 from federation.catalogue import Limits
 
-USE_CASES = ("digits",)
+USE_CASES = usecases.NAMES
 
 _WHOLE_NUMBERS = {  # run configuration key -> smallest value
     "num-server-rounds": 1,
@@ -18,6 +18,8 @@ _WHOLE_NUMBERS = {  # run configuration key -> smallest value
     "min-evaluate-clients": 1,
     "min-available-clients": 1,
     "max-failed-rounds": 1,
+    "local-epochs": 0,
+    "local-batch-size": 0,
     "seed": 0,
 }
 _SECONDS = ("round-timeout", "nodes-timeout")
@@ -25,6 +27,7 @@ _NUMBERS = {
     "fraction-fit": Limits(above=0, maximum=1),
     "fraction-evaluate": Limits(above=0, maximum=1),
     "partition-alpha": Limits(minimum=0),
+    "local-learning-rate": Limits(minimum=0),
 }
 _CHOICES = {"strategy": tuple(catalogue.STRATEGIES), "dp-mode": tuple(catalogue.PRIVACY), "use-case": USE_CASES}
 
@@ -54,6 +57,9 @@ class Settings:
     round_timeout: float
     nodes_timeout: float
     max_failed_rounds: int
+    local_epochs: int
+    local_batch_size: int
+    local_learning_rate: float
     seed: int
     run_name: str
     output_directory: str

@@ -74,7 +74,7 @@ class Training:
         replies = self._grid.send_and_receive(messages, timeout=self._settings.round_timeout)
         try:
             metrics = self._strategy.aggregate_evaluate(number, replies)
-            self._recorder.evaluated(metrics["loss"], metrics["accuracy"])
+            self._recorder.evaluated(**metrics)
         except _UNUSABLE_REPLIES as error:
             raise _unusable(number, EVALUATION, error) from error
         return trained

@@ -1,35 +1,82 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Use cases: one module each, named like the use case, with the functions of UseCase."""
+"""Use cases: one module each, named like the use case, with FRAMEWORKS and the functions of UseCase."""
 
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
 
     Arrays = dict[str, np.ndarray]
-    Data = tuple[np.ndarray, np.ndarray]
+    Data = tuple[np.ndarray, ...]
+
+# Names of use cases, as in the setting use-case.
+NAMES = ("digits",)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a node works on one request. 0 local epochs, batch size or learning rate: the use case's own value."""
+
+    framework: str
+    data_directory: Path
+    seed: int
+    local_epochs: int = 0
+    batch_size: int = 0
+    learning_rate: float = 0.0
+    proximal_mu: float = 0.0
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of a bundled data set a node gets. A node's own data is its own as a whole."""
+
+    partition_id: int
+    num_partitions: int
+    seed: int
+
+
+class DataError(ValueError):
+    """A node's own data cannot be used; the message names the path, what was found and what is expected."""
 
 
 class UseCase(Protocol):
-    """What a use case module offers. Only initial_arrays runs on the SuperLink, which has numpy and no ML library."""
+    """What a use case module offers. The SuperLink has numpy and no ML library: frameworks are imported in functions.
+
+    The first array of Data has one entry per example. A module has one of initial_arrays and proposed_arrays.
+    """
+
+    FRAMEWORKS: tuple[str, ...]
+    """What it runs on, the usual one first."""
 
     def initial_arrays(self, seed: int) -> Arrays:
-        """Return the untrained model."""
+        """Return the untrained model. Runs on the SuperLink."""
 
-    def load_data(self, partition_id: int, num_partitions: int, seed: int) -> tuple[Data, Data]:
-        """Return a node's training data and its share of the held-out data."""
+    def proposed_arrays(self, data: Data, options: Options) -> Arrays:
+        """Return the untrained model where only nodes know its shape; the federation starts with the median."""
 
-    def train(self, arrays: Arrays, data: Data, seed: int) -> Arrays:
+    def load_data(self, share: Share, options: Options) -> tuple[Data, Data]:
+        """Return a node's training data and its held-out data.
+
+        Raises:
+            DataError: the node's own data does not have the documented layout.
+        """
+
+    def train(self, arrays: Arrays, data: Data, options: Options) -> Arrays:
         """Return the model after one round of local training; the arrays given stay as they are."""
 
-    def evaluate(self, arrays: Arrays, data: Data) -> dict[str, float]:
-        """Return loss and accuracy on data the model was not trained on."""
+    def evaluate(self, arrays: Arrays, data: Data, options: Options) -> dict[str, float]:
+        """Return loss, accuracy and perhaps more on data the model was not trained on."""
+
+    def export(self, arrays: Arrays, options: Options) -> tuple[str, bytes]:
+        """Return the model in the framework's own format: the ending of the file's name and its content."""
 
 
 def load(name: str) -> UseCase:
-    """Return the module of a use case of settings.USE_CASES."""
+    """Return the module of a use case of NAMES."""
     return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +12,11 @@ import numpy as np
 from federation.partition import split
 
 if TYPE_CHECKING:
-    from federation.usecases import Arrays, Data
+    from sklearn.neural_network import MLPClassifier
 
+    from federation.usecases import Arrays, Data, Options, Share
+
+FRAMEWORKS = ("sklearn",)
 PIXELS = 64
 HIDDEN_UNITS = 64
 DIGITS = np.arange(10)
@@ -32,38 +36,26 @@ def initial_arrays(seed: int) -> Arrays:
     }
 
 
-def load_data(partition_id: int, num_partitions: int, seed: int) -> tuple[Data, Data]:
+def load_data(share: Share, _options: Options) -> tuple[Data, Data]:
     """Return a node's training data and its share of the held-out data, pixels scaled to 0..1."""
     from sklearn.datasets import load_digits  # noqa: PLC0415 - on nodes only, see UseCase
 
     images, labels = load_digits(return_X_y=True)
     images = images / 16
-    partition = split(len(labels), partition_id, num_partitions, seed)
+    partition = split(len(labels), share.partition_id, share.num_partitions, share.seed)
     return (images[partition.train], labels[partition.train]), (images[partition.test], labels[partition.test])
 
 
-def train(arrays: Arrays, data: Data, seed: int) -> Arrays:
+def train(arrays: Arrays, data: Data, options: Options) -> Arrays:
     """Train some epochs with scikit-learn's network, starting from the given weights."""
-    from sklearn.neural_network import MLPClassifier  # noqa: PLC0415 - on nodes only, see UseCase
-
     images, labels = data
-    network = MLPClassifier(
-        hidden_layer_sizes=(HIDDEN_UNITS,),
-        learning_rate_init=LEARNING_RATE,
-        batch_size=min(BATCH_SIZE, len(labels)),
-        random_state=seed,
-    )
-    # The first call makes the arrays. All classes are named, since a partition may lack one.
-    network.partial_fit(images[: network.batch_size], labels[: network.batch_size], classes=DIGITS)
-    current = dict(zip(_NAMES, (*network.coefs_, *network.intercepts_), strict=True))
-    for name, array in current.items():
-        array[...] = arrays[name]
-    for _ in range(LOCAL_EPOCHS):
+    network = _network(arrays, options)
+    for _ in range(options.local_epochs or LOCAL_EPOCHS):
         network.partial_fit(images, labels)
-    return current
+    return _arrays(network)
 
 
-def evaluate(arrays: Arrays, data: Data) -> dict[str, float]:
+def evaluate(arrays: Arrays, data: Data, _options: Options) -> dict[str, float]:
     """Return the mean cross-entropy and the share of images recognised."""
     images, labels = data
     hidden = np.maximum(images @ arrays["hidden.weight"] + arrays["hidden.bias"], 0)
@@ -76,7 +68,34 @@ def evaluate(arrays: Arrays, data: Data) -> dict[str, float]:
     }
 
 
-_NAMES = ("hidden.weight", "output.weight", "hidden.bias", "output.bias")
+def export(arrays: Arrays, options: Options) -> tuple[str, bytes]:
+    """Return scikit-learn's network as joblib writes it."""
+    import joblib  # noqa: PLC0415 - on nodes only, see UseCase
+
+    stream = io.BytesIO()
+    joblib.dump(_network(arrays, options), stream)
+    return ".joblib", stream.getvalue()
+
+
+def _network(arrays: Arrays, options: Options) -> MLPClassifier:
+    from sklearn.neural_network import MLPClassifier  # noqa: PLC0415 - on nodes only, see UseCase
+
+    network = MLPClassifier(
+        hidden_layer_sizes=(HIDDEN_UNITS,),
+        learning_rate_init=options.learning_rate or LEARNING_RATE,
+        batch_size=options.batch_size or BATCH_SIZE,
+        random_state=options.seed,
+    )
+    # The first call makes the arrays. All classes are named, since a partition may lack one.
+    network.partial_fit(np.zeros((network.batch_size, PIXELS)), np.zeros(network.batch_size, dtype=int), classes=DIGITS)
+    for name, array in _arrays(network).items():
+        array[...] = arrays[name]
+    return network
+
+
+def _arrays(network: MLPClassifier) -> Arrays:
+    names = ("hidden.weight", "output.weight", "hidden.bias", "output.bias")
+    return dict(zip(names, (*network.coefs_, *network.intercepts_), strict=True))
 
 
 def _random_weights(generator: np.random.Generator, inputs: int, outputs: int) -> np.ndarray:

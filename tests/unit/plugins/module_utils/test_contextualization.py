@@ -31,7 +31,7 @@ def errors(raw: dict[str, str], role: str = "superlink") -> list[str]:
 
 
 class TestTable:
-    # The names of the specification, in its order, and the two that this collection adds.
+    # The names of the specification, in its order, and those that this collection adds.
     SPECIFIED = (
         "FLOWER_VERSION", "FL_NUM_ROUNDS", "FL_STRATEGY", "FL_MIN_FIT_CLIENTS", "FL_MIN_EVALUATE_CLIENTS",
         "FL_MIN_AVAILABLE_CLIENTS", "FL_FLEET_API_ADDRESS", "FL_CONTROL_API_ADDRESS", "FL_ISOLATION",
@@ -44,10 +44,14 @@ class TestTable:
         "FL_GRPC_KEEPALIVE_TIMEOUT", "FL_CERT_EXTRA_SAN", "FL_LOG_FORMAT", "FL_METRICS_ENABLED",
         "FL_METRICS_PORT", "FL_DCGM_ENABLED", "FL_EDGE_BACKOFF", "FL_EDGE_MAX_BACKOFF",
     )  # fmt: skip
+    ADDED = (
+        "FL_ROUND_TIMEOUT", "FL_NODES_TIMEOUT", "FL_MAX_FAILED_ROUNDS",
+        "FL_LOCAL_EPOCHS", "FL_LOCAL_BATCH_SIZE", "FL_LOCAL_LEARNING_RATE",
+    )  # fmt: skip
 
     def test_holds_every_specified_name_in_order(self) -> None:
         names = [p.name for p in table.PARAMETERS]
-        assert names == [*self.SPECIFIED, "FL_ROUND_TIMEOUT", "FL_NODES_TIMEOUT", "FL_MAX_FAILED_ROUNDS"]
+        assert names == [*self.SPECIFIED, *self.ADDED]
 
     def test_counts_add_up_as_in_the_specification(self) -> None:
         specified = [p for p in table.PARAMETERS if p.name in self.SPECIFIED]
@@ -382,6 +386,9 @@ class TestDerived:
             "round-timeout": 600,
             "nodes-timeout": 600,
             "max-failed-rounds": 3,
+            "local-epochs": 0,
+            "local-batch-size": 0,
+            "local-learning-rate": 0.0,
         }
         assert table.initial_run(values) is None
 
