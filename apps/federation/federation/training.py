@@ -20,7 +20,7 @@ from federation.rounds import EVALUATION, TRAINING, RoundFailed, TooManyFailedRo
 from federation.settings import Settings
 
 # What strategies raise over replies that do not fit together.
-_UNUSABLE_REPLIES = (AggregationError, InconsistentMessageReplies, ValueError, KeyError)
+_UNUSABLE_REPLIES = (AggregationError, InconsistentMessageReplies, ValueError, KeyError, TypeError)
 
 
 class Training:
