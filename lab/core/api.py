@@ -22,6 +22,7 @@ from lab.core import (
     images,
     networks,
     pools,
+    security_groups,
     system,
     templates,
     users,
@@ -37,7 +38,9 @@ from lab.releases import NEWEST, RELEASES, Release
 from lab.store import Store
 
 #: the modules that bring the methods of their resources
-RESOURCES = (acls, changes, clusters, groups, hosts, images, networks, system, templates, users, vdcs, vms)
+RESOURCES = (
+    acls, changes, clusters, groups, hosts, images, networks, security_groups, system, templates, users, vdcs, vms,
+)
 pools.register_generic_methods()
 
 

@@ -46,7 +46,7 @@ def _fill(core: Core) -> None:
     def add(kind: str, **fields: object) -> None:
         item = {"id": core.store.new_id(kind), **fields}
         if KINDS[kind].permissions:
-            item |= {"uid": ONEADMIN, "gid": ONEADMIN, "permissions": KINDS[kind].permissions}
+            item = {"uid": ONEADMIN, "gid": ONEADMIN, "permissions": KINDS[kind].permissions} | item
         core.store.save(kind, item)
 
     for name in ("oneadmin", "users"):
@@ -59,7 +59,7 @@ def _fill(core: Core) -> None:
     for name, template in _DATASTORES.items():
         template["TM_MAD"] = core.config.release.transfer
         add("datastore", name=name, clusters=[0], template=datastore_template(template))
-    add("secgroup", name="default", template=_DEFAULT_SECURITY_GROUP)
+    add("secgroup", name="default", template=_DEFAULT_SECURITY_GROUP, permissions="111100100")
     for name, state, template in _MARKETPLACES:
         add("market", name=name, state=state, template=template)
     rights.fill(core)

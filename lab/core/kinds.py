@@ -50,7 +50,7 @@ KINDS = {
              methods=("info", "update", "delete", "rename")),
         Kind("datastore", "DATASTORE", "datastore", "DATASTORE", "110100000", "owner", paged=False, methods=_OWNED),
         Kind("zone", "ZONE", "zone", "ZONE", "", "zone", paged=False, methods=("info",)),
-        Kind("secgroup", "SECURITY_GROUP", "security group", "SECGROUP", "111100100", "owner", methods=("info",)),
+        Kind("secgroup", "SECURITY_GROUP", "security group", "SECGROUP", unique="owner", methods=_OWNED),
         Kind("vmgroup", "VM_GROUP", "VM group", "VMGROUP", unique="owner", methods=("info",)),
         Kind("market", "MARKETPLACE", "marketplace", "MARKETPLACE", "111100100", paged=False, methods=("info",)),
         Kind("marketapp", "MARKETPLACEAPP", "marketplace app", "MARKETPLACEAPP", methods=("info",)),

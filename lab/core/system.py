@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lab.core.call import Call, parse_template
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.markup import Data, attributes, ids
-from lab.core.pools import BODIES, DELETERS, head, page, pool_document, simple_body, visible
+from lab.core.pools import BODIES, DELETERS, UPDATERS, head, page, pool_document, simple_body, visible
 from lab.core.registry import method
 
 if TYPE_CHECKING:
@@ -24,9 +24,12 @@ TRANSFER_DRIVERS = {
     "ssh": {
         "ALLOW_ORPHANS": "YES", "CLONE_TARGET": "SYSTEM", "LN_TARGET": "SYSTEM", "DS_MIGRATE": "YES", "SHARED": "NO",
     },
+    "shared": {
+        "ALLOW_ORPHANS": "YES", "CLONE_TARGET": "SYSTEM", "LN_TARGET": "NONE", "DS_MIGRATE": "YES", "SHARED": "YES",
+    },
     "dummy": {"CLONE_TARGET": "SYSTEM", "LN_TARGET": "NONE", "DS_MIGRATE": "YES", "SHARED": "YES"},
 }
-DATASTORE_TYPES = {"IMAGE_DS": 0, "SYSTEM_DS": 1, "FILE_DS": 2}
+DATASTORE_TYPES = {"IMAGE_DS": 0, "SYSTEM_DS": 1, "FILE_DS": 2, "BACKUP_DS": 3}
 _MB = 1024 * 1024
 _DEFAULTS = {
     "PERSISTENT_SNAPSHOTS": "YES", "RESTRICTED_DIRS": "/", "SAFE_DIRS": "/var/tmp",
@@ -39,7 +42,12 @@ def _version(call: Call) -> str:
 
 
 def datastore_template(template: dict) -> dict:
-    """Return a datastore's template with what the server adds to it."""
+    """Return a new datastore's template with what the server adds to it."""
+    return _DEFAULTS | _transfer_attributes(template) | {"TYPE": "IMAGE_DS"} | template
+
+
+def _transfer_attributes(template: dict) -> dict:
+    """Return what follows from the transfer driver of a datastore."""
     transfer = TRANSFER_DRIVERS.get(template.get("TM_MAD", ""), {})
     if template.get("TYPE") == "SYSTEM_DS":
         added = {"DS_MIGRATE": transfer.get("DS_MIGRATE", "NO"), "SHARED": transfer.get("SHARED", "NO")}
@@ -47,8 +55,7 @@ def datastore_template(template: dict) -> dict:
         added = {name: transfer.get(name, "NONE") for name in ("CLONE_TARGET", "LN_TARGET")}
     if template.get("TYPE") != "FILE_DS":
         added["DISK_TYPE"] = "FILE"
-    added["ALLOW_ORPHANS"] = transfer.get("ALLOW_ORPHANS", "NO")
-    return _DEFAULTS | added | {"TYPE": "IMAGE_DS"} | template
+    return added | {"ALLOW_ORPHANS": transfer.get("ALLOW_ORPHANS", "NO")}
 
 
 @method("one.datastore.allocate", "s i?")
@@ -58,15 +65,41 @@ def _datastore_allocate(call: Call, text: str, cluster_id: int = -1) -> int:
     template = datastore_template(parse_template(text))
     name = template.pop("NAME", "")
     call.check_name("datastore", name, INTERNAL)
-    if "TM_MAD" not in template:
-        raise OneError(INTERNAL, "No TM_MAD in template.")
-    if "DS_MAD" not in template and template["TYPE"] != "SYSTEM_DS":
-        raise OneError(INTERNAL, "No DS_MAD in template.")
-    if template["TYPE"] not in DATASTORE_TYPES:
-        raise OneError(INTERNAL, "Unknown datastore type.")
-    datastore = call.new("datastore", name, at_least=100, clusters=[cluster["id"]], template=template)
+    _check_drivers(template)
+    datastore = call.new("datastore", name, at_least=100, state=0, clusters=[cluster["id"]], template=template)
     call.core.store.save("datastore", datastore)
     return datastore["id"]
+
+
+def _check_drivers(template: dict) -> None:
+    """Refuse a datastore without the drivers its type needs. Raises OneError."""
+    if template["TYPE"] == "SYSTEM_DS" and template.get("DS_MAD"):
+        raise OneError(INTERNAL, "SYSTEM datastores cannot have DS_MAD defined.")
+    if "DS_MAD" not in template and template["TYPE"] != "SYSTEM_DS":
+        raise OneError(INTERNAL, "No DS_MAD in template.")
+    if template["TYPE"] != "BACKUP_DS":
+        if "TM_MAD" not in template:
+            raise OneError(INTERNAL, "No TM_MAD in template.")
+        if template["TM_MAD"] not in TRANSFER_DRIVERS:
+            raise OneError(INTERNAL, f'TM_MAD named "{template["TM_MAD"]}" is not defined in oned.conf')
+
+
+def _update_datastore(_call: Call, datastore: dict, template: dict) -> dict:
+    """Keep type and drivers that the new template does not name, and add what follows from them."""
+    kept = {name: datastore["template"][name] for name in ("DS_MAD", "TM_MAD", "TYPE") if name in datastore["template"]}
+    template = kept | template
+    _check_drivers(template)
+    return template | _transfer_attributes(template)
+
+
+@method("one.datastore.enable", "i b")
+def _datastore_enable(call: Call, datastore_id: int, enable: bool) -> int:
+    datastore = call.get("datastore", datastore_id, "MANAGE")
+    if datastore["template"]["TYPE"] != "SYSTEM_DS":
+        raise OneError(INTERNAL, "Only SYSTEM_DS can be disabled or enabled")
+    datastore["state"] = 0 if enable else 1
+    call.core.store.save("datastore", datastore)
+    return datastore_id
 
 
 def _datastore_body(core: Core, datastore: dict) -> dict:
@@ -75,9 +108,9 @@ def _datastore_body(core: Core, datastore: dict) -> dict:
     total, used, free = (0, 0, 0) if kind == DATASTORE_TYPES["SYSTEM_DS"] else shutil.disk_usage("/")
     images = [image["id"] for image in core.store.all("image") if image["datastore"] == datastore["id"]]
     return head(core, datastore) | {
-        "DS_MAD": Data(template.get("DS_MAD", "-")), "TM_MAD": Data(template["TM_MAD"]),
+        "DS_MAD": Data(template.get("DS_MAD", "-")), "TM_MAD": Data(template.get("TM_MAD", "-")),
         "BASE_PATH": Data(f"/var/lib/one/datastores/{datastore['id']}"),
-        "TYPE": kind, "DISK_TYPE": 0, "STATE": 0, "CLUSTERS": ids(datastore["clusters"]),
+        "TYPE": kind, "DISK_TYPE": 0, "STATE": datastore.get("state", 0), "CLUSTERS": ids(datastore["clusters"]),
         "TOTAL_MB": total // _MB, "FREE_MB": free // _MB, "USED_MB": used // _MB,
         "IMAGES": ids(images), "TEMPLATE": attributes(template),
     }
@@ -92,13 +125,6 @@ def _delete_datastore(call: Call, datastore: dict) -> bool:
 def _zone_body(core: Core, zone: dict) -> dict:
     template = zone["template"] | {"ENDPOINT": core.config.xmlrpc_endpoint}
     return {"ID": zone["id"], "NAME": zone["name"], "STATE": 0, "TEMPLATE": attributes(template), "SERVER_POOL": {}}
-
-
-def _secgroup_body(core: Core, group: dict) -> dict:
-    return head(core, group) | {
-        "UPDATED_VMS": {}, "OUTDATED_VMS": {}, "UPDATING_VMS": {}, "ERROR_VMS": {},
-        "TEMPLATE": attributes(group["template"]),
-    }
 
 
 def _market_body(core: Core, market: dict) -> dict:
@@ -133,8 +159,9 @@ def _document_body(core: Core, document: dict) -> dict:
 
 
 BODIES |= {
-    "datastore": _datastore_body, "zone": _zone_body, "secgroup": _secgroup_body,
+    "datastore": _datastore_body, "zone": _zone_body,
     "market": _market_body, "document": _document_body, "vmgroup": simple_body, "marketapp": simple_body,
     "hook": simple_body,
 }
 DELETERS["datastore"] = _delete_datastore
+UPDATERS["datastore"] = _update_datastore

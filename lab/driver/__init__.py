@@ -112,6 +112,10 @@ class Driver(ABC):
         """Return the attributes of the PCI devices of a host; raises DriverError if hosts cannot be looked at."""
         return []
 
+    def filter(self, vm: VmSpec) -> bool:
+        """Apply the rules of its security groups to a machine; False if the driver has no filter. Raises DriverError."""
+        return False
+
     @abstractmethod
     def create_network(self, net: NetSpec) -> None:
         """Make a network; one that exists already is no error. Raises DriverError."""

@@ -153,7 +153,6 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.managed impo
     WAIT_OPTIONS,
     ManagedObject,
 )
-from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
 
 _DEFAULT_DRIVER = "kvm"
 _DEFAULT_CLUSTER = 0
@@ -199,6 +198,10 @@ class Host(ManagedObject):
             "reason": hosts.reason(document), "cluster_id": int(document["CLUSTER_ID"]),
         }
 
+    def server_template(self, state: dict) -> dict:
+        """Return what is compared as the server keeps it."""
+        return {**state["template"], "IM_MAD": state["im_mad"], "VM_MAD": state["vm_mad"]}
+
     def create(self, after: dict) -> int:
         """Add the host and return its id."""
         number = self.client.call("one.host.allocate", self.name, after["im_mad"], after["vm_mad"], self._cluster_id)
@@ -208,9 +211,6 @@ class Host(ManagedObject):
     def write(self, number: int, before: dict, after: dict) -> None:
         """Change the host."""
         self.update_template(number, before, after)
-        drivers = {name.upper(): after[name] for name in ("im_mad", "vm_mad") if after[name] != before[name]}
-        if drivers:
-            self.client.call("one.host.update", number, render(drivers), 1)
         if after["cluster"] != before["cluster"]:
             self.client.call("one.cluster.addhost", self._cluster_id, number)
         if after["status"] != before["status"]:

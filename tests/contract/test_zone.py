@@ -325,3 +325,37 @@ def test_a_host_goes_offline_and_comes_back_with_its_drivers(world: World) -> No
     back = world.call("one.host.info", 0)
     assert [text(back, name) for name in ("STATE", "TOTAL_CPU", "RACK", "VM_MAD")] == ["2", "800", "1", "dummy"]
     assert refusal(world, "one.host.status", 0, 3).code == 8192
+
+
+def test_a_datastore_keeps_its_drivers_and_gets_what_follows_from_them(world: World) -> None:
+    number = world.call("one.datastore.allocate", 'NAME="ds"\nDS_MAD="dummy"\nTM_MAD="dummy"', -1)
+    world.call("one.datastore.update", number, 'NOTE="x"', 0)
+    document = world.call("one.datastore.info", number)
+    assert [text(document, name) for name in ("TM_MAD", "LN_TARGET", "NOTE")] == ["dummy", "NONE", "x"]
+    world.call("one.datastore.update", number, 'TM_MAD="ssh"', 1)
+    assert text(world.call("one.datastore.info", number), "LN_TARGET") == "SYSTEM"
+    refused = refusal(world, "one.datastore.update", number, 'TM_MAD="nfs"', 1)
+    assert (refused.code, refused.message.endswith('TM_MAD named "nfs" is not defined in oned.conf')) == (8192, True)
+    assert refusal(world, "one.datastore.enable", number, False).message.endswith("Only SYSTEM_DS can be disabled or enabled")
+
+
+def test_security_groups_are_checked_and_not_removed_while_vms_have_them(world: World) -> None:
+    rule = 'RULE=[RULE_TYPE="inbound",PROTOCOL="tcp",RANGE="{}"]'
+    group = world.call("one.secgroup.allocate", f'NAME="web"\n{rule.format("80,443")}', session=ALICE)
+    assert group == 100
+    for ports, reason in (
+        ("80-90", "Invalid RANGE specification."), ("70000", "RANGE out of bounds 0-65536."),
+        (",".join(map(str, range(16))), "Not more than 15 ports can be specified in a RULE"),
+    ):
+        refused = refusal(world, "one.secgroup.update", group, rule.format(ports), 1, session=ALICE)
+        assert (refused.code, refused.message.partition(". ")[2]) == (8192, reason), ports
+    world.call("one.vm.allocate", f'CPU="0.1"\nMEMORY="64"\nNIC=[NETWORK_ID="0",SECURITY_GROUPS="{group}"]', True)
+    assert text(world.call("one.secgroup.info", group), "UPDATED_VMS") == "<ID>0</ID>"
+    for number, reason in ((group, "The security group has VMs using it"),
+                           (0, "The default security group (ID 0) cannot be deleted.")):
+        refused = refusal(world, "one.secgroup.delete", number)
+        assert (refused.code, refused.message) == (
+            2048, f"[one.secgroup.delete] Cannot delete security group. {reason}",
+        )
+    world.call("one.vm.action", "terminate", 0)
+    world.call("one.secgroup.delete", group, session=ALICE)

@@ -29,10 +29,16 @@ READS = re.compile(r"(\.(info|infoextended|infoset|monitoring|version)|^GET /.*)
 
 
 class FaultyDriver(DummyDriver):
-    """Fails to boot VMs and to see hosts while an error is set, and to register images whose path begins with /broken."""
+    """Fails to boot and filter VMs and to see hosts while an error is set, and to register images from /broken."""
 
     boot_error = ""
+    filter_error = ""
     host_error = ""
+
+    def filter(self, vm: VmSpec) -> bool:
+        if self.filter_error:
+            raise DriverError(self.filter_error)
+        return True
 
     def devices(self) -> list[dict[str, str]]:
         if self.host_error:

@@ -69,6 +69,10 @@ class ManagedObject(ABC):
     def write(self, number: int, before: dict, after: dict) -> None:
         """Change the object."""
 
+    def predicted(self, current: dict, after: dict) -> dict:
+        """Return the facts as they would be; current is empty for a new object."""
+        return {**(self.facts(current) if current else {}), **after}
+
     def settled(self, number: int, document: dict | None) -> dict:
         """Return the object's document once it is as wanted, document being the last one known."""
         return document or resources.get(self.client, self.kind, number)
@@ -140,7 +144,7 @@ class ManagedObject(ABC):
             raise resources.missing(self.client, resources.KINDS[self.kind].label, self.name)
         after = self.wanted({})
         if self.module.check_mode:
-            return self.module.result({}, after, **{self.fact: after})
+            return self.module.result({}, after, **{self.fact: self.predicted({}, after)})
         document = self.settled(self.create(after), None)
         return self.module.result({}, after, **{self.fact: self.facts(document)})
 
@@ -148,14 +152,18 @@ class ManagedObject(ABC):
         before, number = self.attributes(current), int(current["ID"])
         after = self.wanted(before)
         if self.module.check_mode:
-            return self.module.result(before, after, **{self.fact: {**self.facts(current), **after}})
+            return self.module.result(before, after, **{self.fact: self.predicted(current, after)})
         if before != after:
             self.write(number, before, after)
         document = self.settled(number, current if before == after else None)
         return self.module.result(before, after, **{self.fact: self.facts(document)})
 
+    def server_template(self, state: dict) -> dict:
+        """Return what is compared as the server keeps it: the template with the options that are part of it."""
+        return state["template"]
+
     def update_template(self, number: int, before: dict, after: dict) -> None:
-        """Write the template if it differs."""
-        if before["template"] != after["template"]:
-            text, merge = compare.update(before["template"], after["template"])
-            self.client.call(f"{resources.KINDS[self.kind].prefix}.update", number, text, merge)
+        """Write the server's template if it differs."""
+        old, new = self.server_template(before), self.server_template(after)
+        if old != new:
+            self.client.call(f"{resources.KINDS[self.kind].prefix}.update", number, *compare.update(old, new))

@@ -14,20 +14,25 @@ from .errors import CONFLICT, MISSING, OneException
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of object: what people call it, its XML element, the prefix of its methods."""
+    """A kind of object: what people call it, its XML element, the prefix of its methods.
+
+    paged: whether its pool comes in pages. whole: whether the pool shows all that the object's own document does.
+    """
 
     label: str
     element: str
     prefix: str
     paged: bool = True
+    whole: bool = False
 
 
 KINDS = {
     "image": Kind("image", "IMAGE", "one.image"),
     "network": Kind("virtual network", "VNET", "one.vn"),
     "template": Kind("VM template", "VMTEMPLATE", "one.template"),
-    "datastore": Kind("datastore", "DATASTORE", "one.datastore", paged=False),
-    "cluster": Kind("cluster", "CLUSTER", "one.cluster", paged=False),
+    "datastore": Kind("datastore", "DATASTORE", "one.datastore", paged=False, whole=True),
+    "cluster": Kind("cluster", "CLUSTER", "one.cluster", paged=False, whole=True),
+    "security_group": Kind("security group", "SECURITY_GROUP", "one.secgroup", whole=True),
     "host": Kind("host", "HOST", "one.host", paged=False),
     "user": Kind("user", "USER", "one.user", paged=False),
     "group": Kind("group", "GROUP", "one.group", paged=False),
@@ -43,8 +48,11 @@ def find(client: Client, kind: str, name_or_id: str | int) -> dict | None:
     wanted = str(name_or_id)
     if is_id(wanted):
         return get(client, kind, int(wanted))
-    ids = [int(item["ID"]) for item in pool(client, kind) if item.get("NAME") == wanted]
-    return get(client, kind, only(ids, KINDS[kind].label, wanted)) if ids else None
+    named = {int(item["ID"]): item for item in pool(client, kind) if item.get("NAME") == wanted}
+    if not named:
+        return None
+    number = only(list(named), KINDS[kind].label, wanted)
+    return named[number] if KINDS[kind].whole else get(client, kind, number)
 
 
 def require(client: Client, kind: str, name_or_id: str | int) -> dict:

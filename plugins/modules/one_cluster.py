@@ -1,0 +1,226 @@
+#!/usr/bin/python
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Manage clusters."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: one_cluster
+short_description: Manage clusters of OpenNebula
+version_added: 0.1.0
+description:
+  - Makes, changes and removes clusters, and says which hosts, datastores and virtual networks belong to them.
+author:
+  - opennebula.flower contributors (@opennebula)
+extends_documentation_fragment:
+  - opennebula.flower.api
+  - opennebula.flower.attributes
+  - opennebula.flower.attributes.one_group
+options:
+  name:
+    description: Name of the cluster, or the id of one that exists.
+    type: str
+    required: true
+  hosts:
+    description:
+      - Names or ids of hosts that belong to the cluster.
+      - A host belongs to one cluster and leaves the one it is in for this one.
+    type: list
+    elements: str
+  datastores:
+    description: Names or ids of datastores that belong to the cluster; they may belong to others as well.
+    type: list
+    elements: str
+  networks:
+    description: Names or ids of virtual networks that belong to the cluster; they may belong to others as well.
+    type: list
+    elements: str
+  template:
+    description: Attributes of the cluster in OpenNebula's terms, such as C(RESERVED_CPU), C(RESERVED_MEM) or C(ONE_DRS).
+    type: dict
+    default: {}
+  update:
+    description:
+      - What happens to attributes and members of an existing cluster that the task does not name.
+      - With V(merge) they stay, with V(replace) they are removed. Members are only removed if the list for their kind is
+        given. A removed host goes to OpenNebula's default cluster.
+    type: str
+    choices: [merge, replace]
+    default: merge
+  state:
+    description: Whether the cluster should exist. A cluster with members cannot be removed.
+    type: str
+    choices: [present, absent]
+    default: present
+"""
+
+EXAMPLES = r"""
+- name: The cluster of a rack
+  opennebula.flower.one_cluster:
+    name: rack1
+    hosts: [node1.example.com, node2.example.com]
+    datastores: [system, default]
+    networks: [private]
+    template:
+      RESERVED_MEM: 4194304
+
+- name: Nothing belongs to the cluster, and then it is gone
+  opennebula.flower.one_cluster:
+    name: rack1
+    hosts: []
+    datastores: []
+    networks: []
+    update: replace
+
+- name: The cluster is gone
+  opennebula.flower.one_cluster:
+    name: rack1
+    state: absent
+"""
+
+RETURN = r"""
+cluster:
+  description: The cluster as it is now, empty when it is absent.
+  returned: success
+  type: dict
+  contains:
+    id:
+      description: Its id.
+      returned: when it exists
+      type: int
+      sample: 100
+    name:
+      description: Its name.
+      returned: always
+      type: str
+      sample: rack1
+    host_ids:
+      description: The ids of its hosts.
+      returned: always
+      type: list
+      elements: int
+      sample: [0, 1]
+    datastore_ids:
+      description: The ids of its datastores.
+      returned: always
+      type: list
+      elements: int
+      sample: [0, 1]
+    network_ids:
+      description: The ids of its virtual networks.
+      returned: always
+      type: list
+      elements: int
+      sample: [3]
+    template:
+      description: Its attributes, values as text.
+      returned: always
+      type: dict
+      sample: {"RESERVED_MEM": "4194304"}
+"""
+
+from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
+from ansible_collections.opennebula.flower.plugins.module_utils.one import hosts
+from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.one.managed import STATE_OPTIONS, ManagedObject
+from ansible_collections.opennebula.flower.plugins.module_utils.one.members import Directory, Members, ids
+
+_DEFAULT_CLUSTER = 0
+# By option: kind, element of the cluster's document, fact, and the last part of the methods that add and remove one.
+_MEMBERS = {
+    "hosts": ("host", "HOSTS", "host_ids", "host"),
+    "datastores": ("datastore", "DATASTORES", "datastore_ids", "datastore"),
+    "networks": ("network", "VNETS", "network_ids", "vnet"),
+}
+
+
+class Cluster(ManagedObject):
+    """One cluster and what the task wants of it."""
+
+    kind = "cluster"
+    fact = "cluster"
+    blank = hosts.RESERVATIONS
+
+    def __init__(self, module: OneModule) -> None:
+        super().__init__(module)
+        self._members: dict[str, Members] = {}
+
+    def attributes(self, document: dict) -> dict:
+        """Return what is compared, as it is: members only of the kinds that the task speaks of."""
+        self._find_members(document)
+        before = {option: members.before for option, members in self._members.items()}
+        return {"name": document["NAME"], **before, "template": self.template(document)}
+
+    def wanted(self, before: dict) -> dict:
+        """Return what is compared, as it should be."""
+        if not before:
+            self._find_members({})
+        after = {option: members.after for option, members in self._members.items()}
+        return {"name": before.get("name", self.name), **after, "template": self.target(before)}
+
+    def facts(self, document: dict) -> dict:
+        """Return what the module's user gets to know."""
+        return {
+            "id": int(document["ID"]),
+            "name": document["NAME"],
+            **{fact: ids(document, element) for _kind, element, fact, _method in _MEMBERS.values()},
+            "template": self.template(document),
+        }
+
+    def predicted(self, current: dict, after: dict) -> dict:
+        """Return the facts as they would be."""
+        empty = {fact: [] for _kind, _element, fact, _method in _MEMBERS.values()}
+        members = {_MEMBERS[option][2]: members.ids for option, members in self._members.items()}
+        known = self.facts(current) if current else {}
+        return {**empty, **known, **members, "name": after["name"], "template": after["template"]}
+
+    def create(self, after: dict) -> int:
+        """Make the cluster and return its id."""
+        number = self.client.call("one.cluster.allocate", self.name)
+        self.write(number, {"template": {}}, after)
+        return number
+
+    def write(self, number: int, before: dict, after: dict) -> None:
+        """Change the cluster."""
+        self.update_template(number, before, after)
+        for option, members in self._members.items():
+            method = _MEMBERS[option][3]
+            for member in members.added:
+                self.client.call(f"one.cluster.add{method}", number, member)
+            for member in members.removed:
+                self.client.call(f"one.cluster.del{method}", number, member)
+
+    def _find_members(self, document: dict) -> None:
+        replace = self.params["update"] == "replace"
+        for option, (kind, element, _fact, _method) in _MEMBERS.items():
+            if self.params[option] is not None and self.params["state"] == "present":
+                directory = Directory(self.client, kind)
+                self._members[option] = Members(
+                    directory, ids(document, element), self.params[option], replace, self.module.unresolved
+                )
+        staying = self._members.get("hosts")
+        if staying and staying.removed and int(document["ID"]) == _DEFAULT_CLUSTER:
+            homeless = ", ".join(text for text in staying.before if text not in staying.after)
+            raise OneException(
+                INVALID,
+                f"Host {homeless} cannot be taken out of the default cluster {document['NAME']!r}; "
+                "add it to another cluster instead.",
+            )
+
+
+def main() -> None:
+    """Run the module."""
+    module = OneModule(
+        argument_spec={
+            **STATE_OPTIONS,
+            **{option: {"type": "list", "elements": "str"} for option in _MEMBERS},
+        },
+        supports_check_mode=True,
+    )
+    module.run(lambda: Cluster(module).ensure())
+
+
+if __name__ == "__main__":
+    main()

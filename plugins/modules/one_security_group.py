@@ -1,0 +1,263 @@
+#!/usr/bin/python
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Manage security groups."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: one_security_group
+short_description: Manage security groups of OpenNebula
+version_added: 0.1.0
+description:
+  - Makes, changes and removes security groups, and waits until the VMs that have one are filtered by its rules.
+  - A rule that could not be applied to a VM is applied again by the next run.
+author:
+  - opennebula.flower contributors (@opennebula)
+extends_documentation_fragment:
+  - opennebula.flower.api
+  - opennebula.flower.attributes
+  - opennebula.flower.attributes.one_group
+  - opennebula.flower.attributes.wait
+options:
+  name:
+    description: Name of the security group, or the id of one that exists.
+    type: str
+    required: true
+  rules:
+    description:
+      - All the rules that the group has, in OpenNebula's terms; other rules are removed. Without it rules stay as they
+        are.
+      - Each has C(RULE_TYPE), which is V(INBOUND) or V(OUTBOUND), and C(PROTOCOL), which is V(TCP), V(UDP), V(ICMP),
+        V(ICMPV6), V(IPSEC) or V(ALL).
+      - With TCP and UDP it may have C(RANGE), ports and ranges of ports such as V(22,80:90), with ICMP C(ICMP_TYPE) and
+        with ICMPv6 C(ICMPV6_TYPE).
+      - It is for all addresses, for C(SIZE) of them from C(IP) on, or for those of a network, C(NETWORK) with its name
+        or id.
+      - The order of rules and ports, the case of names, and numbers written as text make no difference.
+    type: list
+    elements: dict
+  template:
+    description: Other attributes of the group in OpenNebula's terms, such as C(DESCRIPTION).
+    type: dict
+    default: {}
+  update:
+    description:
+      - What happens to attributes of an existing group that O(template) does not name.
+      - With V(merge) they stay, with V(replace) they are removed.
+    type: str
+    choices: [merge, replace]
+    default: merge
+  state:
+    description: Whether the security group should exist. A group that VMs have cannot be removed.
+    type: str
+    choices: [present, absent]
+    default: present
+"""
+
+EXAMPLES = r"""
+- name: The SuperLink is reached by SuperNodes of the private network, and by SSH
+  opennebula.flower.one_security_group:
+    name: superlink
+    template:
+      DESCRIPTION: What a SuperLink needs
+    rules:
+      - RULE_TYPE: outbound
+        PROTOCOL: all
+      - RULE_TYPE: inbound
+        PROTOCOL: tcp
+        RANGE: 9091:9093
+        NETWORK: private
+      - RULE_TYPE: inbound
+        PROTOCOL: tcp
+        RANGE: 22
+
+- name: The group is gone
+  opennebula.flower.one_security_group:
+    name: superlink
+    state: absent
+"""
+
+RETURN = r"""
+security_group:
+  description: The security group as it is now, empty when it is absent.
+  returned: success
+  type: dict
+  contains:
+    id:
+      description: Its id.
+      returned: when it exists
+      type: int
+      sample: 100
+    name:
+      description: Its name.
+      returned: always
+      type: str
+      sample: superlink
+    owner:
+      description: The user it belongs to.
+      returned: when it exists
+      type: str
+      sample: oneadmin
+    group:
+      description: The group it belongs to.
+      returned: when it exists
+      type: str
+      sample: oneadmin
+    rules:
+      description: Its rules, values as text.
+      returned: always
+      type: list
+      elements: dict
+      sample: [{"PROTOCOL": "TCP", "RANGE": "22", "RULE_TYPE": "INBOUND"}]
+    vms:
+      description:
+        - The ids of the VMs that have it, by what became of the rules there. C(updated) have them, C(outdated) and
+          C(updating) will get them, for C(error) they could not be applied.
+      returned: when it exists
+      type: dict
+      sample: {"updated": [3, 5], "outdated": [], "updating": [], "error": []}
+    template:
+      description: Its other attributes, values as text.
+      returned: always
+      type: dict
+      sample: {"DESCRIPTION": "What a SuperLink needs"}
+"""
+
+from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
+from ansible_collections.opennebula.flower.plugins.module_utils.one import resources, security_rules, xml
+from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, WRONG_STATE, OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.one.managed import (
+    STATE_OPTIONS,
+    WAIT_OPTIONS,
+    ManagedObject,
+)
+from ansible_collections.opennebula.flower.plugins.module_utils.one.members import Directory, ids
+from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render, scalar
+
+_VM_STATES = ("updated", "outdated", "updating", "error")
+
+
+class SecurityGroup(ManagedObject):
+    """One security group and what the task wants of it."""
+
+    kind = "security_group"
+    fact = "security_group"
+    own = {"RULE": "rules"}
+
+    def __init__(self, module: OneModule) -> None:
+        super().__init__(module)
+        self._networks: Directory | None = None
+
+    def attributes(self, document: dict) -> dict:
+        """Return what is compared, as it is."""
+        return {
+            "name": document["NAME"],
+            "rules": security_rules.by_meaning(xml.items(xml.section(document, "TEMPLATE"), "RULE")),
+            "vms_without_rules": _vms(document)["error"],
+            "template": self.template(document),
+        }
+
+    def wanted(self, before: dict) -> dict:
+        """Return what is compared, as it should be."""
+        return {
+            "name": before.get("name", self.name),
+            "rules": self._rules() if self.params["rules"] is not None else before.get("rules", {}),
+            "vms_without_rules": [],
+            "template": self.target(before),
+        }
+
+    def facts(self, document: dict) -> dict:
+        """Return what the module's user gets to know."""
+        compared = self.attributes(document)
+        return {
+            **resources.identity(document), "rules": list(compared["rules"].values()), "vms": _vms(document),
+            "template": compared["template"],
+        }
+
+    def predicted(self, current: dict, after: dict) -> dict:
+        """Return the facts as they would be."""
+        known = self.facts(current) if current else {}
+        return {
+            **known, "name": after["name"], "rules": list(after["rules"].values()), "template": after["template"],
+        }
+
+    def server_template(self, state: dict) -> dict:
+        """Return what is compared as the server keeps it."""
+        rules = list(state["rules"].values())
+        return {**state["template"], **({"RULE": rules} if rules else {})}
+
+    def create(self, after: dict) -> int:
+        """Make the security group and return its id."""
+        return self.client.call("one.secgroup.allocate", render({**self.server_template(after), "NAME": self.name}))
+
+    def write(self, number: int, before: dict, after: dict) -> None:
+        """Change the security group, or only apply its rules where they could not be."""
+        if self.server_template(before) == self.server_template(after):
+            only_where_they_failed = True
+            self.client.call("one.secgroup.commit", number, only_where_they_failed)
+        self.update_template(number, before, after)
+
+    def settled(self, number: int, document: dict | None) -> dict:
+        """Return the security group, waiting until its rules are applied if the task says so."""
+        seen = {"document": document or resources.get(self.client, "security_group", number)}
+        if not self.params["wait"]:
+            return seen["document"]
+
+        def probe() -> dict | None:
+            group = seen["document"] or resources.require(self.client, "security_group", number)
+            # The next probe looks again.
+            seen.update(document=None, vms=_vms(group))
+            if seen["vms"]["error"]:
+                raise OneException(
+                    WRONG_STATE,
+                    f"{self.label(number)} could not be applied to VM {_listed(seen['vms']['error'])}; "
+                    "the logs of the VM and the server say why.",
+                )
+            return None if seen["vms"]["outdated"] or seen["vms"]["updating"] else group
+
+        return self.wait(
+            probe, lambda: f"VM {_listed(seen['vms']['outdated'] + seen['vms']['updating'])} has the old rules",
+            number, "applied",
+        )
+
+    def _rules(self) -> dict[str, dict]:
+        rules = []
+        for wanted in self.params["rules"]:
+            rule = {str(name).upper(): value for name, value in wanted.items()}
+            network = rule.pop("NETWORK", None)
+            if network is not None and "NETWORK_ID" in rule:
+                raise OneException(INVALID, f"A security rule has both NETWORK {network} and NETWORK_ID.")
+            security_rules.check(rule if network is None else {**rule, "NETWORK_ID": 0})
+            rules.append(rule if network is None else {**rule, "NETWORK_ID": self._network_id(scalar(network))})
+        return security_rules.by_meaning(rules)
+
+    def _network_id(self, network: str) -> int | str:
+        """Return the id, or in check mode the name of a network that an earlier task may make."""
+        self._networks = self._networks or Directory(self.client, "network")
+        number = self._networks.find(network)
+        if number is None:
+            self.module.unresolved(self._networks.missing(network))
+        return network if number is None else number
+
+
+def _vms(document: dict) -> dict[str, list[int]]:
+    return {state: ids(document, f"{state.upper()}_VMS") for state in _VM_STATES}
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(str(number) for number in sorted(numbers))
+
+
+def main() -> None:
+    """Run the module."""
+    module = OneModule(
+        argument_spec={**STATE_OPTIONS, **WAIT_OPTIONS, "rules": {"type": "list", "elements": "dict"}},
+        supports_check_mode=True,
+    )
+    module.run(lambda: SecurityGroup(module).ensure())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Security groups: rules compared by what they mean, and brought to the VMs that have them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from ansible_collections.opennebula.flower.tests.support.one_zone import ModuleZone, module_zone
+
+OUT = {"RULE_TYPE": "outbound", "PROTOCOL": "all"}
+WEB = {"rule_type": "inbound", "protocol": "tcp", "range": "443, 80"}
+FROM_PRIVATE = {"RULE_TYPE": "INBOUND", "PROTOCOL": "TCP", "RANGE": 22, "NETWORK": "private"}
+
+
+@pytest.fixture(scope="module")
+def zone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleZone]:
+    with module_zone(tmp_path_factory.mktemp("zone")) as zone:
+        zone.call("one.vn.allocate", 'NAME="private"\nVN_MAD="dummy"\nAR=[TYPE="IP4",IP="10.9.0.10",SIZE="9"]')
+        zone.changed("one_template", name="small", template={"CPU": 0.1, "MEMORY": 64})
+        yield zone
+
+
+@pytest.fixture
+def group(zone: ModuleZone) -> Iterator[str]:
+    """The name of a security group that is gone after the test, whatever became of it."""
+    yield "web"
+    zone.driver.filter_error = ""
+    assert not zone.run("one_security_group", name="web", state="absent").get("failed")
+
+
+@pytest.fixture
+def vm(zone: ModuleZone, group: str) -> Iterator[int]:
+    """A VM that has the security group."""
+    number = zone.changed("one_security_group", name=group, rules=[OUT])["security_group"]["id"]
+    nic = {"NIC": {"NETWORK": "private", "SECURITY_GROUPS": str(number)}}
+    zone.changed("one_template", name="filtered", template={"CPU": 0.1, "MEMORY": 64, **nic})
+    yield zone.changed("one_vm", name="guest", vm_template="filtered", state="running", wait_timeout=30)["vms"][0]["id"]
+    zone.changed("one_vm", name="guest", state="absent", wait_timeout=30)
+
+
+def test_a_group_is_made_changed_and_removed_exactly_once(zone):
+    wanted = {"name": "web", "rules": [WEB, OUT, FROM_PRIVATE], "template": {"description": "web servers"}}
+    zone.calls.clear()
+    predicted = zone.changed("one_security_group", check=True, **wanted)
+    assert zone.writes == []
+    made = zone.changed("one_security_group", **wanted)
+    assert predicted["diff"] == made["diff"]
+    assert made["security_group"]["rules"] == [
+        {"RULE_TYPE": "INBOUND", "PROTOCOL": "TCP", "RANGE": "22", "NETWORK_ID": "0"},
+        {"RULE_TYPE": "INBOUND", "PROTOCOL": "TCP", "RANGE": "80,443"},
+        {"RULE_TYPE": "OUTBOUND", "PROTOCOL": "ALL"},
+    ]
+    zone.unchanged("one_security_group", **wanted)
+    assert len(zone.calls) <= 4, zone.calls
+
+    change = {**wanted, "rules": [OUT, WEB], "template": {"NOTE": 1}, "update": "replace"}
+    zone.calls.clear()
+    predicted = zone.changed("one_security_group", check=True, **change)
+    assert zone.writes == []
+    done = zone.changed("one_security_group", **change)
+    assert predicted["diff"] == done["diff"] == {
+        "before": {"rules": {"INBOUND TCP 22 0": made["security_group"]["rules"][0]}, "template": {"DESCRIPTION": "web servers"}},
+        "after": {"rules": {}, "template": {"NOTE": "1"}},
+    }
+    zone.unchanged("one_security_group", **change)
+    # No rule at all is something else than nothing said about rules.
+    zone.unchanged("one_security_group", name="web")
+    assert zone.changed("one_security_group", name="web", rules=[])["security_group"]["rules"] == []
+    zone.unchanged("one_security_group", name="web", rules=[])
+
+    zone.calls.clear()
+    zone.changed("one_security_group", check=True, name="web", state="absent")
+    assert zone.writes == []
+    zone.changed("one_security_group", name="web", state="absent")
+    zone.unchanged("one_security_group", name="web", state="absent")
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        [OUT, WEB], [{"Protocol": "ALL", "Rule_Type": "OUTBOUND"}, {**WEB, "range": "80,443"}], [WEB, OUT, WEB, OUT],
+        [OUT, {**WEB, "range": "443:443,80,80"}], [OUT, {**WEB, "ip": "", "icmp_type": None}],
+    ],
+)
+def test_rules_that_mean_the_same_are_the_same(zone, web, same):
+    zone.unchanged("one_security_group", name=web, rules=same)
+
+
+@pytest.fixture(scope="module")
+def web(zone: ModuleZone) -> Iterator[str]:
+    zone.changed("one_security_group", name="same", rules=[WEB, OUT])
+    yield "same"
+    zone.changed("one_security_group", name="same", state="absent")
+
+
+def test_addresses_and_numbers_are_compared_by_value(zone, group):
+    rule = {"RULE_TYPE": "INBOUND", "PROTOCOL": "UDP", "IP": "2001:DB8:0::1", "SIZE": "016"}
+    zone.changed("one_security_group", name=group, rules=[rule])
+    zone.unchanged("one_security_group", name=group, rules=[{**rule, "IP": "2001:db8::1", "SIZE": 16}])
+    icmp = {"RULE_TYPE": "INBOUND", "PROTOCOL": "ICMP", "ICMP_TYPE": 8}
+    zone.changed("one_security_group", name=group, rules=[icmp])
+    zone.unchanged("one_security_group", name=group, rules=[{**icmp, "ICMP_TYPE": "8"}])
+
+
+@pytest.mark.parametrize(
+    ("rule", "sentence"),
+    [
+        ({"PROTOCOL": "TCP"}, "Security rule [PROTOCOL=TCP] needs RULE_TYPE, one of INBOUND, OUTBOUND."),
+        ({**OUT, "PROTOCOL": "SCTP"}, "needs PROTOCOL, one of TCP, UDP, ICMP, ICMPV6, IPSEC, ALL."),
+        ({**OUT, "PORT": 22}, "has PORT; it can have RULE_TYPE, PROTOCOL, RANGE"),
+        ({**OUT, "RANGE": 22}, "has RANGE, which is for TCP and UDP only."),
+        ({**WEB, "range": "90:80"}, "has RANGE '90:80'; it takes ports and ranges such as 22,80:90."),
+        ({**WEB, "range": "70000"}, "has RANGE '70000'"),
+        ({**WEB, "range": "22-80"}, "has RANGE '22-80'"),
+        ({**WEB, "icmp_type": 8}, "has ICMP_TYPE, which is for ICMP only."),
+        ({**OUT, "IP": "10.0.0.1"}, "needs both IP and SIZE"),
+        ({**OUT, "IP": "10.0.0.256", "SIZE": 1}, "has IP '10.0.0.256', which is no address."),
+        ({**OUT, "IP": "10.0.0.1", "SIZE": "many"}, "has SIZE 'many', which is no number."),
+        ({**FROM_PRIVATE, "NETWORK_ID": 0}, "has both NETWORK private and NETWORK_ID."),
+        ({**FROM_PRIVATE, "IP": "10.0.0.1", "SIZE": 1}, "has both IP and a network"),
+    ],
+)
+def test_a_rule_that_cannot_be_is_refused_before_anything_is_made(zone, rule, sentence):
+    zone.calls.clear()
+    result = zone.fails("one_security_group", name="web", rules=[OUT, rule])
+    assert (result["error"]["kind"], zone.writes) == ("invalid", [])
+    assert sentence in result["msg"]
+
+
+def test_a_network_there_is_not_is_an_error_except_before_it_is_made(zone):
+    rules = [{**FROM_PRIVATE, "NETWORK": "nowhere"}]
+    result = zone.fails("one_security_group", name="web", rules=rules)
+    assert (result["error"]["kind"], "no virtual network with the name 'nowhere'" in result["msg"]) == ("missing", True)
+    zone.changed("one_security_group", check=True, name="web", rules=rules)
+
+
+def test_rules_belong_into_their_option(zone):
+    result = zone.fails("one_security_group", name="web", template={"rule": {"PROTOCOL": "ALL"}})
+    assert result["msg"] == "The template has rule; use the option rules for it."
+
+
+def test_a_group_in_use_is_not_removed_and_the_server_says_why(zone, group, vm):
+    assert "The security group has VMs using it" in zone.fails("one_security_group", name=group, state="absent")["msg"]
+    assert "ID 0) cannot be deleted" in zone.fails("one_security_group", name="0", state="absent")["msg"]
+
+
+def test_new_rules_are_waited_for_until_every_vm_has_them(zone, group, vm, monkeypatch):
+    applied = threading.Event()
+    monkeypatch.setattr(zone.driver, "filter", lambda _vm: applied.wait(30))
+    result = zone.fails("one_security_group", name=group, rules=[OUT, WEB], wait_timeout=1)
+    assert result["error"]["kind"] == "timeout"
+    assert f"is not applied after 1 seconds: VM {vm} has the old rules" in result["msg"]
+    applied.set()
+    # The next run goes on waiting where this one gave up.
+    there = zone.unchanged("one_security_group", name=group, rules=[OUT, WEB], wait_timeout=30)["security_group"]
+    assert there["vms"] == {"updated": [vm], "outdated": [], "updating": [], "error": []}
+
+
+def test_rules_that_cannot_be_applied_end_the_wait_at_once_and_are_applied_by_the_next_run(zone, group, vm):
+    zone.driver.filter_error = "iptables: no such chain"
+    result = zone.fails("one_security_group", name=group, rules=[OUT, WEB], wait_timeout=600)
+    assert result["error"]["kind"] == "wrong_state"
+    assert f"could not be applied to VM {vm}" in result["msg"]
+    zone.driver.filter_error = ""
+    zone.calls.clear()
+    zone.changed("one_security_group", check=True, name=group, rules=[OUT, WEB])
+    assert zone.writes == []
+    done = zone.changed("one_security_group", name=group, rules=[OUT, WEB], wait_timeout=30)
+    assert done["diff"] == {"before": {"vms_without_rules": [vm]}, "after": {"vms_without_rules": []}}
+    zone.unchanged("one_security_group", name=group, rules=[OUT, WEB])
