@@ -13,6 +13,7 @@ from ansible.module_utils.parsing.convert_bool import BOOLEANS, boolean
 from ansible_collections.opennebula.flower.plugins.module_utils import contextualization
 
 _VARIABLES = {p.variable: p for p in contextualization.PARAMETERS if p.variable}
+_ROLES = (contextualization.SUPERLINK, contextualization.SUPERNODE)
 # Longest first: no name may be replaced inside a longer one.
 _BY_LENGTH = sorted(_VARIABLES.values(), key=lambda parameter: -len(parameter.context_name))
 
@@ -25,15 +26,18 @@ def setting_names(names: Iterable[str]) -> list[str]:
 def settings(given: Mapping[str, Any], nodes: int, least: int, most: int) -> dict[str, Any]:
     """Check the variables that are set; ``nodes`` is how many SuperNodes there are to be, ``least`` and ``most`` its bounds.
 
-    Returns ``values``: typed, by variable, defaults included, for SuperLink and SuperNodes together; and ``errors``: one
-    sentence for each problem, naming variable, value and what is expected.
+    Returns ``values``: typed, by variable, defaults included, for SuperLink and SuperNodes together; ``errors``: one
+    sentence for each problem, naming variable, value and what is expected; and ``notes``: what is ignored or looks unwise.
     """
     values: dict[str, Any] = {}
+    notes: list[str] = []
     errors = _count_errors(nodes, least, most)
     texts = contextualization.context_values({name: _text_or_typed(name, value) for name, value in given.items()})
-    for role in (contextualization.SUPERLINK, contextualization.SUPERNODE):
+    for role in _ROLES:
         try:
-            values |= contextualization.validate(texts, role)
+            checked = contextualization.check(_for_role(texts, role), role)
+            values |= checked.values
+            notes += [note for note in map(_with_variable_names, checked.ignored + checked.warnings) if note not in notes]
         except contextualization.ContextError as problem:
             errors += [error for error in map(_with_variable_names, problem.errors) if error not in errors]
     if not errors:
@@ -41,7 +45,13 @@ def settings(given: Mapping[str, Any], nodes: int, least: int, most: int) -> dic
             contextualization.check_topology(values, int(nodes))
         except contextualization.ContextError as problem:
             errors += map(_with_variable_names, problem.errors)
-    return {"values": values, "errors": errors}
+    return {"values": values, "errors": errors, "notes": notes}
+
+
+def _for_role(texts: Mapping[str, str], role: str) -> dict[str, str]:
+    """Leave out what is for the other role."""
+    others = {p.context_name for p in _BY_LENGTH if role not in p.applies and set(p.applies) & set(_ROLES)}
+    return {name: text for name, text in texts.items() if name not in others}
 
 
 def _text_or_typed(name: str, value: Any) -> Any:

@@ -39,13 +39,9 @@ class Limits:
         """Return the bounds as the end of a sentence, empty without bounds."""
         if self.minimum is not None and self.maximum is not None:
             return f" from {self.minimum:g} to {self.maximum:g}"
-        if self.above is not None and self.below is not None:
-            return f" above {self.above:g} and below {self.below:g}"
-        if self.minimum is not None:
-            return f" of at least {self.minimum:g}"
-        if self.above is not None:
-            return f" above {self.above:g}"
-        return ""
+        bounds = (("of at least", self.minimum), ("above", self.above), ("below", self.below), ("up to", self.maximum))
+        words = [f"{word} {bound:g}" for word, bound in bounds if bound is not None]
+        return " " + " and ".join(words) if words else ""
 
     def hold(self, number: float) -> bool:
         """Say whether a number is within the bounds."""
@@ -252,7 +248,9 @@ KINDS: Mapping[str, Kind] = {
     "text": Kind(_text, str, "text", "str", lambda _limits: "one line of text"),
     "version": Kind(_version, str, "text", "str", _one_of),
     "number": Kind(_integer, str, "number", "int", lambda limits: f"a whole number{limits.describe()}"),
-    "float": Kind(_float, str, "number-float", "float", lambda limits: f"a number{limits.describe()}"),
+    "float": Kind(
+        _float, str, "number-float", "float", lambda limits: f"a number{limits.describe()}", empty=lambda: None
+    ),
     "boolean": Kind(_boolean, _render_boolean, "boolean", "bool", lambda _limits: "YES or NO"),
     "list": Kind(_member, str, "list", "str", _one_of),
     "address": Kind(

@@ -14,10 +14,11 @@ from __future__ import annotations
 import difflib
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import strategies
 from .context_values import KINDS, Kind, Limits, split_address
 from .flower.releases import DEFAULT_VERSION, RELEASES
 from .pem import check_certificate, check_key_pair
@@ -34,6 +35,7 @@ LEVELS = (SERVICE, SUPERLINK, SUPERNODE)
 NO_USE_CASE = "none"
 
 _NODES = (SUPERNODE, EDGE)
+_ADAPTIVE = ("FedAdam", "FedYogi", "FedAdagrad")
 _OURS = re.compile(r"(ONEAPP_)?((FL|FLOWER|ML)_[A-Z0-9_]+)")
 
 
@@ -44,7 +46,8 @@ class Parameter:
     ``default`` is the text that stands for the default in a context. ``applies`` names the roles it is for. ``level``
     says where a OneFlow service declares it as a user input: once for the ``service`` or for one role, None for nowhere.
     ``run_config`` is its key in the run configuration of the Flower App. ``planned_choices`` are members of a list that
-    are specified but not available yet. ``sensitive`` values never appear in messages. ``platform`` parameters belong
+    are specified but not available yet. ``only_with`` names another parameter and the values of it with which this one has
+    an effect. ``sensitive`` values never appear in messages. ``platform`` parameters belong
     to OpenNebula's guest agent and have a fixed value.
     """
 
@@ -57,6 +60,7 @@ class Parameter:
     run_config: str | None = None
     limits: Limits = Limits()
     planned_choices: tuple[str, ...] = ()
+    only_with: tuple[str, tuple[str, ...]] | None = None
     status: str = IMPLEMENTED
     since: str = "0.1.0"
     sensitive: bool = False
@@ -117,6 +121,24 @@ def _planned(name: str, kind: str, default: str, applies: tuple[str, ...], meani
     return Parameter(name, kind, default, applies, meaning, limits=Limits(**limits), status=PLANNED)
 
 
+def _training(name: str, kind: str, default: str, run_config: str, meaning: str, **more: Any) -> Parameter:
+    return Parameter(name, kind, default, (SUPERLINK,), meaning, level=SUPERLINK, run_config=run_config, **more)
+
+
+def _of_strategies(
+    name: str, kind: str, default: str, run_config: str, meaning: str, names: tuple[str, ...], **limits: Any
+) -> Parameter:
+    only_with = ("FL_STRATEGY", names)
+    return _training(name, kind, default, run_config, meaning, limits=Limits(**limits), only_with=only_with)
+
+
+def _of_privacy(
+    name: str, default: str, run_config: str, meaning: str, modes: tuple[str, ...], **limits: Any
+) -> Parameter:
+    only_with = ("FL_DP_MODE", modes)
+    return _training(name, "float", default, run_config, meaning, limits=Limits(**limits), only_with=only_with)
+
+
 def _platform(name: str, value: str, meaning: str) -> Parameter:
     return Parameter(name, "text", value, ROLES, meaning, platform=True)
 
@@ -149,8 +171,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "How the replies of the nodes are combined",
         level=SUPERLINK,
         run_config="strategy",
-        limits=Limits(choices=("FedAvg",)),
-        planned_choices=("FedProx", "FedAdam", "Krum", "Bulyan", "FedTrimmedAvg"),
+        limits=Limits(choices=strategies.STRATEGIES),
     ),
     Parameter(
         "FL_MIN_FIT_CLIENTS",
@@ -314,11 +335,52 @@ PARAMETERS: tuple[Parameter, ...] = (
         limits=Limits(choices=(NO_USE_CASE, "digits")),
         planned_choices=("image-classification", "anomaly-detection", "llm-fine-tuning"),
     ),
-    _planned("FL_PROXIMAL_MU", "float", "1.0", (SUPERLINK,), "Proximal term of FedProx", minimum=0),
-    _planned("FL_SERVER_LR", "float", "0.1", (SUPERLINK,), "Server side learning rate of FedAdam", above=0),
-    _planned("FL_CLIENT_LR", "float", "0.1", (SUPERLINK,), "Client side learning rate of FedAdam", above=0),
-    _planned("FL_NUM_MALICIOUS", "number", "0", (SUPERLINK,), "Malicious nodes Krum and Bulyan bear", minimum=0),
-    _planned("FL_TRIM_BETA", "float", "0.2", (SUPERLINK,), "Share FedTrimmedAvg cuts at each end", above=0, below=0.5),
+    _of_strategies(
+        "FL_PROXIMAL_MU",
+        "float",
+        "1.0",
+        "proximal-mu",
+        "How strongly nodes are held near the global model",
+        ("FedProx",),
+        minimum=0,
+    ),
+    _of_strategies(
+        "FL_SERVER_LR",
+        "float",
+        "",
+        "server-lr",
+        "Learning rate of the server, empty for 1.0 with FedAvgM, 0.01 with FedYogi, else 0.1",
+        ("FedAvgM", *_ADAPTIVE),
+        above=0,
+    ),
+    _of_strategies(
+        "FL_CLIENT_LR",
+        "float",
+        "",
+        "client-lr",
+        "Learning rate of the nodes that the strategy reckons with, empty for 0.0316 with FedYogi, else 0.1",
+        (*_ADAPTIVE, "QFedAvg"),
+        above=0,
+    ),
+    _of_strategies(
+        "FL_NUM_MALICIOUS",
+        "number",
+        "0",
+        "num-malicious",
+        "How many malicious nodes are borne",
+        tuple(strategies.FEWEST_NODES),
+        minimum=0,
+    ),
+    _of_strategies(
+        "FL_TRIM_BETA",
+        "float",
+        "0.2",
+        "trim-beta",
+        "Share of the nodes that is cut at each end",
+        ("FedTrimmedAvg",),
+        above=0,
+        below=0.5,
+    ),
     _planned("FL_CHECKPOINT_ENABLED", "boolean", "NO", (SUPERLINK,), "Keep checkpoints of the model"),
     _planned("FL_CHECKPOINT_INTERVAL", "number", "5", (SUPERLINK,), "Rounds between checkpoints", minimum=1),
     _planned("FL_CHECKPOINT_PATH", "text", "/app/checkpoints", (SUPERLINK,), "Directory of the checkpoints"),
@@ -416,6 +478,129 @@ PARAMETERS: tuple[Parameter, ...] = (
         run_config="local-learning-rate",
         limits=Limits(minimum=0),
     ),
+    _of_strategies(
+        "FL_SERVER_MOMENTUM",
+        "float",
+        "0.0",
+        "server-momentum",
+        "Share of the last step in the next one",
+        ("FedAvgM",),
+        minimum=0,
+        below=1,
+    ),
+    _of_strategies(
+        "FL_BETA_1",
+        "float",
+        "0.9",
+        "beta-1",
+        "Decay of the mean of the updates",
+        ("FedAdam", "FedYogi"),
+        minimum=0,
+        below=1,
+    ),
+    _of_strategies(
+        "FL_BETA_2",
+        "float",
+        "0.99",
+        "beta-2",
+        "Decay of the mean of the squared updates",
+        ("FedAdam", "FedYogi"),
+        minimum=0,
+        below=1,
+    ),
+    _of_strategies(
+        "FL_TAU",
+        "float",
+        "0.001",
+        "tau",
+        "Floor of the adaptive step, the smaller the more adaptive",
+        _ADAPTIVE,
+        above=0,
+    ),
+    _of_strategies(
+        "FL_NODES_TO_SELECT",
+        "number",
+        "1",
+        "nodes-to-select",
+        "How many nodes are averaged",
+        ("MultiKrum",),
+        minimum=1,
+    ),
+    _of_strategies(
+        "FL_QFED_Q",
+        "float",
+        "0.1",
+        "qfed-q",
+        "How much nodes with a high loss weigh, 0 for all the same",
+        ("QFedAvg",),
+        minimum=0,
+    ),
+    _training(
+        "FL_FRACTION_FIT",
+        "float",
+        "1.0",
+        "fraction-fit",
+        "Share of the connected nodes that trains in a round",
+        limits=Limits(above=0, maximum=1),
+    ),
+    _training(
+        "FL_FRACTION_EVALUATE",
+        "float",
+        "1.0",
+        "fraction-evaluate",
+        "Share of the connected nodes that evaluates in a round",
+        limits=Limits(above=0, maximum=1),
+    ),
+    _training(
+        "FL_DP_MODE",
+        "list",
+        strategies.NO_PRIVACY,
+        "dp-mode",
+        "Differential privacy around the strategy, with a clipping norm that is fixed or adapts",
+        limits=Limits(choices=strategies.PRIVACY),
+    ),
+    _of_privacy(
+        "FL_DP_NOISE_MULTIPLIER",
+        "1.0",
+        "dp-noise-multiplier",
+        "Noise in relation to what one node can add",
+        ("fixed", "adaptive"),
+        minimum=0,
+    ),
+    _of_privacy(
+        "FL_DP_CLIPPING_NORM",
+        "",
+        "dp-clipping-norm",
+        "Longest update of a node, empty for 1.0 or, where it adapts, 0.1 at first",
+        ("fixed", "adaptive"),
+        above=0,
+    ),
+    _of_privacy(
+        "FL_DP_TARGET_QUANTILE",
+        "0.5",
+        "dp-target-quantile",
+        "Share of the updates that the clipping norm shall spare",
+        ("adaptive",),
+        minimum=0,
+        maximum=1,
+    ),
+    _of_privacy("FL_DP_CLIP_LR", "0.2", "dp-clip-lr", "How fast the clipping norm adapts", ("adaptive",), above=0),
+    _of_privacy(
+        "FL_DP_COUNT_STDDEV",
+        "",
+        "dp-count-stddev",
+        "Noise on the number of clipped nodes, empty for a twentieth of the nodes, at least the noise multiplier",
+        ("adaptive",),
+        above=0,
+    ),
+    _training(
+        "FL_PARTITION_ALPHA",
+        "float",
+        "0.0",
+        "partition-alpha",
+        "How alike the labels of the nodes are in bundled data: the smaller, the less; 0 for the same mix",
+        limits=Limits(minimum=0),
+    ),
 )
 
 BY_NAME: Mapping[str, Parameter] = {parameter.name: parameter for parameter in PARAMETERS}
@@ -466,6 +651,7 @@ def check(raw: Mapping[str, str], role: str) -> Checked:
         elif not parameter.is_default(text) and SERVICE not in parameter.applies:
             result.ignored.append(f"{parameter.context_name} is ignored: it does not apply to a {role}")
     if not errors:
+        result.ignored += _without_effect(raw, result.values)
         errors = _check_together(result, role)
     if errors:
         raise ContextError(errors)
@@ -512,8 +698,16 @@ def context_values(variables: Mapping[str, Any], level: str | None = None) -> di
 
 
 def run_config(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the run configuration of the Flower App for the values of a SuperLink."""
-    config = {key: values[p.variable] for key, p in _BY_RUN_CONFIG.items() if p.variable in values}
+    """Return the run configuration of the Flower App for the values of a SuperLink.
+
+    Defaults that have no effect are left out, and so is what is left to the app; a given value stays for runs that ask for
+    another strategy.
+    """
+    config = {
+        key: values[p.variable]
+        for key, p in _BY_RUN_CONFIG.items()
+        if values.get(p.variable) is not None and (_heeded(p, values) or values[p.variable] != p.typed_default)
+    }
     if config.get("use-case") == NO_USE_CASE:
         del config["use-case"]
     return config
@@ -546,6 +740,9 @@ def run_overrides(config: Mapping[str, Any]) -> dict[str, Any]:
                 errors.append(str(problem))
     if result.get("use-case") == NO_USE_CASE:
         errors.append(f"use-case: '{NO_USE_CASE}' is not valid, expected a use case to train")
+    if not errors:
+        values = {_BY_RUN_CONFIG[key].variable: value for key, value in result.items()}
+        errors = [*_check_minimums(values, _run_config_key), *strategies.errors(values, _run_config_key)]
     if errors:
         raise ContextError(errors)
     return result
@@ -585,7 +782,7 @@ def reference_table() -> str:
             ", ".join(role for role in p.applies if role != SERVICE),
             p.level or "",
             f"since {p.since}" if p.status == IMPLEMENTED else PLANNED,
-            p.help,
+            p.help + (f" (with {_context_name(p.only_with[0])} {', '.join(p.only_with[1])})" if p.only_with else ""),
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
@@ -646,21 +843,53 @@ def _unknown_names(raw: Mapping[str, str]) -> list[str]:
     return errors
 
 
+def _heeded(parameter: Parameter, values: Mapping[str, Any]) -> bool:
+    """Say whether a parameter has an effect beside the others."""
+    if not parameter.only_with:
+        return True
+    other, effective = parameter.only_with
+    return values.get(BY_NAME[other].variable, effective[0]) in effective
+
+
+def _without_effect(raw: Mapping[str, str], values: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{p.context_name} is ignored: {_context_name(p.only_with[0])} is {values[BY_NAME[p.only_with[0]].variable]}"
+        for p in _OWN
+        if p.variable in values and not _heeded(p, values) and not p.is_default(raw.get(p.context_name, ""))
+    ]
+
+
+def _context_name(name: str) -> str:
+    return BY_NAME[name].context_name
+
+
+def _run_config_key(name: str) -> str:
+    return BY_NAME[name].run_config or name
+
+
 def _check_together(result: Checked, role: str) -> list[str]:
     values = result.values
     if role != SUPERLINK:
         certificate = values["flower_ssl_ca_certfile"]
         return _check_certificate("FL_SSL_CA_CERTFILE", certificate) if certificate else []
-    return [*_check_minimums(values), *_check_ports(values), *_check_tls(result)]
-
-
-def _check_minimums(values: Mapping[str, Any]) -> list[str]:
-    available = values["flower_min_available_clients"]
+    result.warnings += strategies.warnings(values, _context_name)
     return [
-        f"{parameter.context_name}: {values[parameter.variable]} is not valid, expected at most "
-        f"ONEAPP_FL_MIN_AVAILABLE_CLIENTS, which is {available}"
-        for parameter in (BY_NAME["FL_MIN_FIT_CLIENTS"], BY_NAME["FL_MIN_EVALUATE_CLIENTS"])
-        if values[parameter.variable] > available
+        *_check_minimums(values, _context_name),
+        *strategies.errors(values, _context_name),
+        *_check_ports(values),
+        *_check_tls(result),
+    ]
+
+
+def _check_minimums(values: Mapping[str, Any], name: Callable[[str], str]) -> list[str]:
+    available = values.get("flower_min_available_clients")
+    if available is None:
+        return []
+    return [
+        f"{name(parameter)}: {values[BY_NAME[parameter].variable]} is not valid, expected at most "
+        f"{name('FL_MIN_AVAILABLE_CLIENTS')}, which is {available}"
+        for parameter in ("FL_MIN_FIT_CLIENTS", "FL_MIN_EVALUATE_CLIENTS")
+        if values.get(BY_NAME[parameter].variable, 0) > available
     ]
 
 

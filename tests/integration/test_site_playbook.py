@@ -66,8 +66,9 @@ def play(zone: ModuleZone, tmp_path: Path):
 
 def test_a_dry_run_shows_everything_and_makes_nothing(zone, play):
     zone.calls.clear()
-    status, output = play("site", "--check", "--diff")
+    status, output = play("site", "--check", "--diff", flower_trim_beta=0.3)
     assert status == 0, output
+    assert "flower_trim_beta is ignored: flower_strategy is FedAvg" in output
     for made in ("name: private", "name: superlink", "name: federation-superlink", "name: federation-supernode", "ONEAPP_FL_NUM_ROUNDS"):
         assert made in output
     assert zone.writes == []
@@ -78,7 +79,7 @@ def test_a_dry_run_shows_everything_and_makes_nothing(zone, play):
     [
         ({"flower_num_rounds": 0}, "flower_num_rounds: '0' is not valid"),
         ({"flower_strategy": "Mean"}, "flower_strategy: 'Mean' is not valid, expected one of: FedAvg"),
-        ({"flower_strategy": "Krum"}, "flower_strategy: 'Krum' is planned and not available yet"),
+        ({"flower_strategy": "Krum"}, "flower_min_fit_clients: 2 is not valid, expected at least 3 for Krum with flower_num_malicious 0"),
         ({"flower_min_available_clients": 3}, "flower_min_available_clients is 3, but there are only 2 SuperNodes"),
         ({"flower_supernodes": 5}, "flower_supernodes: 5 is not valid, expected flower_supernodes_min to flower_supernodes_max, 2 to 4"),
         ({"flower_checkpoint_enabled": True}, "flower_checkpoint_enabled"),

@@ -49,3 +49,18 @@ def test_number_of_nodes_is_a_positive_number(count):
 
 def test_only_parameters_are_settings():
     assert setting_names(["flower_service_name", "flower_num_rounds", "flower_network"]) == ["flower_num_rounds"]
+
+
+def test_what_is_ignored_or_unwise_is_said_with_the_names_of_the_variables():
+    checked = check(flower_strategy="FedProx", flower_proximal_mu=0, flower_trim_beta=0.1, flower_node_config={"a": 1})
+    assert checked["notes"] == [
+        "flower_trim_beta is ignored: flower_strategy is FedProx",
+        "flower_proximal_mu is 0: FedProx is FedAvg then",
+    ]
+
+
+def test_all_problems_of_a_strategy_are_said():
+    errors = check(flower_strategy="Bulyan", flower_num_malicious=1)["errors"]
+    assert errors == [
+        f"flower_min_{which}_clients: 2 is not valid, expected at least 7 for Bulyan with flower_num_malicious 1" for which in ("fit", "available")
+    ]

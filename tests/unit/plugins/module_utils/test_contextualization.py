@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ansible_collections.opennebula.flower.plugins.module_utils import contextualization as table
+from ansible_collections.opennebula.flower.plugins.module_utils import strategies
 
 REPOSITORY = Path(__file__).parents[4]
 IMPLEMENTED = [p for p in table.PARAMETERS if p.status == table.IMPLEMENTED and not p.platform]
@@ -47,6 +48,9 @@ class TestTable:
     ADDED = (
         "FL_ROUND_TIMEOUT", "FL_NODES_TIMEOUT", "FL_MAX_FAILED_ROUNDS",
         "FL_LOCAL_EPOCHS", "FL_LOCAL_BATCH_SIZE", "FL_LOCAL_LEARNING_RATE",
+        "FL_SERVER_MOMENTUM", "FL_BETA_1", "FL_BETA_2", "FL_TAU", "FL_NODES_TO_SELECT", "FL_QFED_Q",
+        "FL_FRACTION_FIT", "FL_FRACTION_EVALUATE", "FL_DP_MODE", "FL_DP_NOISE_MULTIPLIER", "FL_DP_CLIPPING_NORM",
+        "FL_DP_TARGET_QUANTILE", "FL_DP_CLIP_LR", "FL_DP_COUNT_STDDEV", "FL_PARTITION_ALPHA",
     )  # fmt: skip
 
     def test_holds_every_specified_name_in_order(self) -> None:
@@ -183,6 +187,80 @@ class TestValidation:
             table.validate({}, "chef")
 
 
+class TestStrategies:
+    def check(self, **given: object) -> table.Checked:
+        return table.check({f"ONEAPP_FL_{name.upper()}": str(value) for name, value in given.items()}, "superlink")
+
+    def nodes(self, count: int) -> dict[str, int]:
+        return {"min_available_clients": count, "min_fit_clients": count}
+
+    def test_an_unknown_strategy_is_an_error_that_lists_the_known_ones(self) -> None:
+        (error,) = errors({"ONEAPP_FL_STRATEGY": "FedMagic"})
+        assert error == f"ONEAPP_FL_STRATEGY: 'FedMagic' is not valid, expected one of: {', '.join(strategies.STRATEGIES)}"
+
+    @pytest.mark.parametrize(("strategy", "malicious", "fewest"), [("Krum", 0, 3), ("MultiKrum", 1, 5), ("Bulyan", 0, 3), ("Bulyan", 1, 7)])
+    def test_too_few_nodes_for_the_malicious_ones(self, strategy: str, malicious: int, fewest: int) -> None:
+        self.check(strategy=strategy, num_malicious=malicious, **self.nodes(fewest))
+        with pytest.raises(table.ContextError) as caught:
+            self.check(strategy=strategy, num_malicious=malicious, **self.nodes(fewest - 1))
+        assert caught.value.errors == [
+            f"ONEAPP_FL_MIN_{which}_CLIENTS: {fewest - 1} is not valid, expected at least {fewest} for {strategy} with "
+            f"ONEAPP_FL_NUM_MALICIOUS {malicious}"
+            for which in ("FIT", "AVAILABLE")
+        ]
+
+    def test_enough_connected_nodes_do_not_make_up_for_few_that_train(self) -> None:
+        with pytest.raises(table.ContextError, match="ONEAPP_FL_MIN_FIT_CLIENTS: 2 .* at least 3"):
+            self.check(strategy="Krum", min_available_clients=9)
+
+    def test_more_nodes_selected_than_are_honest(self) -> None:
+        with pytest.raises(table.ContextError, match="ONEAPP_FL_NODES_TO_SELECT: 5 .* less ONEAPP_FL_NUM_MALICIOUS, which is 4"):
+            self.check(strategy="MultiKrum", num_malicious=1, nodes_to_select=5, **self.nodes(5))
+
+    def test_less_noise_on_the_count_than_the_rest_allows(self) -> None:
+        self.check(dp_mode="adaptive")
+        with pytest.raises(table.ContextError, match="ONEAPP_FL_DP_NOISE_MULTIPLIER: 1 .* twice ONEAPP_FL_DP_COUNT_STDDEV, which is 0.5"):
+            self.check(dp_mode="adaptive", dp_count_stddev=0.5)
+
+    def test_parameters_of_another_strategy_are_named_and_ignored(self) -> None:
+        checked = self.check(strategy="FedProx", trim_beta=0.1, dp_clip_lr=1, proximal_mu=0.1)
+        assert checked.ignored == [
+            "ONEAPP_FL_TRIM_BETA is ignored: ONEAPP_FL_STRATEGY is FedProx",
+            "ONEAPP_FL_DP_CLIP_LR is ignored: ONEAPP_FL_DP_MODE is none",
+        ]
+
+    def test_parameters_of_another_strategy_are_checked_all_the_same(self) -> None:
+        assert errors({"ONEAPP_FL_TRIM_BETA": "0.5"}) == [
+            "ONEAPP_FL_TRIM_BETA: '0.5' is not valid, expected a number above 0 and below 0.5"
+        ]
+
+    @pytest.mark.parametrize(
+        ("given", "warning"),
+        [
+            ({"strategy": "FedProx", "proximal_mu": 0}, "ONEAPP_FL_PROXIMAL_MU is 0: FedProx is FedAvg then"),
+            ({"strategy": "FedAvgM"}, "FedAvgM is FedAvg then"),
+            ({"strategy": "MultiKrum", "min_available_clients": 3, "min_fit_clients": 3}, "MultiKrum is Krum then"),
+            ({"strategy": "FedTrimmedAvg"}, "with 2 nodes FedTrimmedAvg cuts nothing"),
+            ({"strategy": "FedMedian"}, "the median of 2 nodes is their mean"),
+            ({"strategy": "FedMedian", "dp_mode": "fixed", "min_available_clients": 3, "min_fit_clients": 3}, "holds for FedAvg and FedProx"),
+            ({"dp_mode": "adaptive", "dp_noise_multiplier": 0}, "nothing is private"),
+        ],
+    )
+    def test_what_looks_unwise_is_a_warning(self, given: dict[str, object], warning: str) -> None:
+        (found,) = self.check(**given).warnings
+        assert found.endswith(warning)
+
+    @pytest.mark.parametrize("given", [{}, {"strategy": "FedProx"}, {"strategy": "FedAvgM", "server_lr": 0.5}, {"dp_mode": "fixed"}])
+    def test_what_is_all_right_is_no_warning(self, given: dict[str, object]) -> None:
+        assert self.check(**given).warnings == []
+
+    def test_only_what_has_an_effect_or_was_given_is_in_the_run_configuration(self) -> None:
+        config = table.run_config(self.check(strategy="FedAdam", num_malicious=1).values)
+        assert config["tau"] == 0.001
+        assert config["num-malicious"] == 1  # for a run that asks for Krum
+        assert not {"server-lr", "client-lr", "trim-beta", "dp-noise-multiplier"} & set(config)
+
+
 class TestPlanned:
     @pytest.mark.parametrize("parameter", PLANNED, ids=lambda p: p.name)
     def test_default_is_accepted_and_anything_else_is_an_error_that_says_so(self, parameter: table.Parameter) -> None:
@@ -193,9 +271,9 @@ class TestPlanned:
         assert "planned" in error
 
     def test_default_in_another_spelling(self) -> None:
-        table.validate({"ONEAPP_FL_PROXIMAL_MU": "1.", "ONEAPP_FL_GPU_ENABLED": "no"}, "superlink")
+        table.validate({"ONEAPP_FL_GPU_MEMORY_FRACTION": ".80", "ONEAPP_FL_GPU_ENABLED": "no"}, "superlink")
 
-    @pytest.mark.parametrize(("name", "value"), [("FL_STRATEGY", "FedProx"), ("FL_USE_CASE", "llm-fine-tuning")])
+    @pytest.mark.parametrize(("name", "value"), [("FL_ISOLATION", "process"), ("FL_USE_CASE", "llm-fine-tuning")])
     def test_planned_member_of_a_list(self, name: str, value: str) -> None:
         (error,) = errors({f"ONEAPP_{name}": value})
         assert f"'{value}' is planned and not available yet" in error
@@ -383,6 +461,10 @@ class TestDerived:
             "min-fit-clients": 2,
             "min-evaluate-clients": 2,
             "min-available-clients": 2,
+            "fraction-fit": 1.0,
+            "fraction-evaluate": 1.0,
+            "dp-mode": "none",
+            "partition-alpha": 0.0,
             "round-timeout": 600,
             "nodes-timeout": 600,
             "max-failed-rounds": 3,
@@ -431,7 +513,10 @@ class TestRunOverrides:
             ({"num-server-rounds": True}, "'True' is not valid"),
             ({"num-server-rounds": [3]}, "is not valid"),
             ({"strategy": 5}, "strategy: '5' is not valid, expected one of: FedAvg"),
-            ({"flower_strategy": "Krum"}, "'Krum' is planned"),
+            ({"flower_strategy": "Krum", "min-fit-clients": 2}, "min-fit-clients: 2 is not valid, expected at least 3 for Krum"),
+            ({"min-fit-clients": 4, "min-available-clients": 3}, "min-fit-clients: 4 is not valid, expected at most min-available-clients"),
+            ({"strategy": "MultiKrum", "nodes-to-select": 4, "flower_min_fit_clients": 3}, "nodes-to-select: 4 is not valid, expected at most"),
+            ({"trim-beta": 0.5}, "trim-beta: '0.5' is not valid, expected a number above 0 and below 0.5"),
             ({"output-directory": "/etc"}, "'output-directory' is not part of the run configuration"),
             ({"flower_log_level": "INFO"}, "'flower_log_level' is not part of the run configuration"),
             ({"flower_num_rounds": 1, "num-server-rounds": 2}, "given twice"),
