@@ -20,6 +20,7 @@ from lab.core import (
     groups,
     hosts,
     images,
+    markets,
     networks,
     pools,
     security_groups,
@@ -39,7 +40,7 @@ from lab.store import Store
 
 #: the modules that bring the methods of their resources
 RESOURCES = (
-    acls, changes, clusters, groups, hosts, images, networks, security_groups, system, templates, users, vdcs, vms,
+    acls, changes, clusters, groups, hosts, images, markets, networks, security_groups, system, templates, users, vdcs, vms,
 )
 pools.register_generic_methods()
 

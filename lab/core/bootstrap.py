@@ -61,7 +61,7 @@ def _fill(core: Core) -> None:
         add("datastore", name=name, clusters=[0], template=datastore_template(template))
     add("secgroup", name="default", template=_DEFAULT_SECURITY_GROUP, permissions="111100100")
     for name, state, template in _MARKETPLACES:
-        add("market", name=name, state=state, template=template)
+        add("market", name=name, state=state, template=template, permissions="111100100")
     rights.fill(core)
     vdcs.fill(core)
     if core.config.register_host:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lab.core import quotas
 from lab.core.call import Call, parse_template
-from lab.core.errors import ACTION, ALLOCATE, OneError
+from lab.core.errors import ACTION, ALLOCATE, INTERNAL, OneError
 from lab.core.markup import Data, attributes, ids
 from lab.core.pools import BODIES, DELETERS, head
 from lab.core.registry import method
@@ -63,11 +63,11 @@ def check_usable(image: dict) -> None:
 def register(core: Core, image_id: int) -> None:
     """Let the driver register an image, in the background; it ends READY or ERROR with the reason."""
     image = core.store.get("image", image_id)
-    spec = _spec(image)
+    wanted = spec(image)
 
     def registered(size_mb: int) -> None:
         image.update(
-            state=ImageState.READY, size=size_mb, source=spec.source or spec.path, format=core.driver.image_format
+            state=ImageState.READY, size=size_mb, source=wanted.source or wanted.path, format=core.driver.image_format
         )
         core.store.save("image", image)
 
@@ -76,13 +76,13 @@ def register(core: Core, image_id: int) -> None:
         image["template"]["ERROR"] = timestamped(core, f"Error copying image in the datastore: {reason}")
         core.store.save("image", image)
 
-    core.lifecycle.work(lambda: core.driver.register_image(spec), registered, failed)
+    core.lifecycle.work(lambda: core.driver.register_image(wanted), registered, failed)
 
 
 def remove(core: Core, image_id: int) -> None:
     """Let the driver forget an image, in the background, and forget it then; it ends ERROR when that fails."""
     image = core.store.get("image", image_id)
-    spec = _spec(image)
+    wanted = spec(image)
 
     def gone(_result: object) -> None:
         core.store.remove("image", image_id)
@@ -92,10 +92,11 @@ def remove(core: Core, image_id: int) -> None:
         image["template"]["ERROR"] = timestamped(core, f"Error removing image from datastore: {reason}")
         core.store.save("image", image)
 
-    core.lifecycle.work(lambda: core.driver.delete_image(spec), gone, failed)
+    core.lifecycle.work(lambda: core.driver.delete_image(wanted), gone, failed)
 
 
-def _spec(image: dict) -> ImageSpec:
+def spec(image: dict) -> ImageSpec:
+    """Return an image as drivers see it."""
     return ImageSpec(image["id"], image["name"], image["path"], image["size"], image["source"])
 
 
@@ -128,6 +129,17 @@ BODIES["image"] = _body
 DELETERS["image"] = _delete
 
 
+def _from_app(call: Call, app_id: str) -> dict:
+    """Return what an image gets from the marketplace app it is made of. Raises OneError."""
+    app = call.core.store.get("marketapp", int(app_id)) if app_id.isdigit() else None
+    if app is None:
+        raise OneError(INTERNAL, "Cannot determine image SIZE.")
+    return {
+        "FROM_APP_NAME": app["name"], "FROM_APP_MD5": app["md5"], "PATH": app["source"], "FORMAT": app["format"],
+        "SIZE": str(app["size"]),
+    }
+
+
 @method("one.image.allocate", "s i b?")
 def _allocate(call: Call, text: str, datastore_id: int, _check_capacity: bool = True) -> int:
     template = parse_template(text)
@@ -135,6 +147,8 @@ def _allocate(call: Call, text: str, datastore_id: int, _check_capacity: bool = 
     call.authorize(("CREATE", "image", None), ("USE", "datastore", datastore))
     if DATASTORE_TYPES[datastore["template"]["TYPE"]] == DATASTORE_TYPES["SYSTEM_DS"]:
         raise OneError(ALLOCATE, f"{_FAILED}New images cannot be allocated in a system datastore.")
+    if "FROM_APP" in template:
+        template |= _from_app(call, template["FROM_APP"])
     own = {name: template.pop(name, "") for name in _OWN}
     call.check_name("image", own["NAME"], ALLOCATE, _FAILED)
     if (own["TYPE"] or "OS").upper() not in _TYPES:

@@ -52,8 +52,9 @@ KINDS = {
         Kind("zone", "ZONE", "zone", "ZONE", "", "zone", paged=False, methods=("info",)),
         Kind("secgroup", "SECURITY_GROUP", "security group", "SECGROUP", unique="owner", methods=_OWNED),
         Kind("vmgroup", "VM_GROUP", "VM group", "VMGROUP", unique="owner", methods=("info",)),
-        Kind("market", "MARKETPLACE", "marketplace", "MARKETPLACE", "111100100", paged=False, methods=("info",)),
-        Kind("marketapp", "MARKETPLACEAPP", "marketplace app", "MARKETPLACEAPP", methods=("info",)),
+        Kind("market", "MARKETPLACE", "marketplace", "MARKETPLACE", unique="owner", paged=False,
+             methods=_OWNED),
+        Kind("marketapp", "MARKETPLACEAPP", "marketplaceapp", "MARKETPLACEAPP", unique="owner", methods=_OWNED),
         Kind("hook", "HOOK", "hook", "HOOK", "", methods=("info",)),
     )
 }

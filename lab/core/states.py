@@ -56,6 +56,13 @@ class ImageState(IntEnum):
     USED_PERS = 8
 
 
+class AppState(IntEnum):
+    READY = 1
+    LOCKED = 2
+    ERROR = 3
+    DISABLED = 4
+
+
 class NetworkState(IntEnum):
     READY = 1
     LOCK_CREATE = 2

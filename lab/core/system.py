@@ -127,16 +127,6 @@ def _zone_body(core: Core, zone: dict) -> dict:
     return {"ID": zone["id"], "NAME": zone["name"], "STATE": 0, "TEMPLATE": attributes(template), "SERVER_POOL": {}}
 
 
-def _market_body(core: Core, market: dict) -> dict:
-    body = head(core, market)
-    permissions = body.pop("PERMISSIONS")
-    return body | {
-        "STATE": market["state"], "MARKET_MAD": Data(market["template"]["MARKET_MAD"]), "ZONE_ID": Data(0),
-        "TOTAL_MB": 0, "FREE_MB": 0, "USED_MB": 0, "MARKETPLACEAPPS": {}, "PERMISSIONS": permissions,
-        "TEMPLATE": attributes(market["template"]),
-    }
-
-
 @method("one.document.allocate", "s i")
 def _document_allocate(call: Call, text: str, document_type: int) -> int:
     call.authorize(("CREATE", "document", None))
@@ -160,8 +150,7 @@ def _document_body(core: Core, document: dict) -> dict:
 
 BODIES |= {
     "datastore": _datastore_body, "zone": _zone_body,
-    "market": _market_body, "document": _document_body, "vmgroup": simple_body, "marketapp": simple_body,
-    "hook": simple_body,
+    "document": _document_body, "vmgroup": simple_body, "hook": simple_body,
 }
 DELETERS["datastore"] = _delete_datastore
 UPDATERS["datastore"] = _update_datastore

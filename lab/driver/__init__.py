@@ -128,6 +128,10 @@ class Driver(ABC):
     def register_image(self, image: ImageSpec) -> int:
         """Make an image usable, set image.source and return its size in MB; raises DriverError."""
 
+    def publish_image(self, image: ImageSpec) -> str:
+        """Copy an image into a marketplace and return its MD5 sum; raises DriverError."""
+        raise DriverError(f"Image {image.id} cannot be published: the driver {self.name} has no way to.")
+
     @abstractmethod
     def delete_image(self, image: ImageSpec) -> None:
         """Forget an image; raises DriverError."""

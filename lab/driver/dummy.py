@@ -66,6 +66,9 @@ class DummyDriver(Driver):
         image.source = "dummy_path"
         return image.size_mb
 
+    def publish_image(self, image: ImageSpec) -> str:
+        return f"{image.id:032x}"
+
     def delete_image(self, image: ImageSpec) -> None:
         """Images need nothing here."""
 

@@ -29,7 +29,14 @@ READS = re.compile(r"(\.(info|infoextended|infoset|monitoring|version)|^GET /.*)
 
 
 class FaultyDriver(DummyDriver):
-    """Fails to boot and filter VMs and to see hosts while an error is set, and to register images from /broken."""
+    """Fails to boot and filter VMs, see hosts and publish images while an error is set, and to register /broken ones."""
+
+    publish_error = ""
+
+    def publish_image(self, image: ImageSpec) -> str:
+        if self.publish_error:
+            raise DriverError(self.publish_error)
+        return super().publish_image(image)
 
     boot_error = ""
     filter_error = ""

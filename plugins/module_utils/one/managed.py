@@ -84,8 +84,8 @@ class ManagedObject(ABC):
         if self.params["state"] == "absent":
             return self._absent(current)
         if current is None:
-            return self._create()
-        return self._change(current)
+            return self.new({})
+        return self.change(current)
 
     def template(self, document: dict) -> dict:
         """Return the object's template without what is an option of the module and without what says nothing."""
@@ -131,24 +131,30 @@ class ManagedObject(ABC):
     def _absent(self, current: dict | None) -> dict:
         if current and not self.module.check_mode:
             number = int(current["ID"])
-            self.client.call(f"{resources.KINDS[self.kind].prefix}.delete", number)
-            if self.params.get("wait"):
-                self.wait(lambda: self._is_gone(number) or None, lambda: "it is still there", number, "removed")
+            self.remove(number)
         return self.module.result(self.attributes(current) if current else {}, {}, **{self.fact: {}})
+
+    def remove(self, number: int) -> None:
+        """Remove the object, and wait until it is gone if the task says so."""
+        self.client.call(f"{resources.KINDS[self.kind].prefix}.delete", number)
+        if self.params.get("wait"):
+            self.wait(lambda: self._is_gone(number) or None, lambda: "it is still there", number, "removed")
 
     def _is_gone(self, number: int) -> bool:
         return resources.get(self.client, self.kind, number) is None
 
-    def _create(self) -> dict:
+    def new(self, before: dict) -> dict:
+        """Make the object and return the module's result. before: what was in its place, empty for nothing."""
         if resources.is_id(self.name):
             raise resources.missing(self.client, resources.KINDS[self.kind].label, self.name)
         after = self.wanted({})
         if self.module.check_mode:
-            return self.module.result({}, after, **{self.fact: self.predicted({}, after)})
+            return self.module.result(before, after, **{self.fact: self.predicted({}, after)})
         document = self.settled(self.create(after), None)
-        return self.module.result({}, after, **{self.fact: self.facts(document)})
+        return self.module.result(before, after, **{self.fact: self.facts(document)})
 
-    def _change(self, current: dict) -> dict:
+    def change(self, current: dict) -> dict:
+        """Change the object as far as it differs and return the module's result."""
         before, number = self.attributes(current), int(current["ID"])
         after = self.wanted(before)
         if self.module.check_mode:

@@ -33,6 +33,8 @@ KINDS = {
     "datastore": Kind("datastore", "DATASTORE", "one.datastore", paged=False, whole=True),
     "cluster": Kind("cluster", "CLUSTER", "one.cluster", paged=False, whole=True),
     "security_group": Kind("security group", "SECURITY_GROUP", "one.secgroup", whole=True),
+    "marketplace": Kind("marketplace", "MARKETPLACE", "one.market", paged=False, whole=True),
+    "marketplace_app": Kind("marketplace app", "MARKETPLACEAPP", "one.marketapp", whole=True),
     "host": Kind("host", "HOST", "one.host", paged=False),
     "user": Kind("user", "USER", "one.user", paged=False),
     "group": Kind("group", "GROUP", "one.group", paged=False),

@@ -1,0 +1,48 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Marketplace apps: reading their documents, and the templates that are encoded in them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from . import states, xml
+from .errors import WRONG_STATE, OneException
+from .template import TemplateSyntaxError, parse, render
+
+# Attributes of an app's template that hold a template: for its image, and for a VM made of that.
+IMAGE_TEMPLATE, VM_TEMPLATE = "APPTEMPLATE64", "VMTEMPLATE64"
+
+
+def state(app: dict) -> str:
+    """Return the name of the app's state."""
+    return states.name(states.APP, app["STATE"])
+
+
+def kind(app: dict) -> str:
+    """Return what the app is made of."""
+    return states.name(states.APP_TYPE, app["TYPE"])
+
+
+def broken(app: dict) -> OneException:
+    """Return the exception for an app in state ERROR, with the driver's reason."""
+    reason = xml.section(app, "TEMPLATE").get("ERROR", "the server gives no reason").strip().rstrip(".")
+    return OneException(
+        WRONG_STATE, f"Marketplace app {app['NAME']!r} (id {app['ID']}) is in state ERROR: {reason}."
+    )
+
+
+def decoded(app: dict, attribute: str) -> dict:
+    """Return the template that is encoded in an attribute of the app, empty if there is none that can be read."""
+    text = xml.section(app, "TEMPLATE").get(attribute, "")
+    try:
+        return parse(base64.b64decode(text).decode())
+    except (binascii.Error, UnicodeDecodeError, TemplateSyntaxError):
+        return {}
+
+
+def encoded(template: dict) -> str:
+    """Return a template as the value of an attribute."""
+    return base64.b64encode(render(template).encode()).decode()

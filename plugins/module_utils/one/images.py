@@ -1,0 +1,58 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What waiting for an image needs to know: its states, and the driver's words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from . import resources, states, xml
+from .client import Client
+from .errors import WRONG_STATE, OneException
+from .wait import wait_until
+
+_AVAILABLE = ("READY", "USED", "USED_PERS")
+
+
+def state(image: dict) -> str:
+    """Return the name of the image's state."""
+    return states.name(states.IMAGE, image["STATE"])
+
+
+def is_available(image: dict) -> bool:
+    """Tell whether VMs can use the image."""
+    return state(image) in _AVAILABLE
+
+
+def broken(image: dict) -> OneException:
+    """Return the exception for an image in state ERROR, with the driver's reason."""
+    reason = xml.section(image, "TEMPLATE").get("ERROR", "the server gives no reason").strip().rstrip(".")
+    return OneException(WRONG_STATE, f"Image {image['NAME']!r} (id {image['ID']}) is in state ERROR: {reason}.")
+
+
+def wait_available(client: Client, number: int, timeout: float, progress: Callable[[str], None]) -> dict:
+    """Return the image once it can be used. Raises OneException when it cannot be, and after timeout seconds."""
+    seen = {"NAME": "", "STATE": "0"}
+
+    def probe() -> dict | None:
+        seen.update(resources.require(client, "image", number))
+        if state(seen) == "ERROR":
+            raise broken(seen)
+        return seen if is_available(seen) else None
+
+    return wait_until(
+        probe, lambda: f"its state is {state(seen)}", timeout, progress=progress, what=f"Image {number} is not READY"
+    )
+
+
+def wait_gone(client: Client, number: int, timeout: float, progress: Callable[[str], None]) -> None:
+    """Wait until an image that is being removed is gone. One that cannot be removed stays with the reason in it."""
+
+    def probe() -> bool | None:
+        left = resources.get(client, "image", number)
+        if left and state(left) == "ERROR":
+            raise broken(left)
+        return True if left is None else None
+
+    wait_until(probe, lambda: "it is still there", timeout, progress=progress, what=f"Image {number} is not removed")

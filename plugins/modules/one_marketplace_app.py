@@ -1,0 +1,343 @@
+#!/usr/bin/python
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Manage marketplace apps."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: one_marketplace_app
+short_description: Manage and export marketplace apps of OpenNebula
+version_added: 0.1.0
+description:
+  - Makes apps of images in a marketplace of one's own, changes and removes them, and exports apps of any marketplace to
+    an image and a VM template.
+  - An app in state C(ERROR), as a failed import leaves it, is imported again; an image in state C(ERROR), as a failed
+    export leaves it, is exported again.
+author:
+  - opennebula.flower contributors (@opennebula)
+extends_documentation_fragment:
+  - opennebula.flower.api
+  - opennebula.flower.attributes
+  - opennebula.flower.attributes.one_group
+  - opennebula.flower.attributes.wait
+options:
+  name:
+    description: Name of the app, or the id of one that exists.
+    type: str
+    required: true
+  marketplace:
+    description:
+      - Name or id of the marketplace of a new app. Only marketplaces of one's own (C(http), C(s3)) take apps.
+    type: str
+  image:
+    description:
+      - Name or id of the image that a new app is made of.
+      - The image of an app that exists cannot be exchanged; another one is an error.
+    type: str
+  image_template:
+    description: Attributes in OpenNebula's terms that images made of the app get, such as C(DEV_PREFIX).
+    type: dict
+  vm_attributes:
+    description:
+      - Attributes in OpenNebula's terms of the VM template that comes with the app, such as C(CPU), C(MEMORY) and
+        C(CONTEXT). The disk with the image is added when it is exported.
+    type: dict
+  template:
+    description: Other attributes of the app in OpenNebula's terms, such as C(DESCRIPTION), C(VERSION) or C(PUBLISHER).
+    type: dict
+    default: {}
+  update:
+    description:
+      - What happens to attributes of an existing app that O(template), O(image_template) and O(vm_attributes) do not
+        name.
+      - With V(merge) they stay, with V(replace) they are removed. Those of O(image_template) and O(vm_attributes) are
+        only removed if the option is given.
+    type: str
+    choices: [merge, replace]
+    default: merge
+  datastore:
+    description: With O(state=exported), name or id of the datastore of a new image.
+    type: str
+  image_name:
+    description: With O(state=exported), name of the image. Without it the image is called as the app.
+    type: str
+  vm_template:
+    description: With O(state=exported), whether the VM template that comes with the app is made, too.
+    type: bool
+    default: true
+  vm_template_name:
+    description: With O(state=exported), name of the VM template. Without it the template is called as the image.
+    type: str
+  state:
+    description:
+      - With V(present) the app should exist, with V(absent) it should not.
+      - With V(exported) there should be an image made of it, and a VM template if one comes with it. An image of that
+        name that was not made of the app is an error; a VM template of that name is left as it is. Only apps that are
+        an image can be exported.
+    type: str
+    choices: [present, absent, exported]
+    default: present
+"""
+
+EXAMPLES = r"""
+- name: Everybody can have the appliance
+  opennebula.flower.one_marketplace_app:
+    name: flower-superlink
+    marketplace: ours
+    image: flower-superlink
+    image_template:
+      DEV_PREFIX: vd
+    vm_attributes:
+      CPU: 1
+      MEMORY: 2048
+      CONTEXT:
+        NETWORK: true
+    template:
+      VERSION: 1.41.0
+      DESCRIPTION: The SuperLink of a Flower federation
+
+- name: An appliance of the public marketplace, ready to use
+  opennebula.flower.one_marketplace_app:
+    name: Debian 12
+    datastore: default
+    image_name: debian-12
+    state: exported
+
+- name: The app is gone
+  opennebula.flower.one_marketplace_app:
+    name: flower-superlink
+    state: absent
+"""
+
+RETURN = r"""
+app:
+  description: The app as it is now, empty when it is absent.
+  returned: success, unless O(state=exported)
+  type: dict
+  contains:
+    id:
+      description: Its id.
+      returned: when it exists
+      type: int
+      sample: 42
+    name:
+      description: Its name.
+      returned: always
+      type: str
+      sample: flower-superlink
+    owner:
+      description: The user it belongs to.
+      returned: when it exists
+      type: str
+      sample: oneadmin
+    group:
+      description: The group it belongs to.
+      returned: when it exists
+      type: str
+      sample: oneadmin
+    state:
+      description: Its state.
+      returned: when it exists
+      type: str
+      sample: READY
+    type:
+      description: What it is made of.
+      returned: when it exists
+      type: str
+      sample: IMAGE
+    marketplace:
+      description: The marketplace's name.
+      returned: always
+      type: str
+      sample: ours
+    size:
+      description: Its size in MB.
+      returned: when it exists
+      type: int
+      sample: 2048
+    source:
+      description: Where its image is.
+      returned: when it exists
+      type: str
+      sample: http://market.example.com/5a7f
+    image_template:
+      description: Attributes that images made of it get, values as text.
+      returned: always
+      type: dict
+      sample: {"DEV_PREFIX": "vd"}
+    vm_attributes:
+      description: Attributes of the VM template that comes with it, values as text.
+      returned: always
+      type: dict
+      sample: {"CPU": "1", "MEMORY": "2048"}
+    template:
+      description: Its other attributes, values as text.
+      returned: always
+      type: dict
+      sample: {"VERSION": "1.41.0"}
+image:
+  description: The image that was made of the app, with C(id), C(name), C(owner) and C(group).
+  returned: when O(state=exported)
+  type: dict
+  sample: {"id": 7, "name": "debian-12", "owner": "oneadmin", "group": "oneadmin"}
+vm_template:
+  description: The VM template that uses the image, with the same keys, empty if none comes with the app.
+  returned: when O(state=exported)
+  type: dict
+  sample: {"id": 4, "name": "debian-12", "owner": "oneadmin", "group": "oneadmin"}
+"""
+
+from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
+from ansible_collections.opennebula.flower.plugins.module_utils.one import apps, compare, resources
+from ansible_collections.opennebula.flower.plugins.module_utils.one.app_export import AppExport
+from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import CONFLICT, INVALID, OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.one.managed import (
+    STATE_OPTIONS,
+    WAIT_OPTIONS,
+    ManagedObject,
+)
+from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
+
+# Options that are templates, and the attributes of the app they are encoded in.
+_ENCODED = {"image_template": apps.IMAGE_TEMPLATE, "vm_attributes": apps.VM_TEMPLATE}
+
+
+class MarketplaceApp(ManagedObject):
+    """One app and what the task wants of it."""
+
+    kind = "marketplace_app"
+    fact = "app"
+    own = {"ORIGIN_ID": "image", **{attribute: option for option, attribute in _ENCODED.items()}}
+    server = frozenset({"TYPE"})
+
+    def ensure(self) -> dict:
+        """Bring the app to the wanted state and return the module's result."""
+        if self.params["state"] == "exported":
+            app = resources.require(self.client, self.kind, self.name)
+            return AppExport(self.module, app).ensure()
+        return super().ensure()
+
+    def attributes(self, document: dict) -> dict:
+        """Return what is compared, as it is."""
+        template = self.template(document)
+        template.pop("ERROR", None)
+        return {
+            "name": document["NAME"],
+            "marketplace": document["MARKETPLACE"],
+            **({"state": "ERROR"} if self._is_replaced(document) else {}),
+            **{option: apps.decoded(document, attribute) for option, attribute in _ENCODED.items()},
+            "template": template,
+        }
+
+    def wanted(self, before: dict) -> dict:
+        """Return what is compared, as it should be."""
+        return {
+            "name": before.get("name", self.name),
+            "marketplace": before["marketplace"] if before else self._marketplace(),
+            **{option: self._encoded_target(before.get(option, {}), option) for option in _ENCODED},
+            "template": self.target(before),
+        }
+
+    def facts(self, document: dict) -> dict:
+        """Return what the module's user gets to know."""
+        return {
+            **resources.identity(document), **self.attributes(document), "state": apps.state(document),
+            "type": apps.kind(document), "size": int(document.get("SIZE") or 0), "source": document.get("SOURCE", ""),
+        }
+
+    def server_template(self, state: dict) -> dict:
+        """Return what is compared as the server keeps it."""
+        encoded = {
+            attribute: apps.encoded(state[option]) for option, attribute in _ENCODED.items() if state[option]
+        }
+        return {**state["template"], **encoded}
+
+    def create(self, after: dict) -> int:
+        """Make the app and return its id."""
+        text = render({
+            **self.server_template(after), "NAME": self.name, "TYPE": "IMAGE", "ORIGIN_ID": self._image["ID"],
+        })
+        return self.client.call("one.marketapp.allocate", text, int(self._market["ID"]))
+
+    def write(self, number: int, before: dict, after: dict) -> None:
+        """Change the app."""
+        self.update_template(number, before, after)
+
+    def settled(self, number: int, document: dict | None) -> dict:
+        """Return the app, waiting until its image is in the marketplace if the task says so."""
+        seen = {"document": document or resources.get(self.client, self.kind, number)}
+        if not self.params["wait"]:
+            return seen["document"]
+
+        def probe() -> dict | None:
+            app = seen["document"] or resources.require(self.client, self.kind, number)
+            # The next probe looks again.
+            seen.update(document=None, state=apps.state(app))
+            if seen["state"] == "ERROR":
+                raise apps.broken(app)
+            return app if seen["state"] in ("READY", "DISABLED") else None
+
+        return self.wait(probe, lambda: f"its state is {seen['state']}", number, "READY")
+
+    def change(self, current: dict) -> dict:
+        """Change an app that exists, or import one again whose import failed."""
+        if self._is_replaced(current):
+            before = self.attributes(current)
+            if not self.module.check_mode:
+                self.remove(int(current["ID"]))
+            return self.new(before)
+        self._check_image(current)
+        return super().change(current)
+
+    def _encoded_target(self, before: dict, option: str) -> dict:
+        wanted = self.params[option]
+        return before if wanted is None else compare.wanted_template(before, wanted, self.params["update"] == "replace")
+
+    def _is_replaced(self, app: dict) -> bool:
+        return apps.state(app) == "ERROR" and bool(self.params["image"]) and self.params["state"] == "present"
+
+    def _marketplace(self) -> str:
+        """Return the name of the marketplace of a new app, and keep it and the image. Raises OneException."""
+        for option in ("marketplace", "image"):
+            if self.params[option] is None:
+                raise OneException(INVALID, f"Marketplace app {self.name!r} does not exist: {option} is needed.")
+        self._market = self.resolve("marketplace", self.params["marketplace"])
+        self._image = self.resolve("image", self.params["image"])
+        return self._market["NAME"]
+
+    def _check_image(self, app: dict) -> None:
+        """Refuse another image than the one the app is made of; that one may be gone by now."""
+        image = resources.find(self.client, "image", self.params["image"]) if self.params["image"] else None
+        if image and image["ID"] != app["ORIGIN_ID"]:
+            raise OneException(
+                CONFLICT,
+                f"{self.label(int(app['ID']))} was made from image {app['ORIGIN_ID']}, not from {image['NAME']!r} "
+                f"(id {image['ID']}); remove it first or choose another name.",
+            )
+
+
+def main() -> None:
+    """Run the module."""
+    module = OneModule(
+        argument_spec={
+            **STATE_OPTIONS,
+            **WAIT_OPTIONS,
+            "marketplace": {"type": "str"},
+            "image": {"type": "str"},
+            "image_template": {"type": "dict"},
+            "vm_attributes": {"type": "dict"},
+            "datastore": {"type": "str"},
+            "image_name": {"type": "str"},
+            "vm_template": {"type": "bool", "default": True},
+            "vm_template_name": {"type": "str"},
+            "state": {"type": "str", "choices": ["present", "absent", "exported"], "default": "present"},
+        },
+        supports_check_mode=True,
+    )
+    module.run(lambda: MarketplaceApp(module).ensure())
+
+
+if __name__ == "__main__":
+    main()
