@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lab.core.call import Call, parse_template
 from lab.core.errors import ACTION, INTERNAL, OneError
-from lab.core.markup import Data, attributes, ids
+from lab.core.markup import Data, attributes, element, ids
 from lab.core.pools import BODIES, DELETERS, UPDATERS, head, page, pool_document, simple_body, visible
 from lab.core.registry import method
 
@@ -125,6 +125,16 @@ def _delete_datastore(call: Call, datastore: dict) -> bool:
 def _zone_body(core: Core, zone: dict) -> dict:
     template = zone["template"] | {"ENDPOINT": core.config.xmlrpc_endpoint}
     return {"ID": zone["id"], "NAME": zone["name"], "STATE": 0, "TEMPLATE": attributes(template), "SERVER_POOL": {}}
+
+
+@method("one.zone.raftstatus")
+def _raft_status(call: Call) -> str:
+    """Tell that this is the only server of its zone."""
+    call.get("zone", 0, "ADMIN")
+    return element("RAFT", {
+        "SERVER_ID": -1, "STATE": 0, "TERM": 0, "VOTEDFOR": -1, "COMMIT": 0, "LOG_INDEX": -1, "LOG_TERM": -1,
+        "FEDLOG_INDEX": -1,
+    })
 
 
 @method("one.document.allocate", "s i")

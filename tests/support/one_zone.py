@@ -25,7 +25,7 @@ from lab.zone import Zone, ZoneConfig
 MODULES = "ansible_collections.opennebula.flower.plugins.modules"
 # With a colon, which parts user and password elsewhere.
 PASSWORD = "sec:ret-of-the-zone"
-READS = re.compile(r"(\.(info|infoextended|infoset|monitoring|version)|^GET /.*)$")
+READS = re.compile(r"(\.(info|infoextended|infoset|monitoring|raftstatus|version)|^GET /.*)$")
 
 
 class FaultyDriver(DummyDriver):

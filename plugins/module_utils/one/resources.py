@@ -35,6 +35,7 @@ KINDS = {
     "security_group": Kind("security group", "SECURITY_GROUP", "one.secgroup", whole=True),
     "marketplace": Kind("marketplace", "MARKETPLACE", "one.market", paged=False, whole=True),
     "marketplace_app": Kind("marketplace app", "MARKETPLACEAPP", "one.marketapp", whole=True),
+    "zone": Kind("zone", "ZONE", "one.zone", paged=False, whole=True),
     "host": Kind("host", "HOST", "one.host", paged=False),
     "user": Kind("user", "USER", "one.user", paged=False),
     "group": Kind("group", "GROUP", "one.group", paged=False),
