@@ -20,6 +20,7 @@ from lab.core import (
     groups,
     hosts,
     images,
+    leases,
     markets,
     networks,
     pools,
@@ -40,7 +41,8 @@ from lab.store import Store
 
 #: the modules that bring the methods of their resources
 RESOURCES = (
-    acls, changes, clusters, groups, hosts, images, markets, networks, security_groups, system, templates, users, vdcs, vms,
+    acls, changes, clusters, groups, hosts, images, leases, markets, networks, security_groups, system, templates,
+    users, vdcs, vms,
 )
 pools.register_generic_methods()
 

@@ -24,7 +24,11 @@ _TYPES = {"OS": 0, "CDROM": 1, "DATABLOCK": 2, "KERNEL": 3, "RAMDISK": 4, "CONTE
 _FAILED = "Error allocating a new image. "
 #: attributes that are the image's own rather than part of its template
 _OWN = ("NAME", "TYPE", "PATH", "SIZE", "PERSISTENT", "SOURCE", "FORMAT", "FS")
+#: kinds of types that an image can change among
+_DISKS, _FILES = ("OS", "DATABLOCK", "CDROM"), ("KERNEL", "RAMDISK", "CONTEXT")
+_IN_USE = (ImageState.USED, ImageState.USED_PERS)
 _CANNOT_ACQUIRE = {
+    ImageState.DISABLED: "it is disabled",
     ImageState.LOCKED: "it is locked", ImageState.ERROR: "it is in an error state",
     ImageState.DELETE: "it is being deleted", ImageState.USED_PERS: "it is persistent and already in use",
 }
@@ -67,7 +71,8 @@ def register(core: Core, image_id: int) -> None:
 
     def registered(size_mb: int) -> None:
         image.update(
-            state=ImageState.READY, size=size_mb, source=wanted.source or wanted.path, format=core.driver.image_format
+            state=ImageState.READY, size=size_mb, source=wanted.source or wanted.path,
+            format=image["format"] or core.driver.image_format,
         )
         core.store.save("image", image)
 
@@ -107,7 +112,7 @@ def _body(core: Core, image: dict) -> dict:
     return head(core, image) | {
         "TYPE": image["type"], "DISK_TYPE": 0, "PERSISTENT": int(image["persistent"]),
         "REGTIME": image["regtime"], "MODTIME": image["regtime"], "SOURCE": Data(image["source"]),
-        "PATH": Data(image["path"]), "FORMAT": Data(image["format"]), "FS": Data(""), "SIZE": image["size"],
+        "PATH": Data(image["path"]), "FORMAT": Data(image["format"]), "FS": Data(image.get("fs", "")), "SIZE": image["size"],
         "STATE": state, "PREV_STATE": 0 if state == ImageState.LOCKED else state, "RUNNING_VMS": len(image["vms"]),
         "CLONING_OPS": 0, "CLONING_ID": -1, "TARGET_SNAPSHOT": -1,
         "DATASTORE_ID": datastore["id"], "DATASTORE": datastore["name"],
@@ -157,12 +162,18 @@ def _allocate(call: Call, text: str, datastore_id: int, _check_capacity: bool = 
         raise OneError(ALLOCATE, f"{_FAILED}No PATH in template.")
     if own["SIZE"] and not own["SIZE"].isdigit():
         raise OneError(ALLOCATE, f"{_FAILED}Wrong number in SIZE.")
+    kind = (own["TYPE"] or "OS").upper()
+    is_disk = kind in ("OS", "DATABLOCK")
+    if not is_disk and not own["PATH"] and not own["SOURCE"]:
+        raise OneError(ALLOCATE, f"{_FAILED}No PATH nor SOURCE in template.")
+    template.pop("DEV_PREFIX" if not is_disk else "DRIVER", None)
     quotas.check_image(call, datastore_id, int(own["SIZE"] or 0))
     image = call.new(
-        "image", own["NAME"], state=ImageState.LOCKED, type=_TYPES[(own["TYPE"] or "OS").upper()],
-        path=own["PATH"], source="", format="", size=int(own["SIZE"] or 0), vms=[], datastore=datastore_id,
-        persistent=own["PERSISTENT"].upper() == "YES", regtime=call.core.now(),
-        template={"DEV_PREFIX": "sd"} | template,
+        "image", own["NAME"], state=ImageState.LOCKED, type=_TYPES[kind],
+        path=own["PATH"], source="", format="" if own["PATH"] else own["FORMAT"] or "raw", fs=own["FS"],
+        size=int(own["SIZE"] or 0), vms=[], datastore=datastore_id,
+        persistent=is_disk and own["PERSISTENT"].upper() == "YES", regtime=call.core.now(),
+        template=({"DEV_PREFIX": "sd"} if is_disk else {}) | template,
     )
     call.core.store.save("image", image)
     register(call.core, image["id"])
@@ -172,8 +183,42 @@ def _allocate(call: Call, text: str, datastore_id: int, _check_capacity: bool = 
 @method("one.image.persistent", "i b")
 def _persistent(call: Call, image_id: int, persistent: bool) -> int:
     image = call.get("image", image_id, "MANAGE")
-    if image["vms"]:
-        raise OneError(ACTION, f"Could not change the persistent state of image {image_id}: it is in use.")
+    if image["persistent"] == persistent:
+        return image_id
+    if _type(image) in _FILES:
+        raise OneError(ACTION, "KERNEL, RAMDISK and CONTEXT must be non-persistent")
+    if image["state"] in _IN_USE:
+        how = "persistent" if persistent else "non-persistent"
+        raise OneError(
+            INTERNAL, f"Could not make image {how}: Image cannot be in state {ImageState(image['state']).name}."
+        )
     image["persistent"] = persistent
     call.core.store.save("image", image)
     return image_id
+
+
+@method("one.image.chtype", "i s")
+def _change_type(call: Call, image_id: int, kind: str) -> int:
+    image = call.get("image", image_id, "MANAGE")
+    if kind.upper() not in (_DISKS if _type(image) in _DISKS else _FILES):
+        raise OneError(ACTION, "Cannot change image type to an incompatible type for the current datastore.")
+    image["type"] = _TYPES[kind.upper()]
+    call.core.store.save("image", image)
+    return image_id
+
+
+@method("one.image.enable", "i b")
+def _enable(call: Call, image_id: int, enable: bool) -> int:
+    image = call.get("image", image_id, "MANAGE")
+    if image["state"] not in (ImageState.READY, ImageState.DISABLED, ImageState.ERROR):
+        how = "enable" if enable else "disable"
+        raise OneError(
+            INTERNAL, f"Could not {how} image: Image cannot be in state {ImageState(image['state']).name}."
+        )
+    image["state"] = ImageState.READY if enable else ImageState.DISABLED
+    call.core.store.save("image", image)
+    return image_id
+
+
+def _type(image: dict) -> str:
+    return next(name for name, number in _TYPES.items() if number == image["type"])

@@ -239,7 +239,7 @@ class Lifecycle:
     def _drive(self, vm: dict, task: Callable[[VmSpec], None], succeeded: Callable[[], None],
                failed: Callable[[str], None]) -> None:
         """Let the driver work on a VM; only the newest work on it decides how it goes on."""
-        spec = machines.spec(vm)
+        spec = machines.spec(self._core, vm)
         self._works += 1
         number = self._busy[vm["id"]] = self._changed[vm["id"]] = self._works
         turn = self._turns.setdefault(vm["id"], threading.Lock())

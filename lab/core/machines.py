@@ -96,13 +96,18 @@ def release_resources(core: Core, vm: dict) -> None:
     vm["host"] = None
 
 
-def spec(vm: dict) -> VmSpec:
+def spec(core: Core, vm: dict) -> VmSpec:
     """Return a VM as drivers see it."""
+    def network_id(nic: dict) -> int:
+        # A reservation has no network of its own at the driver.
+        network = core.store.get("vn", int(nic["NETWORK_ID"]))
+        return int(nic["NETWORK_ID"]) if network is None or network.get("parent") is None else network["parent"]
+
     template = vm["template"]
     return VmSpec(
         id=vm["id"], name=vm["name"], cpu=float(template["CPU"]), memory_mb=int(template["MEMORY"]),
         image=template["DISK"][0].get("SOURCE", "") if template["DISK"] else "",
-        nics=[NicSpec(int(nic["NETWORK_ID"]), nic.get("IP", ""), nic["MAC"])
+        nics=[NicSpec(network_id(nic), nic.get("IP", ""), nic["MAC"])
               for nic in template["NIC"] if "NETWORK_ID" in nic],
         context={name: value for name, value in template.get("CONTEXT", {}).items() if value != ""},
         token=vm["token"],
@@ -207,7 +212,7 @@ def _nic(core: Core, vm: dict, number: int, nic: dict, network: dict | None) -> 
 
 
 def _disk(core: Core, number: int, disk: dict, image: dict | None) -> dict:
-    prefix = disk.get("DEV_PREFIX") or (image["template"]["DEV_PREFIX"] if image else "sd")
+    prefix = disk.get("DEV_PREFIX") or (image["template"].get("DEV_PREFIX", "hd") if image else "sd")
     common = {"TARGET": f"{prefix}{chr(ord('a') + number)}"} | disk | {"DISK_ID": str(number), "DEV_PREFIX": prefix}
     if image is None:
         return {"SIZE": "0"} | common

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _EMPTY_BEFORE_CREATION = {"PHYDEV": "", "SECURITY_GROUPS": "0", "BRIDGE_TYPE": "linux"}
 _EMPTY_AFTER_CREATION = {"OUTER_VLAN_ID": "", "VLAN_ID": ""}
 _DEFAULT_PREFIX = 24
+#: what a change of an address range leaves as it is
+_FIXED_IN_RANGE = ("AR_ID", "TYPE", "SHARED", "MAC", "IP", "PARENT_NETWORK_AR_ID")
 
 
 def lease(core: Core, network: dict, vm_id: int, wanted_ip: str = "") -> dict | None:
@@ -35,15 +37,15 @@ def lease(core: Core, network: dict, vm_id: int, wanted_ip: str = "") -> dict | 
         size = int(address_range["SIZE"])
         start = address_range["next"]
         for index in [(start + step) % size for step in range(size)]:
-            address = _address(address_range, index)
-            if str(index) in address_range["leases"] or wanted_ip not in ("", address.get("IP")):
+            found = address(address_range, index)
+            if str(index) in address_range["leases"] or wanted_ip not in ("", found.get("IP")):
                 continue
             address_range["leases"][str(index)] = vm_id
             address_range["next"] = (index + 1) % size
             if vm_id not in network["vms"]:
                 network["vms"].append(vm_id)
             core.store.save("vn", network)
-            return {"AR_ID": address_range["AR_ID"]} | address
+            return {"AR_ID": address_range["AR_ID"]} | found
     return None
 
 
@@ -61,7 +63,7 @@ def release(core: Core, network_id: int, vm_id: int, mac: str = "") -> None:
     for address_range in network["ranges"]:
         address_range["leases"] = {
             index: holder for index, holder in address_range["leases"].items()
-            if holder != vm_id or mac not in ("", _address(address_range, int(index))["MAC"])
+            if holder != vm_id or mac not in ("", address(address_range, int(index))["MAC"])
         }
     if not any(vm_id in address_range["leases"].values() for address_range in network["ranges"]):
         network["vms"] = [holder for holder in network["vms"] if holder != vm_id]
@@ -93,6 +95,8 @@ def remove(core: Core, network_id: int) -> None:
     wanted = _spec(network)
 
     def gone(_result: object) -> None:
+        for address_range in network["ranges"]:
+            _give_back(core, network, address_range)
         core.store.remove("vn", network_id)
 
     def failed(reason: str) -> None:
@@ -100,7 +104,24 @@ def remove(core: Core, network_id: int) -> None:
         network["template"]["ERROR"] = timestamped(core, f"Error deleting virtual network: {reason}")
         core.store.save("vn", network)
 
-    core.lifecycle.work(lambda: core.driver.delete_network(wanted), gone, failed)
+    is_reservation = network.get("parent") is not None
+    core.lifecycle.work(lambda: None if is_reservation else core.driver.delete_network(wanted), gone, failed)
+
+
+def _give_back(core: Core, network: dict, address_range: dict) -> None:
+    """Give the addresses of a reservation's range back to its parent."""
+    parent = core.store.get("vn", network["parent"]) if network.get("parent") is not None else None
+    for source in parent["ranges"] if parent else ():
+        if source["AR_ID"] == address_range["PARENT_NETWORK_AR_ID"]:
+            first = _index(source, address_range["MAC"])
+            for step in range(int(address_range["SIZE"])):
+                source["leases"].pop(str(first + step), None)
+            core.store.save("vn", parent)
+
+
+def _index(address_range: dict, mac: str) -> int:
+    first, wanted = (int(text.replace(":", ""), 16) for text in (address_range["MAC"], mac))
+    return wanted - first
 
 
 def _spec(network: dict) -> NetSpec:
@@ -132,18 +153,19 @@ def _new_range(attribute: dict, range_id: int) -> dict:
     return address_range | {"leases": {}, "next": 0}
 
 
-def _address(address_range: dict, index: int) -> dict:
+def address(address_range: dict, index: int) -> dict:
+    """Return the addresses at a place in a range: MAC and, except in ranges of MAC addresses only, IP."""
     mac = int(address_range["MAC"].replace(":", ""), 16) + index
-    address = {"MAC": mac.to_bytes(6, "big").hex(":")}
+    found = {"MAC": mac.to_bytes(6, "big").hex(":")}
     if "IP" in address_range:
-        address["IP"] = str(ipaddress.IPv4Address(address_range["IP"]) + index)
-    return address
+        found["IP"] = str(ipaddress.IPv4Address(address_range["IP"]) + index)
+    return found
 
 
 def _range_body(address_range: dict) -> dict:
-    last = _address(address_range, int(address_range["SIZE"]) - 1)
+    last = address(address_range, int(address_range["SIZE"]) - 1)
     leases = [
-        attributes(_address(address_range, int(index)) | {"VM": str(holder)})
+        attributes(address(address_range, int(index)) | {"VNET" if isinstance(holder, str) else "VM": str(holder)})
         for index, holder in sorted(address_range["leases"].items(), key=lambda lease: int(lease[0]))
     ]
     shown = {name: value for name, value in address_range.items() if name.isupper()}
@@ -160,7 +182,7 @@ def _body(core: Core, network: dict) -> dict:
     return head(core, network) | {
         "CLUSTERS": ids(network["clusters"]),
         "BRIDGE": Data(template.get("BRIDGE", "")), "BRIDGE_TYPE": Data(template.get("BRIDGE_TYPE", "")),
-        "STATE": Data(state), "PREV_STATE": Data(previous), "PARENT_NETWORK_ID": None, "TEMPLATE_ID": None,
+        "STATE": Data(state), "PREV_STATE": Data(previous), "PARENT_NETWORK_ID": network.get("parent"), "TEMPLATE_ID": None,
         "VN_MAD": Data(template.get("VN_MAD", "")), "PHYDEV": None, "VLAN_ID": None, "OUTER_VLAN_ID": None,
         "VLAN_ID_AUTOMATIC": 0, "OUTER_VLAN_ID_AUTOMATIC": 0,
         "USED_LEASES": sum(len(address_range["leases"]) for address_range in network["ranges"]), "VROUTERS": {},
@@ -230,9 +252,38 @@ def _remove_range(call: Call, network_id: int, range_id: int, _force: bool = Fal
     network = call.get("vn", network_id, "MANAGE")
     address_range = next((item for item in network["ranges"] if item["AR_ID"] == str(range_id)), None)
     if address_range is None:
-        raise OneError(ACTION, "Address Range does not exist")
+        raise OneError(INTERNAL, "Address Range does not exist")
     if address_range["leases"]:
-        raise OneError(ACTION, "Address Range has leases in use")
+        raise OneError(INTERNAL, "Address Range has leases in use")
+    _give_back(call.core, network, address_range)
     network["ranges"].remove(address_range)
+    call.core.store.save("vn", network)
+    return network_id
+
+
+@method("one.vn.update_ar", "i s")
+def _update_range(call: Call, network_id: int, text: str) -> int:
+    """Replace what an address range says, except for what its leases depend on."""
+    network = call.get("vn", network_id, "MANAGE")
+    wanted = as_list(parse_template(text).get("AR"))
+    if not wanted:
+        raise OneError(INTERNAL, "Wrong AR definition. AR vector attribute is missing.")
+    if not wanted[0].get("AR_ID", "").isdigit():
+        raise OneError(INTERNAL, "AR/AR_ID attribute is missing.")
+    number = wanted[0]["AR_ID"]
+    address_range = next((item for item in network["ranges"] if item["AR_ID"] == number), None)
+    if address_range is None:
+        raise OneError(INTERNAL, f"Address Range with ID {number} was not found.")
+    size = wanted[0].get("SIZE") or address_range["SIZE"]
+    if not size.isdigit():
+        raise OneError(INTERNAL, "Unable to read the SIZE attribute, it must be number >= 0")
+    if network.get("parent") is not None and size != address_range["SIZE"]:
+        raise OneError(INTERNAL, "The SIZE of a reservation cannot be changed.")
+    if any(int(index) >= int(size) for index in address_range["leases"]):
+        raise OneError(
+            INTERNAL, "New SIZE cannot be applied. There are used leases that would fall outside the range."
+        )
+    kept = {name: value for name, value in address_range.items() if name in _FIXED_IN_RANGE or not name.isupper()}
+    network["ranges"][network["ranges"].index(address_range)] = {**wanted[0], **kept, "SIZE": size}
     call.core.store.save("vn", network)
     return network_id

@@ -50,6 +50,7 @@ class HostState(IntEnum):
 class ImageState(IntEnum):
     READY = 1
     USED = 2
+    DISABLED = 3
     LOCKED = 4
     ERROR = 5
     DELETE = 7

@@ -45,6 +45,21 @@ attributes:
       - This module changes nothing.
 """
 
+    OWNERSHIP = r"""
+options:
+  owner:
+    description: Name or id of the user it belongs to. Without it the owner stays, and something new belongs to O(api_username).
+    type: str
+  group:
+    description: Name or id of the group it belongs to. Without it the group stays.
+    type: str
+  mode:
+    description:
+      - The permissions of owner, group and others as octal digits, each use 4, manage 2 and admin 1, such as V("640").
+      - Has to be quoted, or YAML takes leading zeros away.
+    type: str
+"""
+
     WAIT = r"""
 options:
   wait:

@@ -12,13 +12,14 @@ short_description: Manage images of OpenNebula
 version_added: 0.1.0
 description:
   - Registers, changes and removes images, and waits until the datastore has them.
-  - An image in state C(ERROR), as a failed registration leaves it, is registered again.
+  - An image in state C(ERROR), as a failed registration leaves it, is registered again if the task says from what.
 author:
   - opennebula.flower contributors (@opennebula)
 extends_documentation_fragment:
   - opennebula.flower.api
   - opennebula.flower.attributes
   - opennebula.flower.attributes.one_group
+  - opennebula.flower.attributes.ownership
   - opennebula.flower.attributes.wait
 options:
   name:
@@ -35,15 +36,32 @@ options:
     type: str
     default: default
   type:
-    description: What the image is. Without it a new image is an V(OS) image.
+    description:
+      - What the image is. Without it a new image is an V(OS) image.
+      - An image that exists can change among V(OS), V(DATABLOCK) and V(CDROM), and among V(KERNEL), V(RAMDISK) and
+        V(CONTEXT).
     type: str
     choices: [OS, CDROM, DATABLOCK, KERNEL, RAMDISK, CONTEXT]
   persistent:
-    description: Whether changes a VM makes are kept, which allows one VM at a time. Without it a new image is not.
+    description:
+      - Whether changes a VM makes are kept, which allows one VM at a time. Without it a new image is not.
+      - Only an V(OS) or V(DATABLOCK) image can be, and only one that no VM uses can change.
     type: bool
   size:
-    description: Size of a new image in MB, needed for an empty V(type=DATABLOCK).
+    description:
+      - Size of a new image in MB, needed for an empty V(type=DATABLOCK).
+      - The size of an empty image that exists cannot be changed; another one is an error. For one with a O(path) the
+        datastore finds out the size.
     type: int
+  format:
+    description: Format of a new empty image, such as V(raw) or V(qcow2). The datastore may know better.
+    type: str
+  fs:
+    description: File system of a new empty image, such as V(ext4). Without it there is none.
+    type: str
+  enabled:
+    description: Whether VMs can use the image. Without it an image that exists stays as it is, and a new one is enabled.
+    type: bool
   template:
     description: More attributes of the image in OpenNebula's terms, such as C(DEV_PREFIX) or C(DESCRIPTION).
     type: dict
@@ -75,6 +93,16 @@ EXAMPLES = r"""
   opennebula.flower.one_image:
     name: flower-superlink
     state: absent
+
+- name: An empty disk that keeps what is written to it
+  opennebula.flower.one_image:
+    name: flower-data
+    type: DATABLOCK
+    size: 10240
+    fs: ext4
+    persistent: true
+    group: flower
+    mode: "660"
 """
 
 RETURN = r"""
@@ -103,11 +131,20 @@ image:
       returned: when it exists
       type: str
       sample: oneadmin
+    mode:
+      description: Its permissions as three octal digits.
+      returned: when it exists
+      type: str
+      sample: "640"
     state:
       description: Its state.
       returned: when it exists
       type: str
       sample: READY
+    enabled:
+      description: Whether VMs can use it.
+      returned: always
+      type: bool
     type:
       description: What it is.
       returned: always
@@ -127,6 +164,11 @@ image:
       returned: when it exists
       type: int
       sample: 2048
+    format:
+      description: Its format, as the datastore names it.
+      returned: when it exists
+      type: str
+      sample: qcow2
     source:
       description: Where the datastore keeps it.
       returned: when it exists
@@ -147,12 +189,23 @@ image:
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one import compare, resources, states, xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import CONFLICT, INVALID, WRONG_STATE, OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, Ownership, mode
 from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
 from ansible_collections.opennebula.flower.plugins.module_utils.one.wait import wait_until
 
 # In the order of OpenNebula's numbers.
-_TYPES = ("OS", "CDROM", "DATABLOCK", "KERNEL", "RAMDISK", "CONTEXT")
-_AVAILABLE = ("READY", "USED", "USED_PERS")
+_TYPES = ("OS", "CDROM", "DATABLOCK", "KERNEL", "RAMDISK", "CONTEXT", "BACKUP", "FILESYSTEM")
+_CHOICES = _TYPES[:6]
+_CAN_PERSIST = ("OS", "DATABLOCK")
+# States an image stays in.
+_SETTLED = ("READY", "USED", "USED_PERS", "DISABLED")
+# What the server adds to an image's template by itself.
+_SERVER_ATTRIBUTES = frozenset({"DEV_PREFIX", "DRIVER"})
+# What the server keeps beside the template, by the option that says it.
+_OWN = {
+    "NAME": "name", "PATH": "path", "TYPE": "type", "PERSISTENT": "persistent", "SIZE": "size", "FORMAT": "format", "FS": "fs",
+}
+_PREFIX = "one.image"
 
 
 class Image:
@@ -163,6 +216,10 @@ class Image:
         self.params = module.params
         self.client = module.client
         self.name = module.params["name"]
+        self.ownership = Ownership(module.client, module.params)
+        for name in module.params["template"]:
+            if str(name).upper() in _OWN:
+                raise OneException(INVALID, f"{name} in template: it is the option {_OWN[str(name).upper()]} that says so.")
 
     def ensure(self) -> dict:
         """Bring the image to the wanted state and return the module's result."""
@@ -171,7 +228,7 @@ class Image:
             return self._absent(current)
         if current is None:
             return self._create({})
-        if _state(current) == "ERROR" and self.params["path"]:
+        if _state(current) == "ERROR" and (self.params["path"] or self.params["size"]):
             return self._replace_failed(current)
         return self._change(current)
 
@@ -190,19 +247,27 @@ class Image:
             "name": self.name,
             "type": self.params["type"] or "OS",
             "persistent": bool(self.params["persistent"]),
+            "enabled": self.params["enabled"] is not False,
             "path": self.params["path"] or "",
             "datastore": datastore["NAME"],
             "template": compare.wanted_template({}, self.params["template"]),
+            **self.ownership.given(),
         }
+        _check_persistence(after)
+        self.ownership.check({}, after, self.module.unresolved)
         if self.module.check_mode:
             return self.module.result(before, after, image=after)
-        number = self.client.call("one.image.allocate", self._new_template(after), int(datastore["ID"]), False)
-        return self.module.result(before, after, image=_facts(self._available(number)))
+        number = self.client.call(f"{_PREFIX}.allocate", self._new_template(after), int(datastore["ID"]), False)
+        image = self._available(number)
+        if not after["enabled"]:
+            self.client.call(f"{_PREFIX}.enable", number, False)
+        self.ownership.write(_PREFIX, image)
+        return self.module.result(before, after, image=_facts(self._read(number)))
 
     def _new_template(self, image: dict) -> str:
         attributes = {
             **image["template"], "NAME": self.name, "TYPE": image["type"], "PERSISTENT": image["persistent"],
-            "PATH": image["path"] or None, "SIZE": self.params["size"],
+            "PATH": image["path"] or None, **{name: self.params[name.lower()] for name in ("SIZE", "FORMAT", "FS")},
         }
         return render({name: value for name, value in attributes.items() if value is not None})
 
@@ -214,52 +279,72 @@ class Image:
         return self._create({**_attributes(current), "state": "ERROR"})
 
     def _change(self, current: dict) -> dict:
-        before = _attributes(current)
+        if _state(current) == "ERROR":
+            raise self._broken(current)
+        before = {**_attributes(current), **self.ownership.before(current)}
         if self.params["path"] and self.params["path"] != before["path"]:
             raise OneException(
                 CONFLICT,
                 f"Image {before['name']!r} (id {current['ID']}) was made from {before['path']!r}, not from "
                 f"{self.params['path']!r}; remove it first or choose another name.",
             )
+        size = int(current.get("SIZE") or 0)
+        if self.params["size"] and not before["path"] and self.params["size"] != size:
+            raise OneException(
+                CONFLICT,
+                f"Image {before['name']!r} (id {current['ID']}) has {size} MB, its size cannot become "
+                f"{self.params['size']} MB; remove it first or choose another name.",
+            )
         replace = self.params["update"] == "replace"
+        told = {name: self.params[name] for name in ("type", "persistent", "enabled") if self.params[name] is not None}
         after = {
             **before,
-            "type": self.params["type"] or before["type"],
-            "persistent": before["persistent"] if self.params["persistent"] is None else self.params["persistent"],
-            "template": compare.wanted_template(before["template"], self.params["template"], replace),
+            **told,
+            "template": compare.wanted_template(before["template"], self.params["template"], replace, _SERVER_ATTRIBUTES),
+            **self.ownership.after(current),
         }
+        if before != after:
+            _check_persistence(after)
+            self.ownership.check(before, after, self.module.unresolved)
+        if self.module.check_mode:
+            return self.module.result(before, after, image={**_facts(current), **after})
         number = int(current["ID"])
-        if not self.module.check_mode:
-            current = self._available(number)
-            self._write(number, before, after)
-        return self.module.result(before, after, image={**_facts(current), **after})
+        current = self._available(number)
+        if before != after:
+            self._write(current, before, after)
+            current = self._read(number)
+        return self.module.result(before, after, image=_facts(current))
 
-    def _write(self, number: int, before: dict, after: dict) -> None:
+    def _write(self, image: dict, before: dict, after: dict) -> None:
+        number = int(image["ID"])
         if before["template"] != after["template"]:
-            self.client.call("one.image.update", number, *compare.update(before["template"], after["template"]))
-        if before["type"] != after["type"]:
-            self.client.call("one.image.chtype", number, after["type"])
-        if before["persistent"] != after["persistent"]:
-            self.client.call("one.image.persistent", number, after["persistent"])
+            self.client.call(f"{_PREFIX}.update", number, *compare.update(before["template"], after["template"]))
+        for name, method in (("type", "chtype"), ("persistent", "persistent"), ("enabled", "enable")):
+            if before[name] != after[name]:
+                self.client.call(f"{_PREFIX}.{method}", number, after[name])
+        self.ownership.write(_PREFIX, image)
 
     def _available(self, number: int) -> dict:
         """Return the image, waiting until it can be used if the task says so."""
         if not self.params["wait"]:
-            return resources.get(self.client, "image", number)
+            return self._read(number)
         seen = {"STATE": None}
 
         def probe() -> dict | None:
             seen.update(resources.get(self.client, "image", number) or {"STATE": None})
             if _state(seen) == "ERROR":
                 raise self._broken(seen)
-            return seen if _state(seen) in _AVAILABLE else None
+            return seen if _state(seen) in _SETTLED else None
 
         return self._wait(probe, lambda: _state(seen), f"Image {self.name!r} (id {number}) is not READY")
+
+    def _read(self, number: int) -> dict:
+        return resources.get(self.client, "image", number)
 
     def _delete(self, current: dict) -> None:
         number = int(current["ID"])
         if _state(current) != "DELETE":
-            self.client.call("one.image.delete", number)
+            self.client.call(f"{_PREFIX}.delete", number)
         if self.params["wait"]:
             # A removed image that failed to go stays with the reason in it.
             self._wait(
@@ -281,6 +366,11 @@ class Image:
         return OneException(WRONG_STATE, f"Image {image['NAME']!r} (id {image['ID']}) is in state ERROR: {reason}.")
 
 
+def _check_persistence(image: dict) -> None:
+    if image["persistent"] and image["type"] not in _CAN_PERSIST:
+        raise OneException(INVALID, f"Image {image['name']!r} is of type {image['type']}, which cannot be persistent.")
+
+
 def _state(image: dict) -> str:
     return states.name(states.IMAGE, image["STATE"])
 
@@ -291,6 +381,7 @@ def _attributes(image: dict) -> dict:
         "name": image["NAME"],
         "type": states.name(_TYPES, image["TYPE"]),
         "persistent": image["PERSISTENT"] == "1",
+        "enabled": _state(image) != "DISABLED",
         "path": image.get("PATH", ""),
         "datastore": image.get("DATASTORE", ""),
         "template": template,
@@ -301,7 +392,9 @@ def _facts(image: dict) -> dict:
     return {
         **resources.identity(image),
         **_attributes(image),
+        "mode": mode(image),
         "state": _state(image),
+        "format": image.get("FORMAT", ""),
         "size": int(image.get("SIZE") or 0),
         "source": image.get("SOURCE", ""),
     }
@@ -314,11 +407,15 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "path": {"type": "str"},
             "datastore": {"type": "str", "default": "default"},
-            "type": {"type": "str", "choices": list(_TYPES)},
+            "type": {"type": "str", "choices": list(_CHOICES)},
             "persistent": {"type": "bool"},
             "size": {"type": "int"},
+            "format": {"type": "str"},
+            "fs": {"type": "str"},
+            "enabled": {"type": "bool"},
             "template": {"type": "dict", "default": {}},
             "update": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
+            **OPTIONS,
             "wait": {"type": "bool", "default": True},
             "wait_timeout": {"type": "float", "default": 600},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

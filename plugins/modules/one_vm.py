@@ -20,6 +20,7 @@ extends_documentation_fragment:
   - opennebula.flower.api
   - opennebula.flower.attributes
   - opennebula.flower.attributes.one_group
+  - opennebula.flower.attributes.ownership
   - opennebula.flower.attributes.wait
 options:
   name:
@@ -113,17 +114,6 @@ options:
     default: merge
   new_name:
     description: The name a single VM gets. The task also finds the VM when it has this name already.
-    type: str
-  owner:
-    description: Name or id of the user the VMs belong to. Without it every VM keeps its owner.
-    type: str
-  group:
-    description: Name or id of the group the VMs belong to. Without it every VM keeps its group.
-    type: str
-  mode:
-    description:
-      - The permissions of owner, group and others as octal digits, each use 4, manage 2 and admin 1, such as V("640").
-      - Has to be quoted, or YAML takes leading zeros away.
     type: str
   hard:
     description: Whether VMs are powered off and terminated without giving their systems the time to shut down.
@@ -330,6 +320,7 @@ vms:
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.machine_set import MachineSet
+from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS
 
 
 def ensure(module: OneModule) -> dict:
@@ -356,9 +347,7 @@ def main() -> None:
             "pcis": {"type": "list", "elements": "dict"},
             "update": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
             "new_name": {"type": "str"},
-            "owner": {"type": "str"},
-            "group": {"type": "str"},
-            "mode": {"type": "str"},
+            **OPTIONS,
             "hard": {"type": "bool", "default": False},
             "wait": {"type": "bool", "default": True},
             "wait_timeout": {"type": "float", "default": 600},

@@ -16,12 +16,15 @@ import pytest
 
 from ansible_collections.opennebula.flower.tests.support.one_servers import hanging, self_signed, success, unused_port
 from ansible_collections.opennebula.flower.tests.support.one_zone import PASSWORD, ModuleZone, module_zone, run_module
+from lab.driver import DriverError
 
 NETWORK = {
     "template": {"VN_MAD": "bridge", "BRIDGE": "br0", "NETWORK_ADDRESS": "10.9.0.0", "NETWORK_MASK": "255.255.255.0"},
     "address_ranges": [{"ip": "10.9.0.10", "size": 20}],
 }
+WIDE = {"template": {"VN_MAD": "bridge", "DNS": "10.8.0.1"}, "address_ranges": [{"ip": "10.8.0.10", "size": 20}]}
 IMAGE = {"path": "/images/disk", "size": 10}
+DATABLOCK = {"type": "DATABLOCK", "size": 5, "format": "qcow2", "fs": "ext4"}
 TEMPLATE = {"template": {"CPU": 0.1, "MEMORY": 64, "CONTEXT": {"TOKEN": True, "NETWORK": True, "NOTE": 'a "b", [c]\\'}}}
 SERVICE_TEMPLATE = {
     "template": {
@@ -41,13 +44,19 @@ RESOURCES = [
     ("one_virtual_network", NETWORK, {"template": {"DNS": "10.9.0.1"}}),
     ("one_virtual_network", NETWORK, {"address_ranges": [{"IP": "10.9.0.100", "SIZE": 3}, {"IP": "10.9.0.10", "SIZE": 20}]}),
     ("one_virtual_network", NETWORK, {"address_ranges": [{"IP": "10.9.0.100", "SIZE": 3}], "update": "replace"}),
+    ("one_virtual_network", NETWORK, {"address_ranges": [{"IP": "10.9.0.10", "SIZE": 30, "GATEWAY": "10.9.0.1"}]}),
+    ("one_virtual_network", {**NETWORK, "held": ["10.9.0.11"]}, {"held": ["02:00:0a:09:00:0C", "10.9.0.29"], "update": "replace"}),
+    ("one_virtual_network", {"reservation": {"network": "wide", "size": 3}}, {"reservation": {"network": "wide", "size": 5}, "held": ["10.8.0.10"]}),
+    ("one_virtual_network", {**NETWORK, "mode": "640"}, {"mode": "004", "owner": "carol", "group": "staff"}),
     ("one_image", IMAGE, {"persistent": True, "template": {"DESCRIPTION": "x"}}),
+    ("one_image", {**DATABLOCK, "template": {"A": 1}}, {"type": "OS", "template": {"B": 1}, "update": "replace"}),
+    ("one_image", DATABLOCK, {"enabled": False, "mode": "664", "group": "staff"}),
     ("one_template", TEMPLATE, {"template": {"MEMORY": 128, "CONTEXT": {"EXTRA": 1}}}),
     ("one_template", TEMPLATE, {"template": {"CPU": 1}, "update": "replace"}),
     ("one_service_template", SERVICE_TEMPLATE, {"template": {**SERVICE_TEMPLATE["template"], "description": "x"}}),
     ("one_service", SERVICE, {"roles": {"supernode": {"cardinality": 3}}}),
 ]
-NAMED_RESOURCES = [*RESOURCES[:1], *RESOURCES[3:5], *RESOURCES[6:]]
+NAMED_RESOURCES = list({module: options for module, options, _change in reversed(RESOURCES)}.items())
 ids = [f"{module}-{'-'.join(change)}" for module, _options, change in RESOURCES]
 
 
@@ -56,6 +65,9 @@ def zone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleZone]:
     with module_zone(tmp_path_factory.mktemp("zone")) as zone:
         zone.changed("one_template", name="small", **TEMPLATE)
         zone.changed("one_service_template", name="federation", **SERVICE_TEMPLATE)
+        zone.changed("one_virtual_network", name="wide", **WIDE)
+        zone.call("one.user.allocate", "carol", "carolpw", "", [])
+        zone.call("one.group.allocate", "staff")
         yield zone
 
 
@@ -111,7 +123,7 @@ def test_each_resource_is_made_changed_and_removed_exactly_once(zone, module, op
     zone.unchanged(module, **name, state="absent")
 
 
-@pytest.mark.parametrize(("module", "options"), [(module, options) for module, options, _change in NAMED_RESOURCES])
+@pytest.mark.parametrize(("module", "options"), NAMED_RESOURCES)
 def test_a_run_without_change_makes_few_calls_however_many_objects_there_are(zone, module, options):
     for number in range(5):
         zone.run("one_template", name=f"other{number}", template={"MEMORY": 64})
@@ -122,7 +134,7 @@ def test_a_run_without_change_makes_few_calls_however_many_objects_there_are(zon
     zone.changed(module, name="thing", state="absent")
 
 
-@pytest.mark.parametrize(("module", "options"), [(module, options) for module, options, _change in NAMED_RESOURCES])
+@pytest.mark.parametrize(("module", "options"), NAMED_RESOURCES)
 def test_an_id_is_as_good_as_a_name_also_0(tmp_path, module, options):
     with module_zone(tmp_path) as zone:
         if module in ("one_service_template", "one_service"):
@@ -209,6 +221,71 @@ def test_an_address_range_without_a_size_is_named(zone):
     assert "needs a SIZE" in result["msg"] and "10.9.0.1" in result["msg"]
 
 
+def network_of(zone: ModuleZone, name: str) -> dict:
+    return zone.unchanged("one_virtual_network", name=name)["virtual_network"]
+
+
+def test_a_change_of_an_address_range_keeps_what_the_task_does_not_name(zone):
+    zone.changed("one_virtual_network", name="thing", address_ranges=[{"IP": "10.9.0.10", "SIZE": 5, "TEAM": "a"}], template=WIDE["template"])
+    zone.changed("one_virtual_network", name="thing", address_ranges=[{"IP": "10.9.0.10", "SIZE": 8}])
+    (address_range,) = network_of(zone, "thing")["address_ranges"]
+    assert (address_range["SIZE"], address_range["TEAM"]) == ("8", "a")
+    zone.changed("one_virtual_network", name="thing", state="absent")
+
+
+def test_addresses_on_hold_go_to_no_vm_and_those_of_vms_are_not_held(zone):
+    zone.changed("one_virtual_network", name="thing", **{**NETWORK, "address_ranges": [{"IP": "10.9.0.10", "SIZE": 3}]}, held=["10.9.0.10"])
+    zone.changed("one_vm", name="vm", vm_template="small", nics=[{"NETWORK": "thing"}], wait_timeout=20)
+    zone.calls.clear()
+    result = zone.fails("one_virtual_network", name="thing", held=["10.9.0.12", "10.9.0.11"])
+    assert result["error"]["kind"] == "conflict" and "10.9.0.11 of virtual network 'thing' is in use by VM" in result["msg"]
+    assert zone.writes == []
+    assert network_of(zone, "thing")["held"] == ["10.9.0.10"]
+    assert "'nowhere' in held is no IP or MAC address" in zone.fails("one_virtual_network", name="thing", held=["nowhere"])["msg"]
+    assert zone.fails("one_virtual_network", name="thing", held=["10.7.0.1"])["error"]["kind"] == "invalid"
+    zone.changed("one_vm", name="vm", state="absent", wait_timeout=20)
+    zone.changed("one_virtual_network", name="thing", held=[], update="replace")
+    zone.changed("one_virtual_network", name="thing", state="absent")
+
+
+def test_a_reservation_takes_its_settings_and_addresses_from_its_network_and_gives_them_back(zone):
+    reservation = {"network": "wide", "size": 3, "address_range": 0, "address": "10.8.0.20"}
+    made = zone.changed("one_virtual_network", name="thing", reservation=reservation, template={"DNS": "10.8.0.2"})["virtual_network"]
+    assert made["template"]["DNS"] == "10.8.0.2" and made["template"]["VN_MAD"] == "bridge"
+    assert [(item["IP"], item["SIZE"]) for item in made["address_ranges"]] == [("10.8.0.20", "3")]
+    vm = zone.changed("one_vm", name="vm", vm_template="small", nics=[{"NETWORK": "thing"}], wait_timeout=20)["vms"][0]
+    assert vm["addresses"] == ["10.8.0.20"]
+    zone.changed("one_vm", name="vm", state="absent", wait_timeout=20)
+    zone.calls.clear()
+    for wrong, sentence in (
+        ({"network": "wide", "size": 2}, "has 3 addresses reserved, their number cannot become 2"),
+        ({"network": "thing", "size": 3}, "it cannot become one of network 'thing'"),
+        ({"network": "wide", "size": 0}, "size is 0"),
+        ({"network": "wide", "size": 3, "address": "10.8.0.20"}, "needs the address_range"),
+        ({"network": "nowhere", "size": 3}, "no virtual network with the name 'nowhere'"),
+    ):
+        assert sentence in zone.fails("one_virtual_network", name="thing", reservation=wrong)["msg"]
+    assert zone.writes == []
+    zone.changed("one_virtual_network", name="thing", state="absent")
+    assert network_of(zone, "wide")["used_leases"] == 0
+    full = zone.fails("one_virtual_network", name="thing", reservation={"network": "wide", "size": 50})
+    assert "Not enough free addresses" in full["msg"]
+    zone.unchanged("one_virtual_network", name="thing", state="absent")
+
+
+def test_a_network_that_failed_is_an_error_with_the_drivers_reason_in_every_run(zone, monkeypatch):
+    def create_network(net) -> None:
+        raise DriverError("no such bridge")
+
+    monkeypatch.setattr(zone.driver, "create_network", create_network)
+    for _run in range(2):
+        failed = zone.fails("one_virtual_network", name="thing", **NETWORK, wait_timeout=600)
+        assert failed["error"]["kind"] == "wrong_state"
+        assert "Virtual network 'thing'" in failed["msg"] and "ERROR" in failed["msg"] and "no such bridge" in failed["msg"]
+    monkeypatch.undo()
+    zone.changed("one_virtual_network", name="thing", state="absent")
+
+
 def test_a_broken_image_is_reported_with_the_drivers_reason_and_replaced_by_the_next_run(zone):
     result = zone.fails("one_image", name="thing", path="/broken/disk", wait_timeout=30)
     assert result["error"]["kind"] == "wrong_state"
@@ -225,6 +302,43 @@ def test_another_path_for_an_image_is_an_error_since_its_content_cannot_be_excha
     zone.changed("one_image", name="thing", **IMAGE)
     result = zone.fails("one_image", name="thing", path="/images/other")
     assert "'thing'" in result["msg"] and "'/images/disk'" in result["msg"] and "'/images/other'" in result["msg"]
+    zone.changed("one_image", name="thing", state="absent")
+
+
+def test_an_empty_disk_is_made_as_the_task_says_and_keeps_its_size(zone):
+    image = zone.changed("one_image", name="thing", **DATABLOCK)["image"]
+    assert (image["type"], image["size"], image["format"], image["state"]) == ("DATABLOCK", 5, "qcow2", "READY")
+    failed = zone.fails("one_image", name="thing", **{**DATABLOCK, "size": 6})
+    assert failed["error"]["kind"] == "conflict" and "has 5 MB, its size cannot become 6 MB" in failed["msg"]
+    zone.changed("one_image", name="thing", state="absent")
+
+
+def test_a_persistent_image_in_use_is_not_changed_and_a_change_of_it_is_the_servers_error(zone):
+    zone.changed("one_image", name="thing", persistent=True, **IMAGE)
+    zone.changed("one_vm", name="vm", vm_template="small", disks=[{"IMAGE": "thing"}], wait_timeout=20)
+    assert zone.unchanged("one_image", name="thing", persistent=True, **IMAGE)["image"]["state"] == "USED_PERS"
+    failed = zone.fails("one_image", name="thing", persistent=False)
+    assert "Image cannot be in state USED_PERS" in failed["msg"]
+    zone.changed("one_vm", name="vm", state="absent", wait_timeout=20)
+    zone.changed("one_image", name="thing", state="absent")
+
+
+@pytest.mark.parametrize(("options", "sentence"), [
+    ({**IMAGE, "type": "CDROM", "persistent": True}, "is of type CDROM, which cannot be persistent"),
+    ({**IMAGE, "template": {"format": "raw"}}, "format in template: it is the option format that says so"),
+    ({**IMAGE, "owner": "nobody"}, "no user with the name 'nobody'"),
+    ({}, "path, or size for an empty one, is needed"),
+])
+def test_a_wrong_image_is_refused_before_it_is_made(zone, options, sentence):
+    zone.calls.clear()
+    assert sentence in zone.fails("one_image", name="thing", **options)["msg"]
+    assert zone.writes == []
+
+
+def test_a_disabled_image_is_not_waited_for(zone):
+    zone.changed("one_image", name="thing", enabled=False, **IMAGE)
+    assert zone.unchanged("one_image", name="thing", **IMAGE)["image"]["enabled"] is False
+    zone.changed("one_image", name="thing", enabled=True)
     zone.changed("one_image", name="thing", state="absent")
 
 

@@ -12,7 +12,8 @@ from .client import Client
 from .compare import update
 from .errors import INVALID, WRONG_STATE, OneException
 from .machine_wait import MachinesWait
-from .machine_wish import Plan, permission_bits
+from .machine_wish import Plan
+from .ownership import Ownership, permission_bits
 from .template import render
 
 GOALS = {"running": "RUNNING", "poweroff": "POWEROFF", "suspended": "SUSPENDED", "hold": "HOLD"}
@@ -122,19 +123,19 @@ class MachineChange:
 class Changer:
     """Carries changes out.
 
-    params: the options of the task. owner_ids: returns the ids of the wanted user and group, -1 for one that stays.
+    params: the options of the task.
     """
 
     def __init__(
         self,
         client: Client,
         params: dict,
-        owner_ids: Callable[[Plan], tuple[int, int]],
+        ownership: Ownership,
         progress: Callable[[str], None] | None,
     ) -> None:
         self._client = client
         self._params = params
-        self._owner_ids = owner_ids
+        self._ownership = ownership
         self._progress = progress
 
     def apply(self, changes: list[MachineChange]) -> None:
@@ -157,7 +158,8 @@ class Changer:
     def give(self, plan: Plan) -> None:
         """Give a VM to its owner; the last thing, as it may take away the right to the others."""
         if plan.differs("owner") or plan.differs("group"):
-            self._client.call("one.vm.chown", int(plan.vm["ID"]), *self._owner_ids(plan))
+            owners = self._ownership.owner_ids(plan.before, plan.after)
+            self._client.call("one.vm.chown", int(plan.vm["ID"]), *owners)
 
     def act(self, action: str, group: list[dict]) -> None:
         """Ask for an action on VMs."""

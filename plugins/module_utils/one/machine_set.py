@@ -14,7 +14,8 @@ from .client import Client
 from .errors import INVALID, WRONG_STATE, OneException
 from .machine_change import GOALS, Changer, MachineChange
 from .machine_parts import References
-from .machine_wish import MachineWish, Plan, group_id, owner_id
+from .machine_wish import MachineWish
+from .ownership import Ownership
 from .template import render
 
 _NUMBER = re.compile(r"#+")
@@ -45,9 +46,10 @@ class MachineSet:
         self._name = params["name"]
         self._numbered = bool(_NUMBER.search(self._name))
         self._check_options()
-        self._wish = MachineWish(params)
+        self._ownership = Ownership(client, params)
+        self._wish = MachineWish(params, self._ownership)
         self._references = References(client, unresolved)
-        self._changer = Changer(client, params, self._owner_ids, progress)
+        self._changer = Changer(client, params, self._ownership, progress)
 
     def ensure(self) -> tuple[dict, dict, list[dict]]:
         """Bring the VMs to the wanted state; return both states by VM name, and the facts about the VMs."""
@@ -137,7 +139,7 @@ class MachineSet:
 
     def _change(self, vm: dict) -> MachineChange:
         plan = self._wish.plan(vm, self._references)
-        self._check_owner(lambda: self._owner_ids(plan))
+        self._ownership.check(plan.before, plan.after, self._unresolved)
         return MachineChange(plan, self._params["state"], self._params["restart"], self._params["wait"])
 
     def _instantiation(self) -> tuple[dict, dict | None]:
@@ -150,7 +152,7 @@ class MachineSet:
         template = machines.find_template(self._client, pattern)
         if template is None:
             self._unresolved(resources.missing(self._client, "VM template", pattern))
-        self._check_owner(lambda: (self._owner, self._group))
+        self._ownership.check({}, self._ownership.given(), self._unresolved)
         return self._wish.instantiation(template or {}, self._references), template
 
     def _make(self, names: list[str], template: dict | None, extra: dict) -> list[dict]:
@@ -191,23 +193,6 @@ class MachineSet:
         if stale:
             vms = list(machines.by_id(self._client, (int(vm["ID"]) for vm in vms)).values())
         return [machines.facts(vm) for vm in sorted(vms, key=lambda vm: int(vm["ID"]))]
-
-    @cached_property
-    def _owner(self) -> int:
-        return -1 if self._wish.owner is None else owner_id(self._client, self._wish.owner)
-
-    @cached_property
-    def _group(self) -> int:
-        return -1 if self._wish.group is None else group_id(self._client, self._wish.group)
-
-    def _owner_ids(self, plan: Plan) -> tuple[int, int]:
-        return (self._owner if plan.differs("owner") else -1), (self._group if plan.differs("group") else -1)
-
-    def _check_owner(self, owner_ids: Callable[[], tuple[int, int]]) -> None:
-        try:
-            owner_ids()
-        except OneException as error:
-            self._unresolved(error)
 
 
 def _standing(vm: dict) -> dict:

@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
-from . import compare, machines, resources, xml
-from .client import Client
+from . import compare, xml
 from .errors import INVALID, OneException
 from .machine_parts import PartList, References, checked_parts
+from .ownership import Ownership
 from .template import scalar
 
 SIZES = ("CPU", "MEMORY", "VCPU")
@@ -49,10 +48,9 @@ class Plan:
 class MachineWish:
     """The wish, checked. params: the options of the task. Raises OneException of kind invalid."""
 
-    def __init__(self, params: dict) -> None:
-        self.owner, self.group = params["owner"], params["group"]
+    def __init__(self, params: dict, ownership: Ownership) -> None:
+        self.ownership = ownership
         self.new_name = params["new_name"]
-        self.mode = _checked_mode(params["mode"])
         self.size = {name: params[name.lower()] for name in SIZES if params[name.lower()] is not None}
         _check_positive(self.size)
         self.attributes = {str(name).upper(): value for name, value in (params["template"] or {}).items()}
@@ -97,13 +95,8 @@ class MachineWish:
         nics = PartList.of_nics(vm, self.nics, self.exclusive, references)
         disks = PartList.of_disks(vm, self.disks, self.exclusive, references)
         pcis = PartList.of_pcis(vm, self.pcis, self.exclusive)
-        identity = {"name": vm["NAME"], "owner": vm["UNAME"], "group": vm["GNAME"], "mode": machines.mode(vm)}
-        target_identity = {
-            "name": self.new_name or vm["NAME"],
-            "owner": _named(self.owner, vm["UNAME"], vm["UID"]),
-            "group": _named(self.group, vm["GNAME"], vm["GID"]),
-            "mode": self.mode or identity["mode"],
-        }
+        identity = {"name": vm["NAME"], **self.ownership.before(vm)}
+        target_identity = {"name": self.new_name or vm["NAME"], **self.ownership.after(vm)}
         return Plan(
             vm,
             {**identity, "size": size, "configuration": configuration, "attributes": user_attributes,
@@ -127,46 +120,6 @@ class MachineWish:
                 if "$" not in scalar(value) or str(name).upper() not in there
             }
         return wanted
-
-
-def owner_id(client: Client, name_or_id: str) -> int:
-    """Return the id of a user. Raises OneException of kind missing."""
-    return _owner(client, "user", name_or_id)
-
-
-def group_id(client: Client, name_or_id: str) -> int:
-    """Return the id of a group. Raises OneException of kind missing."""
-    return _owner(client, "group", name_or_id)
-
-
-def permission_bits(before: str, after: str) -> list[int]:
-    """Return the nine bits for chmod, -1 for those that stay: changing an admin bit takes more rights."""
-    old, new = (f"{int(mode, 8):09b}" for mode in (before, after))
-    return [-1 if left == right else int(right) for left, right in zip(old, new, strict=True)]
-
-
-def _owner(client: Client, kind: str, name_or_id: str) -> int:
-    for item in xml.items(client.call(f"one.{kind}pool.info"), kind.upper()):
-        if name_or_id == item["NAME"] or (resources.is_id(name_or_id) and int(name_or_id) == int(item["ID"])):
-            return int(item["ID"])
-    raise resources.missing(client, kind, name_or_id)
-
-
-def _named(wanted: str | None, name: str, number: str) -> str:
-    """Return the wanted owner, in the words of the current one where they mean the same."""
-    if wanted is None or (resources.is_id(wanted) and int(wanted) == int(number)):
-        return name
-    return wanted
-
-
-def _checked_mode(mode: str | None) -> str | None:
-    if mode is None:
-        return None
-    if not re.fullmatch(r"0?[0-7]{3}", mode):
-        raise OneException(
-            INVALID, f"mode is {mode!r}, it must be three octal digits such as '640', quoted to keep leading zeros."
-        )
-    return mode[-3:]
 
 
 def _check_positive(size: dict) -> None:

@@ -12,7 +12,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterable
 
-from . import resources, states, vms, xml
+from . import ownership, resources, states, vms, xml
 from .client import Client
 from .errors import CONFLICT, INVALID, OneException
 
@@ -37,7 +37,6 @@ _LEADS_TO = {
     "PENDING": ("INIT", "CLONING"),
 }
 _LEADS = {passing: end for end, names in _LEADS_TO.items() for passing in names}
-_PERMISSIONS = [f"{party}_{right}" for party in ("OWNER", "GROUP", "OTHER") for right in "UMA"]
 
 
 def listing(client: Client, state: int = NOT_DONE) -> list[dict]:
@@ -104,13 +103,6 @@ def is_resting(state: str) -> bool:
     return leads_to(state) == state
 
 
-def mode(vm: dict) -> str:
-    """Return the permissions as three octal digits, owner, group and others, each use 4, manage 2, admin 1."""
-    permissions = xml.section(vm, "PERMISSIONS")
-    bits = "".join(permissions.get(name, "0") for name in _PERMISSIONS)
-    return "".join(str(int(bits[start:start + 3], 2)) for start in (0, 3, 6))
-
-
 def placement(vm: dict) -> dict:
     """Return the last record of the VM's history, empty while it was never on a host."""
     records = xml.items(xml.section(vm, "HISTORY_RECORDS"), "HISTORY")
@@ -128,7 +120,7 @@ def facts(vm: dict) -> dict:
     machine, attributes, place = xml.section(vm, "TEMPLATE"), xml.section(vm, "USER_TEMPLATE"), placement(vm)
     return {
         **resources.identity(vm),
-        "mode": mode(vm),
+        "mode": ownership.mode(vm),
         "state": states.vm_state(vm),
         "reason": vms.reason(vm),
         "host": place.get("HOSTNAME", ""),

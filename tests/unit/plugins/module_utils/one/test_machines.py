@@ -11,7 +11,8 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.errors impor
 from ansible_collections.opennebula.flower.plugins.module_utils.one.machine_change import MachineChange
 from ansible_collections.opennebula.flower.plugins.module_utils.one.machine_parts import References
 from ansible_collections.opennebula.flower.plugins.module_utils.one.machine_wait import MachinesWait
-from ansible_collections.opennebula.flower.plugins.module_utils.one.machine_wish import MachineWish, permission_bits
+from ansible_collections.opennebula.flower.plugins.module_utils.one.machine_wish import MachineWish
+from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import Ownership, permission_bits
 
 ACTIVE = states.VM.index("ACTIVE")
 FAILURES = [name for name in states.LCM if states.vm_failed(name)]
@@ -51,7 +52,8 @@ def plan_of(document: dict, **options: object):
     def unresolved(error: OneException) -> None:
         raise error
 
-    return MachineWish({**OPTIONS, **options}).plan(document, References(Zone(None), unresolved))
+    params, zone = {**OPTIONS, **options}, Zone(None)
+    return MachineWish(params, Ownership(zone, params)).plan(document, References(zone, unresolved))
 
 
 @pytest.mark.parametrize("state", [*states.VM, *states.LCM])

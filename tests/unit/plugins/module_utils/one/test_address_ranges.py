@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.opennebula.flower.plugins.modules.one_virtual_network import RangePlan
+from ansible_collections.opennebula.flower.plugins.module_utils.one.address_ranges import RangePlan
 
 THERE = [
     {"AR_ID": "0", "TYPE": "IP4", "IP": "10.0.0.10", "MAC": "02:00:0a:00:00:0a", "SIZE": "5", "USED_LEASES": "2", "LEASES": ""},
@@ -20,7 +20,7 @@ def test_the_ranges_that_are_there_need_nothing_in_any_order():
 
 def test_another_size_changes_the_range_with_the_same_first_address():
     plan = RangePlan(THERE, [{"IP": "10.0.0.10", "SIZE": 8}], replace=False)
-    assert plan.changed == [{"AR_ID": "0", "SIZE": "8"}]
+    assert plan.changed == [{"AR_ID": "0", "TYPE": "IP4", "IP": "10.0.0.10", "MAC": "02:00:0a:00:00:0a", "SIZE": "8"}]
     assert (plan.added, plan.removed) == ([], [])
 
 
@@ -32,7 +32,7 @@ def test_another_first_address_is_another_range():
 
 def test_a_range_without_any_address_is_recognized_by_its_place():
     plan = RangePlan(THERE, [{"SIZE": 5}, {"SIZE": 3}], replace=False)
-    assert plan.changed == [{"AR_ID": "3", "SIZE": "3"}]
+    assert plan.changed == [{"AR_ID": "3", "TYPE": "ETHER", "MAC": "02:00:00:00:00:01", "SIZE": "3"}]
     assert plan.added == []
 
 

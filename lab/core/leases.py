@@ -1,0 +1,127 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Addresses of virtual networks that no VM has: those on hold, and those reserved for a network of their own."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+from lab.core import networks
+from lab.core.call import Call, parse_template
+from lab.core.errors import ACTION, INTERNAL, OneError
+from lab.core.registry import method
+from lab.core.states import NetworkState
+
+ON_HOLD = -1
+_ADDRESSES = ("IP", "IP6", "MAC")
+
+
+@method("one.vn.hold", "i s")
+def _hold(call: Call, network_id: int, text: str) -> int:
+    network, found = _named_lease(call, network_id, text)
+    if not found:
+        raise OneError(INTERNAL, "Address is not part of the address range or in use.")
+    for address_range, index in found:
+        if index in address_range["leases"]:
+            raise OneError(INTERNAL, "Address is not part of the address range or in use.")
+        address_range["leases"][index] = ON_HOLD
+    call.core.store.save("vn", network)
+    return network_id
+
+
+@method("one.vn.release", "i s")
+def _release(call: Call, network_id: int, text: str) -> int:
+    """Give free what is on hold; what is not is no error."""
+    network, found = _named_lease(call, network_id, text)
+    for address_range, index in found:
+        if address_range["leases"].get(index) == ON_HOLD:
+            del address_range["leases"][index]
+    call.core.store.save("vn", network)
+    return network_id
+
+
+def _named_lease(call: Call, network_id: int, text: str) -> tuple[dict, list[tuple[dict, str]]]:
+    """Return the network, and where in it the address of the LEASES attribute is: ranges and the index in each."""
+    network = call.get("vn", network_id, "MANAGE")
+    wanted = parse_template(text).get("LEASES")
+    if not isinstance(wanted, dict):
+        raise OneError(INTERNAL, "Empty lease description.")
+    named = [name for name in _ADDRESSES if wanted.get(name)]
+    if not named:
+        raise OneError(INTERNAL, "Missing MAC, IP or IP6.")
+    if len(named) > 1:
+        raise OneError(INTERNAL, "Only one attribute MAC, IP or IP6 can be set.")
+    found = [
+        (address_range, str(index))
+        for address_range in network["ranges"] if wanted.get("AR_ID") in (None, address_range["AR_ID"])
+        for index in range(int(address_range["SIZE"]))
+        if networks.address(address_range, index).get(named[0], "").lower() == wanted[named[0]].lower()
+    ]
+    return network, found
+
+
+@method("one.vn.reserve", "i s")
+def _reserve(call: Call, network_id: int, text: str) -> int:
+    """Move addresses of a network into a new one, or one that holds some of its addresses already."""
+    wanted = parse_template(text)
+    size = wanted.get("SIZE", "")
+    if not size.isdigit() or int(size) < 1:
+        raise OneError(ACTION, "Reservation SIZE must be a greater than 0")
+    there = _reservation(call, network_id, wanted["NETWORK_ID"]) if "NETWORK_ID" in wanted else None
+    if there is None and not wanted.get("NAME"):
+        raise OneError(ACTION, "NAME for reservation has to be set")
+    if "AR_ID" not in wanted and any(wanted.get(name) for name in _ADDRESSES):
+        raise OneError(ACTION, "AR_ID must be specified for IP/MAC based reservations")
+    parent = call.find("vn", network_id)
+    if parent.get("parent") is not None:
+        raise OneError(ACTION, "Cannot reserve addresses from a reserved VNET")
+    call.authorize(("USE", "vn", parent), *([("MANAGE", "vn", there)] if there else []))
+    source, first = _free_run(parent, wanted, int(size))
+    reservation = there or _new_reservation(call, parent, wanted["NAME"])
+    source["leases"] |= {str(first + step): str(reservation["id"]) for step in range(int(size))}
+    number = 1 + max((int(address_range["AR_ID"]) for address_range in reservation["ranges"]), default=-1)
+    reservation["ranges"].append({
+        **{name: value for name, value in source.items() if name.isupper()}, **networks.address(source, first),
+        "AR_ID": str(number), "SIZE": size, "PARENT_NETWORK_AR_ID": source["AR_ID"], "leases": {}, "next": 0,
+    })
+    call.core.store.save("vn", parent)
+    call.core.store.save("vn", reservation)
+    return reservation["id"]
+
+
+def _reservation(call: Call, parent_id: int, number: str) -> dict:
+    if not number.isdigit():
+        raise OneError(ACTION, "NETWORK_ID must be equal or greater than 0")
+    if int(number) == parent_id:
+        raise OneError(ACTION, "Cannot add a reservation from the same network")
+    network = call.find("vn", int(number))
+    if network.get("parent") is None:
+        raise OneError(ACTION, "Cannot add reservations to a non-reservation VNET")
+    if network["parent"] != parent_id:
+        raise OneError(
+            ACTION, f"New reservations for virtual network {number} have to be from network {network['parent']}"
+        )
+    return network
+
+
+def _new_reservation(call: Call, parent: dict, name: str) -> dict:
+    call.check_name("vn", name, INTERNAL)
+    # Its machines use the parent's bridge, so the driver has nothing to make.
+    return call.new(
+        "vn", name, state=NetworkState.READY, clusters=list(parent["clusters"]), vms=[], ranges=[], parent=parent["id"],
+        template=deepcopy(parent["template"]),
+    )
+
+
+def _free_run(network: dict, wanted: dict, size: int) -> tuple[dict, int]:
+    """Return a range with so many free addresses in a row, and the index of the first. Raises OneError."""
+    for address_range in network["ranges"]:
+        if wanted.get("AR_ID") not in (None, address_range["AR_ID"]):
+            continue
+        for first in range(int(address_range["SIZE"]) - size + 1):
+            begin = networks.address(address_range, first)
+            meant = all(begin.get(name, "").lower() == wanted[name].lower() for name in _ADDRESSES if wanted.get(name))
+            if meant and not any(str(first + step) in address_range["leases"] for step in range(size)):
+                return address_range, first
+    where = f" {wanted['AR_ID']}, or it does not exist" if "AR_ID" in wanted else ""
+    raise OneError(ACTION, f"Not enough free addresses in {'' if where else 'an '}address range{where}")

@@ -1,0 +1,141 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Address ranges of virtual networks and the leases in them: which are there, and which are wanted."""
+
+from __future__ import annotations
+
+import re
+
+from . import compare, xml
+from .errors import CONFLICT, INVALID, OneException
+
+# What an address range is recognized by.
+_FIRST_ADDRESS = ("IP", "GLOBAL_PREFIX", "ULA_PREFIX", "IP6", "MAC")
+# Parts of an address range that are results, not settings.
+_RESULTS = frozenset({
+    "AR_ID", "IP_END", "IP6_END", "IP6_GLOBAL", "IP6_GLOBAL_END", "IP6_ULA", "IP6_ULA_END", "LEASES", "MAC_END",
+    "NEXT_INDEX", "PARENT_NETWORK_AR_ID", "SHARED", "USED_LEASES",
+})
+_MAC = re.compile(r"([0-9a-f]{1,2}:){5}[0-9a-f]{1,2}")
+_LEASE_ADDRESSES = ("IP", "IP6", "IP6_GLOBAL", "IP6_ULA", "MAC")
+_ON_HOLD = "-1"
+
+
+class RangePlan:
+    """What to do to the address ranges a network has so that it has the wanted ones.
+
+    added: attributes to write. changed: all attributes of ranges that change. removed: ids. result: the settings of
+    all ranges afterwards.
+    """
+
+    def __init__(self, there: list[dict], wanted: list[dict] | None, replace: bool) -> None:
+        self.added: list[dict] = []
+        targets: dict[str, dict] = {}
+        for position, wish in enumerate(wanted or []):
+            free = [item for item in there if item["AR_ID"] not in targets]
+            found = _matching(free, _upper(wish), there[position] if position < len(there) else None)
+            if found is None:
+                self.added.append(new_range(wish))
+            else:
+                targets[found["AR_ID"]] = compare.wanted_template(settings(found), wish)
+        drop_others = replace and wanted is not None
+        kept = [item for item in there if item["AR_ID"] in targets or not drop_others]
+        self.removed = [int(item["AR_ID"]) for item in there if item not in kept]
+        # The server forgets what an update of a range does not name.
+        self.changed = [
+            {"AR_ID": item["AR_ID"], **targets[item["AR_ID"]]}
+            for item in kept
+            if targets.get(item["AR_ID"], settings(item)) != settings(item)
+        ]
+        self.result = [targets.get(item["AR_ID"], settings(item)) for item in kept] + self.added
+
+
+class HoldPlan:
+    """Which addresses to take out of use and which to give back. network: its document. wanted: addresses, or None.
+
+    before, after: the addresses on hold. held, released: what to hand to the server for each that changes. Raises
+    OneException of kind conflict for an address that something has, of kind invalid for a text that is no address.
+    """
+
+    def __init__(self, network: dict, wanted: list[str] | None, replace: bool) -> None:
+        leases = [lease for item in ranges(network) for lease in xml.items(xml.section(item, "LEASES"), "LEASE")]
+        there = [lease for lease in leases if lease.get("VM") == _ON_HOLD]
+        self.before = sorted(_address(lease) for lease in there)
+        self.after = list(self.before)
+        self.held: list[dict] = []
+        self.released: list[dict] = []
+        if wanted is None:
+            return
+        addresses = [_normal(text) for text in wanted]
+        for address in addresses:
+            lease = next((lease for lease in leases if address in _addresses(lease)), None)
+            if lease is None:
+                self.held.append(lease_of(address))
+            elif lease not in there:
+                raise OneException(CONFLICT, f"{address} of virtual network {network['NAME']!r} is in use by {_user(lease)}.")
+        surplus = [lease for lease in there if replace and not _addresses(lease) & set(addresses)]
+        self.released = [lease_of(_address(lease)) for lease in surplus]
+        kept = [_address(lease) for lease in there if lease not in surplus]
+        self.after = sorted({*kept, *(address for address in addresses if lease_of(address) in self.held)})
+
+
+def ranges(network: dict) -> list[dict]:
+    """Return the address ranges of a network's document."""
+    return xml.items(xml.section(network, "AR_POOL"), "AR")
+
+
+def settings(address_range: dict) -> dict:
+    """Return what may be said of an address range."""
+    return {name: value for name, value in address_range.items() if name not in _RESULTS}
+
+
+def size(network: dict) -> int:
+    """Return the number of addresses of a network."""
+    return sum(int(item["SIZE"]) for item in ranges(network))
+
+
+def new_range(wish: dict) -> dict:
+    """Return a range to make. Raises OneException of kind invalid for one without a size."""
+    result = {"TYPE": "IP4", **compare.wanted_template({}, wish)}
+    if not result.get("SIZE", "").isdigit() or int(result["SIZE"]) < 1:
+        raise OneException(INVALID, f"Address range {result} needs a SIZE, the number of its addresses.")
+    return result
+
+
+def lease_of(address: str) -> dict:
+    """Return an address by the name that leases have it under."""
+    if _MAC.fullmatch(address):
+        return {"MAC": address}
+    return {"IP6" if ":" in address else "IP": address}
+
+
+def _matching(there: list[dict], wanted: dict, at_position: dict | None) -> dict | None:
+    for key in _FIRST_ADDRESS:
+        if wanted.get(key):
+            return next((item for item in there if item.get(key) == str(wanted[key]).strip()), None)
+    return at_position if at_position in there else None
+
+
+def _upper(wish: dict) -> dict:
+    return {str(name).upper(): value for name, value in wish.items()}
+
+
+def _normal(text: str) -> str:
+    address = text.strip().lower()
+    if not re.fullmatch(r"[0-9a-f:.]+", address):
+        raise OneException(INVALID, f"{text!r} in held is no IP or MAC address.")
+    return address
+
+
+def _addresses(lease: dict) -> set[str]:
+    return {lease[name].lower() for name in _LEASE_ADDRESSES if lease.get(name)}
+
+
+def _address(lease: dict) -> str:
+    return next(lease[name].lower() for name in _LEASE_ADDRESSES if lease.get(name))
+
+
+def _user(lease: dict) -> str:
+    kinds = {"VM": "VM", "VNET": "reservation", "VROUTER": "virtual router"}
+    return next((f"{label} {lease[name]}" for name, label in kinds.items() if name in lease), "something")
