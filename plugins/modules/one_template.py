@@ -19,6 +19,7 @@ extends_documentation_fragment:
   - opennebula.flower.api
   - opennebula.flower.attributes
   - opennebula.flower.attributes.one_group
+  - opennebula.flower.attributes.ownership
 options:
   name:
     description: Name of the VM template, or the id of one that exists.
@@ -29,6 +30,8 @@ options:
       - Attributes of the template in OpenNebula's terms. A dictionary is a vector attribute, a list a repeated one.
       - Booleans are written as C(YES) and C(NO).
       - Networks of C(NIC) and images of C(DISK) that are named have to exist.
+      - C(SECURITY_GROUPS) of a C(NIC) takes names as well as ids, as a list or separated by commas; names are replaced by
+        ids, as the server knows these only.
     type: dict
     default: {}
   update:
@@ -57,6 +60,7 @@ EXAMPLES = r"""
         - IMAGE: flower-superlink
       NIC:
         - NETWORK: private
+          SECURITY_GROUPS: [default, flower]
       CONTEXT:
         NETWORK: true
         TOKEN: true
@@ -94,6 +98,11 @@ vm_template:
       returned: when it exists
       type: str
       sample: oneadmin
+    mode:
+      description: Its permissions as three octal digits.
+      returned: when it exists
+      type: str
+      sample: "640"
     template:
       description: Its attributes, values as text.
       returned: always
@@ -101,10 +110,15 @@ vm_template:
       sample: {"CPU": "1", "MEMORY": "2048"}
 """
 
+from collections.abc import Callable
+
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one import compare, resources, xml
+from ansible_collections.opennebula.flower.plugins.module_utils.one.machine_parts import References
+from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, Ownership, mode
 from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
 
+_PREFIX = "one.template"
 # Attributes that mean another object by its name, and who else than the user may own that object.
 _REFERENCES = (
     ("NIC", "NETWORK", "network", ("NETWORK_UNAME", "NETWORK_UID")),
@@ -118,7 +132,7 @@ def ensure(module: OneModule) -> dict:
     if module.params["state"] == "present":
         return _present(module, current)
     if current and not module.check_mode:
-        module.client.call("one.template.delete", int(current["ID"]))
+        module.client.call(f"{_PREFIX}.delete", int(current["ID"]))
     return module.result(_state(current), {}, vm_template={})
 
 
@@ -126,25 +140,46 @@ def _present(module: OneModule, current: dict | None) -> dict:
     client, name = module.client, module.params["name"]
     if current is None and resources.is_id(name):
         raise resources.missing(client, "VM template", name)
-    before = _state(current)
+    ownership = Ownership(client, module.params)
+    before = {**_state(current), **(ownership.before(current) if current else {})}
+    wanted = _with_security_groups(module, module.params["template"])
     attributes = before.get("template", {})
-    target = compare.wanted_template(attributes, module.params["template"], module.params["update"] == "replace")
-    after = {"name": before.get("name", name), "template": target}
+    target = compare.wanted_template(attributes, wanted, module.params["update"] == "replace")
+    owned = ownership.after(current) if current else ownership.given()
+    after = {"name": before.get("name", name), "template": target, **owned}
     if before != after:
         _check_references(module, target)
+        ownership.check(before, after, module.unresolved)
         if not module.check_mode:
-            current = _write(module, current, target)
-    identity = resources.identity(current) if current else {}
+            current = _write(module, current, target, ownership)
+    identity = {**resources.identity(current), "mode": mode(current)} if current else {}
     return module.result(before, after, vm_template={**identity, **after})
 
 
-def _write(module: OneModule, current: dict | None, target: dict) -> dict:
+def _write(module: OneModule, current: dict | None, target: dict, ownership: Ownership) -> dict:
     client = module.client
     if current is None:
-        number = client.call("one.template.allocate", render({**target, "NAME": module.params["name"]}))
-        return resources.get(client, "template", number)
-    client.call("one.template.update", int(current["ID"]), *compare.update(_attributes(current), target))
+        number = client.call(f"{_PREFIX}.allocate", render({**target, "NAME": module.params["name"]}))
+        current = resources.get(client, "template", number)
+    elif _attributes(current) != target:
+        client.call(f"{_PREFIX}.update", int(current["ID"]), *compare.update(_attributes(current), target))
+    ownership.write(_PREFIX, current)
     return current
+
+
+def _with_security_groups(module: OneModule, template: dict) -> dict:
+    """Return the wanted template with ids in the place of names of security groups."""
+    references = References(module.client, module.unresolved)
+    return {
+        name: _each(value, references.nic_template) if str(name).upper() == "NIC" else value
+        for name, value in template.items()
+    }
+
+
+def _each(value: object, change: Callable[[dict], dict]) -> object:
+    if isinstance(value, list):
+        return [_each(item, change) for item in value]
+    return change(value) if isinstance(value, dict) else value
 
 
 def _check_references(module: OneModule, target: dict) -> None:
@@ -172,6 +207,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "template": {"type": "dict", "default": {}},
             "update": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
+            **OPTIONS,
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
         supports_check_mode=True,

@@ -53,6 +53,9 @@ RESOURCES = [
     ("one_image", DATABLOCK, {"enabled": False, "mode": "664", "group": "staff"}),
     ("one_template", TEMPLATE, {"template": {"MEMORY": 128, "CONTEXT": {"EXTRA": 1}}}),
     ("one_template", TEMPLATE, {"template": {"CPU": 1}, "update": "replace"}),
+    ("one_template", {**TEMPLATE, "mode": "640"}, {"mode": "604", "owner": "carol", "group": "staff"}),
+    ("one_template", {"template": {"NIC": {"NETWORK": "wide", "SECURITY_GROUPS": 0}}},
+     {"template": {"nic": [{"NETWORK": "wide", "security_groups": ["default"]}, {"NETWORK": "wide"}]}}),
     ("one_service_template", SERVICE_TEMPLATE, {"template": {**SERVICE_TEMPLATE["template"], "description": "x"}}),
     ("one_service", SERVICE, {"roles": {"supernode": {"cardinality": 3}}}),
 ]
@@ -349,7 +352,11 @@ def test_an_unknown_datastore_is_named(zone):
 
 
 @pytest.mark.parametrize(
-    ("template", "label"), [({"NIC": {"NETWORK": "nowhere"}}, "virtual network"), ({"DISK": [{"IMAGE": "nowhere"}]}, "image")]
+    ("template", "label"),
+    [
+        ({"NIC": {"NETWORK": "nowhere"}}, "virtual network"), ({"DISK": [{"IMAGE": "nowhere"}]}, "image"),
+        ({"NIC": {"NETWORK": "wide", "SECURITY_GROUPS": "0,nowhere"}}, "security group"),
+    ],
 )
 def test_a_vm_template_cannot_use_what_does_not_exist_except_before_it_is_made(zone, template, label):
     zone.calls.clear()

@@ -53,11 +53,21 @@ class References:
 
     def nic(self, nic: dict) -> dict:
         """Return a wanted NIC with ids in the place of names: the server knows only the user's own by name."""
-        result = self._with_id(nic, "NETWORK", "network")
-        if "SECURITY_GROUPS" in nic:
-            numbers = sorted(self.security_groups(nic))
-            result["SECURITY_GROUPS"] = ",".join(str(number) for number in numbers)
-        return result
+        return self._with_groups(self._with_id(nic, "NETWORK", "network"))
+
+    def nic_template(self, nic: dict) -> dict:
+        """Return a NIC for a VM template: with ids of security groups; its network can stay a name."""
+        groups = next((name for name in nic if str(name).upper() == "SECURITY_GROUPS"), None)
+        if groups is None:
+            return nic
+        rest = {name: value for name, value in nic.items() if name != groups}
+        return {**rest, **self._with_groups({"SECURITY_GROUPS": _text(nic[groups])})}
+
+    def _with_groups(self, nic: dict) -> dict:
+        if "SECURITY_GROUPS" not in nic:
+            return nic
+        numbers = sorted(self.security_groups(nic))
+        return {**nic, "SECURITY_GROUPS": ",".join(str(number) for number in numbers)}
 
     def disk(self, disk: dict) -> dict:
         """Return a wanted disk with the id in the place of its image's name."""
