@@ -14,7 +14,8 @@ description:
   - Makes, changes and removes groups, their administrators and attributes.
   - Users join and leave groups with M(opennebula.flower.one_user).
   - A new group belongs to OpenNebula's virtual data center C(default), whose members may use all virtual networks,
-    hosts and datastores. Its users may make nothing before a rule of the access control list allows them to.
+    hosts and datastores; M(opennebula.flower.one_vdc) takes it out. Its users may make nothing before
+    M(opennebula.flower.one_acl) allows them to.
   - A group cannot be renamed, as OpenNebula has no way to do that, and only removed when no user is in it.
 author:
   - opennebula.flower contributors (@opennebula)
@@ -114,6 +115,7 @@ group:
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one import compare, resources, xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.one.names import Names
 from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
 
 
@@ -125,6 +127,7 @@ class Group:
         self.params = module.params
         self.client = module.client
         self.name = module.params["name"]
+        self.users = Names(module.client)
         self.replace = module.params["update"] == "replace"
 
     def ensure(self) -> dict:
@@ -134,19 +137,17 @@ class Group:
             return self._present(current)
         if current and not self.module.check_mode:
             self.client.call("one.group.delete", int(current["ID"]))
-        before = _settings(current, self._user_names(current)) if current else {}
-        return self.module.result(before, {}, group={})
+        return self.module.result(self._settings(current), {}, group={})
 
     def _present(self, current: dict | None) -> dict:
         if current is None and resources.is_id(self.name):
             raise resources.missing(self.client, "group", self.name)
-        names = self._user_names(current)
-        before = _settings(current, names) if current else {}
-        there = _ids(current, "ADMINS") if current else set()
-        admins = self._wanted_admins(current, names, there)
+        before = self._settings(current)
+        there = _ids(current, "ADMINS")
+        admins = self._wanted_admins(there, _ids(current, "USERS"))
         after = {
             "name": before.get("name", self.name),
-            "admins": sorted(names.get(number, str(number)) for number in admins),
+            "admins": self._described(admins),
             "template": compare.wanted_template(before.get("template", {}), self.params["template"], self.replace),
         }
         number = int(current["ID"]) if current else None
@@ -156,7 +157,7 @@ class Group:
                 self.client.call("one.group.addadmin", number, user)
             for user in sorted(there - admins):
                 self.client.call("one.group.deladmin", number, user)
-        identity = {} if number is None else {"id": number, "users": sorted(_ids(current, "USERS")) if current else []}
+        identity = {} if number is None else {"id": number, "users": sorted(_ids(current, "USERS"))}
         return self.module.result(before, after, group={**identity, **after})
 
     def _write(self, number: int | None, before: dict, after: dict) -> int:
@@ -168,42 +169,38 @@ class Group:
             self.client.call("one.group.update", number, *compare.update(before, after))
         return number
 
-    def _wanted_admins(self, current: dict | None, names: dict[int, str], there: set[int]) -> set:
-        members = _ids(current, "USERS") if current else set()
+    def _wanted_admins(self, there: set[int], members: set[int]) -> set:
         kept = set() if self.replace and self.params["admins"] is not None else there
-        return kept | {self._member(name, names, members) for name in self.params["admins"] or []}
+        return kept | {self._member(name, members) for name in self.params["admins"] or []}
 
-    def _member(self, name_or_id: str, names: dict[int, str], members: set[int]) -> int | str:
+    def _member(self, name_or_id: str, members: set[int]) -> int | str:
         """Return the id of a user who belongs to the group, or the name in check mode when one would."""
-        found = [number for number, name in names.items() if name_or_id in (name, str(number))]
-        if found and found[0] in members:
-            return found[0]
-        if found:
+        number = self.users.find("user", name_or_id)
+        if number in members:
+            return number
+        if number in self.users.ids("user"):
             error = OneException(
                 INVALID, f"User {name_or_id!r} does not belong to group {self.name!r} and so cannot administer it."
             )
         else:
-            error = resources.missing(self.client, "user", name_or_id)
+            error = self.users.missing("user", name_or_id)
         self.module.unresolved(error)
-        return found[0] if found else name_or_id
+        return name_or_id
 
-    def _user_names(self, current: dict | None) -> dict[int, str]:
-        """Return the names of users by id, without a call if none is of interest."""
-        if not self.params["admins"] and not (current and _ids(current, "ADMINS")):
+    def _settings(self, group: dict | None) -> dict:
+        if group is None:
             return {}
-        return {int(user["ID"]): user["NAME"] for user in resources.pool(self.client, "user")}
+        return {
+            "name": group["NAME"], "admins": self._described(_ids(group, "ADMINS")),
+            "template": xml.section(group, "TEMPLATE"),
+        }
+
+    def _described(self, admins: set) -> list[str]:
+        return sorted(self.users.name("user", admin) if isinstance(admin, int) else admin for admin in admins)
 
 
-def _settings(group: dict, names: dict[int, str]) -> dict:
-    return {
-        "name": group["NAME"],
-        "admins": sorted(names.get(number, str(number)) for number in _ids(group, "ADMINS")),
-        "template": xml.section(group, "TEMPLATE"),
-    }
-
-
-def _ids(group: dict, section: str) -> set[int]:
-    return {int(number) for number in xml.items(xml.section(group, section), "ID")}
+def _ids(group: dict | None, section: str) -> set[int]:
+    return {int(number) for number in xml.items(xml.section(group or {}, section), "ID")}
 
 
 def main() -> None:

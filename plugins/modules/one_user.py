@@ -150,12 +150,13 @@ import hashlib
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one import compare, resources, xml
-from ansible_collections.opennebula.flower.plugins.module_utils.one.client import Client
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.one.names import Names
 from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
 
 _CORE = "core"
-_DEFAULT_GROUP, _DEFAULT_GROUP_ID = "users", 1
+_DEFAULT_GROUP = "users"
+_DEFAULT_GROUP_ID = 1
 # OneGate's tokens are made with it: the server's own, and a secret.
 _SERVER_ATTRIBUTES = frozenset({"TOKEN_PASSWORD"})
 
@@ -188,7 +189,7 @@ class User:
     def _absent(self, current: dict | None) -> dict:
         if current and not self.module.check_mode:
             self.client.call("one.user.delete", int(current["ID"]))
-        before = _settings(current, self._group_names(current)) if current else {}
+        before = _settings(current, Memberships(self.module, current)) if current else {}
         return self.module.result(before, {}, user={})
 
     def _create(self) -> dict:
@@ -198,11 +199,11 @@ class User:
         driver = params["auth_driver"] or _CORE
         if params["password"] is None and driver == _CORE:
             raise OneException(INVALID, f"There is no user {self.name!r}, and a new one needs a password.")
-        groups = Memberships(self.module, self._group_names(None), None)
+        groups = Memberships(self.module, None)
         template = compare.wanted_template({}, params["template"])
         after = {
             "name": self.name, "auth_driver": driver, "enabled": params["enabled"] is not False,
-            "group": groups.primary_name or _DEFAULT_GROUP, "groups": groups.other_names, "template": template,
+            **groups.after, "template": template,
         }
         if self.module.check_mode:
             return self.module.result({}, after, user=after)
@@ -216,23 +217,22 @@ class User:
         return self.module.result({}, after, user={"id": number, **after})
 
     def _change(self, current: dict) -> dict:
-        number = int(current["ID"])
-        names = self._group_names(current)
-        groups = Memberships(self.module, names, current)
-        before = _settings(current, names)
+        groups = Memberships(self.module, current)
+        before = _settings(current, groups)
         own = xml.section(current, "TEMPLATE")
         template = compare.wanted_template(own, self.params["template"], self.replace, keep=_SERVER_ATTRIBUTES)
         after = {
-            **before, "template": _shown(template), "group": groups.primary_name, "groups": groups.other_names,
+            **before, **groups.after, "template": _shown(template),
             "auth_driver": self.params["auth_driver"] or before["auth_driver"], "enabled": self._enabled(current),
         }
+        number = int(current["ID"])
         password = self._new_password(current, after["auth_driver"])
         if password is not None:
             # Neither is shown; that they differ is all there is to say.
             before["password"], after["password"] = "the former one", "a new one"
         if before != after and not self.module.check_mode:
             self._write(number, before, after, password)
-            groups.write(self.client, number)
+            groups.write(number)
             if own != template:
                 self.client.call("one.user.update", number, *compare.update(own, template))
         facts = {name: value for name, value in after.items() if name != "password"}
@@ -260,26 +260,15 @@ class User:
             raise OneException(INVALID, f"{self.client.place} cannot disable users, it is too old for that.")
         return _is_enabled(current) if wanted is None else wanted
 
-    def _group_names(self, current: dict | None) -> dict[int, str]:
-        """Return the names of groups by id, without a call if they are known or of no interest."""
-        asked = self.params["group"] is not None or bool(self.params["groups"])
-        if not asked and current is None:
-            return {}
-        if not asked and len(_group_ids(current)) == 1:
-            return {int(current["GID"]): current["GNAME"]}
-        return {int(group["ID"]): group["NAME"] for group in resources.pool(self.client, "group")}
-
 
 class Memberships:
-    """The groups a user has and the ones it should have.
+    """The groups a user (None: a new one) has, and the ones it should have."""
 
-    names: of groups, by id. user: as it is, None for a new one.
-    """
-
-    def __init__(self, module: OneModule, names: dict[int, str], user: dict | None) -> None:
-        self._module = module
-        self._names = names
+    def __init__(self, module: OneModule, user: dict | None) -> None:
         params = module.params
+        self._module = module
+        self._names = Names(module.client)
+        self._user = user
         self._old_primary = int(user["GID"]) if user else None
         self._old = _group_ids(user) if user else set()
         self._primary = self._old_primary if params["group"] is None else self._find(params["group"])
@@ -297,18 +286,18 @@ class Memberships:
         return [first, *sorted(self._others - {first})]
 
     @property
-    def primary_name(self) -> str | None:
-        """The name of the primary group."""
-        return None if self._primary is None else self._name(self._primary)
+    def before(self) -> dict:
+        """The names of the user's groups."""
+        return self._described(self._old_primary, self._old - {self._old_primary})
 
     @property
-    def other_names(self) -> list[str]:
-        """The names of the other groups."""
-        return sorted(self._name(number) for number in self._others)
+    def after(self) -> dict:
+        """The names of the groups it should have."""
+        return self._described(self._primary, self._others)
 
-    def write(self, client: Client, number: int) -> None:
+    def write(self, number: int) -> None:
         """Make the user a member of what it should be, and of nothing else. Raises OneException."""
-        there = self._old
+        client, there = self._module.client, self._old
         if self._old_primary != self._primary:
             client.call("one.user.chgrp", number, self._primary)
             # The server lets the user leave the old one, unless it belonged to the new one before.
@@ -321,24 +310,30 @@ class Memberships:
 
     def _find(self, name_or_id: str) -> int | str:
         """Return the id of a group, or its name in check mode when an earlier task would make it."""
-        found = [number for number, name in self._names.items() if name_or_id in (name, str(number))]
-        if not found:
-            self._module.unresolved(resources.missing(self._module.client, "group", name_or_id))
-            return name_or_id
-        return found[0]
+        number = self._names.find("group", name_or_id)
+        if number in self._names.ids("group"):
+            return number
+        self._module.unresolved(self._names.missing("group", name_or_id))
+        return name_or_id
 
-    def _name(self, number: int | str) -> str:
-        return self._names.get(number, str(number))
+    def _described(self, primary: int | str | None, others: set) -> dict:
+        name = _DEFAULT_GROUP if primary is None else self._name(primary)
+        return {"group": name, "groups": sorted(self._name(number) for number in others)}
+
+    def _name(self, group: int | str) -> str:
+        if isinstance(group, str):
+            return group
+        if self._user and group == int(self._user["GID"]):
+            return self._user["GNAME"]
+        return self._names.name("group", group)
 
 
-def _settings(user: dict, group_names: dict[int, str]) -> dict:
-    primary = int(user["GID"])
+def _settings(user: dict, groups: Memberships) -> dict:
     return {
         "name": user["NAME"],
         "auth_driver": user.get("AUTH_DRIVER", ""),
         "enabled": _is_enabled(user),
-        "group": user["GNAME"],
-        "groups": sorted(group_names.get(number, str(number)) for number in _group_ids(user) - {primary}),
+        **groups.before,
         "template": _shown(xml.section(user, "TEMPLATE")),
     }
 

@@ -17,6 +17,7 @@ class Kind:
     """A kind of object: what people call it, its XML element, the prefix of its methods.
 
     paged: whether its pool comes in pages. whole: whether the pool shows all that the object's own document does.
+    arguments: what the method of its pool takes after the page.
     """
 
     label: str
@@ -24,6 +25,7 @@ class Kind:
     prefix: str
     paged: bool = True
     whole: bool = False
+    arguments: tuple[int, ...] = ()
 
 
 KINDS = {
@@ -39,6 +41,9 @@ KINDS = {
     "host": Kind("host", "HOST", "one.host", paged=False),
     "user": Kind("user", "USER", "one.user", paged=False),
     "group": Kind("group", "GROUP", "one.group", paged=False),
+    "vdc": Kind("virtual data center", "VDC", "one.vdc", paged=False, whole=True),
+    # Documents of the type that OneFlow keeps its service templates in.
+    "service_template": Kind("service template", "DOCUMENT", "one.document", arguments=(101,)),
 }
 
 
@@ -80,7 +85,7 @@ def pool(client: Client, kind: str) -> list[dict]:
     """Return all objects of the kind that the user may see."""
     method = f"{KINDS[kind].prefix}pool.info"
     if KINDS[kind].paged:
-        return client.pool(method, KINDS[kind].element)
+        return client.pool(method, KINDS[kind].element, *KINDS[kind].arguments)
     return xml.items(client.call(method), KINDS[kind].element)
 
 

@@ -1,0 +1,47 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ids of many objects by name: one call for each kind, and only when something is asked that an id does not say."""
+
+from __future__ import annotations
+
+from . import resources
+from .client import Client
+from .errors import OneException
+
+
+class Names:
+    """Names and ids of a zone's objects, of kinds as in ``resources.KINDS``."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._pools: dict[str, dict[int, str]] = {}
+
+    def find(self, kind: str, name_or_id: str | int) -> int | None:
+        """Return the id of an object, None for a name that nothing has.
+
+        A number is taken for an id, whether it exists or not. Raises OneException of kind conflict for a name that
+        several objects have.
+        """
+        wanted = str(name_or_id)
+        if resources.is_id(wanted):
+            return int(wanted)
+        ids = [number for number, name in self._pool(kind).items() if name == wanted]
+        return resources.only(ids, resources.KINDS[kind].label, wanted) if ids else None
+
+    def missing(self, kind: str, name_or_id: str | int) -> OneException:
+        """Return the exception for an object that should be there."""
+        return resources.missing(self._client, resources.KINDS[kind].label, name_or_id)
+
+    def name(self, kind: str, number: int) -> str:
+        """Return the name of an object, its id as text if nothing with this id can be seen."""
+        return self._pool(kind).get(number, str(number))
+
+    def ids(self, kind: str) -> list[int]:
+        """Return the ids of all objects."""
+        return list(self._pool(kind))
+
+    def _pool(self, kind: str) -> dict[int, str]:
+        if kind not in self._pools:
+            self._pools[kind] = {int(item["ID"]): item["NAME"] for item in resources.pool(self._client, kind)}
+        return self._pools[kind]

@@ -1,0 +1,334 @@
+#!/usr/bin/python
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Manage virtual data centers."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: one_vdc
+short_description: Manage virtual data centers of OpenNebula
+version_added: 0.1.0
+description:
+  - Makes, changes and removes virtual data centers, which let groups use clusters, hosts, datastores and networks.
+  - OpenNebula turns them into rules of the access control list. As rules of two virtual data centers that say the same
+    are one, a group that leaves one of them loses the rule of both. Take a group out of one before it joins another.
+author:
+  - opennebula.flower contributors (@opennebula)
+extends_documentation_fragment:
+  - opennebula.flower.api
+  - opennebula.flower.attributes
+  - opennebula.flower.attributes.one_group
+options:
+  name:
+    description:
+      - Name of the virtual data center, or the id of one that exists.
+      - Every new group belongs to V(default), which lets it use everything.
+    type: str
+    required: true
+  groups:
+    description: Names or ids of the groups that belong to it.
+    type: list
+    elements: str
+  absent_groups:
+    description: Names or ids of groups that must not belong to it, whatever others do. Groups that do not exist are fine.
+    type: list
+    elements: str
+    default: []
+  zone:
+    description:
+      - Name or id of the zone that O(clusters), O(hosts), O(datastores) and O(networks) are in; what is in other zones is
+        left alone. If not given, it is the only zone there is.
+      - If there are several zones, names are only looked up in the one whose endpoint is O(api_url). In the others the
+        ids have to be given.
+    type: str
+  clusters:
+    description:
+      - Names or ids of the clusters whose hosts, datastores and networks may be used, or V(all).
+      - That includes all virtual networks of the clusters, also those of others.
+    type: list
+    elements: str
+  hosts:
+    description: Names or ids of the hosts that may be used, or V(all).
+    type: list
+    elements: str
+  datastores:
+    description: Names or ids of the datastores that may be used, or V(all).
+    type: list
+    elements: str
+  networks:
+    description: Names or ids of the virtual networks that may be used, or V(all).
+    type: list
+    elements: str
+  template:
+    description: Attributes of the virtual data center in OpenNebula's terms.
+    type: dict
+    default: {}
+  update:
+    description:
+      - What happens to groups, resources and attributes of an existing virtual data center that the task does not name.
+      - With V(merge) they stay, with V(replace) they are taken out. Groups and each kind of resource only are if their
+        option is given.
+    type: str
+    choices: [merge, replace]
+    default: merge
+  state:
+    description: Whether the virtual data center should exist.
+    type: str
+    choices: [present, absent]
+    default: present
+"""
+
+EXAMPLES = r"""
+- name: The hospital may not use everything
+  opennebula.flower.one_vdc:
+    name: default
+    absent_groups: [hospital]
+
+- name: The hospital may use all hosts and two datastores, but nobody's networks
+  opennebula.flower.one_vdc:
+    name: hospital
+    groups: [hospital]
+    hosts: [all]
+    datastores: [system, default]
+
+- name: The virtual data center is gone
+  opennebula.flower.one_vdc:
+    name: hospital
+    state: absent
+"""
+
+RETURN = r"""
+vdc:
+  description: The virtual data center as it is now, empty when it is absent.
+  returned: success
+  type: dict
+  contains:
+    id:
+      description: Its id.
+      returned: when it exists
+      type: int
+      sample: 100
+    name:
+      description: Its name.
+      returned: always
+      type: str
+      sample: hospital
+    groups:
+      description: Names of its groups, sorted.
+      returned: always
+      type: list
+      elements: str
+      sample: [hospital]
+    clusters:
+      description: Ids of its clusters in the zone of the task, or V(all).
+      returned: always
+      type: list
+      elements: str
+      sample: []
+    hosts:
+      description: Ids of its hosts, or V(all).
+      returned: always
+      type: list
+      elements: str
+      sample: [all]
+    datastores:
+      description: Ids of its datastores, or V(all).
+      returned: always
+      type: list
+      elements: str
+      sample: ["0", "1"]
+    networks:
+      description: Ids of its virtual networks, or V(all).
+      returned: always
+      type: list
+      elements: str
+      sample: []
+    template:
+      description: Its attributes, values as text.
+      returned: always
+      type: dict
+      sample: {}
+"""
+
+from urllib.parse import urlsplit
+
+from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
+from ansible_collections.opennebula.flower.plugins.module_utils.one import compare, resources, xml
+from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.one.names import Names
+from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
+
+# Option: the kind of object, and what the server calls it in documents (a list of the plural) and methods.
+_RESOURCES = {
+    "clusters": ("cluster", "CLUSTER"),
+    "hosts": ("host", "HOST"),
+    "datastores": ("datastore", "DATASTORE"),
+    "networks": ("network", "VNET"),
+}
+_ALL = "all"
+# What stands for all resources of a zone in a document.
+_ALL_ID = "-10"
+
+
+class Vdc:
+    """One virtual data center and what the task wants of it."""
+
+    def __init__(self, module: OneModule) -> None:
+        self.module = module
+        self.params = module.params
+        self.client = module.client
+        self.names = Names(module.client)
+        self.name = module.params["name"]
+        self.replace = module.params["update"] == "replace"
+
+    def ensure(self) -> dict:
+        """Bring the virtual data center to the wanted state and return the module's result."""
+        current = resources.find(self.client, "vdc", self.name)
+        zone = self._zone()
+        if self.params["state"] == "present":
+            return self._present(current, zone)
+        if current and not self.module.check_mode:
+            self.client.call("one.vdc.delete", int(current["ID"]))
+        return self.module.result(self._described(_settings(current, zone)), {}, vdc={})
+
+    def _present(self, current: dict | None, zone: int) -> dict:
+        if current is None and resources.is_id(self.name):
+            raise resources.missing(self.client, "virtual data center", self.name)
+        before = _settings(current, zone)
+        template = compare.wanted_template(before.get("template", {}), self.params["template"], self.replace)
+        after = {"name": before.get("name", self.name), "groups": self._groups(before), "template": template}
+        for option in _RESOURCES:
+            after[option] = self._resources(option, before.get(option, set()), zone)
+        number = int(current["ID"]) if current else None
+        if before != after and not self.module.check_mode:
+            number = self._write(number, before, after, zone)
+        shown = self._described(after)
+        identity = {} if number is None else {"id": number}
+        return self.module.result(self._described(before), shown, vdc={**identity, **shown})
+
+    def _write(self, number: int | None, before: dict, after: dict, zone: int) -> int:
+        if number is None:
+            number = self.client.call("one.vdc.allocate", render({**after["template"], "NAME": self.name}))
+        elif before["template"] != after["template"]:
+            self.client.call("one.vdc.update", number, *compare.update(before["template"], after["template"]))
+        there = before.get("groups", set())
+        for group in sorted(there - after["groups"]):
+            self.client.call("one.vdc.delgroup", number, group)
+        for option, (_kind, element) in _RESOURCES.items():
+            there_too = before.get(option, set())
+            method = f"{element.lower()}"
+            for resource in sorted(after[option] - there_too):
+                self.client.call(f"one.vdc.add{method}", number, zone, _id(resource))
+            # The server itself takes the single ones out when all are in.
+            gone = set() if _ALL in after[option] else there_too - after[option]
+            for resource in sorted(gone):
+                self.client.call(f"one.vdc.del{method}", number, zone, _id(resource))
+        for group in sorted(after["groups"] - there):
+            self.client.call("one.vdc.addgroup", number, group)
+        return number
+
+    def _groups(self, before: dict) -> set:
+        there = before.get("groups", set())
+        wanted = {self._find("group", name) for name in self.params["groups"] or []}
+        unwanted = {self.names.find("group", name) for name in self.params["absent_groups"]}
+        if wanted & unwanted:
+            raise OneException(INVALID, f"A group cannot be in groups and in absent_groups of {self.name!r} at once.")
+        kept = set() if self.replace and self.params["groups"] is not None else there
+        return (kept | wanted) - unwanted
+
+    def _resources(self, option: str, there: set[str], zone: int) -> set[str]:
+        wanted = self.params[option]
+        if wanted is None:
+            return there
+        kind = _RESOURCES[option][0]
+        named = [name for name in wanted if name != _ALL and not resources.is_id(name)]
+        if named and not self._is_here(zone):
+            raise OneException(
+                INVALID, f"The {option} {', '.join(named)} have to be given by their ids: {self.client.place} is not "
+                         f"known to be the endpoint of zone {zone}.",
+            )
+        result = {name if name == _ALL else str(self._find(kind, name)) for name in wanted}
+        if not self.replace:
+            result |= there
+        return {_ALL} if _ALL in result else result
+
+    def _zone(self) -> int:
+        """Return the id of the zone the resources are in."""
+        wanted = self.params["zone"]
+        if wanted is not None:
+            number = self.names.find("zone", wanted)
+            if number is None:
+                raise self.names.missing("zone", wanted)
+            return number
+        zones = self.names.ids("zone")
+        if len(zones) > 1 and any(self.params[option] is not None for option in _RESOURCES):
+            raise OneException(INVALID, f"There are {len(zones)} zones, so the resources of {self.name!r} need a zone.")
+        return zones[0] if zones else 0
+
+    def _is_here(self, zone: int) -> bool:
+        """Tell whether names are those of this zone: it is the only one, or its endpoint is the one that is asked."""
+        if len(self.names.ids("zone")) == 1:
+            return True
+        document = resources.get(self.client, "zone", zone) or {}
+        endpoint = urlsplit(xml.section(document, "TEMPLATE").get("ENDPOINT", ""))
+        asked = urlsplit(self.client.api_url)
+        return (endpoint.hostname, endpoint.port) == (asked.hostname, asked.port)
+
+    def _find(self, kind: str, name_or_id: str) -> int | str:
+        """Return the id of an object, or its name in check mode when an earlier task would make it."""
+        number = self.names.find(kind, name_or_id)
+        if number is None:
+            self.module.unresolved(self.names.missing(kind, name_or_id))
+            return name_or_id
+        return number
+
+    def _described(self, settings: dict) -> dict:
+        """Return settings with sorted lists, and names of groups."""
+        if not settings:
+            return {}
+        groups = [self.names.name("group", item) if isinstance(item, int) else item for item in settings["groups"]]
+        return {**settings, "groups": sorted(groups), **{option: sorted(settings[option]) for option in _RESOURCES}}
+
+
+def _settings(vdc: dict | None, zone: int) -> dict:
+    if vdc is None:
+        return {}
+    result = {
+        "name": vdc["NAME"],
+        "groups": {int(number) for number in xml.items(xml.section(vdc, "GROUPS"), "ID")},
+        "template": xml.section(vdc, "TEMPLATE"),
+    }
+    for option, (_kind, element) in _RESOURCES.items():
+        listed = [item for item in xml.items(xml.section(vdc, f"{element}S"), element) if item["ZONE_ID"] == str(zone)]
+        ids = {item[f"{element}_ID"] for item in listed}
+        result[option] = {_ALL if number == _ALL_ID else number for number in ids}
+    return result
+
+
+def _id(resource: str) -> int:
+    return int(_ALL_ID if resource == _ALL else resource)
+
+
+def main() -> None:
+    """Run the module."""
+    names = {"type": "list", "elements": "str"}
+    module = OneModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "groups": names,
+            "absent_groups": {**names, "default": []},
+            "zone": {"type": "str"},
+            **{option: names for option in _RESOURCES},
+            "template": {"type": "dict", "default": {}},
+            "update": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        },
+        supports_check_mode=True,
+    )
+    module.run(lambda: Vdc(module).ensure())
+
+
+if __name__ == "__main__":
+    main()
