@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .flower import runs
+from .flower.artifacts import Collection, collections_from_json
 from .one import services, vms, xml
 from .one.client import Client
 from .one.errors import CONFLICT, INVALID, PROTOCOL, WRONG_STATE, OneException
@@ -19,6 +20,7 @@ from .one.wait import wait_until
 SUPERLINK_ROLE = "superlink"
 RUNS_ATTRIBUTE = "FL_RUNS"
 REQUEST_ATTRIBUTE = "FL_RUN_REQUEST"
+ARTIFACTS_ATTRIBUTE = "FL_ARTIFACTS"
 
 _POLL_SECONDS = 2
 _DIGEST_LENGTH = 12
@@ -44,16 +46,15 @@ class Trainings:
 
     def all(self) -> list[dict[str, Any]]:
         """Return all runs, newest last, with loss and accuracy after the last round; empty before any is published."""
-        text = xml.section(vms.vm_info(self._client, self.vm_id), "USER_TEMPLATE").get(RUNS_ATTRIBUTE)
-        if not text:
-            return []
-        try:
-            return runs.published_from_json(decode(text))
-        except ValueError:
-            raise OneException(
-                PROTOCOL,
-                f"{RUNS_ATTRIBUTE} of VM {self.vm_id} in service '{self.service}' holds something else than runs.",
-            ) from None
+        return self._parsed(self.attributes(), RUNS_ATTRIBUTE, runs.published_from_json) or []
+
+    def attributes(self) -> dict[str, Any]:
+        """Return what the SuperLink's VM publishes."""
+        return xml.section(vms.vm_info(self._client, self.vm_id), "USER_TEMPLATE")
+
+    def files(self, attributes: dict[str, Any], name: str) -> Collection | None:
+        """Return the files that a run left behind, by the attributes of the VM; None when nothing is offered."""
+        return (self._parsed(attributes, ARTIFACTS_ATTRIBUTE, collections_from_json) or {}).get(name)
 
     def find(self, name: str) -> dict[str, Any] | None:
         """Return the run of that name, None without one."""
@@ -87,6 +88,16 @@ class Trainings:
             return f"Run '{name}' of service '{self.service}' {goal}: {_standing(last[0], self.vm_id)}"
 
         return wait_until(probe, describe, timeout, max_interval=_POLL_SECONDS)
+
+    def _parsed(self, attributes: dict[str, Any], name: str, parse: Callable[[str], Any]) -> Any:
+        if not attributes.get(name):
+            return None
+        try:
+            return parse(decode(attributes[name]))
+        except ValueError:
+            raise OneException(
+                PROTOCOL, f"{name} of VM {self.vm_id} in service '{self.service}' holds something else than runs."
+            ) from None
 
 
 class Reporter:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import pathlib
 import re
@@ -15,6 +16,7 @@ import urllib.error
 import urllib.request
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pyone
 import pytest
 from cryptography import x509
@@ -123,6 +125,13 @@ def published_ca(superlink) -> str:
     return base64.b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
 
 
+@pytest.fixture(scope="module")
+def token(superlink) -> str:
+    """What opens the files of the first training."""
+    encoded = superlink["FL_ARTIFACTS"]
+    return json.loads(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))["initial"]["token"]
+
+
 def foreign_ca() -> str:
     """A fresh CA with the subject that appliances use."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -134,11 +143,12 @@ def foreign_ca() -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def get(fleet: tuple[str, int], path: str, ca: str) -> int:
+def get(fleet: tuple[str, int], path: str, ca: str, headers: dict[str, str] | None = None) -> int:
     """HTTP status of a GET over TLS that trusts `ca` only."""
     context = ssl.create_default_context(cadata=ca)
+    request = urllib.request.Request(f"https://{fleet[0]}:{fleet[1]}{path}", headers=headers or {})
     try:
-        with urllib.request.urlopen(f"https://{fleet[0]}:{fleet[1]}{path}", context=context, timeout=10) as answer:
+        with urllib.request.urlopen(request, context=context, timeout=10) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code
@@ -163,9 +173,19 @@ def test_report_holds_the_convergence_curves(demo):
     assert [entry[0] for entry in result["history"]] == [1, 2, 3]
 
 
-def test_credentials_are_never_printed(demo):
+def test_model_lies_beside_the_report(demo):
+    result = json.loads((REPORT / "result.json").read_text())
+    files = {file["name"]: file["sha256"] for file in result["files"]}
+    assert files == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (REPORT / "initial").iterdir()}
+    assert 'href="initial/model.npz"' in (REPORT / "index.html").read_text()
+    with np.load(REPORT / "initial/model.npz", allow_pickle=False) as model:
+        assert model.files and all(np.isfinite(model[name]).all() for name in model.files)
+
+
+def test_credentials_are_never_printed(demo, token):
     output = demo + playbook("site", "-vvvv")
     assert ONE_AUTH.read_text().strip().split(":", 1)[1] not in output
+    assert token not in output
 
 
 def test_fleet_answers_who_trusts_the_published_ca(fleet, published_ca):
@@ -194,7 +214,14 @@ def test_control_is_not_reachable_through_the_fleet_port(fleet, published_ca):
     assert get(fleet, "/v1/fleet/../control/list-runs", published_ca) == 404
 
 
-@pytest.mark.parametrize("port", [9093, 18000, 8405])
+def test_model_is_offered_to_who_has_its_token_only(fleet, published_ca, token):
+    assert get(fleet, "/artifacts/initial/model.npz", published_ca, {"X-Artifact-Token": token}) == 200
+    assert get(fleet, "/artifacts/initial/model.npz", published_ca) == 404
+    assert get(fleet, "/artifacts/initial/run-config.toml", published_ca, {"X-Artifact-Token": token}) == 404
+    assert get(fleet, "/artifacts/../v1/control/list-runs", published_ca, {"X-Artifact-Token": token}) == 404
+
+
+@pytest.mark.parametrize("port", [9093, 18000, 18001, 8405])
 def test_no_other_port_of_the_superlink_is_open(fleet, port):
     with pytest.raises(OSError):
         socket.create_connection((fleet[0], port), timeout=3)

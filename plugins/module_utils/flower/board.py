@@ -12,12 +12,13 @@ from typing import Any, Protocol
 
 from ..one.errors import OneException
 from ..one.onegate import OneGate, decode, encode
-from .runs import ENDED, Run, published_to_json
+from .runs import ENDED, Run, artifacts_to_json, published_to_json
 
 LOGGER = logging.getLogger("flower-supervisor")
 
 RUNS_ATTRIBUTE = "FL_RUNS"
 REQUEST_ATTRIBUTE = "FL_RUN_REQUEST"
+ARTIFACTS_ATTRIBUTE = "FL_ARTIFACTS"
 _TIMEOUT = 5
 
 
@@ -103,6 +104,8 @@ def run_attributes(runs: Sequence[Run]) -> dict[str, str]:
     """Return the attributes to publish: all runs for programs, the newest active one for people and elasticity."""
     shown = next((run for run in runs if run.status not in ENDED), runs[-1] if runs else None)
     attributes = {RUNS_ATTRIBUTE: encode(published_to_json(runs))}
+    if any(run.artifacts for run in runs):
+        attributes[ARTIFACTS_ATTRIBUTE] = encode(artifacts_to_json(runs))
     if shown is None:
         return attributes | {"FL_RUN_STATUS": "idle"}
     attributes |= {

@@ -6,18 +6,22 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import os
 from typing import Any
 
+from .run_directory import RunDirectory
 
-def read_events(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
+EVENTS_FILE = "events.jsonl"
+
+
+def read_events(directory: RunDirectory, offset: int) -> tuple[list[dict[str, Any]], int]:
     """Return the complete events after a position and the position after them.
 
     A line that is still being written is left for the next call; lines that are no event are skipped. A file that does
     not exist (yet) has no events.
     """
     try:
-        with path.open("rb") as stream:
+        with directory.open(EVENTS_FILE) as stream:
             stream.seek(offset)
             content = stream.read()
     except OSError:
@@ -27,10 +31,11 @@ def read_events(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
     return [event for event in events if event is not None], offset + len(complete)
 
 
-def end_of_events(path: Path) -> int:
+def end_of_events(directory: RunDirectory) -> int:
     """Return the position after everything written so far."""
     try:
-        return path.stat().st_size
+        with directory.open(EVENTS_FILE) as stream:
+            return stream.seek(0, os.SEEK_END)
     except OSError:
         return 0
 

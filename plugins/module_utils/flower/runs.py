@@ -49,7 +49,8 @@ class Run:
     the last complete round of ``rounds``; ``history`` holds [round, loss, accuracy, seconds, nodes] per round. Times are
     seconds since the epoch. ``attempts`` counts submissions, ``fruitless`` those since the last complete round.
     ``trained`` and ``failure`` are what the app said at its end. ``offset`` is the position in the events file;
-    ``submitting`` and ``known_ids`` tell whether a submission was cut off after Flower had accepted it.
+    ``submitting`` and ``known_ids`` tell whether a submission was cut off after Flower had accepted it. ``artifacts`` are
+    the files it left behind, with the token that opens them.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Run:
     offset: int = 0
     submitting: bool = False
     known_ids: list[str] = field(default_factory=list)
+    artifacts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -183,6 +185,12 @@ def _is_record(record: Any, blank: Mapping[str, Any]) -> bool:
         return False
     typed = all(value is None or isinstance(record.get(key, value), type(value)) for key, value in blank.items())
     return typed and all(isinstance(entry, list) and len(entry) == 5 for entry in record.get("history", []))
+
+
+def artifacts_to_json(runs: Iterable[Run]) -> str:
+    """Return the files of the newest runs as compact JSON, by name of the run."""
+    newest = list(runs)[-PUBLISHED_RUNS:]
+    return json.dumps({run.name: run.artifacts for run in newest if run.artifacts}, separators=(",", ":"))
 
 
 def progress_line(rounds: int, entry: list[Any]) -> str:

@@ -14,7 +14,7 @@ from .runs import ENDED, Run
 
 
 class Store:
-    """All runs ever seen, oldest first, kept in a file that is never half written."""
+    """All runs ever seen, oldest first, kept in a file that is never half written and, for its tokens, private."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
@@ -36,7 +36,8 @@ class Store:
         content = json.dumps({"runs": [dataclasses.asdict(run) for run in self.runs]})
         temporary = self._path.with_name(self._path.name + ".new")
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as stream:
+        private = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(private, "w", encoding="utf-8") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())

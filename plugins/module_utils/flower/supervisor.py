@@ -16,7 +16,6 @@ import argparse
 import http.client
 import json
 import logging
-import os
 import signal
 import sys
 import threading
@@ -28,10 +27,12 @@ from pathlib import Path
 from typing import Any
 
 from ..contextualization import ContextError, run_overrides
+from .artifacts import ArtifactServer, Collection, collect
 from .board import Board, open_board
 from .control import Control, ControlError
 from .events import end_of_events, read_events
 from .run_config import toml_document
+from .run_directory import RunDirectory
 from .runs import (
     COMPLETED,
     ENDED,
@@ -63,8 +64,9 @@ class Config:
     ``flwr_command`` is the client's command prefix; ``app_directory`` and ``runs_directory_in_app`` are paths as the client
     and the app see them, ``runs_directory`` is the same place as this process sees it. ``initial_run`` has a name and the
     run configuration to start with. ``run_config`` is what requested runs are based on, by default that of the initial
-    run. Times are in seconds: between two looks at everything, between two uses of the client at least (each costs more
-    than one second of a core), without events until the client is asked, and until a silent SuperLink fails a run.
+    run. ``artifacts_port`` is where the files of ended runs are served on loopback, None for nowhere. Times are in
+    seconds: between two looks at everything, between two uses of the client at least (each costs more than one second of
+    a core), without events until the client is asked, and until a silent SuperLink fails a run.
     """
 
     flwr_command: list[str]
@@ -76,6 +78,7 @@ class Config:
     onegate: dict[str, Any] | None = None
     initial_run: dict[str, Any] | None = None
     run_config: dict[str, Any] | None = None
+    artifacts_port: int | None = None
     health_url: str = "http://127.0.0.1:18000/health"
     poll_seconds: float = 2
     client_seconds: float = 5
@@ -122,6 +125,7 @@ class Supervisor:
         self._watch = _Watch()
         self._last_request: str | None = None
         self._stopping = threading.Event()
+        self.collections = {run.name: Collection.from_record(run.artifacts) for run in self._store.runs if run.artifacts}
         if config.initial_run and not self._store.find(config.initial_run["name"]):
             self._add(Run(config.initial_run["name"]))
 
@@ -239,7 +243,7 @@ class Supervisor:
         run.submitting = True
         run.trained, run.failure = False, ""
         run.known_ids = list(known)
-        run.offset = end_of_events(self._events_file(run))
+        run.offset = end_of_events(self._directory(run))
         run.started = run.started or int(time.time())
         self._store.save()
         self._write_config(run)
@@ -257,15 +261,8 @@ class Supervisor:
         LOGGER.info("Run '%s' was submitted as %s, attempt %d.", run.name, run_id, run.attempts)
 
     def _write_config(self, run: Run) -> None:
-        directory = self._events_file(run).parent
-        directory.mkdir(parents=True, exist_ok=True)
         own = {"run-name": run.name, "output-directory": f"{self._config.runs_directory_in_app}/{run.name}"}
-        config_file = directory / _CONFIG_FILE
-        config_file.write_text(toml_document(self._config.base | run.config | own), encoding="utf-8")
-        # The app runs as the user that owns the runs directory.
-        owner = Path(self._config.runs_directory).stat()
-        for path in (directory, config_file):
-            os.chown(path, owner.st_uid, owner.st_gid)
+        self._directory(run).write(_CONFIG_FILE, toml_document(self._config.base | run.config | own))
 
     # From running to ended
 
@@ -277,7 +274,7 @@ class Supervisor:
             self._check(run)
 
     def _read_events(self, run: Run) -> None:
-        events, offset = read_events(self._events_file(run), run.offset)
+        events, offset = read_events(self._directory(run), run.offset)
         if not events:
             return
         for event in events:
@@ -338,9 +335,16 @@ class Supervisor:
         run.status = status
         run.message = message
         run.ended = int(time.time())
+        self._offer_files(run)
         self._watch = _Watch()
         self._store.save()
         LOGGER.log(logging.ERROR if status == FAILED else logging.INFO, "Run '%s' %s: %s", run.name, status, message)
+
+    def _offer_files(self, run: Run) -> None:
+        found = collect(self._directory(run))
+        if found.files:
+            run.artifacts = found.to_record()
+            self.collections[run.name] = found
 
     # Helpers
 
@@ -367,8 +371,8 @@ class Supervisor:
         if now - max(self._watch.failing_since, self._watch.last_event) >= self._config.superlink_seconds:
             self._end(run, FAILED, f"no success for {self._config.superlink_seconds:g} s: {error}")
 
-    def _events_file(self, run: Run) -> Path:
-        return Path(self._config.runs_directory) / run.name / "events.jsonl"
+    def _directory(self, run: Run) -> RunDirectory:
+        return RunDirectory(self._config.runs_directory, run.name)
 
 
 def main() -> int:
@@ -380,6 +384,8 @@ def main() -> int:
     try:
         config = Config.read(path)
         supervisor = Supervisor(config, open_board(config.onegate))
+        if config.artifacts_port is not None:
+            ArtifactServer(config.artifacts_port, config.runs_directory, supervisor.collections).start()
     except (OSError, ValueError, KeyError, TypeError) as problem:
         LOGGER.error("The supervisor cannot start: %s", problem)
         return 1

@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 import time
 import traceback
+from typing import BinaryIO
 
-from .errors import INVALID, NETWORK, TIMEOUT, OneException
+from .errors import INVALID, NETWORK, PROTOCOL, TIMEOUT, OneException
 
 try:
     import requests
@@ -21,6 +22,8 @@ else:
 
 # Pauses before a read is sent again after a connection fault, in seconds.
 _RETRY_PAUSES = (0.2, 0.8)
+_BLOCK = 1 << 20
+_TRUST_HINT = "set ca_path to the certificate that signed it, or validate_certs to false"
 
 
 class Http:
@@ -28,10 +31,14 @@ class Http:
 
     timeout: seconds without a sign of the server after which a request ends.
     ca_path: file with the certificates to trust instead of the system's.
+    trust_hint: what to do about a certificate that is not trusted.
     """
 
-    def __init__(self, timeout: float, validate_certs: bool = True, ca_path: str | None = None) -> None:
+    def __init__(
+        self, timeout: float, validate_certs: bool = True, ca_path: str | None = None, trust_hint: str = _TRUST_HINT
+    ) -> None:
         self._timeout = timeout
+        self._trust_hint = trust_hint
         self._verify: bool | str = (ca_path or True) if validate_certs else False
         self._session = requests.Session()
         if not validate_certs:
@@ -67,12 +74,38 @@ class Http:
                     raise self._explained(url, error) from None
             time.sleep(pauses.pop(0))
 
+    def download(self, url: str, sink: BinaryIO, *, headers: dict, limit: int) -> int:
+        """Write the body of an answer with status 200 to a file as it comes; return the status.
+
+        limit: bytes after which the server is taken to be broken.
+        Raises OneException of kind network, timeout, invalid or protocol.
+        """
+        try:
+            with self._session.get(
+                url, headers=headers, timeout=self._timeout, verify=self._verify, allow_redirects=False, stream=True
+            ) as response:
+                if response.status_code == 200:
+                    self._copy(url, response, sink, limit)
+                return response.status_code
+        except OSError as error:
+            raise self._explained(url, error) from None
+
+    def _copy(self, url: str, response: requests.Response, sink: BinaryIO, limit: int) -> None:
+        for block in response.iter_content(_BLOCK):
+            limit -= len(block)
+            if limit < 0:
+                raise OneException(PROTOCOL, f"{without_credentials(url)} sends more than was announced.")
+            try:
+                sink.write(block)
+            except OSError as problem:
+                raise OneException(INVALID, f"What {without_credentials(url)} sends cannot be kept: {problem.strerror}.") from None
+
     def _explained(self, url: str, error: OSError) -> OneException:
         place = without_credentials(url)
         if _is_timeout(error):
             return OneException(TIMEOUT, f"{place} did not answer within {self._timeout:g} seconds.")
         if isinstance(error, requests.exceptions.SSLError):
-            return OneException(NETWORK, f"{place} {_tls_problem(error)}.")
+            return OneException(NETWORK, f"{place} {_tls_problem(error, self._trust_hint)}.")
         if isinstance(error, requests.exceptions.ConnectionError):
             return OneException(NETWORK, f"{place} cannot be reached: {_root_cause(error)}.")
         if isinstance(error, (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError)):
@@ -100,13 +133,10 @@ def _is_connection_fault(error: OSError) -> bool:
     )
 
 
-def _tls_problem(error: OSError) -> str:
+def _tls_problem(error: OSError, trust_hint: str) -> str:
     reason = re.search(r"certificate verify failed: (.+?) \(_ssl", str(error))
     if reason:
-        return (
-            f"has a certificate that is not trusted ({reason.group(1)}): "
-            "set ca_path to the certificate that signed it, or validate_certs to false"
-        )
+        return f"has a certificate that is not trusted ({reason.group(1)}): {trust_hint}"
     return f"cannot be reached over TLS: {_root_cause(error)}"
 
 

@@ -125,6 +125,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> html.HtmlElement:
         "seconds": 34.65,
         "facts": {"Strategy": "FedAvg", '<b>"odd"</b>': "<img src=x onerror=alert(1)>", "TLS": True, "Number": 0},
         "history": HISTORY,
+        "files": [{"name": "model.npz", "path": "/srv/report/odd <run>/model.npz", "size": 1234, "sha256": "ab" * 32}],
+        "files_missing": "",
     }
     return render(tmp_path_factory.mktemp("report"), report)
 
@@ -139,12 +141,24 @@ def test_the_page_shows_result_curves_and_rounds(page: html.HtmlElement) -> None
 
 def test_any_text_is_shown_as_it_is_and_never_run(page: html.HtmlElement) -> None:
     assert page.xpath("//h1")[0].text == "Digits <script>alert(1)</script> & 'more'"
-    facts = {row[0].text: row[1].text for row in page.xpath("//table[@class='facts']//tr")}
+    facts = {row[0].text: row[1].text for row in page.xpath("//section[h2='Federation']//tr")}
     assert facts == {"Strategy": "FedAvg", '<b>"odd"</b>': "<img src=x onerror=alert(1)>", "TLS": "True", "Number": "0"}
     assert not page.xpath("//script | //img | //b")
 
 
+def test_the_page_names_the_model_with_size_and_checksum(page: html.HtmlElement) -> None:
+    (row,) = page.xpath("//section[h2='Model']//tr")
+    assert row.text_content().split() == ["model.npz1234", "bytes" + "ab" * 32]
+
+
+def test_the_page_says_why_the_model_is_missing(tmp_path: Path) -> None:
+    report = {"title": "t", "facts": {}, "history": [], "files": [], "files_missing": "The port cannot be reached."}
+    page = render(tmp_path, {"accuracy": None, "loss": None, "rounds": 0, "nodes": 0, "seconds": None, "generated": "", **report})
+    assert page.xpath("//section[h2='Model']/p/text()") == ["The port cannot be reached."]
+
+
 def test_the_page_needs_nothing_but_itself(page: html.HtmlElement) -> None:
-    assert not page.xpath("//@src | //@href | //link | //iframe")
+    assert not page.xpath("//@src | //link | //iframe")
+    assert page.xpath("//@href") == ["odd%20%3Crun%3E/model.npz"]
     assert "url(" not in page.xpath("string(//style)")
     assert "@import" not in page.xpath("string(//style)")

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.artifacts import collections_from_json
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.board import open_board
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.runs import (
     Request,
@@ -153,6 +154,19 @@ def test_a_run_is_completed_when_the_app_says_so(scene: Scene) -> None:
     assert scene.newest()["status"] == "completed"
     assert scene.newest()["round"] == 3
     assert scene.newest()["ended"] >= scene.newest()["started"]
+
+
+def test_the_files_of_an_ended_run_are_offered_under_a_token_that_survives_a_restart(scene: Scene) -> None:
+    scene.step()
+    (scene.runs_directory / "initial/model.npz").write_bytes(b"weights")
+    scene.train()
+    scene.step()
+    offered = collections_from_json(decode(scene.onegate.attributes["FL_ARTIFACTS"]))
+    assert [file.name for file in offered["initial"].files] == ["events.jsonl", "model.npz"]
+    assert offered["initial"].token not in decode(scene.onegate.attributes["FL_RUNS"])
+    scene.restart()
+    assert scene.supervisor.collections == offered
+    assert Path(scene.settings["state_file"]).stat().st_mode & 0o077 == 0
 
 
 def test_an_ended_run_is_never_submitted_again(scene: Scene) -> None:

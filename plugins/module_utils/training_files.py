@@ -1,0 +1,127 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fetching the files of a run from the Fleet port of its SuperLink."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+import tempfile
+from typing import Any, BinaryIO
+
+from .context_values import split_address
+from .flower.artifacts import TOKEN_HEADER, Artifact, artifact_path
+from .one.errors import INVALID, MISSING, NETWORK, PROTOCOL, TIMEOUT, OneException
+from .one.http import Http
+
+_BLOCK = 1 << 20
+_TRUST_HINT = "it is not one that the CA in FL_CA_CERT signed for this address; set address to a name in the certificate"
+
+
+class Download:
+    """A connection to the SuperLink that published some attributes, for use in a with statement.
+
+    place: its Fleet address, host:port. timeout: seconds without a sign of it. Raises OneException.
+    """
+
+    def __init__(self, place: str | None, attributes: dict[str, Any], vm_id: int, timeout: float) -> None:
+        self._place = _checked(place, vm_id)
+        self._vm_id = vm_id
+        self._ca_path: str | None = None
+        self._scheme = "http"
+        if attributes.get("FL_TLS") != "NO":
+            self._scheme = "https"
+            self._ca_path = _write_ca(attributes.get("FL_CA_CERT"), vm_id)
+        self._http = Http(timeout, True, self._ca_path, _TRUST_HINT)
+
+    def __enter__(self) -> Download:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._ca_path:
+            os.unlink(self._ca_path)
+
+    def fetch(self, run: str, file: Artifact, token: str, sink: BinaryIO) -> None:
+        """Write a file and make sure that it is the one that was registered."""
+        url = f"{self._scheme}://{self._place}{artifact_path(run, file.name)}"
+        checked = _Checked(sink)
+        try:
+            status = self._http.download(url, checked, headers={TOKEN_HEADER: token}, limit=file.size)
+        except OneException as problem:
+            raise self._explained(run, file, problem) from None
+        if status != 200:
+            raise OneException(
+                MISSING, f"The SuperLink at {self._place} does not offer {file.name} of run '{run}' (status {status})."
+            )
+        if (checked.size, checked.sha256) != (file.size, file.sha256):
+            raise OneException(
+                PROTOCOL,
+                f"{file.name} of run '{run}' arrived with {checked.size} bytes and SHA-256 {checked.sha256[:12]}, "
+                f"expected {file.size} bytes and {file.sha256[:12]}.",
+            )
+
+    def _explained(self, run: str, file: Artifact, problem: OneException) -> OneException:
+        if problem.kind not in (NETWORK, TIMEOUT):
+            return problem
+        return OneException(
+            problem.kind,
+            f"{file.name} of run '{run}' cannot be fetched: {problem.message.rstrip('.')}; this machine must reach the "
+            f"Fleet port of VM {self._vm_id}, at {self._place} or at what the option address names.",
+        )
+
+
+def sha256_of(path: str) -> str | None:
+    """Return the SHA-256 of a file, None when it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as stream:
+            while block := stream.read(_BLOCK):
+                digest.update(block)
+    except OSError:
+        return None
+    return digest.hexdigest()
+
+
+class _Checked:
+    """Writes to a file and measures what goes through."""
+
+    def __init__(self, sink: BinaryIO) -> None:
+        self._sink = sink
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def write(self, block: bytes) -> int:
+        self.size += len(block)
+        self._digest.update(block)
+        return self._sink.write(block)
+
+
+def _checked(place: str | None, vm_id: int) -> str:
+    if not place:
+        raise OneException(MISSING, f"VM {vm_id} has published no FL_ENDPOINT; its boot has not ended.")
+    try:
+        split_address(place)
+    except ValueError:
+        raise OneException(INVALID, f"'{place}' is not a Fleet address, expected host:port.") from None
+    return place
+
+
+def _write_ca(encoded: str | None, vm_id: int) -> str:
+    """Keep the published CA certificate in a file, which is what TLS libraries take."""
+    try:
+        content = base64.b64decode((encoded or "") + "==")
+    except binascii.Error:
+        content = b""
+    if b"-----BEGIN CERTIFICATE-----" not in content:
+        raise OneException(PROTOCOL, f"VM {vm_id} has published no CA certificate in FL_CA_CERT.")
+    handle, path = tempfile.mkstemp(suffix=".crt")
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(content)
+    return path
