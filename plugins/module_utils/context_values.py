@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .flower.app_source import FORM, parse_source
+
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _FLOAT = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
@@ -158,6 +160,11 @@ def _alternative_names(text: str, _limits: Limits) -> list[str]:
     return names
 
 
+def _app_source(text: str, _limits: Limits) -> str:
+    parse_source(text)
+    return text
+
+
 def _node_config_scalar(text: str) -> str | int | float | bool:
     if text[0] in "\"'":
         if not text[1:-1].isprintable():
@@ -279,6 +286,7 @@ KINDS: Mapping[str, Kind] = {
         lambda _limits: "space separated key=value pairs with different keys, texts with special characters in quotes",
         empty=dict,
     ),
+    "app_source": Kind(_app_source, str, "text", "str", lambda _limits: FORM),
     "certificate": _pem_kind("certificate", "certificate"),
     "private_key": _pem_kind("private_key", "private key"),
 }

@@ -33,6 +33,7 @@ SERVICE = "service"
 ROLES = (SUPERLINK, SUPERNODE, EDGE)
 LEVELS = (SERVICE, SUPERLINK, SUPERNODE)
 NO_USE_CASE = "none"
+INITIAL_RUN = "initial"
 
 _NODES = (SUPERNODE, EDGE)
 _ADAPTIVE = ("FedAdam", "FedYogi", "FedAdagrad")
@@ -601,6 +602,30 @@ PARAMETERS: tuple[Parameter, ...] = (
         "How alike the labels of the nodes are in bundled data: the smaller, the less; 0 for the same mix",
         limits=Limits(minimum=0),
     ),
+    Parameter(
+        "FL_APP_SOURCE",
+        "app_source",
+        "",
+        (SUPERLINK,),
+        "Flower App of your own that is trained instead of a use case",
+        level=SUPERLINK,
+    ),
+    Parameter(
+        "FL_APP_CONFIG",
+        "node_config",
+        "",
+        (SUPERLINK,),
+        "Run configuration of your own app, with keys that it declares",
+        level=SUPERLINK,
+    ),
+    Parameter(
+        "FL_APP_REQUESTS",
+        "boolean",
+        "NO",
+        (SUPERLINK,),
+        "Let who may update the VM or is in its service bring apps, which are code that runs in the whole federation",
+        level=SUPERLINK,
+    ),
 )
 
 BY_NAME: Mapping[str, Parameter] = {parameter.name: parameter for parameter in PARAMETERS}
@@ -714,9 +739,14 @@ def run_config(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def initial_run(values: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return name and configuration of the run a SuperLink starts by itself, None when no use case is selected."""
+    """Return the run a SuperLink starts by itself, None when neither a use case nor an own app is selected.
+
+    It has a name, a configuration, and the source of the own app or an empty text.
+    """
+    if values.get("flower_app_source"):
+        return {"name": INITIAL_RUN, "config": {}, "app": values["flower_app_source"]}
     config = run_config(values)
-    return {"name": "initial", "config": config} if "use-case" in config else None
+    return {"name": INITIAL_RUN, "config": config, "app": ""} if "use-case" in config else None
 
 
 def run_overrides(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -878,6 +908,7 @@ def _check_together(result: Checked, role: str) -> list[str]:
         *strategies.errors(values, _context_name),
         *_check_ports(values),
         *_check_tls(result),
+        *_check_app(result),
     ]
 
 
@@ -891,6 +922,20 @@ def _check_minimums(values: Mapping[str, Any], name: Callable[[str], str]) -> li
         for parameter in ("FL_MIN_FIT_CLIENTS", "FL_MIN_EVALUATE_CLIENTS")
         if values.get(BY_NAME[parameter].variable, 0) > available
     ]
+
+
+def _check_app(result: Checked) -> list[str]:
+    values = result.values
+    if not values["flower_app_source"]:
+        if values["flower_app_config"]:
+            result.ignored.append("ONEAPP_FL_APP_CONFIG is ignored: no app of your own is given in ONEAPP_FL_APP_SOURCE")
+        return []
+    if values["flower_use_case"] != NO_USE_CASE:
+        return [
+            f"ONEAPP_FL_USE_CASE: '{values['flower_use_case']}' is not valid, expected '{NO_USE_CASE}' because an app of "
+            "your own is given in ONEAPP_FL_APP_SOURCE"
+        ]
+    return []
 
 
 def _check_ports(values: Mapping[str, Any]) -> list[str]:

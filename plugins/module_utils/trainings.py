@@ -20,6 +20,7 @@ from .one.wait import wait_until
 SUPERLINK_ROLE = "superlink"
 RUNS_ATTRIBUTE = "FL_RUNS"
 REQUEST_ATTRIBUTE = "FL_RUN_REQUEST"
+REFUSAL_ATTRIBUTE = "FL_RUN_REFUSED"
 ARTIFACTS_ATTRIBUTE = "FL_ARTIFACTS"
 
 _POLL_SECONDS = 2
@@ -43,10 +44,11 @@ class Trainings:
                 f"Service '{self.service}' is {state} and has {len(ids)} VMs in role '{SUPERLINK_ROLE}', expected one.",
             )
         self.vm_id = ids[0]
+        self._requested = ""
 
     def all(self) -> list[dict[str, Any]]:
         """Return all runs, newest last, with loss and accuracy after the last round; empty before any is published."""
-        return self._parsed(self.attributes(), RUNS_ATTRIBUTE, runs.published_from_json) or []
+        return self._runs(self.attributes())
 
     def attributes(self) -> dict[str, Any]:
         """Return what the SuperLink's VM publishes."""
@@ -60,9 +62,10 @@ class Trainings:
         """Return the run of that name, None without one."""
         return next((run for run in self.all() if run["name"] == name), None)
 
-    def request(self, name: str, config: dict[str, Any], state: str) -> None:
+    def request(self, request: runs.Request) -> None:
         """Ask the supervisor to start or stop a run."""
-        text = runs.request_to_json(runs.Request(name, config, state))
+        text = runs.request_to_json(request)
+        self._requested = runs.request_digest(text)
         vms.update_user_template(self._client, self.vm_id, {REQUEST_ATTRIBUTE: encode(text)})
 
     def wait(
@@ -73,12 +76,17 @@ class Trainings:
         timeout: float,
         progress: Callable[[str], None],
     ) -> dict[str, Any]:
-        """Wait until a run fulfils a condition and return it; ``goal`` says in the error what it did not do."""
+        """Wait until a run fulfils a condition and return it; ``goal`` says in the error what it did not do.
+
+        A request that the supervisor refuses ends the wait with its reason.
+        """
         last: list[dict[str, Any] | None] = [None]
         reporter = Reporter(progress)
 
         def probe() -> dict[str, Any] | None:
-            last[0] = run = self.find(name)
+            attributes = self.attributes()
+            self._check_not_refused(name, attributes)
+            last[0] = run = next((run for run in self._runs(attributes) if run["name"] == name), None)
             if run is None:
                 return None
             reporter.show(run)
@@ -88,6 +96,14 @@ class Trainings:
             return f"Run '{name}' of service '{self.service}' {goal}: {_standing(last[0], self.vm_id)}"
 
         return wait_until(probe, describe, timeout, max_interval=_POLL_SECONDS)
+
+    def _runs(self, attributes: dict[str, Any]) -> list[dict[str, Any]]:
+        return self._parsed(attributes, RUNS_ATTRIBUTE, runs.published_from_json) or []
+
+    def _check_not_refused(self, name: str, attributes: dict[str, Any]) -> None:
+        refusal = self._parsed(attributes, REFUSAL_ATTRIBUTE, runs.refusal_from_json)
+        if refusal and refusal.request == self._requested:
+            raise OneException(INVALID, f"The supervisor refuses run '{name}' of service '{self.service}': {refusal.reason}.")
 
     def _parsed(self, attributes: dict[str, Any], name: str, parse: Callable[[str], Any]) -> Any:
         if not attributes.get(name):
@@ -130,9 +146,9 @@ def check_name(name: str) -> None:
         raise OneException(INVALID, f"'{name}' is not a name for a run, expected {runs.RUN_NAME_FORM}.")
 
 
-def check_same_config(run: dict[str, Any], config: dict[str, Any], service: str) -> None:
-    """Raise OneException when a run was asked for with another configuration."""
-    wanted = runs.digest(config)
+def check_same_config(run: dict[str, Any], config: dict[str, Any], app: str, service: str) -> None:
+    """Raise OneException when a run was asked for with another configuration or app."""
+    wanted = runs.digest(config, app)
     if run["digest"] != wanted:
         raise OneException(
             CONFLICT,

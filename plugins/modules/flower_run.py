@@ -15,6 +15,7 @@ description:
   - Asks the supervisor on the SuperLink's VM through OpenNebula's API. Flower's own control stays closed, and the
     supervisor keeps the run going when the SuperLink goes down.
   - A run is identified by its name. A name that was used with the same configuration is not trained again.
+  - A run that lost its SuperLink goes on by itself, from its newest checkpoint if it has checkpoints.
 author:
   - opennebula.flower contributors (@opennebula)
 extends_documentation_fragment:
@@ -35,8 +36,26 @@ options:
   config:
     description:
       - What differs from the settings of the SuperLink, as keys of the run configuration or as role variables.
+      - With O(app), keys of the run configuration that this app declares. What is in a table of it has the table's name and
+        a dot before its own. The type of a value is kept.
       - Without it a run that exists is taken as it is.
     type: dict
+  app:
+    description:
+      - A Flower App of your own to train instead of the one that ships with the SuperLink.
+      - A directory or a C(.fab) file on the SuperLink's VM, by its absolute path, or a git repository by its URL with
+        https, ssh or file, with a branch, tag or commit after C(@) and a directory in it after C(#subdirectory=).
+      - The SuperLink takes the app that its context names as C(ONEAPP_FL_APP_SOURCE). It takes others only when its context has
+        C(ONEAPP_FL_APP_REQUESTS) set, since an app is code that runs in the whole federation.
+      - Such a run is complete when Flower says so. It reports rounds only if the app writes the events of the shipped one.
+    type: str
+    default: ""
+  resume:
+    description:
+      - Lets a run that failed or was stopped go on, from its newest checkpoint if it has one, from its start otherwise.
+      - A run that is complete, or goes on already, is left alone. Without it, a run that failed or was stopped is an error.
+    type: bool
+    default: false
   state:
     description:
       - With V(started) the supervisor has taken the run over, with V(finished) its model is trained.
@@ -62,6 +81,20 @@ EXAMPLES = r"""
     name: ten-rounds
     config:
       num-server-rounds: 10
+
+- name: Go on with it after the disk was full
+  opennebula.flower.flower_run:
+    service: flower
+    name: ten-rounds
+    resume: true
+
+- name: Train an app of your own
+  opennebula.flower.flower_run:
+    service: flower
+    name: mine
+    app: https://git.example.org/team/app.git@v1.2#subdirectory=flower
+    config:
+      learning-rate: 0.05
 """
 
 RETURN = r"""
@@ -107,6 +140,21 @@ run:
     attempts:
       description: How often it was submitted.
       type: int
+    failed_rounds:
+      description: Rounds that too few nodes completed. Each was tried again.
+      type: int
+    checkpoint:
+      description: The newest round with a checkpoint, 0 without one.
+      type: int
+    resumed:
+      description: The round after which the newest attempt went on, 0 when it started at the beginning.
+      type: int
+    app:
+      description: Source of the operator's own app, empty for the shipped one.
+      type: str
+    app_version:
+      description: What of that source is trained, for a git repository its commit.
+      type: str
     started:
       description: First submission, in seconds since the epoch.
       type: int
@@ -121,6 +169,8 @@ run:
 
 from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import ContextError, run_overrides
 from ansible_collections.opennebula.flower.plugins.module_utils.flower import runs
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.app_source import FORM, parse_source
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.run_config import toml_document
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one import services
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
@@ -135,60 +185,87 @@ from ansible_collections.opennebula.flower.plugins.module_utils.trainings import
 def work(module):
     name, state = module.params["name"], module.params["state"]
     check_name(name)
+    _check_app(module)
     config = _config(module)
     if module.check_mode and not services.find_service(module.client, module.params["service"]):
         # The service itself would have been made before.
-        return _result(module, None, state != "stopped")
+        return _result(module, None, "absent" if state != "stopped" else None)
     trainings = Trainings(module.client, module.params["service"])
     run = trainings.find(name)
     if run and config is not None and state != "stopped":
-        check_same_config(run, config, trainings.service)
+        check_same_config(run, config, module.params["app"], trainings.service)
     if state == "stopped":
         return _stop(module, trainings, run)
     return _train(module, trainings, run, config or {})
 
 
-def _config(module):
-    if module.params["config"] is None:
-        return None
+def _check_app(module):
     try:
-        return run_overrides(module.params["config"])
-    except ContextError as problem:
+        if module.params["app"]:
+            parse_source(module.params["app"])
+    except ValueError as problem:
+        raise OneException(
+            INVALID, f"'{module.params['app']}' is not the source of an app: {problem}; expected {FORM}."
+        ) from None
+
+
+def _config(module):
+    config, app = module.params["config"], module.params["app"]
+    if config is None:
+        return {} if app else None
+    try:
+        if app:
+            toml_document(config)
+            return config
+        return run_overrides(config)
+    except (ContextError, ValueError) as problem:
         raise OneException(
             INVALID, f"Run '{module.params['name']}' cannot be configured like this: {problem}."
         ) from None
 
 
 def _train(module, trainings, run, config):
-    new, finish = run is None, module.params["state"] == "finished"
-    if not module.check_mode:
-        if new:
-            trainings.request(module.params["name"], config, runs.STARTED_REQUEST)
-        if new or finish:
-            goal = "has not ended" if finish else "has not started"
-            run = _wait(module, trainings, lambda found: not finish or found["status"] in runs.ENDED, goal)
-    if run:
-        check_not_failed(run, trainings.service)
-    return _result(module, run, new, trainings.vm_id)
+    again = bool(run) and module.params["resume"] and run["status"] in (runs.FAILED, runs.STOPPED)
+    before = run["status"] if again else (None if run else "absent")
+    if module.check_mode:
+        if run and not again:
+            check_not_failed(run, trainings.service)
+        return _result(module, run, before, trainings.vm_id)
+    finish = module.params["state"] == "finished"
+    ended = run["ended"] if again else None
+    if before:
+        trainings.request(
+            runs.Request(module.params["name"], config, runs.STARTED_REQUEST, module.params["app"], ended)
+        )
+    if before or finish:
+
+        def reached(found):
+            taken = not again or found["ended"] != ended
+            return taken and (not finish or found["status"] in runs.ENDED)
+
+        run = _wait(module, trainings, reached, "has not ended" if finish else "has not started")
+    check_not_failed(run, trainings.service)
+    return _result(module, run, before, trainings.vm_id)
 
 
 def _stop(module, trainings, run):
     going_on = bool(run) and run["status"] not in runs.ENDED
     if going_on and not module.check_mode:
-        trainings.request(module.params["name"], {}, runs.STOPPED_REQUEST)
+        trainings.request(runs.Request(module.params["name"], {}, runs.STOPPED_REQUEST))
         run = _wait(module, trainings, lambda found: found["status"] in runs.ENDED, "has not stopped")
-    return _result(module, run, going_on, trainings.vm_id)
+    return _result(module, run, "started" if going_on else None, trainings.vm_id)
 
 
 def _wait(module, trainings, until, goal):
     return trainings.wait(module.params["name"], until, goal, module.params["wait_timeout"], module.progress)
 
 
-def _result(module, run, changed, vm_id=None):
+def _result(module, run, before, vm_id=None):
+    """Return the result for a run that was in the state before, None when nothing changes."""
     name, state = module.params["name"], module.params["state"]
     wanted = {"run": name, "state": "stopped" if state == "stopped" else "started"}
-    before = {"run": name, "state": "started" if state == "stopped" else "absent"} if changed else wanted
-    result = {"changed": changed, "diff": {"before": before, "after": wanted}}
+    changed = before is not None
+    result = {"changed": changed, "diff": {"before": {"run": name, "state": before} if changed else wanted, "after": wanted}}
     if vm_id is not None:
         result["vm_id"] = vm_id
     if run:
@@ -202,6 +279,8 @@ def main():
             "service": {"type": "str", "required": True},
             "name": {"type": "str", "default": "initial"},
             "config": {"type": "dict"},
+            "app": {"type": "str", "default": ""},
+            "resume": {"type": "bool", "default": False},
             "state": {"type": "str", "choices": ["started", "finished", "stopped"], "default": "finished"},
             "wait_timeout": {"type": "float", "default": 3600.0},
         },

@@ -85,6 +85,38 @@ def test_starts_and_stops(federation: Federation) -> None:
     assert "was stopped" in federation.run()["msg"]
 
 
+def test_a_run_that_was_stopped_goes_on_when_asked_to(federation: Federation) -> None:
+    federation.train = federation.linger
+    federation.supervise()
+    federation.run(state="started")
+    federation.run(state="stopped")
+    predicted = federation.run(resume=True, check=True)
+    assert predicted["diff"] == {"before": {"run": "initial", "state": "stopped"}, "after": {"run": "initial", "state": "started"}}
+    assert federation.runs()[0]["status"] == "stopped"
+    federation.train = federation.succeed
+    federation.train_again()
+    result = federation.run(resume=True)
+    assert (result["changed"], result["run"]["status"], result["run"]["attempts"]) == (True, "completed", 2)
+    assert federation.run(resume=True)["changed"] is False
+
+
+def test_a_refused_request_ends_the_wait_with_the_reason(federation: Federation) -> None:
+    federation.supervise(initial=False)
+    result = federation.run(name="mine", app="/srv/apps/mine", wait_timeout=30)
+    assert result["error"]["kind"] == "invalid"
+    assert result["msg"] == (
+        "The supervisor refuses run 'mine' of service 'federation': run 'mine' asks for the app '/srv/apps/mine', but this SuperLink "
+        "takes no apps by request; ONEAPP_FL_APP_REQUESTS in its context allows them."
+    )
+    assert federation.run(name="other")["run"]["status"] == "completed"
+
+
+def test_another_app_under_the_same_name_is_an_error(federation: Federation) -> None:
+    federation.supervise()
+    federation.run()
+    assert federation.run(app="/srv/apps/mine")["error"]["kind"] == "conflict"
+
+
 def test_stopping_what_does_not_exist_changes_nothing(federation: Federation) -> None:
     assert federation.run(name="never", state="stopped")["changed"] is False
     assert federation.request() is None
@@ -112,6 +144,9 @@ def test_check_mode_before_the_service_exists(federation: Federation) -> None:
         ),
         ({"config": {"strategy": 7}}, "strategy: '7' is not valid, expected one of: FedAvg"),
         ({"config": {"run-name": "x"}}, "'run-name' is not part of the run configuration"),
+        ({"app": "apps/mine"}, "'apps/mine' is not the source of an app: it is neither an absolute path nor a git URL"),
+        ({"app": "/srv/mine", "config": {"rate": [1]}}, "cannot be configured like this: a list is not a text, number or truth value"),
+        ({"app": "/srv/mine", "config": {"a b": 1}}, "'a b' is not a configuration key"),
         ({"name": "../../etc"}, "'../../etc' is not a name for a run"),
     ],
 )

@@ -40,6 +40,7 @@ class Federation:
         self.client = Client(zone.xmlrpc_url, "oneadmin", PASSWORD, 10, True, None, zone.oneflow_url)
         self.vm_id = self._deploy()
         self._stopping = threading.Event()
+        self._trained: set[str] = set()
         self._thread: threading.Thread | None = None
         # Called with the name of a run as soon as Flower has it.
         self.train: Callable[[str], None] = self.succeed
@@ -48,6 +49,7 @@ class Federation:
         token = self.directory / "token.txt"
         token.write_text(self.zone.core.vm_token(self.vm_id))
         (self.directory / "runs").mkdir()
+        (self.directory / "apps").mkdir()
         config = Config(
             flwr_command=self.superlink.command,
             superlink_connection="local",
@@ -59,6 +61,8 @@ class Federation:
             initial_run={"name": "initial", "config": {"use-case": "digits"}} if initial else None,
             health_url=self.health_url,
             client_seconds=0,
+            apps_directory=str(self.directory / "apps"),
+            apps_directory_in_app="/app/apps",
         )
         supervisor = Supervisor(config, open_board(config.onegate))
         self._files = ArtifactServer(0, config.runs_directory, supervisor.collections)
@@ -147,13 +151,16 @@ class Federation:
         with (self.directory / "runs" / run / "events.jsonl").open("a") as stream:
             stream.write(line + "\n")
 
+    def train_again(self) -> None:
+        """Train runs that were asked to go on, too."""
+        self._trained.clear()
+
     def _work(self, supervisor: Supervisor) -> None:
-        trained: set[str] = set()
         while not self._stopping.wait(0.05):
             supervisor.step()
             for run in supervisor.runs:
-                if run.status == "running" and run.name not in trained:
-                    trained.add(run.name)
+                if run.status == "running" and run.name not in self._trained:
+                    self._trained.add(run.name)
                     self.train(run.name)
 
     def _deploy(self) -> int:

@@ -12,12 +12,13 @@ from typing import Any, Protocol
 
 from ..one.errors import OneException
 from ..one.onegate import OneGate, decode, encode
-from .runs import ENDED, Run, artifacts_to_json, published_to_json
+from .runs import ENDED, Refusal, Run, artifacts_to_json, published_to_json, refusal_to_json
 
 LOGGER = logging.getLogger("flower-supervisor")
 
 RUNS_ATTRIBUTE = "FL_RUNS"
 REQUEST_ATTRIBUTE = "FL_RUN_REQUEST"
+REFUSAL_ATTRIBUTE = "FL_RUN_REFUSED"
 ARTIFACTS_ATTRIBUTE = "FL_ARTIFACTS"
 _TIMEOUT = 5
 
@@ -28,8 +29,8 @@ class Board(Protocol):
     def request(self) -> str | None:
         """Return the text of the current request."""
 
-    def publish(self, runs: Sequence[Run]) -> None:
-        """Tell how the runs stand."""
+    def publish(self, runs: Sequence[Run], refusal: Refusal | None = None) -> None:
+        """Tell how the runs stand, and which request was refused."""
 
 
 class NoBoard:
@@ -39,7 +40,7 @@ class NoBoard:
         """Return nothing."""
         return None
 
-    def publish(self, runs: Sequence[Run]) -> None:
+    def publish(self, runs: Sequence[Run], refusal: Refusal | None = None) -> None:
         """Do nothing."""
 
 
@@ -67,9 +68,11 @@ class OneGateBoard:
         except OneException:
             return encoded
 
-    def publish(self, runs: Sequence[Run]) -> None:
+    def publish(self, runs: Sequence[Run], refusal: Refusal | None = None) -> None:
         """Publish the attributes that differ from what was published before."""
         attributes = run_attributes(runs)
+        if refusal:
+            attributes[REFUSAL_ATTRIBUTE] = encode(refusal_to_json(refusal))
         changed = {name: value for name, value in attributes.items() if self._published.get(name) != value}
         if not changed:
             return

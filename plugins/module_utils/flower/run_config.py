@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Union
+from typing import Any, Union
 
 # Not written with |: ansible-test judges module_utils by the oldest Python that ansible-core supports on a target.
 Scalar = Union[str, int, float, bool]  # noqa: UP007
 
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+# Flower names what is in tables of its configuration with dots.
+_KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 # The double quote goes as a unicode escape: Flower cuts inline configurations at the first double quote it sees.
 _ESCAPES = {'"': "\\u0022", "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _INTEGER_LIMIT = 2**63
@@ -46,9 +47,17 @@ def toml_value(value: Scalar) -> str:
 
 def _assignments(config: Mapping[str, Scalar], between: str) -> list[str]:
     for key in config:
-        if not _BARE_KEY.fullmatch(key):
+        if not _KEY.fullmatch(key):
             raise ValueError(f"'{key}' is not a configuration key, expected letters, digits, - and _")
     return [f"{key}{between}{toml_value(value)}" for key, value in config.items()]
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a configuration without tables: what is in them gets the name of the table and a dot before its own."""
+    result: dict[str, Any] = {}
+    for key, value in config.items():
+        result |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return result
 
 
 def toml_document(config: Mapping[str, Scalar]) -> str:

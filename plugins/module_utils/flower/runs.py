@@ -32,12 +32,14 @@ PUBLISHED_RUNS = 20
 PUBLISHED_ROUNDS = 500
 _PUBLISHED_FIELDS = (
     "name", "digest", "status", "rounds", "round", "message", "run_id", "started", "ended", "nodes", "attempts", "loss", "accuracy",
+    "failed_rounds", "checkpoint", "resumed", "app", "app_version",
 )  # fmt: skip
 
 
-def digest(config: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a configuration, the same whatever the order of its keys."""
-    canonical = json.dumps(config, sort_keys=True, separators=(",", ":"))
+def digest(config: Mapping[str, Any], app: str = "") -> str:
+    """Return the SHA-256 of what is asked for, the same whatever the order of its keys; no app means the shipped one."""
+    asked_for = {"app": app, "config": config} if app else config
+    canonical = json.dumps(asked_for, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
@@ -45,9 +47,12 @@ def digest(config: Mapping[str, Any]) -> str:
 class Run:
     """One training run.
 
-    ``config`` holds what was asked for beyond the configuration of the SuperLink, ``digest`` identifies it. ``round`` is
-    the last complete round of ``rounds``; ``history`` holds [round, loss, accuracy, seconds, nodes] per round. Times are
-    seconds since the epoch. ``attempts`` counts submissions, ``fruitless`` those since the last complete round.
+    ``config`` holds what was asked for beyond the configuration of the SuperLink, ``digest`` identifies it. ``app`` is the
+    source of an operator's own app, empty for the shipped one, and ``app_version`` what of it is trained. ``round`` is the
+    last complete round of ``rounds`` and ``furthest`` that of all attempts; ``history`` holds [round, loss, accuracy,
+    seconds, nodes] per round. ``failed_rounds`` counts rounds without enough usable replies; ``checkpoint`` is the newest
+    round with a checkpoint, ``resumed`` the round after which the newest attempt went on. Times are seconds since the
+    epoch. ``attempts`` counts submissions, ``fruitless`` those since the last round that was further than any before.
     ``trained`` and ``failure`` are what the app said at its end. ``offset`` is the position in the events file;
     ``submitting`` and ``known_ids`` tell whether a submission was cut off after Flower had accepted it. ``artifacts`` are
     the files it left behind, with the token that opens them.
@@ -72,11 +77,17 @@ class Run:
     submitting: bool = False
     known_ids: list[str] = field(default_factory=list)
     artifacts: dict[str, Any] = field(default_factory=dict)
+    app: str = ""
+    app_version: str = ""
+    furthest: int = 0
+    failed_rounds: int = 0
+    checkpoint: int = 0
+    resumed: int = 0
 
     @property
     def digest(self) -> str:
         """The digest of what was asked for."""
-        return digest(self.config)
+        return digest(self.config, self.app)
 
     @property
     def has_model(self) -> bool:
@@ -106,6 +117,12 @@ class Run:
             self.nodes = int(_number(data.get("connected")) or 0)
         elif kind == "round_end" and _number(data.get("round")) is not None:
             self._add_round(data)
+        elif kind == "round_failed":
+            self.failed_rounds += 1
+        elif kind == "checkpoint_saved":
+            self.checkpoint = int(_number(data.get("round")) or self.checkpoint)
+        elif kind == "training_resumed":
+            self._resume(int(_number(data.get("round")) or 0))
         elif kind == "training_end":
             self.trained = True
         elif kind == "training_failed":
@@ -116,10 +133,16 @@ class Run:
         record = {name: getattr(self, name) for name in _PUBLISHED_FIELDS}
         return record | {"history": self.history[-PUBLISHED_ROUNDS:] if with_history else []}
 
+    def _resume(self, round_number: int) -> None:
+        self.round = self.resumed = self.checkpoint = round_number
+        self.history = [entry for entry in self.history if entry[0] <= round_number]
+
     def _add_round(self, data: Mapping[str, Any]) -> None:
         self.round = int(data["round"])
         self.nodes = int(_number(data.get("num_clients_responded")) or 0)
-        self.fruitless = 0
+        # Going through the same rounds again and again is no progress.
+        if self.round > self.furthest:
+            self.furthest, self.fruitless = self.round, 0
         entry = [
             self.round,
             _number(data.get("aggregated_loss")),
@@ -133,11 +156,17 @@ class Run:
 
 @dataclass(frozen=True)
 class Request:
-    """What an operator asks for: a run of that name with these overrides started, or stopped."""
+    """What an operator asks for: a run of that name with these overrides started, or stopped.
+
+    ``app`` is the source of an app of the operator's own, and ``config`` then its run configuration. ``resume`` asks for a
+    run that failed or was stopped to go on; it says when that was, so that it goes on once and not at every look.
+    """
 
     name: str
     config: dict[str, Any]
     state: str
+    app: str = ""
+    resume: int | None = None
 
 
 def request_to_json(request: Request) -> str:
@@ -160,7 +189,38 @@ def request_from_json(text: str) -> Request:
         raise ValueError(f"the configuration of run '{name}' is not a JSON object")
     if state not in (STARTED_REQUEST, STOPPED_REQUEST):
         raise ValueError(f"{state!r} is not a state for run '{name}', expected started or stopped")
-    return Request(name, config, state)
+    app, resume = content.get("app", ""), content.get("resume")
+    if not isinstance(app, str):
+        raise ValueError(f"the app of run '{name}' is not a text")
+    if resume is not None and (isinstance(resume, bool) or not isinstance(resume, int)):
+        raise ValueError(f"{resume!r} is not the end of run '{name}', expected seconds")
+    return Request(name, config, state, app, resume)
+
+
+def request_digest(text: str) -> str:
+    """Return what a refusal names its request by."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A request, by its digest, that the supervisor does not obey, and why."""
+
+    request: str
+    reason: str
+
+
+def refusal_to_json(refusal: Refusal) -> str:
+    """Return a refusal as text."""
+    return json.dumps(dataclasses.asdict(refusal))
+
+
+def refusal_from_json(text: str) -> Refusal:
+    """Parse a refusal; ValueError when it is something else."""
+    content = json.loads(text)
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), str) for key in ("request", "reason")):
+        raise ValueError("not a refusal")
+    return Refusal(content["request"], content["reason"])
 
 
 def published_to_json(runs: Iterable[Run]) -> str:

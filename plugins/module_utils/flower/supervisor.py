@@ -16,6 +16,7 @@ import argparse
 import http.client
 import json
 import logging
+import shutil
 import signal
 import sys
 import threading
@@ -27,11 +28,12 @@ from pathlib import Path
 from typing import Any
 
 from ..contextualization import ContextError, run_overrides
+from .apps import AppError, read_config, stage
 from .artifacts import ArtifactServer, Collection, collect
 from .board import Board, open_board
 from .control import Control, ControlError
 from .events import end_of_events, read_events
-from .run_config import toml_document
+from .run_config import flat, toml_document
 from .run_directory import RunDirectory
 from .runs import (
     COMPLETED,
@@ -41,9 +43,12 @@ from .runs import (
     STOPPED,
     STOPPED_REQUEST,
     WAITING,
+    Refusal,
+    Request,
     Run,
     digest,
     progress_line,
+    request_digest,
     request_from_json,
 )
 from .store import Store
@@ -64,7 +69,9 @@ class Config:
     ``flwr_command`` is the client's command prefix; ``app_directory`` and ``runs_directory_in_app`` are paths as the client
     and the app see them, ``runs_directory`` is the same place as this process sees it. ``initial_run`` has a name and the
     run configuration to start with. ``run_config`` is what requested runs are based on, by default that of the initial
-    run. ``artifacts_port`` is where the files of ended runs are served on loopback, None for nowhere. Times are in
+    run. ``own_app`` is the operator's own app, with its source and its run configuration, and ``app_requests`` says whether
+    requests may name another one; apps are kept in ``apps_directory``, which the client sees as
+    ``apps_directory_in_app``. ``artifacts_port`` is where the files of ended runs are served on loopback, None for nowhere. Times are in
     seconds: between two looks at everything, between two uses of the client at least (each costs more than one second of
     a core), without events until the client is asked, and until a silent SuperLink fails a run.
     """
@@ -79,6 +86,10 @@ class Config:
     initial_run: dict[str, Any] | None = None
     run_config: dict[str, Any] | None = None
     artifacts_port: int | None = None
+    own_app: dict[str, Any] | None = None
+    app_requests: bool = False
+    apps_directory: str = "/nonexistent"
+    apps_directory_in_app: str = "/nonexistent"
     health_url: str = "http://127.0.0.1:18000/health"
     poll_seconds: float = 2
     client_seconds: float = 5
@@ -100,6 +111,10 @@ class Config:
         if self.run_config is not None:
             return self.run_config
         return self.initial_run["config"] if self.initial_run else {}
+
+
+class _RefusedError(Exception):
+    """A request is well-formed and still not obeyed; the message says why."""
 
 
 @dataclass
@@ -124,10 +139,11 @@ class Supervisor:
         self._store = Store(config.state_file)
         self._watch = _Watch()
         self._last_request: str | None = None
+        self._refusal: Refusal | None = None
         self._stopping = threading.Event()
         self.collections = {run.name: Collection.from_record(run.artifacts) for run in self._store.runs if run.artifacts}
         if config.initial_run and not self._store.find(config.initial_run["name"]):
-            self._add(Run(config.initial_run["name"]))
+            self._add(Run(config.initial_run["name"], app=config.initial_run.get("app") or ""))
 
     @property
     def runs(self) -> list[Run]:
@@ -150,7 +166,7 @@ class Supervisor:
         run = self._store.current()
         if run:
             self._advance(run)
-        self._board.publish(self._store.runs)
+        self._board.publish(self._store.runs, self._refusal)
 
     # Requests
 
@@ -158,20 +174,48 @@ class Supervisor:
         if text is None or text == self._last_request:
             return
         self._last_request = text
+        self._refusal = None
         try:
-            request = request_from_json(text)
-            overrides = run_overrides(request.config)
-        except (ValueError, ContextError) as problem:
+            self._obey_request(request_from_json(text))
+        except (ValueError, ContextError, _RefusedError) as problem:
             LOGGER.warning("The request is refused: %s.", problem)
-            return
+            self._refusal = Refusal(request_digest(text), str(problem))
+
+    def _obey_request(self, request: Request) -> None:
         run = self._store.find(request.name)
         if request.state == STOPPED_REQUEST:
             if run and run.status not in ENDED:
                 self._stop_run(run)
-        elif run is None:
-            self._add(Run(request.name, overrides))
-        elif run.digest != digest(overrides):
-            LOGGER.warning("The request is refused: there is a run '%s' with another configuration.", run.name)
+            return
+        config = self._checked_config(request)
+        as_it_is = request.resume is not None and not request.config and not request.app
+        if run is None:
+            self._add(Run(request.name, config, app=request.app))
+        elif not as_it_is and run.digest != digest(config, request.app):
+            raise _RefusedError(f"there is a run '{run.name}' with another configuration")
+        elif request.resume is not None:
+            self._go_on(run, request.resume)
+
+    def _checked_config(self, request: Request) -> dict[str, Any]:
+        if not request.app:
+            return run_overrides(request.config)
+        own = self._config.own_app or {}
+        if request.app != own.get("source") and not self._config.app_requests:
+            raise _RefusedError(
+                f"run '{request.name}' asks for the app '{request.app}', but this SuperLink takes no apps by request; "
+                "ONEAPP_FL_APP_REQUESTS in its context allows them"
+            )
+        toml_document(request.config)
+        return request.config
+
+    def _go_on(self, run: Run, ended: int) -> None:
+        """Continue a run that failed or was stopped, unless it has ended once more since that was asked for."""
+        if run.status not in (FAILED, STOPPED) or run.ended != ended:
+            return
+        run.status, run.ended, run.fruitless = WAITING, None, 0
+        run.message = "asked to go on"
+        self._store.save()
+        LOGGER.info("Run '%s' was asked to go on after round %d.", run.name, run.round)
 
     def _add(self, run: Run) -> None:
         ahead = self._store.current()
@@ -207,6 +251,11 @@ class Supervisor:
                 self._follow(run)
         except (ControlError, OSError) as error:
             self._failed_step(run, error)
+        except AppError as error:
+            if error.temporary:
+                self._failed_step(run, error)
+            else:
+                self._end(run, FAILED, str(error))
 
     def _superlink_problem(self) -> str:
         # Whatever proxy the environment names, the SuperLink is on this machine.
@@ -232,6 +281,7 @@ class Supervisor:
         if run.fruitless >= FRUITLESS_ATTEMPTS:
             self._end(run, FAILED, f"gave up after {run.fruitless} attempts without a round: {run.message}")
             return
+        app, config = self._client(lambda: self._own_app(run)) if run.app else self._shipped_app(run)
         known = self._client(self._control.runs)
         accepted = [run_id for run_id in known if run_id not in run.known_ids] if run.submitting else []
         if accepted:
@@ -246,29 +296,51 @@ class Supervisor:
         run.offset = end_of_events(self._directory(run))
         run.started = run.started or int(time.time())
         self._store.save()
-        self._write_config(run)
+        self._directory(run).write(_CONFIG_FILE, toml_document(config))
         config_file = f"{self._config.runs_directory_in_app}/{run.name}/{_CONFIG_FILE}"
-        self._started(run, self._client(lambda: self._control.run(self._config.app_directory, config_file)))
+        self._started(run, self._client(lambda: self._control.run(app, config_file)))
 
     def _started(self, run: Run, run_id: str) -> None:
         run.run_id = run_id
         run.submitting = False
         run.status = RUNNING
-        run.message = "submitted"
+        run.message = "submitted" if run.attempts == 1 else f"submitted again, attempt {run.attempts}"
         now = self._clock()
         self._watch = _Watch(last_client_call=now, last_event=now, check_now=False)
         self._store.save()
         LOGGER.info("Run '%s' was submitted as %s, attempt %d.", run.name, run_id, run.attempts)
 
-    def _write_config(self, run: Run) -> None:
-        own = {"run-name": run.name, "output-directory": f"{self._config.runs_directory_in_app}/{run.name}"}
-        self._directory(run).write(_CONFIG_FILE, toml_document(self._config.base | run.config | own))
+    def _shipped_app(self, run: Run) -> tuple[str, dict[str, Any]]:
+        return self._config.app_directory, self._config.base | run.config | self._given(run)
+
+    def _own_app(self, run: Run) -> tuple[str, dict[str, Any]]:
+        """Return the directory of an operator's own app, as the client sees it, and its run configuration.
+
+        All attempts of a run take the same version, whatever happened to the source in the meantime.
+        """
+        directory = Path(self._config.apps_directory, run.name)
+        if run.app_version and directory.is_dir():
+            known = flat(read_config(directory))
+        else:
+            staged = stage(run.app, directory)
+            run.app_version, known = staged.version, flat(staged.config)
+            LOGGER.info("Run '%s' trains the app %s, %s.", run.name, run.app, run.app_version)
+        own = self._config.own_app or {}
+        config = (own.get("config", {}) if run.app == own.get("source") else {}) | run.config
+        unknown = [key for key in config if key not in known]
+        if unknown:
+            raise AppError(f"app '{run.app}' has no '{unknown[0]}' in its run configuration, only: {', '.join(known) or 'nothing'}")
+        given = {key: value for key, value in self._given(run).items() if key in known}
+        return f"{self._config.apps_directory_in_app}/{run.name}", config | given
+
+    def _given(self, run: Run) -> dict[str, str]:
+        return {"run-name": run.name, "output-directory": f"{self._config.runs_directory_in_app}/{run.name}"}
 
     # From running to ended
 
     def _follow(self, run: Run) -> None:
         self._read_events(run)
-        if run.trained:
+        if run.trained and not run.app:
             self._conclude(run)
         elif self._check_due(run):
             self._check(run)
@@ -308,7 +380,7 @@ class Supervisor:
         status = self._client(self._control.runs).get(run.run_id)
         self._watch.check_now = False
         self._read_events(run)
-        if run.trained:
+        if run.trained and not run.app:
             self._conclude(run)
         elif status is None:
             self._interrupted(run, "the SuperLink does not know the run any more")
@@ -317,6 +389,8 @@ class Supervisor:
                 run.message = f"{status.status} {status.details}".strip()
         elif status.result == STOPPED:
             self._end(run, STOPPED, "stopped through Flower's own control")
+        elif status.result == COMPLETED and run.app:
+            self._end(run, COMPLETED, "complete, as Flower says" + ("" if run.history else "; the app reports no rounds"))
         elif status.result == COMPLETED:
             self._end(run, FAILED, "the run finished without reporting the end of a training")
         elif status.details.startswith(_APP_FAILURE):
@@ -336,6 +410,8 @@ class Supervisor:
         run.message = message
         run.ended = int(time.time())
         self._offer_files(run)
+        if run.app and status == COMPLETED:
+            shutil.rmtree(Path(self._config.apps_directory, run.name), ignore_errors=True)
         self._watch = _Watch()
         self._store.save()
         LOGGER.log(logging.ERROR if status == FAILED else logging.INFO, "Run '%s' %s: %s", run.name, status, message)

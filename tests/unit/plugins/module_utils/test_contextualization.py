@@ -51,6 +51,7 @@ class TestTable:
         "FL_SERVER_MOMENTUM", "FL_BETA_1", "FL_BETA_2", "FL_TAU", "FL_NODES_TO_SELECT", "FL_QFED_Q",
         "FL_FRACTION_FIT", "FL_FRACTION_EVALUATE", "FL_DP_MODE", "FL_DP_NOISE_MULTIPLIER", "FL_DP_CLIPPING_NORM",
         "FL_DP_TARGET_QUANTILE", "FL_DP_CLIP_LR", "FL_DP_COUNT_STDDEV", "FL_PARTITION_ALPHA",
+        "FL_APP_SOURCE", "FL_APP_CONFIG", "FL_APP_REQUESTS",
     )  # fmt: skip
 
     def test_holds_every_specified_name_in_order(self) -> None:
@@ -478,6 +479,24 @@ class TestDerived:
         run = table.initial_run(table.validate({"ONEAPP_FL_USE_CASE": "digits"}, "superlink"))
         assert run["name"] == "initial"
         assert run["config"]["use-case"] == "digits"
+
+    def test_an_own_app_makes_an_initial_run_without_settings_of_the_shipped_one(self) -> None:
+        context = {"ONEAPP_FL_APP_SOURCE": "/srv/apps/mine", "ONEAPP_FL_APP_CONFIG": "rate=0.5 note='two words'"}
+        values = table.validate(context, "superlink")
+        assert table.initial_run(values) == {"name": "initial", "config": {}, "app": "/srv/apps/mine"}
+        assert values["flower_app_config"] == {"rate": 0.5, "note": "two words"}
+
+    def test_an_own_app_and_a_use_case_exclude_each_other(self) -> None:
+        with pytest.raises(table.ContextError, match="expected 'none' because an app of your own is given"):
+            table.validate({"ONEAPP_FL_APP_SOURCE": "/srv/apps/mine", "ONEAPP_FL_USE_CASE": "digits"}, "superlink")
+
+    def test_a_source_that_is_none_is_refused(self) -> None:
+        with pytest.raises(table.ContextError, match="ONEAPP_FL_APP_SOURCE: 'mine' is not valid, expected an absolute path"):
+            table.validate({"ONEAPP_FL_APP_SOURCE": "mine"}, "superlink")
+
+    def test_the_configuration_of_an_own_app_without_one_is_named_and_ignored(self) -> None:
+        checked = table.check({"ONEAPP_FL_APP_CONFIG": "rate=0.5"}, "superlink")
+        assert checked.ignored == ["ONEAPP_FL_APP_CONFIG is ignored: no app of your own is given in ONEAPP_FL_APP_SOURCE"]
 
     def test_argument_options_follow_the_types(self) -> None:
         options = table.role_argument_options("superlink")

@@ -44,7 +44,8 @@ def test_an_inline_configuration_is_one_line(config: dict) -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        {"a.b": 1},
+        {"a..b": 1},
+        {".a": 1},
         {"": 1},
         {"a b": 1},
         {"a": None},

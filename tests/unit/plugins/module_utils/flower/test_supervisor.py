@@ -19,6 +19,8 @@ from ansible_collections.opennebula.flower.plugins.module_utils.flower.runs impo
     Request,
     digest,
     published_from_json,
+    refusal_from_json,
+    request_digest,
     request_to_json,
 )
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.supervisor import Config, Supervisor
@@ -46,11 +48,14 @@ class Scene:
             "state_file": str(tmp_path / "state" / "supervisor.json"),
             "onegate": {"endpoint": url, "vm_id": 7, "token_file": str(token)},
             "initial_run": {"name": "initial", "config": INITIAL},
+            "apps_directory": str(tmp_path / "apps"),
+            "apps_directory_in_app": "/app/apps",
             "health_url": f"{url}/health",
             "client_seconds": 0,
             "quiet_seconds": 0,
             "poll_seconds": 0.05,
         }
+        (tmp_path / "apps").mkdir()
         self.now = 1000.0
         self._supervisor: Supervisor | None = None
 
@@ -74,8 +79,13 @@ class Scene:
     def newest(self) -> dict[str, Any]:
         return self.published()[-1]
 
-    def request(self, name: str, state: str = "started", **config: Any) -> None:
-        self.request_text(request_to_json(Request(name, config, state)))
+    def request(self, name: str, state: str = "started", app: str = "", resume: int | None = None, **config: Any) -> None:
+        self.request_text(request_to_json(Request(name, config, state, app, resume)))
+
+    def refusal(self) -> str:
+        refusal = refusal_from_json(decode(self.onegate.attributes["FL_RUN_REFUSED"]))
+        assert refusal.request == request_digest(decode(self.onegate.attributes["FL_RUN_REQUEST"]))
+        return refusal.reason
 
     def request_text(self, text: str) -> None:
         self.onegate.attributes["FL_RUN_REQUEST"] = encode(text)
@@ -267,6 +277,96 @@ def test_attempts_that_bring_a_round_are_not_counted_against_a_run(scene: Scene)
     assert scene.newest()["attempts"] == 6
 
 
+def test_going_through_the_same_rounds_again_is_no_progress(scene: Scene) -> None:
+    for _attempt in range(4):
+        scene.step()
+        scene.round_end(1)
+        scene.round_end(2)
+        scene.step()
+        scene.superlink.set_status(scene.superlink.run_ids[-1], "finished:failed", "Task failed with unknown error.")
+        scene.step()
+    scene.step()
+    assert scene.newest()["status"] == "failed"
+    assert "gave up after 3 attempts" in scene.newest()["message"]
+
+
+def test_tells_what_happens_between_rounds(scene: Scene) -> None:
+    scene.step()
+    scene.event("training_start", num_rounds=5)
+    scene.event("nodes_waiting", message="waiting for nodes: 1 of 2 connected after 5 s", connected=1, required=2)
+    scene.step()
+    assert (scene.newest()["nodes"], scene.newest()["message"]) == (1, "waiting for nodes: 1 of 2 connected after 5 s")
+    scene.event("round_failed", message="round 1 of 5 failed (1 of at most 3 in a row): 1 of 2 nodes completed the training", round=1)
+    scene.step()
+    assert scene.newest()["failed_rounds"] == 1
+    assert "round 1 of 5 failed" in scene.newest()["message"]
+    scene.round_end(1)
+    scene.event("checkpoint_saved", round=1, message="round 1: checkpoint of 9 bytes saved")
+    scene.event("checkpoint_failed", round=2, message="round 2: no checkpoint: No space left on device")
+    scene.step()
+    assert scene.newest()["checkpoint"] == 1
+    assert scene.newest()["message"] == "round 2: no checkpoint: No space left on device"
+
+
+def test_a_run_that_goes_on_from_a_checkpoint_shows_where(scene: Scene) -> None:
+    scene.step()
+    scene.event("training_start", num_rounds=5)
+    for number in (1, 2, 3):
+        scene.round_end(number)
+    scene.step()
+    scene.superlink.set_status(scene.superlink.run_ids[0], "finished:failed", "No heartbeat received from the task.")
+    scene.step()
+    scene.step()
+    scene.event("training_resumed", message="training goes on after round 2 of 5", round=2, num_rounds=5)
+    scene.step()
+    newest = scene.newest()
+    assert (newest["round"], newest["resumed"], newest["attempts"]) == (2, 2, 2)
+    assert [entry[0] for entry in newest["history"]] == [1, 2]
+    assert newest["message"] == "training goes on after round 2 of 5"
+
+
+@pytest.mark.parametrize("end", ["failed", "stopped"])
+def test_a_run_that_ended_early_goes_on_when_that_is_asked_for(scene: Scene, end: str) -> None:
+    scene.step()
+    if end == "failed":
+        scene.superlink.set_status(scene.superlink.run_ids[0], "finished:failed", "ServerApp failed with exception: disk full")
+    else:
+        scene.request("initial", state="stopped")
+    scene.step()
+    assert scene.newest()["status"] == end
+    ended = scene.newest()["ended"]
+    scene.request("initial", resume=ended)
+    scene.step()
+    assert (scene.newest()["status"], scene.newest()["ended"]) == ("running", None)
+    assert scene.superlink.calls("run") == 2
+
+
+def test_a_run_goes_on_once_for_one_request(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: scene.now)
+    for _attempt in range(2):
+        scene.step()
+        scene.superlink.set_status(scene.superlink.run_ids[-1], "finished:failed", "ServerApp failed with exception: disk full")
+        scene.step()
+        scene.request("initial", resume=scene.newest()["ended"])
+    scene.step()
+    scene.superlink.set_status(scene.superlink.run_ids[-1], "finished:failed", "ServerApp failed with exception: disk full")
+    scene.step()
+    scene.restart()
+    scene.step()
+    assert scene.newest()["status"] == "failed"
+    assert scene.superlink.calls("run") == 3
+
+
+def test_a_completed_run_does_not_go_on(scene: Scene) -> None:
+    scene.step()
+    scene.train()
+    scene.step()
+    scene.request("initial", resume=scene.newest()["ended"])
+    scene.step()
+    assert scene.newest()["status"] == "completed"
+    assert scene.superlink.calls("run") == 1
+
+
 def test_what_an_earlier_attempt_said_is_not_held_against_the_next(scene: Scene) -> None:
     scene.step()
     scene.event("training_failed", message="connection lost")
@@ -415,6 +515,7 @@ def test_a_request_with_a_known_name_and_another_configuration_is_refused(
     assert scene.superlink.calls("run") == 1
     assert scene.newest()["digest"] == digest({"num-server-rounds": 2})
     assert "there is a run 'mine' with another configuration" in caplog.text
+    assert scene.refusal() == "there is a run 'mine' with another configuration"
 
 
 def test_stops_a_run_on_request(scene: Scene) -> None:
@@ -457,6 +558,7 @@ def test_a_request_that_is_not_valid_starts_nothing(scene: Scene, text: str) -> 
     scene.step()
     assert scene.superlink.calls("run") == 0
     assert scene.published() == []
+    assert scene.refusal()
 
 
 def test_an_attribute_that_cannot_be_decoded_harms_nothing(scene: Scene) -> None:
@@ -538,3 +640,111 @@ def test_the_program_says_what_is_wrong_with_its_settings(tmp_path: Path) -> Non
     )
     assert done.returncode == 1
     assert "colour" in done.stdout
+
+
+class OwnApp:
+    """An app of the operator's own, beside the SuperLink of a scene."""
+
+    def __init__(self, scene: Scene, directory: Path) -> None:
+        self.scene = scene
+        self.directory = directory
+        directory.mkdir()
+        self.declare("learning-rate = 0.1", "run-name = ''", "[tool.flwr.app.config.data]", "path = ''")
+        scene.settings["initial_run"] = {"name": "initial", "config": {}, "app": str(directory)}
+        scene.settings["own_app"] = {"source": str(directory), "config": {"learning-rate": 0.5}}
+
+    def declare(self, *lines: str) -> None:
+        components = "[tool.flwr.app.components]\nserverapp = 'a'\nclientapp = 'b'\n"
+        (self.directory / "pyproject.toml").write_text(components + "[tool.flwr.app.config]\n" + "\n".join(lines))
+
+    def submitted(self) -> dict[str, Any]:
+        return list(self.scene.superlink.runs.values())[-1]
+
+
+@pytest.fixture
+def own_app(scene: Scene, tmp_path: Path) -> OwnApp:
+    return OwnApp(scene, tmp_path / "mine")
+
+
+def test_an_own_app_is_submitted_with_its_configuration_and_what_it_wants_to_know_of_its_run(scene: Scene, own_app: OwnApp) -> None:
+    scene.step()
+    assert own_app.submitted()["app"] == "/app/apps/initial"
+    assert own_app.submitted()["config"] == {"learning-rate": 0.5, "run-name": "initial"}
+    assert (scene.newest()["app"], scene.newest()["app_version"]) == (str(own_app.directory), "directory")
+
+
+def test_an_own_app_is_complete_when_flower_says_so(scene: Scene, own_app: OwnApp) -> None:
+    scene.step()
+    scene.superlink.set_status(scene.superlink.run_ids[0], "finished:completed")
+    scene.step()
+    assert (scene.newest()["status"], scene.newest()["message"]) == ("completed", "complete, as Flower says; the app reports no rounds")
+
+
+def test_an_own_app_that_writes_events_shows_its_rounds(scene: Scene, own_app: OwnApp) -> None:
+    scene.step()
+    scene.train()
+    scene.step()
+    assert scene.newest()["status"] == "running"
+    assert [entry[0] for entry in scene.newest()["history"]] == [1, 2, 3]
+    scene.superlink.set_status(scene.superlink.run_ids[0], "finished:completed")
+    scene.step()
+    assert (scene.newest()["status"], scene.newest()["message"]) == ("completed", "complete, as Flower says")
+
+
+def test_every_attempt_of_a_run_trains_the_same_version_of_an_own_app(scene: Scene, own_app: OwnApp) -> None:
+    scene.step()
+    own_app.declare("something-else = 1")
+    scene.superlink.set_status(scene.superlink.run_ids[0], "finished:failed", "Task failed with unknown error.")
+    scene.step()
+    scene.step()
+    assert scene.superlink.calls("run") == 2
+    assert own_app.submitted()["config"] == {"learning-rate": 0.5, "run-name": "initial"}
+
+
+def test_keys_that_an_own_app_does_not_know_fail_its_run_before_it_is_submitted(scene: Scene, own_app: OwnApp) -> None:
+    scene.settings["own_app"]["config"] = {"momentum": 0.9}
+    scene.step()
+    assert scene.newest()["status"] == "failed"
+    assert scene.newest()["message"].endswith("has no 'momentum' in its run configuration, only: learning-rate, run-name, data.path")
+    assert scene.superlink.calls("run") == 0
+
+
+def test_an_app_that_is_not_there_fails_its_run_with_the_reason(scene: Scene, own_app: OwnApp) -> None:
+    scene.settings["initial_run"]["app"] = "/nowhere/app"
+    scene.step()
+    assert scene.newest()["status"] == "failed"
+    assert scene.newest()["message"] == "app '/nowhere/app': there is no such directory on the SuperLink's VM"
+
+
+def test_a_repository_that_cannot_be_reached_is_tried_again_until_the_deadline(scene: Scene, own_app: OwnApp) -> None:
+    scene.settings["initial_run"]["app"] = "file:///nowhere/app.git"
+    scene.step()
+    assert scene.newest()["status"] == "waiting"
+    assert "git could not fetch it" in scene.newest()["message"]
+    scene.step(300)
+    assert scene.newest()["status"] == "failed"
+    assert "no success for 300 s" in scene.newest()["message"]
+
+
+def test_a_requested_run_of_the_own_app_overrides_its_configuration(scene: Scene, own_app: OwnApp) -> None:
+    scene.step()
+    scene.superlink.set_status(scene.superlink.run_ids[0], "finished:completed")
+    scene.step()
+    odd = "quotes \" ' and \\ and \n and ünïcode"
+    scene.request("second", app=str(own_app.directory), **{"data.path": odd})
+    scene.step()
+    assert own_app.submitted()["config"] == {"learning-rate": 0.5, "data": {"path": odd}, "run-name": "second"}
+
+
+def test_an_app_by_request_is_code_and_needs_the_consent_of_the_context(scene: Scene, own_app: OwnApp, tmp_path: Path) -> None:
+    scene.settings["initial_run"] = None
+    other = OwnApp(scene, tmp_path / "other").directory
+    scene.settings |= {"initial_run": None, "own_app": None}
+    scene.request("theirs", app=str(other))
+    scene.step()
+    assert scene.superlink.calls("run") == 0
+    assert "this SuperLink takes no apps by request; ONEAPP_FL_APP_REQUESTS in its context allows them" in scene.refusal()
+    scene.settings["app_requests"] = True
+    scene.restart()
+    scene.step()
+    assert scene.newest()["status"] == "running"
