@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from lab.core.call import Call
-from lab.core.errors import ACTION, ALLOCATE, OneError
+from lab.core.errors import ACTION, ALLOCATE, INTERNAL, OneError
 from lab.core.markup import attributes, ids
-from lab.core.pools import BODIES, DELETERS
+from lab.core.pools import BODIES, DELETERS, UPDATERS
 from lab.core.registry import method
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ DEFAULT_CLUSTER = 0
 _FIRST_ID = 100
 #: kind, element of the document, and what messages call it
 _MEMBERS = (("host", "HOSTS", "hosts"), ("datastore", "DATASTORES", "datastores"), ("vn", "VNETS", "vnets"))
+
+
+#: what the settings of the scheduler can be
+_DRS = {"POLICY": "pack|balance", "AUTOMATION": "manual|partial|full", "MIGRATION_THRESHOLD": r"-1||\d+(\.\d+)?"}
 
 
 def _members(core: Core, cluster: dict, kind: str) -> list[int]:
@@ -42,8 +47,21 @@ def _delete(call: Call, cluster: dict) -> bool:
     return True
 
 
+def _update(_call: Call, _cluster: dict, template: dict) -> dict:
+    """Check the scheduler's settings, and write them in small letters."""
+    settings = template.get("ONE_DRS")
+    if not isinstance(settings, dict):
+        return template
+    settings = {name: value.strip().lower() for name, value in settings.items()}
+    for name, pattern in _DRS.items():
+        if not re.fullmatch(pattern, settings.get(name, "")):
+            raise OneError(INTERNAL, f"Cannot update template. Error cluster template contains invalid {name}")
+    return template | {"ONE_DRS": settings}
+
+
 BODIES["cluster"] = _body
 DELETERS["cluster"] = _delete
+UPDATERS["cluster"] = _update
 
 
 @method("one.cluster.allocate", "s")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.markup import Data, attributes, element, ids
 from lab.core.pools import BODIES, DELETERS, UPDATERS, head, page, pool_document, simple_body, visible
 from lab.core.registry import method
+from lab.releases import shown
 
 if TYPE_CHECKING:
     from lab.core.api import Core
@@ -30,6 +32,8 @@ TRANSFER_DRIVERS = {
     "dummy": {"CLONE_TARGET": "SYSTEM", "LN_TARGET": "NONE", "DS_MIGRATE": "YES", "SHARED": "YES"},
 }
 DATASTORE_TYPES = {"IMAGE_DS": 0, "SYSTEM_DS": 1, "FILE_DS": 2, "BACKUP_DS": 3}
+#: attributes of datastores that are kept encrypted
+_SECRETS = ("NETAPP_PASS", "PUREFA_API_TOKEN", "RESTIC_PASSWORD")
 _MB = 1024 * 1024
 _DEFAULTS = {
     "PERSISTENT_SNAPSHOTS": "YES", "RESTRICTED_DIRS": "/", "SAFE_DIRS": "/var/tmp",
@@ -112,8 +116,22 @@ def _datastore_body(core: Core, datastore: dict) -> dict:
         "BASE_PATH": Data(f"/var/lib/one/datastores/{datastore['id']}"),
         "TYPE": kind, "DISK_TYPE": 0, "STATE": datastore.get("state", 0), "CLUSTERS": ids(datastore["clusters"]),
         "TOTAL_MB": total // _MB, "FREE_MB": free // _MB, "USED_MB": used // _MB,
-        "IMAGES": ids(images), "TEMPLATE": attributes(template),
+        "IMAGES": ids(images), "TEMPLATE": attributes(template | _encrypted(template)),
     }
+
+
+def _encrypted(template: dict) -> dict:
+    return {name: hashlib.sha256(template[name].encode()).hexdigest() for name in _SECRETS if name in template}
+
+
+@method("one.datastore.info", "i b?")
+def _datastore_info(call: Call, datastore_id: int, decrypt: bool = False) -> str:
+    """Return the document of a datastore, to administrators with its secrets if they want them."""
+    datastore = call.get("datastore", datastore_id)
+    body = _datastore_body(call.core, datastore)
+    if decrypt and call.is_admin:
+        body["TEMPLATE"] = attributes(datastore["template"])
+    return element("DATASTORE", shown(call.core.config.release, "DATASTORE", body))
 
 
 def _delete_datastore(call: Call, datastore: dict) -> bool:

@@ -126,6 +126,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one import hosts
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.one.managed import STATE_OPTIONS, ManagedObject
 from ansible_collections.opennebula.flower.plugins.module_utils.one.members import Directory, Members, ids
+from ansible_collections.opennebula.flower.plugins.module_utils.one.template import scalar
 
 _DEFAULT_CLUSTER = 0
 # By option: kind, element of the cluster's document, fact, and the last part of the methods that add and remove one.
@@ -159,6 +160,14 @@ class Cluster(ManagedObject):
             self._find_members({})
         after = {option: members.after for option, members in self._members.items()}
         return {"name": before.get("name", self.name), **after, "template": self.target(before)}
+
+    def asked(self) -> dict:
+        """Return the template that the task asks for. The server writes the scheduler's settings in small letters."""
+        return {
+            name: {key: scalar(item).strip().lower() for key, item in value.items()}
+            if str(name).upper() == "ONE_DRS" and isinstance(value, dict) else value
+            for name, value in super().asked().items()
+        }
 
     def facts(self, document: dict) -> dict:
         """Return what the module's user gets to know."""

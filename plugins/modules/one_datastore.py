@@ -44,7 +44,10 @@ options:
     type: str
     choices: [enabled, disabled]
   template:
-    description: More attributes of the datastore in OpenNebula's terms, such as C(SAFE_DIRS), C(LIMIT_MB) or C(POOL_NAME).
+    description:
+      - More attributes of the datastore in OpenNebula's terms, such as C(SAFE_DIRS), C(LIMIT_MB) or C(POOL_NAME).
+      - What follows from the transfer driver, such as C(CLONE_TARGET) or C(SHARED), makes no difference here.
+      - The passwords and tokens that OpenNebula encrypts, such as C(RESTIC_PASSWORD), are never shown.
     type: dict
     default: {}
   update:
@@ -167,7 +170,7 @@ datastore:
 """
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one import resources, states
+from ansible_collections.opennebula.flower.plugins.module_utils.one import resources, states, xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.one.managed import STATE_OPTIONS, ManagedObject
 from ansible_collections.opennebula.flower.plugins.module_utils.one.members import Directory, Members, ids
@@ -181,11 +184,12 @@ _NO_DRIVER = "-"
 # Attributes that follow from the transfer driver, and its modes.
 _TRANSFER = ("CLONE_TARGET", "DISK_TYPE", "LN_TARGET")
 _MODES = ("LOCAL", "SHARED", "SSH")
-_SERVER_ATTRIBUTES = frozenset({
-    "ALLOW_ORPHANS", "DRIVER", "DS_LIVE_MIGRATE", "DS_MIGRATE", "DS_MIGRATE_SNAP", "PERSISTENT_SNAPSHOTS",
-    "RESTRICTED_DIRS", "SAFE_DIRS", "SHARED", "TM_MAD_SYSTEM", *_TRANSFER,
-    *(f"{name}_{mode}" for name in _TRANSFER for mode in _MODES),
+_READ_ONLY = frozenset({
+    "ALLOW_ORPHANS", "DS_LIVE_MIGRATE", "DS_MIGRATE", "DS_MIGRATE_SNAP", "PERSISTENT_SNAPSHOTS", "SHARED",
+    "TM_MAD_SYSTEM", "CLONE_TARGET", "LN_TARGET", *(f"{name}_{mode}" for name in _TRANSFER for mode in _MODES),
 })
+# Attributes the server keeps encrypted, and shows to administrators only.
+_SECRETS = ("NETAPP_PASS", "PUREFA_API_TOKEN", "RESTIC_PASSWORD")
 
 
 class Datastore(ManagedObject):
@@ -194,11 +198,25 @@ class Datastore(ManagedObject):
     kind = "datastore"
     fact = "datastore"
     own = {"TYPE": "type", "DS_MAD": "ds_mad", "TM_MAD": "tm_mad"}
-    server = _SERVER_ATTRIBUTES
+    server = _READ_ONLY | {"DISK_TYPE", "DRIVER", "RESTRICTED_DIRS", "SAFE_DIRS"}
+    read_only = _READ_ONLY
 
     def __init__(self, module: OneModule) -> None:
         super().__init__(module)
         self._clusters: Members | None = None
+        self._hide(module.params["template"])
+
+    def find(self) -> dict | None:
+        """Return the datastore's document with its secrets, None if there is no such datastore."""
+        found = super().find()
+        return self.read(int(found["ID"])) if found else None
+
+    def read(self, number: int) -> dict:
+        """Return the datastore's document with its secrets, which nobody gets to see. Raises OneException."""
+        decrypt = True
+        document = self.client.call("one.datastore.info", number, decrypt)
+        self._hide(xml.section(document, "TEMPLATE"))
+        return document
 
     def attributes(self, document: dict) -> dict:
         """Return what is compared, as it is: clusters only if the task speaks of them."""
@@ -260,7 +278,7 @@ class Datastore(ManagedObject):
         first = self._clusters.added[0] if self._clusters and self._clusters.added else -1
         number = self.client.call("one.datastore.allocate", render({**self.server_template(after), "NAME": self.name}), first)
         # It was born into that cluster, the default one if none is wanted.
-        document = resources.get(self.client, "datastore", number)
+        document = self.read(number)
         self._find_clusters(ids(document, "CLUSTERS"), replace=True)
         self.write(number, {**after, "status": "enabled"}, after)
         return number
@@ -274,6 +292,11 @@ class Datastore(ManagedObject):
             self.client.call("one.cluster.adddatastore", cluster, number)
         for cluster in self._clusters.removed if self._clusters else ():
             self.client.call("one.cluster.deldatastore", cluster, number)
+
+    def _hide(self, template: dict) -> None:
+        for name, value in template.items():
+            if str(name).upper() in _SECRETS and value:
+                self.module.no_log_values.add(str(value))
 
     def _find_clusters(self, there: list[int], replace: bool = False) -> None:
         if self.params["clusters"] is not None and self.params["state"] == "present":

@@ -49,7 +49,7 @@ options:
   template:
     description:
       - More attributes of the host in OpenNebula's terms, such as C(RESERVED_CPU), C(RESERVED_MEM), C(PIN_POLICY) or
-        C(PCI_FILTER).
+        C(PCI_FILTER). What monitoring finds out about the host makes no difference here.
     type: dict
     default: {}
   update:
@@ -166,7 +166,7 @@ class Host(ManagedObject):
     kind = "host"
     fact = "host"
     own = {"IM_MAD": "im_mad", "VM_MAD": "vm_mad"}
-    server = hosts.MONITORED_ATTRIBUTES
+    server = read_only = hosts.MONITORED_ATTRIBUTES
     blank = hosts.RESERVATIONS
 
     def attributes(self, document: dict) -> dict:
@@ -218,14 +218,14 @@ class Host(ManagedObject):
 
     def settled(self, number: int, document: dict | None) -> dict:
         """Return the host, waiting until it is monitored if the task says so."""
-        seen = {"document": document or resources.get(self.client, "host", number)}
+        seen = {"document": document or self.read(number)}
         enabled = hosts.status(seen["document"]) == "enabled"
         asked_for = document is None or self.params["status"] or hosts.is_new(seen["document"])
         if not self.params["wait"] or not enabled or not asked_for:
             return seen["document"]
 
         def probe() -> dict | None:
-            host = seen["document"] or resources.require(self.client, "host", number)
+            host = seen["document"] or self.read(number)
             # The next probe looks again.
             seen.update(document=None, state=hosts.state(host))
             if hosts.has_failed(host):

@@ -210,7 +210,7 @@ class MarketplaceApp(ManagedObject):
     kind = "marketplace_app"
     fact = "app"
     own = {"ORIGIN_ID": "image", **{attribute: option for option, attribute in _ENCODED.items()}}
-    server = frozenset({"TYPE"})
+    server = read_only = frozenset({"ERROR", "FORMAT", "MD5", "REGTIME", "SIZE", "SOURCE", "TYPE", "ZONE_ID"})
 
     def ensure(self) -> dict:
         """Bring the app to the wanted state and return the module's result."""
@@ -267,12 +267,12 @@ class MarketplaceApp(ManagedObject):
 
     def settled(self, number: int, document: dict | None) -> dict:
         """Return the app, waiting until its image is in the marketplace if the task says so."""
-        seen = {"document": document or resources.get(self.client, self.kind, number)}
+        seen = {"document": document or self.read(number)}
         if not self.params["wait"]:
             return seen["document"]
 
         def probe() -> dict | None:
-            app = seen["document"] or resources.require(self.client, self.kind, number)
+            app = seen["document"] or self.read(number)
             # The next probe looks again.
             seen.update(document=None, state=apps.state(app))
             if seen["state"] == "ERROR":

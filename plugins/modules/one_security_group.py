@@ -201,12 +201,12 @@ class SecurityGroup(ManagedObject):
 
     def settled(self, number: int, document: dict | None) -> dict:
         """Return the security group, waiting until its rules are applied if the task says so."""
-        seen = {"document": document or resources.get(self.client, "security_group", number)}
+        seen = {"document": document or self.read(number)}
         if not self.params["wait"]:
             return seen["document"]
 
         def probe() -> dict | None:
-            group = seen["document"] or resources.require(self.client, "security_group", number)
+            group = seen["document"] or self.read(number)
             # The next probe looks again.
             seen.update(document=None, vms=_vms(group))
             if seen["vms"]["error"]:

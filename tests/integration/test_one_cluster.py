@@ -104,6 +104,14 @@ def test_a_member_there_is_not_is_an_error_except_before_it_is_made(zone, option
     assert zone.changed("one_cluster", check=True, name="rack1", **{option: ["nowhere"]})["diff"]["after"][option] == ["nowhere"]
 
 
+def test_the_scheduler_s_settings_are_compared_as_the_server_writes_them(zone, cluster):
+    wanted = {"name": cluster, "template": {"ONE_DRS": {"POLICY": "Balance", "AUTOMATION": "PARTIAL"}}}
+    zone.changed("one_cluster", **wanted)
+    zone.unchanged("one_cluster", **wanted)
+    refused = zone.fails("one_cluster", name=cluster, template={"ONE_DRS": {"POLICY": "spread", "AUTOMATION": "full"}})
+    assert "contains invalid POLICY" in refused["msg"]
+
+
 # ---- Datastores ------------------------------------------------------------------------------------
 
 
@@ -144,6 +152,20 @@ def test_a_new_datastore_goes_only_where_it_is_wanted(zone, cluster, datastore):
     zone.changed("one_datastore", name=datastore, state="absent")
     made = zone.changed("one_datastore", name=datastore, clusters=[], **DATASTORE)
     assert made["datastore"]["cluster_ids"] == []
+
+
+def test_what_the_server_sets_by_itself_makes_no_difference(zone, datastore):
+    made = zone.changed("one_datastore", name=datastore, **DATASTORE)["datastore"]
+    zone.unchanged("one_datastore", name=datastore, template=made["template"], update="replace")
+    zone.unchanged("one_datastore", name=datastore, template={"clone_target": "SELF", "SHARED": True})
+
+
+def test_secrets_are_compared_and_never_shown(zone, datastore):
+    wanted = {"name": datastore, "type": "backup", "ds_mad": "restic", "template": {"restic_password": "s3cret-1"}}
+    assert "s3cret" not in str(zone.changed("one_datastore", **wanted))
+    assert "s3cret" not in str(zone.unchanged("one_datastore", **wanted))
+    assert "s3cret" not in str(zone.changed("one_datastore", **{**wanted, "template": {"RESTIC_PASSWORD": "s3cret-2"}}))
+    assert "s3cret-2" in zone.call("one.datastore.info", int(zone.run("one_datastore", name=datastore)["datastore"]["id"]), True)
 
 
 def test_a_system_datastore_is_disabled_and_enabled(zone):

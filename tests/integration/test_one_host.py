@@ -77,6 +77,11 @@ def test_replace_removes_what_was_set_but_not_what_monitoring_found(zone, host):
     zone.unchanged("one_host", **replaced)
 
 
+def test_what_monitoring_found_makes_no_difference(zone, host):
+    made = zone.changed("one_host", name=host, template={"RACK": 1}, **HOST)["host"]
+    zone.unchanged("one_host", name=host, template={**made["template"], "arch": "arm64"}, update="replace")
+
+
 def test_drivers_are_changed_in_place(zone, host):
     number = zone.changed("one_host", name=host, **HOST)["host"]["id"]
     changed = zone.changed("one_host", name=host, vm_mad="qemu")

@@ -40,6 +40,8 @@ class ManagedObject(ABC):
     own: dict[str, str] = {}
     #: attributes that the server sets in the template by itself
     server: Collection[str] = ()
+    #: those of them that it sets whatever it is told
+    read_only: Collection[str] = ()
     #: attributes that the server makes empty with every object, which means the same as none
     blank: Collection[str] = ()
 
@@ -73,14 +75,22 @@ class ManagedObject(ABC):
         """Return the facts as they would be; current is empty for a new object."""
         return {**(self.facts(current) if current else {}), **after}
 
+    def find(self) -> dict | None:
+        """Return the object's document, None if there is no such object. Raises OneException."""
+        return resources.find(self.client, self.kind, self.name)
+
+    def read(self, number: int) -> dict:
+        """Return the object's document. Raises OneException."""
+        return resources.require(self.client, self.kind, number)
+
     def settled(self, number: int, document: dict | None) -> dict:
         """Return the object's document once it is as wanted, document being the last one known."""
-        return document or resources.get(self.client, self.kind, number)
+        return document or self.read(number)
 
     def ensure(self) -> dict:
         """Bring the object to the wanted state and return the module's result. Raises OneException."""
         self._check_template()
-        current = resources.find(self.client, self.kind, self.name)
+        current = self.find()
         if self.params["state"] == "absent":
             return self._absent(current)
         if current is None:
@@ -96,8 +106,14 @@ class ManagedObject(ABC):
     def target(self, before: dict) -> dict:
         """Return the template as it should be."""
         return self._without_blank(compare.wanted_template(
-            before.get("template", {}), self.params["template"], self.params["update"] == "replace", keep=self.server
+            before.get("template", {}), self.asked(), self.params["update"] == "replace", keep=self.server
         ))
+
+    def asked(self) -> dict:
+        """Return the template that the task asks for, without what the server sets whatever it is told."""
+        return {
+            name: value for name, value in self.params["template"].items() if str(name).upper() not in self.read_only
+        }
 
     def resolve(self, kind: str, name_or_id: str) -> dict:
         """Return another object that the task names. In check mode an earlier task may still have to make it."""
