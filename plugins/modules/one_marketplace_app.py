@@ -61,7 +61,9 @@ options:
     description: With O(state=exported), name or id of the datastore of a new image.
     type: str
   image_name:
-    description: With O(state=exported), name of the image. Without it the image is called as the app.
+    description:
+      - With O(state=exported), name of the image. Without it the image is called as the app.
+      - Several images, as an app that is a VM template can have, get V(-0), V(-1) and so on after it.
     type: str
   vm_template:
     description: With O(state=exported), whether the VM template that comes with the app is made, too.
@@ -74,8 +76,8 @@ options:
     description:
       - With V(present) the app should exist, with V(absent) it should not.
       - With V(exported) there should be an image made of it, and a VM template if one comes with it. An image of that
-        name that was not made of the app is an error; a VM template of that name is left as it is. Only apps that are
-        an image can be exported.
+        name that was not made of the app is an error; a VM template of that name is left as it is.
+      - Apps that are an image and apps that are a VM template can be exported, but not those that are a service template.
     type: str
     choices: [present, absent, exported]
     default: present
@@ -177,13 +179,14 @@ app:
       returned: always
       type: dict
       sample: {"VERSION": "1.41.0"}
-image:
-  description: The image that was made of the app, with C(id), C(name), C(owner) and C(group).
+images:
+  description: The images that are made of the app, in the order of the disks, with C(id), C(name), C(owner) and C(group).
   returned: when O(state=exported)
-  type: dict
-  sample: {"id": 7, "name": "debian-12", "owner": "oneadmin", "group": "oneadmin"}
+  type: list
+  elements: dict
+  sample: [{"id": 7, "name": "debian-12", "owner": "oneadmin", "group": "oneadmin"}]
 vm_template:
-  description: The VM template that uses the image, with the same keys, empty if none comes with the app.
+  description: The VM template that uses the images, with the same keys, empty if none comes with the app.
   returned: when O(state=exported)
   type: dict
   sample: {"id": 4, "name": "debian-12", "owner": "oneadmin", "group": "oneadmin"}
@@ -201,7 +204,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.managed impo
 from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
 
 # Options that are templates, and the attributes of the app they are encoded in.
-_ENCODED = {"image_template": apps.IMAGE_TEMPLATE, "vm_attributes": apps.VM_TEMPLATE}
+_ENCODED = {"image_template": apps.OWN_TEMPLATE, "vm_attributes": apps.VM_TEMPLATE}
 
 
 class MarketplaceApp(ManagedObject):

@@ -359,3 +359,28 @@ def test_security_groups_are_checked_and_not_removed_while_vms_have_them(world: 
         )
     world.call("one.vm.action", "terminate", 0)
     world.call("one.secgroup.delete", group, session=ALICE)
+
+
+def test_apps_are_made_where_the_marketplace_takes_them_and_become_images(world: World) -> None:
+    for text_, reason in (
+        ('NAME="m"', "No marketplace driver (MARKET_MAD) in template."),
+        ('NAME="m"\nMARKET_MAD="ftp"', 'MARKET_MAD_CONF named "ftp" is not defined in oned.conf'),
+        ('NAME="m"\nMARKET_MAD="http"', 'MarketPlace template is missing the "BASE_URL" attribute or it\'s empty.'),
+    ):
+        refused = refusal(world, "one.market.allocate", text_)
+        assert (refused.code, refused.message) == (8192, f"[one.market.allocate] {reason}")
+    market = world.call("one.market.allocate", 'NAME="m"\nMARKET_MAD="http"\nBASE_URL="http://m"\nPUBLIC_DIR="/srv"')
+    assert market == 100
+    public = refusal(world, "one.marketapp.allocate", 'NAME="app"\nORIGIN_ID="0"', 0)
+    assert (public.code, public.message.partition("] ")[2]) == (2048, "Create disabled for market: OpenNebula Public")
+    assert refusal(world, "one.marketapp.allocate", 'NAME="app"', market).message.endswith("Missing ORIGIN_ID for the MARKETPLACEAPP")
+    app = world.call("one.marketapp.allocate", 'NAME="app"\nORIGIN_ID="0"\nSIZE="7"', market)
+    document = world.wait("one.marketapp.info", app, "<STATE>1<")
+    assert [text(document, name) for name in ("SIZE", "TYPE", "MARKETPLACE")] == ["10", "1", "m"]
+    assert text(world.call("one.market.info", market), "MARKETPLACEAPPS") == f"<ID>{app}</ID>"
+    assert refusal(world, "one.market.delete", market).code == 2048
+    assert refusal(world, "one.image.allocate", 'NAME="i"\nFROM_APP="9"', 1, False).message.endswith("Cannot determine image SIZE.")
+    image = world.call("one.image.allocate", f'NAME="i"\nFROM_APP="{app}"', 1, False)
+    made = world.wait("one.image.info", image, "<STATE>1<")
+    assert [text(made, name) for name in ("SIZE", "FROM_APP", "FROM_APP_NAME")] == ["10", str(app), "app"]
+    assert text(made, "PATH").startswith("http://m/")

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 
 import pytest
@@ -75,8 +76,8 @@ def test_an_app_is_exported_to_an_image_and_a_vm_template_exactly_once(zone, app
     predicted = zone.changed("one_marketplace_app", check=True, name=app, **EXPORT)
     assert zone.writes == []
     done = zone.changed("one_marketplace_app", name=app, **EXPORT)
-    assert predicted["diff"] == done["diff"] == {"before": {}, "after": {"image": "copy", "vm_template": "copy"}}
-    image = zone.unchanged("one_image", name=done["image"]["id"])["image"]
+    assert predicted["diff"] == done["diff"] == {"before": {}, "after": {"images": ["copy"], "vm_template": "copy"}}
+    image = zone.unchanged("one_image", name=done["images"][0]["id"])["image"]
     assert (image["state"], image["template"]["DEV_PREFIX"], image["size"]) == ("READY", "vd", 10)
     template = zone.unchanged("one_template", name=done["vm_template"]["id"])["vm_template"]["template"]
     assert template["DISK"] == {"IMAGE_ID": str(image["id"])}
@@ -86,20 +87,46 @@ def test_an_app_is_exported_to_an_image_and_a_vm_template_exactly_once(zone, app
     zone.changed("one_template", name="copy", state="absent")
     again = zone.changed("one_marketplace_app", name=app, **EXPORT)
     assert again["diff"] == {"before": {}, "after": {"vm_template": "copy"}}
-    assert again["image"]["id"] == image["id"]
+    assert again["images"][0]["id"] == image["id"]
+
+
+def test_an_app_that_is_a_vm_template_is_exported_with_every_disk(zone, app):
+    zone.changed("one_marketplace_app", name=app, **APP)
+    own = b64encode(b'CPU="1"\nMEMORY="512"\nNIC=[NETWORK="x"]').decode()
+    text = 'NAME="machine"\nTYPE="VMTEMPLATE"\nORIGIN_ID="-1"\n' + f'APPTEMPLATE64="{own}"\n'
+    machine = zone.call("one.marketapp.allocate", text + 'DISK=[NAME="a",APP="appliance"]\nDISK=[NAME="b",APP="appliance"]', 100)
+    try:
+        done = zone.changed("one_marketplace_app", name="machine", **EXPORT)
+        assert [image["name"] for image in done["images"]] == ["copy-0", "copy-1"]
+        template = zone.unchanged("one_template", name="copy")["vm_template"]["template"]
+        assert [disk["IMAGE_ID"] for disk in template["DISK"]] == [str(image["id"]) for image in done["images"]]
+        assert (template["MEMORY"], template["NIC"]) == ("512", {"NETWORK": "x"})
+        zone.unchanged("one_marketplace_app", name=machine, **EXPORT)
+        zone.call("one.marketapp.update", machine, 'DISK=[NAME="a",APP="gone"]', 1)
+        assert "There is no marketplace app with the name 'gone'" in zone.fails("one_marketplace_app", name=machine, **EXPORT)["msg"]
+    finally:
+        for name in ("copy-0", "copy-1"):
+            zone.run("one_image", name=name, state="absent")
+        zone.run("one_marketplace_app", name="machine", state="absent")
+
+
+def test_an_app_that_is_a_service_template_is_not_exported(zone):
+    service = zone.call("one.marketapp.allocate", 'NAME="service"\nTYPE="SERVICE_TEMPLATE"\nORIGIN_ID="-1"', 100)
+    assert "is of type SERVICE_TEMPLATE, which cannot be exported" in zone.fails("one_marketplace_app", name=service, **EXPORT)["msg"]
+    zone.changed("one_marketplace_app", name=service, state="absent")
 
 
 def test_the_vm_template_is_left_out_on_demand(zone, app):
     zone.changed("one_marketplace_app", name=app, **APP)
     done = zone.changed("one_marketplace_app", name=app, vm_template=False, **EXPORT)
-    assert (done["image"]["name"], done["vm_template"]) == ("copy", {})
+    assert ([image["name"] for image in done["images"]], done["vm_template"]) == (["copy"], {})
 
 
 def test_an_image_that_is_not_from_the_app_is_not_taken_for_it(zone, app):
     zone.changed("one_marketplace_app", name=app, **APP)
     result = zone.fails("one_marketplace_app", name=app, **{**EXPORT, "image_name": "disk"})
     assert result["error"]["kind"] == "conflict"
-    assert "Image 'disk' (id 0) is there and was not made from marketplace app 'appliance'" in result["msg"]
+    assert "Image 'disk' (id 0) is there and was not made of marketplace app 'appliance'" in result["msg"]
 
 
 def test_an_import_that_fails_ends_the_wait_at_once_and_is_done_again_by_the_next_run(zone, app):

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An image, and a VM template that uses it, made of a marketplace app."""
+"""Images, and a VM template that uses them, made of a marketplace app."""
 
 from __future__ import annotations
 
@@ -31,79 +31,101 @@ class AppExport:
 
     def ensure(self) -> dict:
         """Make what is not there yet and return the module's result. Raises OneException."""
-        self._check()
-        image = resources.find(self._client, "image", self._image_name)
-        if image:
-            self._check_origin(image)
+        sources = self._sources()
+        there = {name: self._find_image(name, app) for name, app in sources.items()}
+        usable = [name for name, image in there.items() if image and images.state(image) != "ERROR"]
+        before: dict = {"images": usable} if usable else {}
+        after: dict = {"images": list(sources)}
         template = None
-        wanted = {"image": self._image_name}
-        if apps.decoded(self._app, apps.VM_TEMPLATE) and self._params["vm_template"]:
+        if self._params["vm_template"] and self._vm_attributes():
             template = resources.find(self._client, "template", self._template_name)
-            wanted["vm_template"] = self._template_name
-        failed = image is not None and images.state(image) == "ERROR"
-        there = {"image": image and not failed, "vm_template": template}
-        before = {name: value for name, value in wanted.items() if there[name]}
-        datastore = None if before.get("image") else self._datastore()
+            before |= {"vm_template": self._template_name} if template else {}
+            after["vm_template"] = self._template_name
+        datastore = self._datastore() if len(usable) < len(sources) else {}
+        made = list(there.values())
         if not self._module.check_mode:
-            if failed:
-                self._remove(int(image["ID"]))
-            image = self._image(None if failed else image, datastore)
-            if "vm_template" in wanted and template is None:
-                template = self._make_template(int(image["ID"]))
-        return self._module.result(before, wanted, **self._facts(image, template, wanted))
+            made = [self._image(name, app, there[name], datastore) for name, app in sources.items()]
+            if "vm_template" in after and template is None:
+                template = self._make_template([int(image["ID"]) for image in made])
+        return self._module.result(
+            before, after,
+            images=[_facts(name, image) for name, image in zip(sources, made, strict=True)],
+            vm_template=_facts(self._template_name, template) if "vm_template" in after else {},
+        )
 
-    def _check(self) -> None:
-        label = f"Marketplace app {self._app['NAME']!r} (id {self._app['ID']})"
-        if apps.state(self._app) == "ERROR":
-            raise apps.broken(self._app)
-        if apps.state(self._app) != "READY":
-            raise OneException(WRONG_STATE, f"{label} is in state {apps.state(self._app)}, it has to be READY.")
-        if apps.kind(self._app) != "IMAGE":
-            raise OneException(INVALID, f"{label} is of type {apps.kind(self._app)}; only apps of an IMAGE are exported.")
+    def _sources(self) -> dict[str, dict]:
+        """Return the apps whose images are wanted, by the name the image gets. Raises OneException."""
+        self._check(self._app)
+        kind = apps.kind(self._app)
+        if kind == "IMAGE":
+            return {self._image_name: self._app}
+        if kind != "VMTEMPLATE":
+            raise OneException(INVALID, f"{_label(self._app)} is of type {kind}, which cannot be exported.")
+        parts = apps.parts(self._client, self._app)
+        for part in parts:
+            self._check(part)
+            if apps.kind(part) != "IMAGE":
+                raise OneException(INVALID, f"{_label(part)} is a disk, but of type {apps.kind(part)}.")
+        single = len(parts) == 1
+        return {self._image_name if single else f"{self._image_name}-{n}": part for n, part in enumerate(parts)}
 
-    def _check_origin(self, image: dict) -> None:
-        origin = xml.section(image, "TEMPLATE").get("FROM_APP", "")
-        if origin != self._app["ID"]:
+    def _check(self, app: dict) -> None:
+        if apps.state(app) == "ERROR":
+            raise apps.broken(app)
+        if apps.state(app) != "READY":
+            raise OneException(WRONG_STATE, f"{_label(app)} is in state {apps.state(app)}, it has to be READY.")
+
+    def _vm_attributes(self) -> dict:
+        return apps.decoded(self._app, apps.VM_TEMPLATE if apps.kind(self._app) == "IMAGE" else apps.OWN_TEMPLATE)
+
+    def _find_image(self, name: str, app: dict) -> dict | None:
+        """Return the image if it is there. Raises OneException when it was made of something else."""
+        image = resources.find(self._client, "image", name)
+        if image and xml.section(image, "TEMPLATE").get("FROM_APP", "") != app["ID"]:
             raise OneException(
                 CONFLICT,
-                f"Image {image['NAME']!r} (id {image['ID']}) is there and was not made from marketplace app "
-                f"{self._app['NAME']!r} (id {self._app['ID']}); remove it first or choose another name.",
+                f"Image {image['NAME']!r} (id {image['ID']}) is there and was not made of marketplace app "
+                f"{app['NAME']!r} (id {app['ID']}); remove it first or choose another name.",
             )
+        return image
 
     def _datastore(self) -> dict:
         if self._params["datastore"] is None:
             raise OneException(INVALID, f"Image {self._image_name!r} does not exist: its datastore is needed.")
         return resources.require(self._client, "datastore", self._params["datastore"])
 
-    def _remove(self, number: int) -> None:
-        self._client.call("one.image.delete", number)
-        images.wait_gone(self._client, number, self._params["wait_timeout"], self._module.progress)
-
-    def _image(self, image: dict | None, datastore: dict | None) -> dict:
-        """Return the image, made if there is none, once it can be used."""
-        if image is None:
-            attributes = {
-                name: value for name, value in apps.decoded(self._app, apps.IMAGE_TEMPLATE).items()
-                if name not in _OF_THE_DATASTORE
-            }
-            text = render({**attributes, "NAME": self._image_name, "FROM_APP": self._app["ID"]})
-            number = self._client.call("one.image.allocate", text, int(datastore["ID"]), False)
-        else:
-            number = int(image["ID"])
+    def _image(self, name: str, app: dict, image: dict | None, datastore: dict) -> dict:
+        """Return the image, made if there is none and made again if it failed, once it can be used."""
         if image and images.is_available(image):
             return image
+        timeout, progress = self._params["wait_timeout"], self._module.progress
+        if image and images.state(image) == "ERROR":
+            self._client.call("one.image.delete", int(image["ID"]))
+            images.wait_gone(self._client, int(image["ID"]), timeout, progress)
+            image = None
+        number = int(image["ID"]) if image else self._make_image(name, app, datastore)
         if not self._params["wait"]:
             return resources.require(self._client, "image", number)
-        return images.wait_available(self._client, number, self._params["wait_timeout"], self._module.progress)
+        return images.wait_available(self._client, number, timeout, progress)
 
-    def _make_template(self, image: int) -> dict:
-        attributes = apps.decoded(self._app, apps.VM_TEMPLATE)
-        text = render({**attributes, "NAME": self._template_name, "DISK": {"IMAGE_ID": image}})
-        return resources.require(self._client, "template", self._client.call("one.template.allocate", text))
-
-    def _facts(self, image: dict | None, template: dict | None, wanted: dict) -> dict:
-        made = {"image": image, "vm_template": template}
-        return {
-            name: resources.identity(made[name]) if made[name] else {"name": wanted[name]} if name in wanted else {}
-            for name in made
+    def _make_image(self, name: str, app: dict, datastore: dict) -> int:
+        attributes = {
+            key: value for key, value in apps.decoded(app, apps.OWN_TEMPLATE).items() if key not in _OF_THE_DATASTORE
         }
+        text = render({**attributes, "NAME": name, "FROM_APP": app["ID"]})
+        return self._client.call("one.image.allocate", text, int(datastore["ID"]), False)
+
+    def _make_template(self, disks: list[int]) -> dict:
+        attributes = {
+            **self._vm_attributes(), "NAME": self._template_name, "DISK": [{"IMAGE_ID": number} for number in disks],
+        }
+        number = self._client.call("one.template.allocate", render(attributes))
+        return resources.require(self._client, "template", number)
+
+
+def _label(app: dict) -> str:
+    return f"Marketplace app {app['NAME']!r} (id {app['ID']})"
+
+
+def _facts(name: str, document: dict | None) -> dict:
+    return resources.identity(document) if document else {"name": name}

@@ -8,12 +8,13 @@ from __future__ import annotations
 import base64
 import binascii
 
-from . import states, xml
+from . import resources, states, xml
+from .client import Client
 from .errors import WRONG_STATE, OneException
 from .template import TemplateSyntaxError, parse, render
 
-# Attributes of an app's template that hold a template: for its image, and for a VM made of that.
-IMAGE_TEMPLATE, VM_TEMPLATE = "APPTEMPLATE64", "VMTEMPLATE64"
+# Attributes of an app's template that hold a template: for what the app is, and for a VM with its image.
+OWN_TEMPLATE, VM_TEMPLATE = "APPTEMPLATE64", "VMTEMPLATE64"
 
 
 def state(app: dict) -> str:
@@ -32,6 +33,16 @@ def broken(app: dict) -> OneException:
     return OneException(
         WRONG_STATE, f"Marketplace app {app['NAME']!r} (id {app['ID']}) is in state ERROR: {reason}."
     )
+
+
+def parts(client: Client, app: dict) -> list[dict]:
+    """Return the apps that are the disks of one that is a VM template. Raises OneException of kind missing."""
+    wanted = [disk.get("APP", "") for disk in xml.items(xml.section(app, "TEMPLATE"), "DISK")]
+    there = {item["NAME"]: item for item in resources.pool(client, "marketplace_app")}
+    for name in wanted:
+        if name not in there:
+            raise resources.missing(client, resources.KINDS["marketplace_app"].label, name)
+    return [there[name] for name in wanted]
 
 
 def decoded(app: dict, attribute: str) -> dict:

@@ -1,0 +1,31 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The modules for a zone's infrastructure against a zone that answers as OpenNebula 6.10."""
+
+from __future__ import annotations
+
+from ansible_collections.opennebula.flower.tests.support.one_zone import module_zone
+
+MADE_IN_THIS_ORDER = (
+    ("one_cluster", {"name": "rack1", "template": {"RESERVED_CPU": 100}}),
+    ("one_host", {"name": "node1", "im_mad": "dummy", "vm_mad": "dummy", "cluster": "rack1", "template": {"RACK": 1}}),
+    ("one_datastore", {"name": "images", "ds_mad": "dummy", "tm_mad": "dummy", "clusters": ["rack1"]}),
+    ("one_security_group", {"name": "web", "rules": [{"RULE_TYPE": "INBOUND", "PROTOCOL": "TCP", "RANGE": 80}]}),
+    ("one_image", {"name": "disk", "path": "/images/disk", "size": 10, "datastore": "images"}),
+    ("one_marketplace_app", {"name": "app", "marketplace": "ours", "image": "disk", "vm_attributes": {"MEMORY": 64}}),
+    ("one_marketplace_app", {"name": "app", "state": "exported", "datastore": "images", "image_name": "copy"}),
+)
+
+
+def test_everything_is_made_once_and_removed(tmp_path):
+    with module_zone(tmp_path, version="6.10") as zone:
+        zone.call("one.market.allocate", 'NAME="ours"\nMARKET_MAD="http"\nBASE_URL="http://market"\nPUBLIC_DIR="/srv"')
+        for module, options in MADE_IN_THIS_ORDER:
+            zone.changed(module, **options)
+            zone.unchanged(module, **options)
+        assert zone.unchanged("one_zone_info")["server"]["version"] == "6.10.5"
+        (node,) = zone.unchanged("one_host_info", name="node1", pci_device={"vendor": "10de"})["hosts"]
+        assert (node["cluster"], node["cpu"]["total"], node["pci_devices"][0]["interface"]) == ("rack1", 8.0, "")
+        zone.changed("one_image", name="copy", state="absent")
+        for module, options in reversed(MADE_IN_THIS_ORDER[:-1]):
+            zone.changed(module, name=options["name"], state="absent")
