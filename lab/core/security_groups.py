@@ -56,7 +56,7 @@ def _apply(core: Core, group: dict, vms: list[int]) -> None:
         core.store.save("secgroup", group)
 
     for vm_id in list(vms):
-        task = partial(core.driver.filter, machines.spec(core.store.get("vm", vm_id)))
+        task = partial(core.driver.filter, machines.spec(core, core.store.get("vm", vm_id)))
         core.lifecycle.work(
             task, lambda _result, vm_id=vm_id: ended(vm_id, failed=False),
             lambda _reason, vm_id=vm_id: ended(vm_id, failed=True),

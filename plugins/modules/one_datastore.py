@@ -18,6 +18,7 @@ extends_documentation_fragment:
   - opennebula.flower.api
   - opennebula.flower.attributes
   - opennebula.flower.attributes.one_group
+  - opennebula.flower.attributes.ownership
 options:
   name:
     description: Name of the datastore, or the id of one that exists.
@@ -110,6 +111,11 @@ datastore:
       returned: when it exists
       type: str
       sample: oneadmin
+    mode:
+      description: Its permissions as three octal digits.
+      returned: when it exists
+      type: str
+      sample: "640"
     type:
       description: What it keeps.
       returned: always
@@ -174,6 +180,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one import resou
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.one.managed import STATE_OPTIONS, ManagedObject
 from ansible_collections.opennebula.flower.plugins.module_utils.one.members import Directory, Members, ids
+from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, mode
 from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
 
 # In the order of OpenNebula's numbers.
@@ -197,6 +204,7 @@ class Datastore(ManagedObject):
 
     kind = "datastore"
     fact = "datastore"
+    owned = True
     own = {"TYPE": "type", "DS_MAD": "ds_mad", "TM_MAD": "tm_mad"}
     server = _READ_ONLY | {"DISK_TYPE", "DRIVER", "RESTRICTED_DIRS", "SAFE_DIRS"}
     read_only = _READ_ONLY
@@ -252,6 +260,7 @@ class Datastore(ManagedObject):
         """Return what the module's user gets to know."""
         return {
             **resources.identity(document),
+            "mode": mode(document),
             **_settings(document),
             "base_path": document.get("BASE_PATH", ""),
             **{name: int(document.get(f"{name.upper()}_MB") or 0) for name in ("total", "used", "free")},
@@ -320,6 +329,7 @@ def main() -> None:
     module = OneModule(
         argument_spec={
             **STATE_OPTIONS,
+            **OPTIONS,
             "type": {"type": "str", "choices": list(_TYPES)},
             "ds_mad": {"type": "str"},
             "tm_mad": {"type": "str"},

@@ -21,6 +21,7 @@ extends_documentation_fragment:
   - opennebula.flower.api
   - opennebula.flower.attributes
   - opennebula.flower.attributes.one_group
+  - opennebula.flower.attributes.ownership
   - opennebula.flower.attributes.wait
 options:
   name:
@@ -139,6 +140,11 @@ app:
       returned: when it exists
       type: str
       sample: oneadmin
+    mode:
+      description: Its permissions as three octal digits.
+      returned: when it exists
+      type: str
+      sample: "640"
     state:
       description: Its state.
       returned: when it exists
@@ -201,6 +207,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.managed impo
     WAIT_OPTIONS,
     ManagedObject,
 )
+from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, mode
 from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
 
 # Options that are templates, and the attributes of the app they are encoded in.
@@ -212,6 +219,7 @@ class MarketplaceApp(ManagedObject):
 
     kind = "marketplace_app"
     fact = "app"
+    owned = True
     own = {"ORIGIN_ID": "image", **{attribute: option for option, attribute in _ENCODED.items()}}
     server = read_only = frozenset({"ERROR", "FORMAT", "MD5", "REGTIME", "SIZE", "SOURCE", "TYPE", "ZONE_ID"})
 
@@ -246,8 +254,13 @@ class MarketplaceApp(ManagedObject):
     def facts(self, document: dict) -> dict:
         """Return what the module's user gets to know."""
         return {
-            **resources.identity(document), **self.attributes(document), "state": apps.state(document),
-            "type": apps.kind(document), "size": int(document.get("SIZE") or 0), "source": document.get("SOURCE", ""),
+            **resources.identity(document),
+            "mode": mode(document),
+            **self.attributes(document),
+            "state": apps.state(document),
+            "type": apps.kind(document),
+            "size": int(document.get("SIZE") or 0),
+            "source": document.get("SOURCE", ""),
         }
 
     def server_template(self, state: dict) -> dict:
@@ -287,7 +300,7 @@ class MarketplaceApp(ManagedObject):
     def change(self, current: dict) -> dict:
         """Change an app that exists, or import one again whose import failed."""
         if self._is_replaced(current):
-            before = self.attributes(current)
+            before = {**self.attributes(current), **self.ownership.before(current)}
             if not self.module.check_mode:
                 self.remove(int(current["ID"]))
             return self.new(before)
@@ -327,6 +340,7 @@ def main() -> None:
         argument_spec={
             **STATE_OPTIONS,
             **WAIT_OPTIONS,
+            **OPTIONS,
             "marketplace": {"type": "str"},
             "image": {"type": "str"},
             "image_template": {"type": "dict"},

@@ -19,6 +19,7 @@ extends_documentation_fragment:
   - opennebula.flower.api
   - opennebula.flower.attributes
   - opennebula.flower.attributes.one_group
+  - opennebula.flower.attributes.ownership
   - opennebula.flower.attributes.wait
 options:
   name:
@@ -105,6 +106,11 @@ security_group:
       returned: when it exists
       type: str
       sample: oneadmin
+    mode:
+      description: Its permissions as three octal digits.
+      returned: when it exists
+      type: str
+      sample: "640"
     rules:
       description: Its rules, values as text.
       returned: always
@@ -134,6 +140,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.managed impo
     ManagedObject,
 )
 from ansible_collections.opennebula.flower.plugins.module_utils.one.members import Directory, ids
+from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, mode
 from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render, scalar
 
 _VM_STATES = ("updated", "outdated", "updating", "error")
@@ -144,6 +151,7 @@ class SecurityGroup(ManagedObject):
 
     kind = "security_group"
     fact = "security_group"
+    owned = True
     own = {"RULE": "rules"}
 
     def __init__(self, module: OneModule) -> None:
@@ -172,16 +180,18 @@ class SecurityGroup(ManagedObject):
         """Return what the module's user gets to know."""
         compared = self.attributes(document)
         return {
-            **resources.identity(document), "rules": list(compared["rules"].values()), "vms": _vms(document),
+            **resources.identity(document),
+            "mode": mode(document),
+            "rules": list(compared["rules"].values()),
+            "vms": _vms(document),
             "template": compared["template"],
         }
 
     def predicted(self, current: dict, after: dict) -> dict:
         """Return the facts as they would be."""
         known = self.facts(current) if current else {}
-        return {
-            **known, "name": after["name"], "rules": list(after["rules"].values()), "template": after["template"],
-        }
+        told = {name: after[name] for name in ("name", "template", *OPTIONS) if name in after}
+        return {**known, **told, "rules": list(after["rules"].values())}
 
     def server_template(self, state: dict) -> dict:
         """Return what is compared as the server keeps it."""
@@ -194,7 +204,7 @@ class SecurityGroup(ManagedObject):
 
     def write(self, number: int, before: dict, after: dict) -> None:
         """Change the security group, or only apply its rules where they could not be."""
-        if self.server_template(before) == self.server_template(after):
+        if before["vms_without_rules"] and self.server_template(before) == self.server_template(after):
             only_where_they_failed = True
             self.client.call("one.secgroup.commit", number, only_where_they_failed)
         self.update_template(number, before, after)
@@ -253,7 +263,7 @@ def _listed(numbers: list[int]) -> str:
 def main() -> None:
     """Run the module."""
     module = OneModule(
-        argument_spec={**STATE_OPTIONS, **WAIT_OPTIONS, "rules": {"type": "list", "elements": "dict"}},
+        argument_spec={**STATE_OPTIONS, **WAIT_OPTIONS, **OPTIONS, "rules": {"type": "list", "elements": "dict"}},
         supports_check_mode=True,
     )
     module.run(lambda: SecurityGroup(module).ensure())

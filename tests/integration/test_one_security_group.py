@@ -172,3 +172,40 @@ def test_rules_that_cannot_be_applied_end_the_wait_at_once_and_are_applied_by_th
     done = zone.changed("one_security_group", name=group, rules=[OUT, WEB], wait_timeout=30)
     assert done["diff"] == {"before": {"vms_without_rules": [vm]}, "after": {"vms_without_rules": []}}
     zone.unchanged("one_security_group", name=group, rules=[OUT, WEB])
+
+
+@pytest.mark.parametrize(
+    ("module", "options"),
+    [
+        ("one_security_group", {}), ("one_datastore", {"ds_mad": "dummy", "tm_mad": "dummy"}),
+        ("one_marketplace_app", {"marketplace": "ours", "image": "disk"}),
+    ],
+)
+def test_what_has_an_owner_is_given_to_another_one_with_its_permissions(zone, tenant, module, options):
+    owned = {"name": "owned", **options, "group": "tenants", "mode": "640"}
+    zone.calls.clear()
+    zone.changed(module, check=True, **owned)
+    assert zone.writes == []
+    made = zone.changed(module, **owned)
+    (there,) = (value for value in made.values() if isinstance(value, dict) and "id" in value)
+    assert (there["owner"], there["group"], there["mode"]) == ("oneadmin", "tenants", "640")
+    zone.unchanged(module, **owned)
+    predicted = zone.changed(module, check=True, **{**owned, "owner": "alice", "mode": "600"})
+    done = zone.changed(module, **{**owned, "owner": "alice", "mode": "600"})
+    assert predicted["diff"] == done["diff"] == {
+        "before": {"owner": "oneadmin", "mode": "640"}, "after": {"owner": "alice", "mode": "600"},
+    }
+    zone.unchanged(module, **{**owned, "owner": "alice", "mode": "600"})
+    zone.calls.clear()
+    assert zone.fails(module, **{**owned, "owner": "nobody"})["error"]["kind"] == "missing"
+    assert zone.writes == []
+    zone.changed(module, name="owned", state="absent")
+
+
+@pytest.fixture(scope="module")
+def tenant(zone: ModuleZone) -> None:
+    """A user and a group, and what apps are made of and go to."""
+    zone.call("one.user.allocate", "alice", "alicepw", "", [])
+    zone.call("one.group.allocate", "tenants")
+    zone.call("one.market.allocate", 'NAME="ours"\nMARKET_MAD="http"\nBASE_URL="http://market"\nPUBLIC_DIR="/srv"')
+    zone.changed("one_image", name="disk", path="/images/disk", size=10)

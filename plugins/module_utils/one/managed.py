@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from . import compare, resources, xml
 from .errors import INVALID, OneException
+from .ownership import Ownership
 from .wait import wait_until
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class ManagedObject(ABC):
     kind: str
     #: the name of the object in the module's result
     fact: str
+    #: whether it has an owner, a group and permissions, which the task may name; ownership.OPTIONS are its options then
+    owned = False
     #: attributes that the server keeps in the template but that are options of the module, and those options
     own: dict[str, str] = {}
     #: attributes that the server sets in the template by itself
@@ -50,6 +53,7 @@ class ManagedObject(ABC):
         self.params = module.params
         self.client = module.client
         self.name = module.params["name"]
+        self.ownership = Ownership(module.client, module.params) if self.owned else None
 
     @abstractmethod
     def attributes(self, document: dict) -> dict:
@@ -148,7 +152,7 @@ class ManagedObject(ABC):
         if current and not self.module.check_mode:
             number = int(current["ID"])
             self.remove(number)
-        return self.module.result(self.attributes(current) if current else {}, {}, **{self.fact: {}})
+        return self.module.result(self._before(current) if current else {}, {}, **{self.fact: {}})
 
     def remove(self, number: int) -> None:
         """Remove the object, and wait until it is gone if the task says so."""
@@ -163,22 +167,36 @@ class ManagedObject(ABC):
         """Make the object and return the module's result. before: what was in its place, empty for nothing."""
         if resources.is_id(self.name):
             raise resources.missing(self.client, resources.KINDS[self.kind].label, self.name)
-        after = self.wanted({})
+        given = self.ownership.given() if self.ownership else {}
+        after = {**self.wanted({}), **given}
+        if given:
+            self.ownership.check({}, given, self.module.unresolved)
         if self.module.check_mode:
             return self.module.result(before, after, **{self.fact: self.predicted({}, after)})
-        document = self.settled(self.create(after), None)
+        number = self.create(after)
+        if given:
+            self.ownership.write(resources.KINDS[self.kind].prefix, self.read(number))
+        document = self.settled(number, None)
         return self.module.result(before, after, **{self.fact: self.facts(document)})
 
     def change(self, current: dict) -> dict:
         """Change the object as far as it differs and return the module's result."""
-        before, number = self.attributes(current), int(current["ID"])
+        before, number = self._before(current), int(current["ID"])
         after = self.wanted(before)
+        if self.ownership:
+            after |= self.ownership.after(current)
+            self.ownership.check(before, after, self.module.unresolved)
         if self.module.check_mode:
             return self.module.result(before, after, **{self.fact: self.predicted(current, after)})
         if before != after:
             self.write(number, before, after)
+            if self.ownership:
+                self.ownership.write(resources.KINDS[self.kind].prefix, current)
         document = self.settled(number, current if before == after else None)
         return self.module.result(before, after, **{self.fact: self.facts(document)})
+
+    def _before(self, current: dict) -> dict:
+        return {**self.attributes(current), **(self.ownership.before(current) if self.ownership else {})}
 
     def server_template(self, state: dict) -> dict:
         """Return what is compared as the server keeps it: the template with the options that are part of it."""
