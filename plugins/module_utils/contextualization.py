@@ -359,7 +359,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "float",
         "",
         "client-lr",
-        "Learning rate of the nodes that the strategy reckons with, empty for 0.0316 with FedYogi, else 0.1",
+        "Learning rate of the nodes, empty for the use case's own; with QFedAvg what it reckons with, empty for 0.1",
         (*_ADAPTIVE, "QFedAvg"),
         above=0,
     ),

@@ -9,6 +9,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from federation.catalogue import PRIVACY, STRATEGIES
@@ -22,7 +23,7 @@ INSIDE = Path(__file__).parent / "inside"
 
 def inside(flower_bin: Path, program: str, *arguments: str, standard_input: str = "") -> dict:
     """Run one of the programs in Flower's virtual environment and return what it prints."""
-    environment = {**os.environ, "PYTHONPATH": str(APP), "FLWR_LOG_LEVEL": "ERROR", "FLWR_TELEMETRY_ENABLED": "0"}
+    environment = {**os.environ, "PYTHONPATH": str(APP), "FLWR_LOG_LEVEL": "CRITICAL", "OMP_NUM_THREADS": "1"}
     command = [flower_bin / "python", INSIDE / program, *arguments]
     result = subprocess.run(command, cwd=APP, env=environment, input=standard_input, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr
@@ -53,3 +54,97 @@ def test_the_state_is_what_makes_the_difference(resumed: dict[str, dict], strate
 
 def test_the_state_of_another_strategy_is_refused(resumed: dict[str, dict]) -> None:
     assert resumed["foreign"] == "this is not the state of a FedAvg strategy: it holds m_t/scale"
+
+
+def scenario(nodes: int, lies: dict[str, str] | None = None, model: bool = False, **config: object) -> dict:
+    return {"nodes": nodes, "lies": lies or {}, "model": model, "config": {key.replace("_", "-"): value for key, value in config.items()}}
+
+
+ROBUST = ("Krum", "MultiKrum", "Bulyan", "FedMedian", "FedTrimmedAvg")
+MALICIOUS = {"Krum": {"num_malicious": 1}, "Bulyan": {"num_malicious": 1}, "MultiKrum": {"num_malicious": 1, "nodes_to_select": 5}}
+TUNED = {"FedAvgM": {"server_momentum": 0.5}, "FedYogi": {"server_lr": 0.1}, "QFedAvg": {"client_lr": 10.0}}
+CLIPPED = {"dp_mode": "fixed", "dp_clipping_norm": 0.5, "local_epochs": 2}
+ADAPTIVE = {"dp_mode": "adaptive", "dp_noise_multiplier": 0, "dp_clip_lr": 1.0, "local_epochs": 2}
+REFUSED = ("no numbers", "other shape", "fewer arrays", "negative weight")
+TAKEN = ("more metrics", "other order")
+SCENARIOS = {
+    **{f"attacked {name}": scenario(7, {"1": "garbage"}, strategy=name, num_server_rounds=2, **MALICIOUS.get(name, {})) for name in ("FedAvg", *ROBUST)},
+    **{name: scenario(3, strategy=name, num_server_rounds=3, **TUNED.get(name, {})) for name in STRATEGIES if name not in ROBUST},
+    "skewed FedAvg": scenario(5, partition_alpha=0.1, num_server_rounds=2, local_epochs=5),
+    "skewed FedProx": scenario(5, strategy="FedProx", partition_alpha=0.1, num_server_rounds=2, local_epochs=5),
+    "skewed FedProx, mu 0": scenario(5, strategy="FedProx", proximal_mu=0.0, partition_alpha=0.1, num_server_rounds=2, local_epochs=5),
+    "clipped": scenario(3, model=True, num_server_rounds=1, dp_noise_multiplier=0, **CLIPPED),
+    "clipped and noised": scenario(3, model=True, num_server_rounds=1, **CLIPPED),
+    "clipped twice": scenario(3, num_server_rounds=2, dp_noise_multiplier=0, **CLIPPED),
+    # FedAvgM compares arrays by their place.
+    "strange": scenario(
+        7,
+        {str(node): lie for node, lie in enumerate((*REFUSED, *TAKEN), 1)},
+        strategy="FedAvgM",
+        server_momentum=0.5,
+        num_server_rounds=1,
+        min_fit_clients=3,
+    ),
+    "adaptive": scenario(3, num_server_rounds=8, **ADAPTIVE),
+}
+
+
+@pytest.fixture(scope="module")
+def trained(flower_bin: Path) -> dict[str, dict]:
+    """The digits, learned by the whole app in every scenario."""
+    return inside(flower_bin, "whole_app.py", standard_input=json.dumps(SCENARIOS))
+
+
+def test_one_node_of_seven_that_sends_garbage_ruins_the_plain_mean(trained: dict[str, dict]) -> None:
+    assert trained["attacked FedAvg"]["accuracy"][-1] < 0.3
+
+
+@pytest.mark.parametrize("strategy", ROBUST)
+def test_a_robust_strategy_holds_its_accuracy_against_one_of_seven(trained: dict[str, dict], strategy: str) -> None:
+    assert trained[f"attacked {strategy}"]["accuracy"][-1] > 0.9
+
+
+def test_a_reply_that_no_strategy_can_take_costs_its_node_the_round_and_nobody_else(trained: dict[str, dict]) -> None:
+    assert trained["strange"]["refused"] == {
+        "1": "sent array hidden.weight with values that are not finite",
+        "2": "sent array hidden.weight as float64(63, 64), not float64(64, 64)",
+        "3": "sent no model that can be read (KeyError: 'output.bias')",
+        "4": "sent num-examples -100",
+    }
+    assert trained["strange"]["accuracy"][-1] > 0.8
+
+
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name not in ROBUST])
+def test_a_strategy_learns_the_digits(trained: dict[str, dict], strategy: str) -> None:
+    assert trained[strategy]["accuracy"][-1] > 0.9
+
+
+def test_the_proximal_term_keeps_nodes_with_skewed_data_nearer_to_the_global_model(trained: dict[str, dict]) -> None:
+    far, near = trained["skewed FedAvg"]["distances"], trained["skewed FedProx"]["distances"]
+    assert len(far) == len(near) == 2
+    for without, with_term in zip(far, near, strict=True):
+        assert np.mean(with_term) < 0.95 * np.mean(without)
+
+
+def test_fedprox_with_mu_0_is_fedavg(trained: dict[str, dict]) -> None:
+    assert trained["skewed FedProx, mu 0"] == trained["skewed FedAvg"]
+
+
+def test_clipping_bounds_how_far_the_model_moves(trained: dict[str, dict]) -> None:
+    (step,) = trained["clipped twice"]["steps"]
+    assert np.min(trained["clipped twice"]["distances"]) > 2
+    assert 0.25 < step <= 0.5
+
+
+def test_noise_is_the_multiplier_times_the_norm_over_the_nodes(trained: dict[str, dict]) -> None:
+    noise = np.subtract(trained["clipped and noised"]["model"], trained["clipped"]["model"])
+    assert noise.size > 4000
+    assert noise.std() == pytest.approx(1.0 * 0.5 / 3, rel=0.05)
+    assert abs(noise.mean()) < 0.01
+
+
+def test_the_adaptive_norm_grows_towards_the_updates_and_stays_there(trained: dict[str, dict]) -> None:
+    steps, norms = trained["adaptive"]["steps"], np.mean(trained["adaptive"]["distances"], axis=1)
+    assert all(after > before for before, after in zip(steps[:5], steps[1:6], strict=True))
+    assert steps[0] < 0.1 * norms[0]
+    assert 0.4 * norms[-1] < steps[-1] < 1.2 * norms[-1]

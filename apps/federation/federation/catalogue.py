@@ -127,6 +127,15 @@ def strategy_arguments(config: Mapping[str, object]) -> dict[str, float]:
     return _arguments(STRATEGIES[config["strategy"]].options, config)
 
 
+def client_rate(config: Mapping[str, object]) -> float:
+    """Return the learning rate that was given for the nodes of an adaptive strategy, 0 if none was.
+
+    Flower keeps it but tells nobody. QFedAvg's is no such rate: it scales the aggregation.
+    """
+    arguments = {option.argument for option in STRATEGIES[config["strategy"]].options}
+    return (config["client-lr"] or 0.0) if "eta_l" in arguments else 0.0
+
+
 def privacy_arguments(config: Mapping[str, object]) -> dict[str, float]:
     """Return the arguments of the constructor of differential privacy in Flower, defaults for what is empty.
 

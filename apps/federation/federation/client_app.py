@@ -10,7 +10,8 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from federation import queries, usecases
+from federation import catalogue, queries, usecases
+from federation.replies import EXAMPLES, TRAIN_LOSS
 
 # Where a SuperNode's container has the node's own data, unless the node's configuration says otherwise.
 DATA_DIRECTORY = "/app/data"
@@ -27,12 +28,10 @@ def train(message: Message, context: Context) -> Message:
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise FloatingPointError(f"training diverged: array {name} holds values that are not finite")
-    metrics = {"num-examples": len(data[0])}
-    if message.content["config"].get("train-loss"):
-        metrics["train-loss"] = use_case.evaluate(_arrays(message), data, options)["loss"]
-    # Some strategies compare arrays by their place: they go back in the order they came in.
-    ordered = {name: arrays[name] for name in message.content["arrays"]}
-    return Message(RecordDict({"arrays": _record(ordered), "metrics": MetricRecord(metrics)}), reply_to=message)
+    metrics = {EXAMPLES: len(data[0])}
+    if TRAIN_LOSS in message.content["config"]:
+        metrics[TRAIN_LOSS] = use_case.evaluate(_arrays(message), data, options)["loss"]
+    return Message(RecordDict({"arrays": _record(arrays), "metrics": MetricRecord(metrics)}), reply_to=message)
 
 
 @app.evaluate()
@@ -41,7 +40,7 @@ def evaluate(message: Message, context: Context) -> Message:
     use_case, options = _prepare(message, context)
     _, data = use_case.load_data(_share(message, context), options)
     metrics = use_case.evaluate(_arrays(message), data, options)
-    content = {"metrics": MetricRecord({**metrics, "num-examples": len(data[0])})}
+    content = {"metrics": MetricRecord({**metrics, EXAMPLES: len(data[0])})}
     return Message(RecordDict(content), reply_to=message)
 
 
@@ -80,14 +79,14 @@ def _prepare(message: Message, context: Context) -> tuple[usecases.UseCase, usec
         seed=int(seed.generate_state(1)[0]),
         local_epochs=settings["local-epochs"],
         batch_size=settings["local-batch-size"],
-        learning_rate=settings["local-learning-rate"],
+        learning_rate=settings["local-learning-rate"] or catalogue.client_rate(settings),
         proximal_mu=config.get("proximal-mu", 0.0),
     )
 
 
 def _share(message: Message, context: Context) -> usecases.Share:
-    config = message.content["config"]
-    return usecases.Share(config["partition-id"], config["num-partitions"], context.run_config["seed"])
+    config, settings = message.content["config"], context.run_config
+    return usecases.Share(config["partition-id"], config["num-partitions"], settings["seed"], settings["partition-alpha"])
 
 
 def _arrays(message: Message) -> dict[str, np.ndarray]:

@@ -16,6 +16,7 @@ from flwr.serverapp import Grid
 
 from federation.partition import assign
 from federation.recorder import Recorder
+from federation.replies import accept
 from federation.rounds import EVALUATION, TRAINING, NotEnoughNodes, check_replies, pause
 from federation.settings import Settings
 
@@ -91,11 +92,12 @@ class WatchedGrid:
         self, messages: list[Message], round_number: int, timeout: float
     ) -> tuple[dict[int, Message], dict[int, str]]:
         replies = self._exchange(messages, timeout)
-        failures = {
-            node_id: reply.error.reason if reply else f"no answer within {timeout:g} s"
-            for node_id, reply in replies.items()
-            if reply is None or reply.has_error()
-        }
+        failures = {}
+        for message in messages:
+            node_id = message.metadata.dst_node_id
+            failure = _failure(message, replies[node_id], timeout)
+            if failure:
+                failures[node_id] = failure
         for node_id, reason in failures.items():
             self._recorder.client_failed(round_number, node_id, reason)
         return {node_id: replies[node_id] for node_id in sorted(replies) if node_id not in failures}, failures
@@ -142,3 +144,12 @@ class WatchedGrid:
             if pending:
                 time.sleep(min(pause(waited), timeout - waited))
         return replies
+
+
+def _failure(message: Message, reply: Message | None, timeout: float) -> str:
+    """Return why a reply cannot be used, empty when it can."""
+    if reply is None:
+        return f"no answer within {timeout:g} s"
+    if reply.has_error():
+        return reply.error.reason
+    return accept(message.content, reply.content) if message.metadata.message_type == MessageType.TRAIN else ""

@@ -13,10 +13,9 @@ from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Strategy
 from flwr.serverapp.strategy.fedopt import FedOpt
 
+from federation.replies import EXAMPLES, TRAIN_LOSS
 from federation.settings import Settings
 
-TRAIN_LOSS = "train-loss"  # key in the configuration of a round: the nodes report the loss of the model they were given
-_WEIGHT = "num-examples"
 _OPTIMIZER_STATE = ("m_t", "v_t")
 
 
@@ -28,7 +27,7 @@ def build(settings: Settings) -> Strategy:
         min_train_nodes=settings.min_fit_clients,
         min_evaluate_nodes=settings.min_evaluate_clients,
         min_available_nodes=settings.min_available_clients,
-        weighted_by_key=_WEIGHT,
+        weighted_by_key=EXAMPLES,
         **settings.strategy_arguments,
     )
     if settings.dp_mode == "none":
@@ -91,7 +90,7 @@ class _EqualNodes:
         replies = list(replies)
         for reply in replies:
             for metrics in reply.content.metric_records.values():
-                metrics[_WEIGHT] = 1
+                metrics[EXAMPLES] = 1
         return super().aggregate_train(server_round, replies)
 
 

@@ -19,6 +19,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from flwr.supercore.task_identity import TaskIdentity
 
 from federation import catalogue, strategies
+from federation.replies import TRAIN_LOSS
 from federation.settings import Settings
 
 NODES = range(1, 8)
@@ -37,7 +38,7 @@ def answer(message: Message, round_number: int) -> Message:
     """A node's reply: what it was given, moved at random, and the random numbers depend on node and round alone."""
     generator = np.random.default_rng((round_number, message.metadata.dst_node_id))
     moved = {name: Array(np.asarray(array.numpy() + generator.normal(size=array.shape))) for name, array in message.content["arrays"].items()}
-    metrics = MetricRecord({"num-examples": int(generator.integers(10, 99)), strategies.TRAIN_LOSS: float(generator.uniform(0.1, 2))})
+    metrics = MetricRecord({"num-examples": int(generator.integers(10, 99)), TRAIN_LOSS: float(generator.uniform(0.1, 2))})
     return Message(RecordDict({"arrays": ArrayRecord(moved), "metrics": metrics}), reply_to=message)
 
 

@@ -34,11 +34,12 @@ class Options:
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of a bundled data set a node gets. A node's own data is its own as a whole."""
+    """Which part of a bundled data set a node gets, see partition.split. A node's own data is its own as a whole."""
 
     partition_id: int
     num_partitions: int
     seed: int
+    alpha: float = 0.0
 
 
 class DataError(ValueError):

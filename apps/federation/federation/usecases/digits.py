@@ -42,7 +42,7 @@ def load_data(share: Share, _options: Options) -> tuple[Data, Data]:
 
     images, labels = load_digits(return_X_y=True)
     images = images / 16
-    partition = split(len(labels), share.partition_id, share.num_partitions, share.seed)
+    partition = split(len(labels), share.partition_id, share.num_partitions, share.seed, labels, share.alpha)
     return (images[partition.train], labels[partition.train]), (images[partition.test], labels[partition.test])
 
 
@@ -50,8 +50,13 @@ def train(arrays: Arrays, data: Data, options: Options) -> Arrays:
     """Train some epochs with scikit-learn's network, starting from the given weights."""
     images, labels = data
     network = _network(arrays, options)
-    for _ in range(options.local_epochs or LOCAL_EPOCHS):
-        network.partial_fit(images, labels)
+    network.batch_size = min(network.batch_size, len(labels))
+    epochs = options.local_epochs or LOCAL_EPOCHS
+    if options.proximal_mu > 0:
+        _train_near(arrays, network, data, epochs, options)
+    else:
+        for _ in range(epochs):
+            network.partial_fit(images, labels)
     return _arrays(network)
 
 
@@ -91,6 +96,25 @@ def _network(arrays: Arrays, options: Options) -> MLPClassifier:
     for name, array in _arrays(network).items():
         array[...] = arrays[name]
     return network
+
+
+def _train_near(arrays: Arrays, network: MLPClassifier, data: Data, epochs: int, options: Options) -> None:
+    """Train with a proximal term, mu/2 times the squared distance from the given weights.
+
+    The network takes no loss but its own: each minibatch is followed by the proximal operator of the term instead.
+    """
+    images, labels = data
+    generator = np.random.default_rng(options.seed)
+    size, pull = network.batch_size, network.learning_rate_init * options.proximal_mu
+    current = _arrays(network)
+    for _ in range(epochs):
+        order = generator.permutation(len(labels))
+        for start in range(0, len(order), size):
+            batch = order[start : start + size]
+            network.batch_size = len(batch)
+            network.partial_fit(images[batch], labels[batch])
+            for name, array in current.items():
+                array[...] = (array + pull * arrays[name]) / (1 + pull)
 
 
 def _arrays(network: MLPClassifier) -> Arrays:

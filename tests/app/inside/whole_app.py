@@ -1,0 +1,121 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Runs inside Flower's virtual environment: the app's own ServerApp and ClientApp in one process, Flower's network left out.
+
+Reads {name: {"nodes": how many, "lies": {node: one of LIES}, "config": what differs from the default run configuration}}
+and prints for each name, by round: the accuracy on held-out data, the distance of each honest node's model from the
+global one, and how far the global model moved; why replies were refused; and, if asked for, the global model that was
+evaluated last.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, Context, Error, Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.task_identity import TaskIdentity
+
+from federation.client_app import app as client_app
+from federation.server_app import app as server_app
+
+
+class InProcess(Grid):
+    """Has every message answered by the ClientApp at once."""
+
+    def __init__(self, run_config: dict, nodes: int, lies: dict[str, str]) -> None:
+        self._contexts = {number: Context(1, number, {}, RecordDict(), run_config) for number in range(1, nodes + 1)}
+        self._lies = lies
+        self._replies: dict[str, Message] = {}
+        self.distances: list[list[float]] = []
+        self.models: list[dict[str, np.ndarray]] = []
+
+    run = None
+    set_run = create_message = send_and_receive = NotImplemented  # the app does without
+
+    def get_node_ids(self) -> Iterable[int]:
+        return list(self._contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        messages = list(messages)
+        if messages[0].metadata.message_type == MessageType.TRAIN:
+            self.distances.append([])
+        elif messages[0].metadata.message_type == MessageType.EVALUATE:
+            self.models.append(arrays_of(messages[0]))
+        return [self._deliver(message) for message in messages]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        return [self._replies.pop(message_id) for message_id in list(message_ids) if message_id in self._replies]
+
+    def _deliver(self, message: Message) -> str:
+        message_id = f"message-{id(message)}"
+        message.metadata.__dict__["_message_id"] = message_id
+        node = message.metadata.dst_node_id
+        training = message.metadata.message_type == MessageType.TRAIN
+        try:
+            reply = client_app(message, self._contexts[node])
+        except Exception as error:  # noqa: BLE001 - as a SuperNode does
+            reply = Message(Error(0, str(error)), reply_to=message)
+        if training and str(node) in self._lies:
+            LIES[self._lies[str(node)]](reply.content)
+        elif training and not reply.has_error():
+            self.distances[-1].append(distance(arrays_of(message), arrays_of(reply)))
+        self._replies[message_id] = reply
+        return message_id
+
+
+def replace_arrays(content: RecordDict, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    content["arrays"] = ArrayRecord({name: Array(change(array.numpy())) for name, array in content["arrays"].items()})
+
+
+LIES: dict[str, Callable[[RecordDict], None]] = {
+    "garbage": lambda content: replace_arrays(content, lambda array: np.random.default_rng(1).normal(0, 100, array.shape)),
+    "no numbers": lambda content: replace_arrays(content, lambda array: array * np.nan),
+    "other shape": lambda content: replace_arrays(content, lambda array: array[:-1]),
+    "fewer arrays": lambda content: content["arrays"].pop("output.bias"),
+    "negative weight": lambda content: content["metrics"].update({"num-examples": -100}),
+    "more metrics": lambda content: content["metrics"].update({"extra": 1.0}),
+    "other order": lambda content: content.update({"arrays": ArrayRecord(dict(reversed(content["arrays"].items())))}),
+}
+
+
+def arrays_of(message: Message) -> dict[str, np.ndarray]:
+    return {name: array.numpy() for name, array in message.content["arrays"].items()}
+
+
+def distance(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> float:
+    return float(np.sqrt(sum(np.square(after[name] - before[name]).sum() for name in before)))
+
+
+def run(scenario: dict, defaults: dict) -> dict:
+    nodes = scenario["nodes"]
+    counts = {"min-available-clients": nodes, "min-fit-clients": nodes, "min-evaluate-clients": nodes}
+    with tempfile.TemporaryDirectory() as directory:
+        config = defaults | counts | {"output-directory": directory} | scenario["config"]
+        grid = InProcess(config, nodes, scenario["lies"])
+        np.random.seed(config["seed"])  # for the noise of differential privacy alone
+        server_app(grid, Context(1, 0, {}, RecordDict(), config))
+        events = [json.loads(line) for line in (Path(directory) / "events.jsonl").read_text().splitlines()]
+    return {
+        "accuracy": [event["data"]["aggregated_accuracy"] for event in events if event["event"] == "round_end"],
+        "distances": grid.distances,
+        "refused": {event["data"]["node_id"]: event["data"]["error_type"] for event in events if event["event"] == "client_failure"},
+        "steps": [distance(before, after) for before, after in zip(grid.models, grid.models[1:], strict=False)],
+        "model": np.concatenate([array.ravel() for array in grid.models[-1].values()]).tolist() if scenario["model"] else [],
+    }
+
+
+def main() -> None:
+    TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1  # as Flower does before it starts an app
+    with open("pyproject.toml", "rb") as stream:
+        defaults = tomllib.load(stream)["tool"]["flwr"]["app"]["config"]
+    json.dump({name: run(scenario, defaults) for name, scenario in json.load(sys.stdin).items()}, sys.stdout)
+
+
+main()
