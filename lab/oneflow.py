@@ -181,7 +181,9 @@ def _add_service_actions(app: Flask, flow: Flow) -> None:
         elif action in VM_ACTIONS:
             flow.act(g.session, service_id, None, action)
         else:
-            flow.get(g.session, service_id)
+            service = flow.get(g.session, service_id)
+            if action == "chown":
+                service.give(g.session, int(params.get("owner_id", -1)), int(params.get("group_id", -1)))
             if not _document_action(flow.core, service_id, action, params):
                 raise FlowError(f"Action {action} not supported")
         return _text("", 204)

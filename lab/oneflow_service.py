@@ -155,6 +155,11 @@ class Service:
             except OneError as error:
                 LOG.info("service %d, role %s: %s", self.id, role["name"], error)
 
+    def give(self, session: str, owner: int, group: int) -> None:
+        """Give the VMs of all roles to another user and group; raises OneError."""
+        for node in (node for role in self.roles for node in role.get("nodes", [])):
+            self.core.call(session, "one.vm.chown", node["deploy_id"], owner, group)
+
     def retry(self, role: dict, vms: dict) -> None:
         """Boot the role's failed VMs again."""
         for node in role["nodes"]:

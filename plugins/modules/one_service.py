@@ -11,9 +11,9 @@ module: one_service
 short_description: Manage OneFlow services
 version_added: 0.1.0
 description:
-  - Starts, scales, repairs and removes services.
-  - A service that is being deployed is waited for, one that failed tries again, and one that is being removed is
-    awaited and then started anew; there are never two of a name.
+  - Starts, changes, scales, repairs and removes services, and acts on the VMs of their roles.
+  - A service that is being deployed is waited for, one that failed tries again, one on hold is released, and one that
+    is being removed is awaited and then started anew; there are never two of a name.
   - All that the task says is checked before anything is changed.
 author:
   - opennebula.flower contributors (@opennebula)
@@ -21,6 +21,7 @@ extends_documentation_fragment:
   - opennebula.flower.api
   - opennebula.flower.attributes
   - opennebula.flower.attributes.one_group
+  - opennebula.flower.attributes.ownership
   - opennebula.flower.attributes.wait
 options:
   name:
@@ -35,13 +36,25 @@ options:
   roles:
     description:
       - What is wanted of the service's roles, by role name.
-      - Each has the keys C(cardinality), the number of VMs, which scales a service that runs, and C(user_inputs).
+      - C(cardinality) is the number of VMs, which scales a service that runs, and C(user_inputs) are values of the
+        user inputs that the role declares.
+      - C(state) is that of all VMs of the role, one of V(running), V(poweroff), V(suspended), V(stopped) and
+        V(undeployed). A role whose VMs do not run makes the service C(WARNING), in which it cannot be scaled.
+      - C(min_vms), C(max_vms), C(cooldown), C(shutdown_action), C(elasticity_policies) and C(scheduled_policies) are
+        settings that a service which runs can change. Policies are taken as a whole; those of a new service are set
+        once it runs.
     type: dict
     default: {}
   user_inputs:
     description:
       - Values of the user inputs that the service declares. Others get their default.
       - A service that runs cannot change them; other values than it was started with are an error.
+    type: dict
+    default: {}
+  template:
+    description:
+      - Settings of the service in OneFlow's terms that a service which runs can change, such as C(description),
+        C(shutdown_action) and C(automatic_deletion). Others stay.
     type: dict
     default: {}
   wait_for_cooldown:
@@ -54,10 +67,14 @@ options:
     description:
       - With V(present) the service runs, and is started if it does not exist.
       - With V(scaled) it must exist already.
+      - With V(recovered) it must exist already, and one whose removal failed is removed on.
       - With V(absent) it and its VMs are removed, whatever state it is in.
     type: str
-    choices: [present, scaled, absent]
+    choices: [present, scaled, recovered, absent]
     default: present
+notes:
+  - All 16 states of services are known. One that ends nowhere the task wants ends the wait at once, with the reasons of
+    the VMs, the scheduler and OneFlow's log.
 """
 
 EXAMPLES = r"""
@@ -81,6 +98,25 @@ EXAMPLES = r"""
     roles:
       supernode:
         cardinality: 3
+
+- name: Its SuperNodes are powered off over the weekend, and it may grow when they are back
+  opennebula.flower.one_service:
+    name: flower
+    roles:
+      supernode:
+        state: poweroff
+        max_vms: 20
+        elasticity_policies:
+          - type: CHANGE
+            adjust: 1
+            expression: CPU > 80
+            period: 60
+            period_number: 3
+
+- name: What failed is tried again
+  opennebula.flower.one_service:
+    name: flower
+    state: recovered
 
 - name: The federation is gone
   opennebula.flower.one_service:
@@ -114,6 +150,11 @@ service:
       returned: when it exists
       type: str
       sample: oneadmin
+    mode:
+      description: Its permissions as three octal digits.
+      returned: when it exists
+      type: str
+      sample: "640"
     state:
       description: Its state.
       returned: when it exists
@@ -126,19 +167,28 @@ service:
       sample: {"superlink": {"cardinality": 1, "max_vms": 1, "min_vms": 1, "state": "RUNNING", "vms": [3]}}
 """
 
+from collections.abc import Callable, Collection
+
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one import resources, services
+from ansible_collections.opennebula.flower.plugins.module_utils.one import resources, service_settings, services
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, WRONG_STATE, OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, Ownership
+from ansible_collections.opennebula.flower.plugins.module_utils.one.role_states import GOALS, RoleState
 from ansible_collections.opennebula.flower.plugins.module_utils.one.service_wait import ServiceWait, has_failed
 from ansible_collections.opennebula.flower.plugins.module_utils.one.service_wish import ServiceWish
 from ansible_collections.opennebula.flower.plugins.module_utils.one.services import (
+    COOLDOWN,
     FAILED_LEAVING,
     HOLD,
     LEAVING,
     RUNNING,
+    WARNING,
 )
 
-_ROLE_KEYS = {"cardinality", "user_inputs"}
+_ROLE_KEYS = ("cardinality", "user_inputs", "state", *service_settings.ROLE_SETTINGS)
+_MUST_EXIST = ("scaled", "recovered")
+# States in which the VMs of a service are acted on.
+_AT_REST = (RUNNING, WARNING, COOLDOWN)
 
 
 class Service:
@@ -149,13 +199,20 @@ class Service:
         self.params = module.params
         self.client = module.client
         self.name = module.params["name"]
-        self.wish = ServiceWish(_checked_roles(module.params["roles"]), module.params["user_inputs"])
+        self.roles = _checked_roles(module.params["roles"])
+        service_settings.check(module.params["template"], self.roles)
+        self.wish = ServiceWish(self.roles, module.params["user_inputs"])
+        self.ownership = Ownership(module.client, module.params)
+        self.role_states = {name: role["state"] for name, role in self.roles.items() if role.get("state")}
+        self.resting = frozenset(name for name, state in self.role_states.items() if state != "running")
 
     def ensure(self) -> dict:
         """Bring the service to the wanted state and return the module's result."""
         current = services.find_service(self.client, self.name)
         if self.params["state"] == "absent":
             return self._absent(current)
+        if current and self.params["state"] == "recovered" and services.state(current) in FAILED_LEAVING | LEAVING:
+            return self._remove_on(current)
         if current and services.state(current) in LEAVING:
             return self._start(leaving=current)
         if current is None:
@@ -172,8 +229,17 @@ class Service:
                 self._waiting(current).gone()
         return self.module.result(_summary(current), {}, service={})
 
+    def _remove_on(self, current: dict) -> dict:
+        failed = services.state(current) in FAILED_LEAVING
+        if not self.module.check_mode:
+            if failed:
+                services.recover(self.client, int(current["ID"]))
+            if self.params["wait"]:
+                self._waiting(current).gone()
+        return self.module.result(_summary(current) if failed else {}, {}, service={})
+
     def _start(self, leaving: dict | None = None) -> dict:
-        if self.params["state"] == "scaled" or resources.is_id(self.name):
+        if self.params["state"] in _MUST_EXIST or resources.is_id(self.name):
             raise resources.missing(self.client, "service", self.name)
         template = self._service_template()
         if template is None:
@@ -182,22 +248,36 @@ class Service:
             after = {"name": self.name, "roles": wanted}
             return self.module.result({}, after, service=after)
         self.module.no_log_values.update(self.wish.secrets(template))
-        merge = self.wish.instantiation(self.client, template, self.name)
+        merge = {**self.params["template"], **self.wish.instantiation(self.client, template, self.name)}
+        self.ownership.check({}, self.ownership.given(), self.module.unresolved)
         after = {
             "name": self.name,
             "service_template": template["NAME"],
             "user_inputs": merge.get("user_inputs_values", {}),
             "roles": {
-                role["name"]: {"cardinality": role["cardinality"], "user_inputs": role.get("user_inputs_values", {})}
+                role["name"]: {
+                    "cardinality": role["cardinality"], "user_inputs": role.get("user_inputs_values", {}),
+                    **service_settings.of_role(self.roles.get(role["name"], {})),
+                }
                 for role in merge["roles"]
             },
+            **self.params["template"],
+            **self.ownership.given(),
         }
         if self.module.check_mode:
             return self.module.result({}, after, service=after)
         if leaving:
             self._waiting(leaving).gone()
         service = services.instantiate(self.client, int(template["ID"]), merge)
-        return self.module.result({}, after, service=services.facts(self._running(service, {})))
+        if services.body(service).get("on_hold") and self.params["wait"]:
+            self._waiting(service).held()
+            services.release(self.client, int(service["ID"]))
+        service = self._running(service, {})
+        # What cannot be merged, and what only VMs that exist can be.
+        if self.params["wait"]:
+            service = self._apply(service, {}, None)
+        services.give(self.client, "service", service, self.ownership)
+        return self.module.result({}, after, service=services.facts(self._read(service)))
 
     def _service_template(self) -> dict | None:
         name = self.params["service_template"]
@@ -210,42 +290,101 @@ class Service:
 
     def _change(self, current: dict) -> dict:
         state = services.state(current)
-        if state in FAILED_LEAVING or state == HOLD:
+        if state in FAILED_LEAVING:
             raise OneException(
                 WRONG_STATE,
-                f"Service {self.name!r} (id {current['ID']}) is in state {state}: "
-                + ("release it first." if state == HOLD else "remove it first, with state absent."),
+                f"Service {self.name!r} (id {current['ID']}) is in state {state}: remove it first, with state absent.",
             )
         self.module.no_log_values.update(self.wish.secrets(current))
         wanted = self.wish.cardinalities(current)
         self.wish.check_inputs(self.client, current)
-        before = _comparable(current)
-        after = {**before, "roles": {name: wanted.get(name, number) for name, number in before["roles"].items()}}
-        failed = has_failed(self.client, current)
-        if failed:
+        body = services.body(current)
+        new_body = service_settings.updated(body, self.params["template"], self.roles)
+        mend = self._mending(current, state)
+        states_before, states_after = self._predicted_states(current)
+        shown = self.params["template"], self.roles
+        before = {
+            **_comparable(current), "vms": states_before, "settings": service_settings.said(body, *shown),
+            **self.ownership.before(current),
+        }
+        after = {
+            **before, "roles": {name: wanted.get(name, number) for name, number in before["roles"].items()},
+            "vms": states_after, "settings": service_settings.said(new_body, *shown), **self.ownership.after(current),
+        }
+        self.ownership.check(before, after, self.module.unresolved)
+        if mend:
             before, after = {**before, "state": state}, {**after, "state": RUNNING}
         if not self.module.check_mode:
-            current = self._apply(current, wanted, failed)
+            current = self._apply(current, wanted, mend)
+            if before != after:
+                services.give(self.client, "service", current, self.ownership)
+                current = self._read(current)
         return self.module.result(before, after, service=services.facts(current))
 
-    def _apply(self, current: dict, wanted: dict[str, int], failed: bool) -> dict:
+    def _mending(self, current: dict, state: str) -> Callable | None:
+        """Return what makes a service go on that does not by itself."""
+        if state == HOLD:
+            return services.release
+        return services.recover if has_failed(self.client, current) else None
+
+    def _apply(self, current: dict, wanted: dict[str, int], mend: Callable | None) -> dict:
         number = int(current["ID"])
-        if failed:
-            services.recover(self.client, number)
+        if mend:
+            mend(self.client, number)
+        if services.state(current) in _AT_REST:
+            self._set_role_states(current, {name for name in self.role_states if name not in self.resting})
         there = _comparable(current)["roles"]
         changed = {name: cardinality for name, cardinality in wanted.items() if there[name] != cardinality}
+        current = self._updated(current)
         for name, cardinality in changed.items():
             # OneFlow scales one role at a time, and only a service that has come to rest.
             current = self._running(current, {}, cooled_down=True)
             services.scale(self.client, number, name, cardinality)
             current = self._running(current, {name: cardinality})
-        return self._running(current, {}) if not changed else current
+        if not changed:
+            current = self._running(current, {})
+        return self._read(current) if self._set_role_states(current, self.resting) else current
+
+    def _updated(self, current: dict) -> dict:
+        """Give the service its settings, which takes one that has come to rest; return it as it is then."""
+        def new_body() -> dict:
+            return service_settings.updated(services.body(current), self.params["template"], self.roles)
+
+        if new_body() != services.body(current):
+            current = self._running(current, {}, cooled_down=True)
+            services.update(self.client, int(current["ID"]), new_body())
+        return current
+
+    def _predicted_states(self, current: dict) -> tuple[dict, dict]:
+        """Return the states of the VMs of the roles that have one wanted, as they are and as they should be."""
+        if services.state(current) in _AT_REST:
+            parts = self._role_states(current)
+            return {name: part.before for name, part in parts.items()}, {name: part.after for name, part in parts.items()}
+        # Its VMs are on their way to run.
+        return {}, {name: [GOALS[self.role_states[name]]] for name in self.resting}
+
+    def _role_states(self, current: dict, names: Collection[str] | None = None) -> dict[str, RoleState]:
+        return {
+            name: RoleState(self.client, current, name, wanted) for name, wanted in self.role_states.items()
+            if names is None or name in names
+        }
+
+    def _set_role_states(self, current: dict, names: Collection[str]) -> bool:
+        """Bring the VMs of roles to their states; return whether there was something to do."""
+        parts = self._role_states(current, names).values()
+        for part in parts:
+            part.apply(self.params["wait"], self.params["wait_timeout"], self.module.progress)
+        return any(part.before != part.after for part in parts)
+
+    def _read(self, service: dict) -> dict:
+        return services.service_by_id(self.client, int(service["ID"])) or service
 
     def _running(self, service: dict, cardinalities: dict[str, int], cooled_down: bool = False) -> dict:
         """Return the service as it is now, waiting until it runs if the task says so."""
         if not self.params["wait"]:
-            return services.service_by_id(self.client, int(service["ID"])) or service
-        return self._waiting(service).running(cardinalities, cooled_down or self.params["wait_for_cooldown"])
+            return self._read(service)
+        cooled_down = cooled_down or self.params["wait_for_cooldown"]
+        return self._waiting(service).running(cardinalities, cooled_down, self.resting)
 
     def _waiting(self, service: dict) -> ServiceWait:
         return ServiceWait(self.client, service, self.params["wait_timeout"], self.module.progress)
@@ -253,8 +392,10 @@ class Service:
 
 def _checked_roles(roles: dict) -> dict[str, dict]:
     for name, role in roles.items():
-        if not isinstance(role, dict) or not role.keys() <= _ROLE_KEYS:
-            raise OneException(INVALID, f"Role {name!r} is {role!r}, it must have the keys cardinality and user_inputs only.")
+        if not isinstance(role, dict) or not role.keys() <= set(_ROLE_KEYS):
+            raise OneException(INVALID, f"Role {name!r} is {role!r}, it must have keys among {', '.join(_ROLE_KEYS)} only.")
+        if role.get("state") not in (None, *GOALS):
+            raise OneException(INVALID, f"State of role {name!r} is {role['state']!r}, it must be one of {', '.join(GOALS)}.")
         text = str(role.get("cardinality", 0))
         if role.get("cardinality") is not None and not (text.isascii() and text.isdigit()):
             raise OneException(INVALID, f"Cardinality {text!r} of role {name!r} must be a number of 0 or more.")
@@ -280,8 +421,10 @@ def main() -> None:
             "user_inputs": {"type": "dict", "default": {}},
             "wait": {"type": "bool", "default": True},
             "wait_timeout": {"type": "float", "default": 600},
+            "template": {"type": "dict", "default": {}},
+            **OPTIONS,
             "wait_for_cooldown": {"type": "bool", "default": False},
-            "state": {"type": "str", "choices": ["present", "scaled", "absent"], "default": "present"},
+            "state": {"type": "str", "choices": ["present", "scaled", "recovered", "absent"], "default": "present"},
         },
         supports_check_mode=True,
     )

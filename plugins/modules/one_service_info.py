@@ -70,6 +70,11 @@ services:
       returned: always
       type: str
       sample: oneadmin
+    mode:
+      description: Its permissions as three octal digits.
+      returned: always
+      type: str
+      sample: "640"
     state:
       description: Its state.
       returned: always

@@ -38,6 +38,7 @@ SERVICE_TEMPLATE = {
         ],
     }
 }
+POLICY = {"type": "CHANGE", "adjust": 1, "expression": "ATT > 50", "period": "60"}
 SERVICE = {"service_template": "federation", "wait_timeout": 30}
 # Module, options, and options that ask for a change of what the first made.
 RESOURCES = [
@@ -58,6 +59,10 @@ RESOURCES = [
      {"template": {"nic": [{"NETWORK": "wide", "security_groups": ["default"]}, {"NETWORK": "wide"}]}}),
     ("one_service_template", SERVICE_TEMPLATE, {"template": {**SERVICE_TEMPLATE["template"], "description": "x"}}),
     ("one_service", SERVICE, {"roles": {"supernode": {"cardinality": 3}}}),
+    ("one_service", SERVICE, {"roles": {"supernode": {"state": "poweroff"}}}),
+    ("one_service", {**SERVICE, "mode": "640"}, {"mode": "604", "owner": "carol", "group": "0"}),
+    ("one_service", {**SERVICE, "template": {"description": "one"}, "roles": {"supernode": {"max_vms": 5, "elasticity_policies": [POLICY]}}},
+     {"template": {"description": "two"}, "roles": {"supernode": {"min_vms": 2, "elasticity_policies": [{**POLICY, "adjust": 2}]}}}),
 ]
 NAMED_RESOURCES = list({module: options for module, options, _change in reversed(RESOURCES)}.items())
 ids = [f"{module}-{'-'.join(change)}" for module, _options, change in RESOURCES]
@@ -144,6 +149,7 @@ def test_an_id_is_as_good_as_a_name_also_0(tmp_path, module, options):
             zone.changed("one_template", name="small", **TEMPLATE)
         if module == "one_service":
             zone.changed("one_service_template", name="federation", **SERVICE_TEMPLATE)
+            options = {**options, "service_template": "0"}
         made = zone.changed(module, name="thing", **options)
         number = str(next(value["id"] for value in made.values() if isinstance(value, dict) and "id" in value))
         assert number == ("1" if module == "one_service" else "0")
@@ -395,6 +401,11 @@ def test_a_service_gets_every_input_and_its_vms_get_the_values(zone, service):
         ({"roles": {"supernode": {"cardinality": "two"}}}, "invalid", "Cardinality 'two' of role 'supernode'"),
         ({"roles": {"ghost": {"cardinality": 1}}}, "missing", "no role 'ghost', its roles are superlink, supernode"),
         ({"roles": {"supernode": 3}}, "invalid", "Role 'supernode' is 3"),
+        ({"roles": {"supernode": {"state": "asleep"}}}, "invalid", "State of role 'supernode' is 'asleep'"),
+        ({"roles": {"supernode": {"max_vms": "x"}}}, "invalid", "max_vms of role 'supernode' is 'x'"),
+        ({"roles": {"supernode": {"elasticity_policies": "x"}}}, "invalid", "must be a list of dictionaries"),
+        ({"template": {"deployment": "none"}}, "invalid", "A service cannot change deployment"),
+        ({"owner": "nobody"}, "missing", "no user with the name 'nobody'"),
         ({"user_inputs": {"MODE": 7}}, "invalid", "MODE is '7', it must be one of fast, slow"),
         ({"user_inputs": {"GHOST": 7}}, "invalid", "GHOST is not declared (declared: MODE, PASS)"),
         ({"user_inputs": {"ROUNDS": 7}}, "invalid", "ROUNDS belongs to role superlink"),
@@ -430,6 +441,78 @@ def test_a_running_service_is_scaled_within_its_bounds_and_only_if_it_has_anothe
     down = zone.changed("one_service", name=service, **{**scaled, "roles": {"supernode": {"cardinality": 1}}}, wait_for_cooldown=True)
     assert down["service"]["state"] == "RUNNING"
     assert len(down["service"]["roles"]["supernode"]["vms"]) == 1
+
+
+def test_all_vms_of_a_role_stop_and_start_and_the_second_run_leaves_them(zone, service):
+    zone.changed("one_service", name=service, **SERVICE)
+
+    def states_of(result: dict) -> set[str]:
+        vms = result["service"]["roles"]["supernode"]["vms"]
+        return {vm["state"] for vm in zone.run("one_vm_info")["vms"] if vm["id"] in vms}
+
+    for state in ("poweroff", "running", "suspended"):
+        wanted = {**SERVICE, "roles": {"supernode": {"state": state}}}
+        zone.calls.clear()
+        predicted = zone.changed("one_service", check=True, name=service, **wanted)
+        assert zone.writes == []
+        done = zone.changed("one_service", name=service, **wanted)
+        assert predicted["diff"] == done["diff"] and done["diff"]["after"] == {"vms": {"supernode": [state.upper()]}}
+        assert states_of(done) == {state.upper()}
+        zone.unchanged("one_service", name=service, **wanted)
+    stuck = zone.fails("one_service", name=service, **{**SERVICE, "roles": {"supernode": {"state": "undeployed"}}})
+    assert stuck["error"]["kind"] == "wrong_state" and "is SUSPENDED: from there it cannot become UNDEPLOYED" in stuck["msg"]
+    refused = zone.fails("one_service", name=service, **{**SERVICE, "roles": {"supernode": {"state": "suspended", "cardinality": 3}}})
+    assert refused["error"]["kind"] == "wrong_state" and "cannot be scaled in state: WARNING" in refused["msg"]
+
+
+def test_a_service_on_hold_is_released(zone, service):
+    wanted = template_of(zone, "held", on_hold=True)
+    zone.changed("one_service", name=service, **wanted, wait=False)
+    wait_for(lambda: zone.run("one_service_info", name=service)["services"][0]["state"] == "HOLD", "no HOLD")
+    released = zone.changed("one_service", name=service, **wanted)
+    assert released["diff"] == {"before": {"state": "HOLD"}, "after": {"state": "RUNNING"}}
+    assert released["service"]["state"] == "RUNNING"
+    zone.unchanged("one_service", name=service, **wanted)
+    zone.changed("one_service", name=service, state="absent", wait_timeout=30)
+    assert zone.changed("one_service", name=service, **wanted)["service"]["state"] == "RUNNING"
+
+
+def test_a_failed_service_is_recovered_and_one_that_runs_is_left_alone(zone, service):
+    wanted = template_of(zone, "failing")
+    assert zone.fails("one_service", name=service, state="recovered")["error"]["kind"] == "missing"
+    zone.driver.boot_error = "no such hypervisor"
+    zone.fails("one_service", name=service, **{**wanted, "wait_timeout": 60})
+    zone.driver.boot_error = ""
+    assert zone.changed("one_service", name=service, state="recovered", wait_timeout=30)["service"]["state"] == "RUNNING"
+    zone.unchanged("one_service", name=service, state="recovered")
+
+
+def test_a_removal_that_failed_is_recovered_until_the_service_is_gone(zone, service, monkeypatch):
+    def shutdown(vm, hard) -> None:
+        raise DriverError("it does not go")
+
+    zone.changed("one_service", name=service, **template_of(zone, "plain"))
+    monkeypatch.setattr(zone.driver, "shutdown", shutdown)
+    failed = zone.fails("one_service", name=service, state="absent", wait_timeout=60)
+    assert failed["error"]["kind"] == "wrong_state" and "FAILED_UNDEPLOYING" in failed["msg"] and "it does not go" in failed["msg"]
+    assert "remove it first" in zone.fails("one_service", name=service, **template_of(zone, "plain"))["msg"]
+    monkeypatch.undo()
+    assert zone.changed("one_service", name=service, state="recovered", wait_timeout=30)["service"] == {}
+    zone.unchanged("one_service", name=service, state="absent")
+
+
+def test_a_service_and_its_vms_get_an_owner_and_their_numbers_show_in_the_diff(zone, service):
+    zone.changed("one_service", name=service, **SERVICE)
+    given = zone.changed("one_service", name=service, **SERVICE, owner="carol", mode="640")
+    assert given["diff"] == {"before": {"owner": "oneadmin", "mode": "600"}, "after": {"owner": "carol", "mode": "640"}}
+    assert {vm["owner"] for vm in zone.run("one_vm_info", service=service)["vms"]} == {"carol"}
+
+
+def test_the_bounds_of_a_role_change_before_it_is_scaled(zone, service):
+    zone.changed("one_service", name=service, **SERVICE)
+    more = {**SERVICE, "roles": {"supernode": {"max_vms": 5, "cardinality": 5}}}
+    assert len(zone.changed("one_service", name=service, **more)["service"]["roles"]["supernode"]["vms"]) == 5
+    zone.unchanged("one_service", name=service, **more)
 
 
 def test_other_inputs_for_a_running_service_are_an_error_that_shows_no_password(zone, service):

@@ -32,13 +32,20 @@ class ServiceWait:
         self._service: dict | None = service
         self._vms: dict[int, dict] = {}
 
-    def running(self, cardinalities: dict[str, int], cooled_down: bool = True) -> dict:
+    def running(
+        self, cardinalities: dict[str, int], cooled_down: bool = True, resting: frozenset[str] = frozenset()
+    ) -> dict:
         """Wait until the service runs with these numbers of VMs and return its document.
 
-        cooled_down: also wait for the end of the cooldown after a scaling.
+        cooled_down: also wait for the end of the cooldown after a scaling. resting: roles whose VMs need not run,
+        which makes the service WARNING.
         Raises OneException: at once when the service or one of its VMs failed, of kind timeout at the deadline.
         """
-        return self._wait(lambda: self._is_running(cardinalities, cooled_down), "RUNNING")
+        return self._wait(lambda: self._is_running(cardinalities, cooled_down, resting), "RUNNING")
+
+    def held(self) -> None:
+        """Wait until the service is on hold. Raises OneException as running does."""
+        self._wait(self._is_held, HOLD)
 
     def gone(self) -> None:
         """Wait until the service is removed. Raises OneException as running does."""
@@ -59,7 +66,7 @@ class ServiceWait:
         self._service = services.service_by_id(self._client, self._id)
         self._vms = unfinished_vms(self._client, self._service) if self._service else {}
 
-    def _is_running(self, cardinalities: dict[str, int], cooled_down: bool) -> bool:
+    def _is_running(self, cardinalities: dict[str, int], cooled_down: bool, resting: frozenset[str]) -> bool:
         if self._service is None:
             raise OneException(MISSING, f"Service {self._name!r} (id {self._id}) was removed while waiting for it.")
         state = services.state(self._service)
@@ -67,9 +74,18 @@ class ServiceWait:
             raise self._stuck()
         if state == RUNNING or (state == COOLDOWN and not cooled_down):
             return all(_has_size(self._service, role, number) for role, number in cardinalities.items())
-        if any(_is_stuck(vm, state) for vm in self._vms.values()):
+        others = [role for role in services.roles(self._service).values() if role["name"] not in resting]
+        if state == WARNING and all(_is_finished(role) for role in others):
+            return bool(resting)
+        at_rest = {number for role in resting for number in services.service_vms(self._service, role)}
+        if any(_is_stuck(vm, state) for number, vm in self._vms.items() if number not in at_rest):
             raise self._stuck()
         return False
+
+    def _is_held(self) -> bool:
+        if self._service is None or services.state(self._service) in FAILED | FAILED_LEAVING | LEAVING:
+            raise self._stuck()
+        return services.state(self._service) == HOLD
 
     def _is_gone(self) -> bool:
         if self._service and services.state(self._service) in FAILED_LEAVING:

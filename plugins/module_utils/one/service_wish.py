@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from . import dialect, services, user_inputs
+from . import dialect, service_settings, services, user_inputs
 from .client import Client
 from .errors import CONFLICT, INVALID, OneException
 from .template import scalar
@@ -31,7 +31,7 @@ class ServiceWish:
             role = services.require_role(document, name)
             if wanted.get("cardinality") is not None:
                 result[name] = int(wanted["cardinality"])
-                services.check_cardinality(role, result[name])
+                services.check_cardinality({**role, **service_settings.of_role(wanted)}, result[name])
         return result
 
     def instantiation(self, client: Client, template: dict, name: str) -> dict:
@@ -47,6 +47,7 @@ class ServiceWish:
         _add_values(client, merge, services.body(template), self._inputs, f"service {name!r}")
         for role_name, role in services.roles(template).items():
             entry = {"name": role_name, "cardinality": cardinalities.get(role_name, int(role.get("cardinality") or 0))}
+            entry |= service_settings.at_instantiation(self._roles.get(role_name, {}))
             _add_values(client, entry, role, self._role_inputs(role_name), f"role {role_name!r} of service {name!r}")
             merge["roles"].append(entry)
         return merge

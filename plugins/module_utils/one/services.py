@@ -8,6 +8,7 @@ from __future__ import annotations
 from . import dialect, resources, states, xml
 from .client import Client
 from .errors import INVALID, MISSING, OneException
+from .ownership import Ownership, mode
 
 RUNNING = "RUNNING"
 COOLDOWN = "COOLDOWN"
@@ -85,6 +86,7 @@ def facts(service: dict) -> dict:
     """Return a service as the modules show it: identity, state, and its roles with the ids of their VMs."""
     return {
         **resources.identity(service),
+        "mode": mode(service),
         "state": state(service),
         "roles": {
             name: {
@@ -123,6 +125,37 @@ def scale(client: Client, service_id: int, role: str, cardinality: int) -> None:
 def recover(client: Client, service_id: int) -> None:
     """Let a failed service try again."""
     client.flow("POST", f"/service/{service_id}/action", {"action": {"perform": "recover"}})
+
+
+def release(client: Client, service_id: int) -> None:
+    """Let a service on hold go on."""
+    client.flow("POST", f"/service/{service_id}/action", {"action": {"perform": "release"}})
+
+
+def act(client: Client, service_id: int, role: str, action: str) -> None:
+    """Ask for an action on all VMs of a role."""
+    # Without params the server fails.
+    client.flow("POST", f"/service/{service_id}/role/{role}/action", {"action": {"perform": action, "params": {}}})
+
+
+def update(client: Client, service_id: int, new_body: dict) -> None:
+    """Replace what OneFlow keeps of a service."""
+    client.flow("PUT", f"/service/{service_id}", new_body)
+
+
+def give(client: Client, path: str, document: dict, ownership: Ownership) -> None:
+    """Give a service or service template its permissions and at last its owner. path: service or service_template."""
+    before, after = ownership.before(document), ownership.after(document)
+
+    def ask(action: str, params: dict) -> None:
+        client.flow("POST", f"/{path}/{document['ID']}/action", {"action": {"perform": action, "params": params}})
+
+    if before["mode"] != after["mode"]:
+        ask("chmod", {"octet": after["mode"]})
+    owner, group = ownership.owner_ids(before, after)
+    if (owner, group) != (-1, -1):
+        # Without group_id the server takes the group for 0.
+        ask("chown", {"owner_id": owner, "group_id": group})
 
 
 def delete(client: Client, service: dict) -> None:

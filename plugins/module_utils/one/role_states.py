@@ -1,0 +1,62 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The state of all VMs of a role, and OneFlow's action that leads to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from . import machines, services, states
+from .client import Client
+from .errors import WRONG_STATE, OneException
+from .machine_wait import MachinesWait
+
+GOALS = {
+    "running": "RUNNING", "poweroff": "POWEROFF", "suspended": "SUSPENDED", "stopped": "STOPPED",
+    "undeployed": "UNDEPLOYED",
+}
+_ACTIONS = {
+    "running": "resume", "poweroff": "poweroff", "suspended": "suspend", "stopped": "stop", "undeployed": "undeploy",
+}
+_ASLEEP = ("POWEROFF", "SUSPENDED", "STOPPED", "UNDEPLOYED", "UNKNOWN")
+# States each action takes a VM out of.
+_SOURCES = {
+    "running": _ASLEEP, "poweroff": ("RUNNING", "UNKNOWN"), "suspended": ("RUNNING",),
+    "stopped": ("RUNNING", "SUSPENDED"), "undeployed": ("RUNNING", "POWEROFF", "UNKNOWN"),
+}
+
+
+class RoleState:
+    """What is to be done so that all VMs of a role are in a state.
+
+    before: the states of its VMs. Raises OneException of kind wrong_state for a VM that cannot get there.
+    """
+
+    def __init__(self, client: Client, service: dict, role: str, wanted: str) -> None:
+        self._client = client
+        self._service = service
+        self._role = role
+        self._wanted = wanted
+        found = machines.by_id(client, services.service_vms(service, role))
+        self._vms = [found[number] for number in sorted(found)]
+        self.before = sorted({machines.leads_to(states.vm_state(vm)) for vm in self._vms})
+        self.after = [GOALS[wanted]] if self._vms else []
+        for vm in self._vms:
+            rest = machines.leads_to(states.vm_state(vm))
+            if rest != GOALS[wanted] and rest not in _SOURCES[wanted]:
+                raise OneException(
+                    WRONG_STATE,
+                    f"{machines.label(vm)} of role {role!r} is {states.vm_state(vm)}: "
+                    f"from there it cannot become {GOALS[wanted]}.",
+                )
+
+    def apply(self, wait: bool, timeout: float, progress: Callable[[str], None]) -> None:
+        """Ask for the action if a VM needs it. Raises OneException as waits for VMs do."""
+        passing = [vm for vm in self._vms if not machines.is_resting(states.vm_state(vm))]
+        if passing:
+            MachinesWait(self._client, passing, timeout, progress).rest()
+        if self.before != self.after:
+            services.act(self._client, int(self._service["ID"]), self._role, _ACTIONS[self._wanted])
+            if wait:
+                MachinesWait(self._client, self._vms, timeout, progress, acted=True).reach(GOALS[self._wanted])
