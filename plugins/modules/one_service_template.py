@@ -21,6 +21,7 @@ extends_documentation_fragment:
   - opennebula.flower.api
   - opennebula.flower.attributes
   - opennebula.flower.attributes.one_group
+  - opennebula.flower.attributes.ownership
 options:
   name:
     description: Name of the service template, or the id of one that exists.
@@ -107,6 +108,11 @@ service_template:
       returned: when it exists
       type: str
       sample: oneadmin
+    mode:
+      description: Its permissions as three octal digits.
+      returned: when it exists
+      type: str
+      sample: "640"
     template:
       description: Its content as the server keeps it.
       returned: always
@@ -123,6 +129,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one import (
     xml,
 )
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, Ownership
 
 
 def ensure(module: OneModule) -> dict:
@@ -141,14 +148,21 @@ def _present(module: OneModule, current: dict | None) -> dict:
         raise resources.missing(client, "service template", name)
     if not module.params["template"]:
         raise OneException(INVALID, f"Service template {name!r}: template is needed.")
-    before = services.body(current) if current else {}
+    ownership = Ownership(client, module.params)
+    body = services.body(current) if current else {}
     wanted = service_templates.normalize(current["NAME"] if current else name, module.params["template"])
-    after = service_templates.merged(before, _rendered(module, wanted), module.params["update"] == "replace")
+    new_body = service_templates.merged(body, _rendered(module, wanted), module.params["update"] == "replace")
+    before = {**body, **(ownership.before(current) if current else {})}
+    owned = ownership.after(current) if current else ownership.given()
+    after = {**new_body, **owned}
+    ownership.check(before, after, module.unresolved)
     if before != after and not module.check_mode:
-        path = f"/service_template/{current['ID']}" if current else "/service_template"
-        current = client.flow("PUT" if current else "POST", path, after)["DOCUMENT"]
+        if body != new_body:
+            path = f"/service_template/{current['ID']}" if current else "/service_template"
+            current = client.flow("PUT" if current else "POST", path, new_body)["DOCUMENT"]
+        services.give(client, "service_template", current, ownership)
     identity = resources.identity(current) if current else {"name": name}
-    return module.result(before, after, service_template={**identity, "template": after})
+    return module.result(before, after, service_template={**identity, **owned, "template": new_body})
 
 
 def _rendered(module: OneModule, wanted: dict) -> dict:
@@ -182,6 +196,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "template": {"type": "dict"},
             "update": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
+            **OPTIONS,
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
         supports_check_mode=True,

@@ -12,11 +12,11 @@ short_description: Read and publish through OneGate, from inside a VM
 version_added: 0.1.0
 description:
   - Publishes attributes of the VM the module runs on, removes them, and returns what OneGate knows of the VM and its service.
-  - Endpoint, VM and token come from the VM's context unless they are given.
 author:
   - opennebula.flower contributors (@opennebula)
 extends_documentation_fragment:
   - opennebula.flower.attributes
+  - opennebula.flower.onegate
 options:
   attributes:
     description:
@@ -26,7 +26,9 @@ options:
     type: dict
     default: {}
   encode:
-    description: Whether to publish values as base64url without padding, which carries any text.
+    description:
+      - Whether to publish values as base64url without padding, which carries any text. M(opennebula.flower.onegate_info)
+        decodes it.
     type: bool
     default: false
   absent:
@@ -38,26 +40,6 @@ options:
     description: Whether to return the VM's service as well, with the attributes of all its VMs.
     type: bool
     default: false
-  endpoint:
-    description: OneGate's URL.
-    type: str
-  vm_id:
-    description: Id of this VM.
-    type: int
-  token_file:
-    description: File with this VM's token.
-    type: path
-    default: /run/one-context/token.txt
-  context_file:
-    description: File with the VM's context, where O(endpoint) and O(vm_id) come from when they are not given.
-    type: path
-    default: /run/one-context/one_env
-  timeout:
-    description: Seconds after which a request ends with an error.
-    type: float
-    default: 10
-requirements:
-  - requests
 """
 
 EXAMPLES = r"""
@@ -67,10 +49,11 @@ EXAMPLES = r"""
       FL_CA_CERT: "{{ ca_certificate | b64encode }}"
       FL_READY: true
 
-- name: Read what the other VMs of the service published
+- name: Publish a text with commas and line breaks
   opennebula.flower.onegate:
-    service: true
-  register: onegate
+    attributes:
+      FL_NOTES: "{{ notes }}"
+    encode: true
 """
 
 RETURN = r"""
@@ -86,27 +69,21 @@ service:
   sample: {"id": "6", "name": "flower", "roles": [], "state": 2}
 """
 
-import re
-from pathlib import Path
-
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-
 from ansible_collections.opennebula.flower.plugins.module_utils.module import changed_result
 from ansible_collections.opennebula.flower.plugins.module_utils.one import onegate
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
-from ansible_collections.opennebula.flower.plugins.module_utils.one.http import REQUESTS_IMPORT_ERROR
 from ansible_collections.opennebula.flower.plugins.module_utils.one.template import scalar
 from ansible_collections.opennebula.flower.plugins.module_utils.one.xml import section
+from ansible_collections.opennebula.flower.plugins.module_utils.onegate_module import OneGateModule
 
 
-def publish(module: AnsibleModule) -> dict:
+def publish(module: OneGateModule) -> dict:
     """Bring the VM's attributes to the wanted state and return the module's result."""
-    gate = _gate(module)
     wanted = {str(name).upper(): scalar(value) for name, value in module.params["attributes"].items()}
     if module.params["encode"]:
         wanted = {name: onegate.encode(value) for name, value in wanted.items()}
     for name, value in wanted.items():
         onegate.check(name, value)
+    gate = module.gate
     vm = gate.get_vm()
     there = section(vm, "USER_TEMPLATE")
     new = {name: value for name, value in wanted.items() if there.get(name) != value}
@@ -121,56 +98,18 @@ def publish(module: AnsibleModule) -> dict:
     return result
 
 
-def _gate(module: AnsibleModule) -> onegate.OneGate:
-    endpoint, vm_id = module.params["endpoint"], module.params["vm_id"]
-    if endpoint is None or vm_id is None:
-        context = _context(Path(module.params["context_file"]))
-        endpoint = context.get("ONEGATE_ENDPOINT") if endpoint is None else endpoint
-        vm_id = context.get("VMID") if vm_id is None else vm_id
-    if not endpoint or vm_id is None:
-        lacking = "ONEGATE_ENDPOINT" if not endpoint else "VMID"
-        raise OneException(INVALID, f"The context in {module.params['context_file']} has no {lacking}.")
-    token = _text(Path(module.params["token_file"])).strip()
-    module.no_log_values.add(token)
-    return onegate.OneGate(endpoint, vm_id, token, module.params["timeout"])
-
-
-def _context(path: Path) -> dict[str, str]:
-    """Return the variables of a context as OpenNebula's guest agent writes it: export NAME="value"."""
-    pattern = re.compile(r"""^(?:export )?([A-Za-z_][A-Za-z0-9_]*)=(["']?)(.*)\2$""", re.MULTILINE)
-    return {name: value for name, _quote, value in pattern.findall(_text(path))}
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise OneException(INVALID, f"{path} cannot be read: {error.strerror}.") from None
-
-
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = OneGateModule(
         argument_spec={
             "attributes": {"type": "dict", "default": {}},
             "encode": {"type": "bool", "default": False},
             "absent": {"type": "list", "elements": "str", "default": []},
             "service": {"type": "bool", "default": False},
-            "endpoint": {"type": "str"},
-            "vm_id": {"type": "int"},
-            "token_file": {"type": "path", "default": "/run/one-context/token.txt"},
-            "context_file": {"type": "path", "default": "/run/one-context/one_env"},
-            "timeout": {"type": "float", "default": 10},
         },
         supports_check_mode=True,
     )
-    if REQUESTS_IMPORT_ERROR:
-        module.fail_json(msg=missing_required_lib("requests"), exception=REQUESTS_IMPORT_ERROR)
-    try:
-        result = publish(module)
-    except OneException as error:
-        module.fail_json(msg=error.message, error={"kind": error.kind})
-    module.exit_json(**result)
+    module.run(lambda: publish(module))
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ RESOURCES = [
     ("one_template", {"template": {"NIC": {"NETWORK": "wide", "SECURITY_GROUPS": 0}}},
      {"template": {"nic": [{"NETWORK": "wide", "security_groups": ["default"]}, {"NETWORK": "wide"}]}}),
     ("one_service_template", SERVICE_TEMPLATE, {"template": {**SERVICE_TEMPLATE["template"], "description": "x"}}),
+    ("one_service_template", {**SERVICE_TEMPLATE, "mode": "640"}, {"mode": "604", "owner": "carol", "group": "staff"}),
     ("one_service", SERVICE, {"roles": {"supernode": {"cardinality": 3}}}),
     ("one_service", SERVICE, {"roles": {"supernode": {"state": "poweroff"}}}),
     ("one_service", {**SERVICE, "mode": "640"}, {"mode": "604", "owner": "carol", "group": "0"}),
@@ -645,6 +646,27 @@ def test_an_awkward_value_is_refused_unless_it_is_encoded(inside):
     assert "The value of FL_NOTE cannot be published" in run_module("onegate", wanted)["msg"]
     assert run_module("onegate", {**wanted, "encode": True})["changed"]
     assert not run_module("onegate", {**wanted, "encode": True})["changed"]
+
+
+def test_any_text_survives_the_way_from_one_vm_to_another(inside):
+    awkward = {"COMMAS": "a,b=c,", "QUOTES": """it's "quoted" \\""", "BRACKETS": "[A=1]", "LINES": "one\ntwo\r\n", "UNICODE": "ä→😀", "EMPTY": ""}
+    assert run_module("onegate", {**inside, "attributes": awkward, "encode": True})["changed"]
+    assert not run_module("onegate", {**inside, "attributes": awkward, "encode": True})["changed"]
+    read = run_module("onegate_info", {**inside, "service": True, "decode": [name.lower() for name in awkward]})
+    assert not read["changed"]
+    (member,) = read["members"]
+    for attributes in (read["attributes"], member["attributes"]):
+        assert {name: attributes[name] for name in awkward} == awkward
+    assert (member["role"], str(member["id"])) == ("superlink", read["vm"]["ID"])
+    other = run_module("onegate_info", {**inside, "vm": member["id"]})
+    assert other["vm"]["NAME"] == member["name"]
+    raw = run_module("onegate_info", {**inside, "decode": ["ROLE_NAME"]})
+    assert raw["failed"] and raw["error"]["kind"] == "invalid" and "ROLE_NAME of VM" in raw["msg"]
+
+
+def test_a_vm_outside_the_service_cannot_be_read(zone, inside):
+    failed = run_module("onegate_info", {**inside, "vm": 99999})
+    assert (failed["failed"], failed["error"]["kind"]) == (True, "invalid") and "status 400" in failed["msg"]
 
 
 def test_the_token_of_another_vm_is_refused_and_a_machine_without_context_is_told_so(inside, tmp_path):

@@ -15,6 +15,8 @@ from .errors import OneException
 from .http import Http, without_credentials
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# No base64 is a single character.
+_EMPTY = "-"
 # OneGate's parser splits at commas, ends values at brackets and mangles quotes, even quoted ones.
 _UNSAFE = re.compile(r"[,\[\]\"'\\\n\r]|^\s|\s$|^$|\]\]>")
 
@@ -99,12 +101,14 @@ def _check_name(name: str) -> None:
 
 
 def encode(text: str) -> str:
-    """Return any text in an alphabet that survives OneGate: base64url without padding."""
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    """Return any text in an alphabet that survives OneGate: base64url without padding, - for no text at all."""
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=") or _EMPTY
 
 
 def decode(text: str) -> str:
     """Return what encode was given. Raises OneException of kind invalid."""
+    if text == _EMPTY:
+        return ""
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
