@@ -28,7 +28,7 @@ $(VENV)/.control: requirements/control.txt requirements/lab.txt
 	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; } || { echo "$(PYTHON) lacks the venv module; install it (Debian, Ubuntu: apt-get install python3-venv)"; exit 1; }; \
 	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes python3-venv >/dev/null; \
 	fi
-	@$(PYTHON) -m venv $(VENV)
+	@[ -x $(VENV)/bin/pip ] || $(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements/control.txt -r requirements/lab.txt
 	@touch $@
 

@@ -69,14 +69,14 @@ def _add_common(app: Flask, core) -> None:
 
     app.register_error_handler(OneError, lambda error: _text(str(error), HTTP_CODES.get(error.code, 500)))
     app.register_error_handler(FlowError, lambda error: _text(str(error), 500))
-    app.register_error_handler(Invalid, lambda error: _text(str(error), 400))
+    app.register_error_handler(Invalid, lambda error: _text(str(error), error.status))
     app.register_error_handler(BadJson, lambda error: _text(str(error), 400))
     app.register_error_handler(HTTPException, _unknown_route)
     app.register_error_handler(Exception, _internal_error)
 
 
 def _add_templates(app: Flask, core, flow: Flow) -> None:
-    templates = flow.templates
+    templates, schema = flow.templates, flow.schema
 
     @app.get("/service_template")
     def list_templates():
@@ -84,7 +84,7 @@ def _add_templates(app: Flask, core, flow: Flow) -> None:
 
     @app.post("/service_template")
     def create_template():
-        body = validate_template(_json_body())
+        body = validate_template(schema, _json_body())
         return _created(templates, _register(body["name"], body))
 
     @app.get("/service_template/<int:template_id>")
@@ -110,7 +110,7 @@ def _add_templates(app: Flask, core, flow: Flow) -> None:
         action, params = _action()
         if action == "instantiate":
             merge = (params or {}).get("merge_template") or {}
-            service = instantiate(body, merge, core.now())
+            service = instantiate(schema, body, merge, core.now())
             return _document(flow.instantiate(g.session, service), 201)
         if action == "clone":
             return _created(templates, _register(params["name"], body))
@@ -130,7 +130,7 @@ def _add_templates(app: Flask, core, flow: Flow) -> None:
         for key in IMMUTABLE_TEMPLATE:
             if new.setdefault(key, old[key]) != old[key]:
                 raise FlowError(f"Immutable value: `service_template/{key}` can not be changed")
-        templates.save(g.session, template_id, validate_template(new))
+        templates.save(g.session, template_id, validate_template(schema, new))
 
 
 def _add_services(app: Flask, flow: Flow) -> None:
@@ -154,6 +154,11 @@ def _add_services(app: Flask, flow: Flow) -> None:
         flow.undeploy(g.session, service_id)
         return _text("", 204)
 
+    @app.post("/service_pool/purge_done")
+    def purge_done():
+        # Services that are done are gone already.
+        return _text("", 204)
+
     @app.post("/service/<int:service_id>/scale")
     def scale(service_id: int):
         try:
@@ -166,6 +171,8 @@ def _add_services(app: Flask, flow: Flow) -> None:
 
 
 def _add_service_actions(app: Flask, flow: Flow) -> None:
+    schema = flow.schema
+
     @app.post("/service/<int:service_id>/action")
     def act_on_service(service_id: int):
         action, params = _action()
@@ -200,7 +207,7 @@ def _add_service_actions(app: Flask, flow: Flow) -> None:
     def act_on_roles(service_id: int):
         action, params = _action()
         if action == "add_role":
-            flow.add_role(g.session, service_id, validate_role(params["role"]))
+            flow.add_role(g.session, service_id, validate_role(schema, params["role"]))
         elif action == "remove_role":
             flow.remove_role(g.session, service_id, params["role"])
         else:
@@ -268,7 +275,7 @@ def _unknown_route(error: HTTPException) -> Response:
 
 
 def _internal_error(error: Exception) -> Response:
-    reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    reason = str(error) if isinstance(error, (TypeError, ValueError)) else f"{type(error).__name__}: {error}"
     return _json_line({"message": "Internal server error", "reason": reason})
 
 

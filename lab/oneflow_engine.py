@@ -11,6 +11,7 @@ import time
 from ansible_collections.opennebula.flower.plugins.module_utils.one.xml import items, to_dict
 from lab.core import OneError
 from lab.oneflow_documents import SERVICE_TYPE, TEMPLATE_TYPE, Documents
+from lab.oneflow_policies import wanted_cardinality
 from lab.oneflow_service import Service
 from lab.oneflow_states import BUSY, CANNOT_UNDEPLOY, FAILED, ROLE_HOLD, SCALE_DOWN, SCALE_UP, State, Vm
 
@@ -18,11 +19,13 @@ LOG = logging.getLogger(__name__)
 
 #: behind the READY gate OneFlow looks for failed VMs only this often
 FAILURE_POLL_SECONDS = 30.0
+#: how often policies are looked at
+AUTOSCALER_SECONDS = 90
 
 #: body keys a PUT or update may not change
-IMMUTABLE_SERVICE = ("user_inputs", "user_inputs_values", "deployment", "log", "name", "networks", "networks_values",
+IMMUTABLE_SERVICE = ("user_inputs", "user_inputs_values", "custom_attrs", "custom_attrs_values", "deployment", "log", "name", "networks", "networks_values",
                      "ready_status_gate", "state", "start_time", "registration_time")
-IMMUTABLE_ROLE = ("cardinality", "nodes", "parents", "state", "template_id")
+IMMUTABLE_ROLE = ("cardinality", "nodes", "parents", "state", "template_id", "vm_template")
 
 
 class FlowError(Exception):
@@ -37,10 +40,13 @@ class Flow:
 
     def __init__(self, core):
         self.core = core
+        self.schema = core.config.release.flow
         self.services = Documents(core, SERVICE_TYPE)
         self.templates = Documents(core, TEMPLATE_TYPE)
         self._lock = threading.RLock()
         self._failures_seen = 0.0
+        self._autoscaled = 0
+        self._autoscale = False
         self._look_for_failures = False
         self._steps = {
             State.PENDING: self._start,
@@ -64,6 +70,9 @@ class Flow:
             self._look_for_failures = time.monotonic() - self._failures_seen >= FAILURE_POLL_SECONDS
             if self._look_for_failures:
                 self._failures_seen = time.monotonic()
+            self._autoscale = self.core.now() >= self._autoscaled + AUTOSCALER_SECONDS
+            if self._autoscale:
+                self._autoscaled = self.core.now()
             for document in documents:
                 self._step(document, vms)
 
@@ -208,8 +217,14 @@ class Flow:
 
     def _start(self, service: Service, _vms: dict) -> None:
         service.prepare_roles()
-        service.resolve_networks()
         service.set_state(State.DEPLOYING_NETS)
+        try:
+            service.reserve_networks()
+        except OneError as error:
+            service.log(f"Error deploying networks: {error}", "E")
+            service.set_state(State.FAILED_DEPLOYING_NETS)
+            return
+        service.resolve_networks()
 
     def _deploy_next(self, service: Service, _vms: dict) -> None:
         roles = service.deployable()
@@ -275,7 +290,7 @@ class Flow:
 
     def _watch(self, service: Service, vms: dict[int, Vm]) -> None:
         for role in service.roles_in(State.RUNNING, State.WARNING):
-            role["cardinality"] -= service.drop_gone(role, vms)
+            service.shrink(role, service.drop_gone(role, vms))
             troubled = any(vms[node["deploy_id"]].troubled for node in role["nodes"])
             role["state"] = int(State.WARNING if troubled else State.RUNNING)
         state = State.WARNING if service.roles_in(State.WARNING) else State.RUNNING
@@ -283,6 +298,16 @@ class Flow:
             service.set_state(state)
         if service.body.get("automatic_deletion") and not any(role["nodes"] for role in service.roles):
             self._undeploy(service)
+        elif self._autoscale and service.state == State.RUNNING:
+            self._follow_policies(service, vms)
+
+    def _follow_policies(self, service: Service, vms: dict[int, Vm]) -> None:
+        for role in service.roles:
+            running = [vms[node["deploy_id"]] for node in role["nodes"]]
+            wanted = wanted_cardinality(role, [vm.document for vm in running if vm.running], self.core.now())
+            if wanted != role["cardinality"]:
+                service.start_scaling(role, wanted)
+                return
 
     def _undeploy(self, service: Service) -> None:
         """Start ending the roles in their order; a service with nothing to end disappears at once."""
@@ -326,6 +351,13 @@ class Flow:
             service.set_state(State.RUNNING)
 
     def _delete(self, service: Service, _vms: dict) -> None:
+        try:
+            service.delete_networks()
+        except OneError as error:
+            service.log(f"Error undeploying networks: {error}", "E")
+            service.set_state(State.FAILED_UNDEPLOYING_NETS)
+            service.save()
+            return
         service.delete()
         service.body["state"] = int(State.DONE)
 

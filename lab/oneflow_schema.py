@@ -9,9 +9,15 @@ import json
 import re
 from dataclasses import dataclass
 
+from lab.oneflow_policies import BadExpression, evaluated
+
 
 class Invalid(Exception):
-    """The document breaks a rule; str() is the sentence OneFlow answers with status 400."""
+    """The document breaks a rule; str() is the sentence OneFlow answers with this status."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -39,45 +45,105 @@ POLICY = (
     Key("period", "integer", minimum=0),
     Key("cooldown", "integer", minimum=0),
 )
-
-ROLE = (
-    Key("name", "string", required=True, pattern=r"^\w+$"),
-    Key("type", "string", required=True, choices=("vm", "vr")),
-    Key("cardinality", "integer", default=0, minimum=0),
-    Key("template_id", "integer", required=True),
-    Key("template_contents", "object"),
-    Key("parents", "array"),
-    Key("user_inputs", "object"),
-    Key("user_inputs_values", "object"),
-    Key("shutdown_action", "string", choices=SHUTDOWN_ACTIONS),
-    Key("min_vms", "integer", minimum=0),
-    Key("max_vms", "integer", minimum=0),
-    Key("cooldown", "integer", minimum=0),
-    Key("on_hold", "boolean"),
-    Key("elasticity_policies", "array", items=POLICY),
-    Key("scheduled_policies", "array"),
-)
-
-SERVICE = (
-    Key("name", "string", required=True),
-    Key("deployment", "string", default="none", choices=("none", "straight")),
-    Key("description", "string", default=""),
-    Key("shutdown_action", "string", choices=SHUTDOWN_ACTIONS),
-    Key("roles", "array", required=True, items=ROLE),
-    Key("user_inputs", "object"),
-    Key("user_inputs_values", "object"),
-    Key("ready_status_gate", "boolean"),
-    Key("automatic_deletion", "boolean"),
-    Key("on_hold", "boolean"),
-    Key("networks", "object"),
-    Key("networks_values", "array"),
+SCHEDULE = (
+    Key("type", "string", required=True, choices=("CHANGE", "CARDINALITY", "PERCENTAGE_CHANGE")),
+    Key("adjust", "integer", required=True),
+    Key("min_adjust_step", "integer", minimum=1),
+    Key("start_time", "string"),
+    Key("recurrence", "string"),
 )
 
 
-def validate_template(template: dict) -> dict:
+@dataclass(frozen=True)
+class Schema:
+    """The format of the documents of one line of OneFlow, and what it does with them."""
+
+    #: the role's keys for its VM template, for what is added to that, and for the inputs of VMs and their values
+    template: str
+    contents: str
+    inputs: str
+    values: str
+    role: tuple[Key, ...]
+    service: tuple[Key, ...]
+    #: the sentence about a key that is not there
+    missing: str
+    #: what inputs are called in sentences, one of them and many
+    input_noun: tuple[str, str]
+    #: whether contents are a text, in which values replace $NAME and have no other effect
+    text: bool = False
+    #: whether the roles of an instantiation are matched by their position
+    roles_by_position: bool = False
+    #: status of the answer to an instantiation that gives a document breaking a rule
+    refused_instantiation: int = 400
+    #: what it says when an instantiation has roles, but not one that declares inputs; empty: it minds nothing
+    no_such_role: str = ""
+
+
+def _keys(template: Key, contents: Key, inputs: str, values: str, *others: Key) -> dict[str, tuple[Key, ...]]:
+    given = (Key(inputs, "object"), Key(values, "object"))
+    role = (
+        Key("name", "string", required=True, pattern=r"^\w+$"),
+        *others,
+        Key("cardinality", "integer", default=0, minimum=0),
+        template,
+        contents,
+        *given,
+        Key("parents", "array"),
+        Key("shutdown_action", "string", choices=SHUTDOWN_ACTIONS),
+        Key("min_vms", "integer", minimum=0),
+        Key("max_vms", "integer", minimum=0),
+        Key("cooldown", "integer", minimum=0),
+        Key("on_hold", "boolean"),
+        Key("elasticity_policies", "array", items=POLICY),
+        Key("scheduled_policies", "array", items=SCHEDULE),
+    )
+    service = (
+        Key("name", "string", required=True),
+        Key("deployment", "string", default="none", choices=("none", "straight")),
+        Key("description", "string", default=""),
+        Key("shutdown_action", "string", choices=SHUTDOWN_ACTIONS),
+        Key("roles", "array", required=True, items=role),
+        *given,
+        Key("ready_status_gate", "boolean"),
+        Key("automatic_deletion", "boolean"),
+        Key("on_hold", "boolean"),
+        Key("networks", "object"),
+        Key("networks_values", "array"),
+    )
+    return {"role": role, "service": service}
+
+
+SCHEMA_7 = Schema(
+    template="template_id", contents="template_contents", inputs="user_inputs", values="user_inputs_values",
+    missing="Mandatory document key '{name} ({kind})' is missing from {value}",
+    input_noun=("User Input", "User Inputs"),
+    **_keys(
+        Key("template_id", "integer", required=True), Key("template_contents", "object"), "user_inputs",
+        "user_inputs_values", Key("type", "string", required=True, choices=("vm", "vr")),
+    ),
+)
+SCHEMA_6 = Schema(
+    template="vm_template", contents="vm_template_contents", inputs="custom_attrs", values="custom_attrs_values",
+    missing="KEY: '{name}' is required;",
+    input_noun=("custom attribute", "custom attributes"),
+    text=True,
+    roles_by_position=True,
+    refused_instantiation=500,
+    no_such_role="undefined method `[]' for nil:NilClass\n\n"
+                 "                role_custom_attrs_values = merge_role['custom_attrs_values']\n"
+                 "                                                     ^^^^^^^^^^^^^^^^^^^^^^^",
+    **_keys(
+        Key("vm_template", "integer", required=True), Key("vm_template_contents", "string"), "custom_attrs",
+        "custom_attrs_values",
+    ),
+)
+
+
+def validate_template(schema: Schema, template: dict) -> dict:
     """Check a service template and fill in the server's defaults, in place. Returns it; raises Invalid."""
-    _rename_old_values(template)
-    _check_object("", template, SERVICE)
+    if not schema.text:
+        _convert_old(template)
+    _check_object(schema, "", template, schema.service)
     names = [role["name"] for role in template["roles"]]
     for role in template["roles"]:
         if names.count(role["name"]) > 1:
@@ -86,22 +152,32 @@ def validate_template(template: dict) -> dict:
     return template
 
 
-def validate_role(role: dict) -> dict:
+def validate_role(schema: Schema, role: dict) -> dict:
     """Check a single role, as given to add_role. Returns it; raises Invalid."""
-    _check_object("", role, ROLE)
+    _check_object(schema, "", role, schema.role)
     _check_bounds(role)
     return role
 
 
-def instantiate(template: dict, merge: dict, now: int) -> dict:
+def instantiate(schema: Schema, template: dict, merge: dict, now: int) -> dict:
     """The body of a new service: template and merge_template together, every declared value present.
 
     Raises Invalid. now: seconds since the epoch.
     """
-    body = _merged(template, _rename_old_values(copy.deepcopy(merge)))
-    _check_user_inputs(body)
-    validate_template(body)
+    merge = copy.deepcopy(merge)
+    if not schema.text:
+        _convert_old(merge)
+    body = _merged(schema, template, merge)
+    _check_values(schema, body)
+    for role in template["roles"] if schema.roles_by_position else body["roles"]:
+        _check_role_values(schema, role, merge)
+    try:
+        validate_template(schema, body)
+    except Invalid as error:
+        raise Invalid(str(error), schema.refused_instantiation) from None
     _fill_networks(body)
+    if schema.text:
+        _paste_values(schema, body)
     body["state"] = 0
     for role in body["roles"]:
         role["state"] = 0
@@ -109,39 +185,94 @@ def instantiate(template: dict, merge: dict, now: int) -> dict:
     return body
 
 
-def _rename_old_values(document: dict) -> dict:
-    """custom_attrs_values is the name user_inputs_values had before 7.0 and is still understood."""
-    roles = document.get("roles")
-    for part in [document, *(roles if isinstance(roles, list) else [])]:
-        if isinstance(part, dict) and "custom_attrs_values" in part:
+def substituted(text: str, names: dict[str, object]) -> str:
+    """The text with every $NAME of names replaced, also where $NAME is the beginning of another name.
+
+    Values are replacements of Ruby's gsub: a backslash before another one or a 0 is not itself.
+    """
+    for name in re.findall(r"\$(\w+)", text):
+        if name in names:
+            value = "" if names[name] is None else names[name]
+            if not isinstance(value, str):
+                raise TypeError(f"no implicit conversion of {_ruby_type(value)} into String")
+            found = f"${name}"
+            replacement = re.sub(r"\\([\\0])", lambda match, found=found: found if match[1] == "0" else match[1], value)
+            text = text.replace(found, replacement)
+    return text
+
+
+def _ruby_type(value: object) -> str:
+    return {int: "Integer", float: "Float", bool: "true", list: "Array", dict: "Hash"}[type(value)]
+
+
+def _paste_values(schema: Schema, body: dict) -> None:
+    """What 6.x does with values when a service is made."""
+    for role in body["roles"]:
+        values = {**(body.get(schema.values) or {}), **(role.get(schema.values) or {})}
+        if schema.contents in role:
+            role[schema.contents] = substituted(role[schema.contents], values)
+        if isinstance(role.get("user_inputs_values"), dict):
+            added = "".join(f'\n{name}="{value}"' for name, value in role["user_inputs_values"].items())
+            role[schema.contents] = role.get(schema.contents, "") + added
+
+
+def _convert_old(document: dict) -> None:
+    """Bring a document of 6.x into the form of 7.x, in place: possible only when all of its roles are old.
+
+    The values of inputs have an old name that is understood always.
+    """
+    roles = [role for role in document.get("roles") or [] if isinstance(role, dict)]
+    for part in (document, *roles):
+        if "custom_attrs_values" in part:
             part["user_inputs_values"] = part.pop("custom_attrs_values")
-    return document
+    if not roles or not all("vm_template" in role for role in roles):
+        return
+    for part in (document, *roles):
+        if "custom_attrs" in part:
+            part["user_inputs"] = part.pop("custom_attrs")
+    for role in roles:
+        role["template_id"] = role.pop("vm_template")
+        role.setdefault("type", "vm")
+        if "vm_template_contents" in role:
+            role["template_contents"] = _converted_contents(role.pop("vm_template_contents"))
 
 
-def _check_object(name: str, value: object, keys: tuple[Key, ...]) -> None:
+def _converted_contents(text: str) -> dict:
+    """The converter's own reading of a template: quotes do not count, commas always part, vectors become lists."""
+    contents: dict = {}
+    for name, vector, value in re.findall(r"(\w+)\s*=\s*(?:\[(.*?)\]|([^\n]*))", text.replace('"', ""), re.DOTALL):
+        if vector:
+            pairs = (part.partition("=") for part in vector.split(","))
+            contents.setdefault(name, []).append({key.strip(): item.strip() for key, _equals, item in pairs})
+        else:
+            contents[name] = value.strip()
+    return contents
+
+
+def _check_object(schema: Schema, name: str, value: object, keys: tuple[Key, ...]) -> None:
     if not isinstance(value, dict):
         raise Invalid(f"KEY: {name} must be a Hash; SCHEMA:")
     for key in keys:
         if value.get(key.name) is not None:
-            value[key.name] = _checked(key, value[key.name])
+            value[key.name] = _checked(schema, key, value[key.name])
         elif key.default is not None:
             value[key.name] = key.default
     for key in keys:
         if key.required and value.get(key.name) is None:
             text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-            raise Invalid(f"Mandatory document key '{key.name} ({key.kind})' is missing from {text}")
+            raise Invalid(schema.missing.format(name=key.name, kind=key.kind, value=text))
 
 
-def _checked(key: Key, value: object) -> object:
+def _checked(schema: Schema, key: Key, value: object) -> object:
     if key.kind == "integer":
         return _checked_integer(key, value)
     if key.kind == "array":
         if not isinstance(value, list):
             raise Invalid(f"KEY: '{key.name}' must be an Array;")
         for item in value if key.items else ():
-            _check_object(key.name, item, key.items)
+            _check_object(schema, key.name, item, key.items)
     elif key.kind == "object":
-        _check_object(key.name, value, ())
+        _check_object(schema, key.name, value, ())
     elif key.kind == "boolean":
         if not isinstance(value, bool):
             raise Invalid(f"KEY: '{key.name}' is not allowed;")
@@ -175,11 +306,22 @@ def _check_bounds(role: dict) -> None:
         raise Invalid(
             f"Role '{name}' with 'elasticity_policies' or 'scheduled_policies' must define both 'min_vms'and 'max_vms'"
         )
+    for policy in role.get("elasticity_policies") or []:
+        try:
+            evaluated(policy["expression"], [])
+        except BadExpression as error:
+            raise Invalid(f"Role '{name}' 'expression' of 'elasticity_policies': {error}") from None
 
 
-def _merged(template: dict, merge: dict) -> dict:
+def _merged(schema: Schema, template: dict, merge: dict) -> dict:
     body = deep_merge(template, {key: value for key, value in merge.items() if key != "roles"})
-    given = {role.get("name"): role for role in merge.get("roles") or []}
+    roles = merge.get("roles") or []
+    if schema.roles_by_position:
+        there = body["roles"]
+        body["roles"] = [deep_merge(role, given) for role, given in zip(there, roles, strict=False)]
+        body["roles"] += there[len(roles):] + roles[len(there):]
+        return body
+    given = {role.get("name"): role for role in roles}
     body["roles"] = [deep_merge(role, given.pop(role["name"], {})) for role in body["roles"]] + list(given.values())
     return body
 
@@ -196,32 +338,51 @@ def deep_merge(base: object, over: object) -> object:
     return copy.deepcopy(over)
 
 
-def _check_user_inputs(body: dict) -> None:
-    parts = [("", body)] + [(f" for the role {role.get('name')}", role) for role in body["roles"]]
-    for where, part in parts:
-        declared = part.get("user_inputs")
-        if not declared:
-            continue
-        values = part.get("user_inputs_values")
-        if not values:
-            raise Invalid(f"The Service template specifies User Inputs{where} but no values have been found")
-        if not isinstance(declared, dict) or not isinstance(values, dict):
-            raise Invalid("Wrong user_inputs or user_inputs_values format")
-        if any(name not in values for name in declared):
-            raise Invalid("Verify that every User Input have its corresponding value defined")
+def _check_role_values(schema: Schema, role: dict, merge: dict) -> None:
+    where = f" for the role {role.get('name')}"
+    if not schema.roles_by_position:
+        _check_values(schema, role, where)
+    elif role.get(schema.inputs):
+        # 6.x finds the role by name here, before it merges roles by position.
+        if not merge.get("roles"):
+            raise Invalid(_no_values(schema, where))
+        given = [given for given in merge["roles"] if given.get("name") == role["name"]]
+        if not given:
+            raise Invalid(schema.no_such_role)
+        _check_values(schema, {**role, **given[0]}, where)
+
+
+def _check_values(schema: Schema, part: dict, where: str = "") -> None:
+    """Refuse a service or role without a value for each input it declares. Raises Invalid."""
+    declared = part.get(schema.inputs)
+    if not declared:
+        return
+    values = part.get(schema.values)
+    if values is None:
+        raise Invalid(_no_values(schema, where))
+    if not isinstance(declared, dict) or not isinstance(values, dict):
+        raise Invalid(f"Wrong {schema.inputs} or {schema.values} format")
+    if any(name not in values for name in declared):
+        raise Invalid(f"Verify that every {schema.input_noun[0]} have its corresponding value defined")
+
+
+def _no_values(schema: Schema, where: str) -> str:
+    return f"The Service template specifies {schema.input_noun[1]}{where} but no values have been found"
 
 
 def _fill_networks(body: dict) -> None:
-    """Networks without a value take the id of their declaration (`M|network|text| |id:7`)."""
+    """Networks without a value take that of their declaration (`M|network|text| |id:7`)."""
     networks = body.get("networks")
     if not networks:
         return
     if "networks_values" not in body:
-        defaults = {name: re.search(r"\|id:(\d+)$", str(declared)) for name, declared in networks.items()}
-        body["networks_values"] = [{name: {"id": found.group(1)}} for name, found in defaults.items() if found]
+        defaults = {name: re.search(r"\|(id|reserve_from):(\d*)$", str(declared)) for name, declared in networks.items()}
+        body["networks_values"] = [{name: {found[1]: found[2] or None}} for name, found in defaults.items() if found]
     valued = {name for value in body["networks_values"] for name in value}
     if not set(networks) <= valued:
         raise Invalid("Every network key must have its value defined at networks_value")
     for name, network in (item for value in body["networks_values"] for item in value.items()):
-        if "id" not in network:
-            raise Invalid(f"Network '{name}' needs the id of an existing network: this zone cannot make networks for services")
+        if not {"id", "reserve_from"} & network.keys():
+            raise Invalid(
+                f"Network '{name}' needs the id of a network, or of one to reserve from: this zone has no templates of networks"
+            )

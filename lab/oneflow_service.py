@@ -8,11 +8,11 @@ import copy
 import logging
 import re
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one.template import TemplateSyntaxError, render
+from ansible_collections.opennebula.flower.plugins.module_utils.one.template import TemplateSyntaxError, parse, render
 from ansible_collections.opennebula.flower.plugins.module_utils.one.xml import section, to_dict
 from lab.core import OneError
 from lab.oneflow_documents import Documents
-from lab.oneflow_schema import deep_merge
+from lab.oneflow_schema import deep_merge, substituted
 from lab.oneflow_states import ROLE_HOLD, SCALE_DOWN, SCALE_UP, State
 
 LOG = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ class Service:
 
     def __init__(self, core, documents: Documents, document: dict):
         self.core = core
+        self.schema = core.config.release.flow
         self.documents = documents
         self.id = int(document["ID"])
         self.owner = core.session_for(int(document["UID"]))
@@ -95,13 +96,32 @@ class Service:
             if role.get("cooldown") is None:
                 role["cooldown"] = DEFAULT_COOLDOWN
 
+    def reserve_networks(self) -> None:
+        """Make the networks the service has of its own. Raises OneError."""
+        for name, network in self._networks():
+            if "reserve_from" in network and "id" not in network:
+                given = network.get("extra")
+                network["extra"] = (f"{given}\n" if given else "") + f'NAME="{name}-{self.id}"\n'
+                source = int(network["reserve_from"] or 0)
+                network["id"] = self.core.call(self.owner, "one.vn.reserve", source, network["extra"])
+
+    def delete_networks(self) -> None:
+        """Remove the networks the service has of its own. Raises OneError."""
+        for _name, network in self._networks():
+            if "reserve_from" in network and "id" in network:
+                self.core.call(self.owner, "one.vn.delete", network["id"])
+                del network["id"]
+
+    def _networks(self) -> list[tuple[str, dict]]:
+        return [item for value in self.body.get("networks_values") or [] for item in value.items()]
+
     def resolve_networks(self) -> None:
-        """Replace $NETWORK in the roles' template_contents by that network's id."""
-        ids = {name: net["id"] for value in reversed(self.body.get("networks_values", [])) for name, net in value.items()
-               if "id" in net}
+        """Replace $NETWORK in the contents of the roles by that network's id."""
+        ids = {name: str(network["id"] or "") for name, network in reversed(self._networks()) if "id" in network}
         for role in self.roles:
-            if "template_contents" in role:
-                role["template_contents"] = _substituted(role["template_contents"], ids)
+            if self.schema.contents in role:
+                paste = substituted if self.schema.text else _substituted
+                role[self.schema.contents] = paste(role[self.schema.contents], ids)
 
     def deployable(self) -> list[dict]:
         """Pending roles whose turn it is."""
@@ -124,7 +144,7 @@ class Service:
         try:
             self._make_vms(role)
         except (OneError, TemplateSyntaxError) as error:
-            self.log(f"Role {role['name']} : Instantiate failed for template {role['template_id']}; {error}", "E")
+            self.log(f"Role {role['name']} : Instantiate failed for template {role[self.schema.template]}; {error}", "E")
             self.fail(role, failure)
             return False
         if role["on_hold"] and state == State.DEPLOYING:
@@ -177,6 +197,13 @@ class Service:
         role["nodes"] = left
         return gone
 
+    def shrink(self, role: dict, gone: int) -> None:
+        """Take over that some of the role's VMs were ended by somebody else."""
+        if gone:
+            old = role["cardinality"]
+            self.log(f"Role {role['name']} scaling down from {old} to {old - gone} nodes")
+            role["cardinality"] = old - gone
+
     def start_scaling(self, role: dict, cardinality: int) -> None:
         """Bring the role to another number of VMs; the service is SCALING or FAILED_SCALING afterwards."""
         old = role["cardinality"]
@@ -194,15 +221,16 @@ class Service:
             self.set_state(State.SCALING)
 
     def _make_vms(self, role: dict) -> None:
-        role["template_contents"] = contents = self._contents_with_inputs(role)
+        if not self.schema.text:
+            role["template_contents"] = self._contents_with_inputs(role)
         missing = range(role["cardinality"] - len(role["nodes"]))
         role.setdefault("last_vmname", 0)
         for _number in missing:
             name = f"{role['name']}_{role['last_vmname']}_(service_{self.id})"
             role["last_vmname"] += 1
-            extra = render(self._extra(role, contents))
+            extra = render({**self._extra(role), "SERVICE_ID": self.id, "ROLE_NAME": role["name"]})
             vm_id = self.core.call(
-                self.owner, "one.template.instantiate", role["template_id"], name, role["on_hold"], extra, False
+                self.owner, "one.template.instantiate", role[self.schema.template], name, role["on_hold"], extra, False
             )
             vm = self._vm(vm_id)
             role["nodes"].append({"deploy_id": vm_id, "vm_info": {"VM": {key: vm[key] for key in NODE_KEYS}}})
@@ -213,12 +241,19 @@ class Service:
         context = {"CONTEXT": {name: f"${name}" for name in values}} if values else {}
         return deep_merge(role.get("template_contents", {}), {**context, **values})
 
-    def _extra(self, role: dict, contents: dict) -> dict:
-        extra = _substituted(contents, {}, self._role_reference)
+    def _extra(self, role: dict) -> dict:
+        """What is added to the VM template for a VM of the role."""
+        if self.schema.text:
+            text = _substituted(role.get("vm_template_contents", ""), {}, self._role_reference)
+            extra = parse(_without_strays(text))
+            # What is to be appended to stays as the VM template has it.
+            kept = extra.get("APPEND", "").split(",")
+            return {name: value for name, value in extra.items() if name not in kept}
+        extra = _substituted(role["template_contents"], {}, self._role_reference)
         if "CONTEXT" in extra:
             template = to_dict(self.core.call(self.owner, "one.template.info", role["template_id"], False, False))
             extra["CONTEXT"] = {**section(template, "TEMPLATE", "CONTEXT"), **extra["CONTEXT"]}
-        return {**extra, "SERVICE_ID": self.id, "ROLE_NAME": role["name"]}
+        return extra
 
     def _role_reference(self, path: str) -> str | None:
         """${role.template.context.eth0_ip}: an attribute of the first VM of another role."""
@@ -254,3 +289,8 @@ def _substituted(value, names: dict, reference=None):
     if reference:
         text = re.sub(r"\$\{(\w+\.[\w.]+)\}", lambda found: reference(found.group(1)) or found.group(0), text)
     return text
+
+
+def _without_strays(text: str) -> str:
+    """The text without what follows a quoted value on its line: a quote in a pasted value does not make it wrong."""
+    return re.sub(r'^(\s*\w+\s*=\s*"(?:\\.|[^"\\\n])*")[^\n]+$', r"\1", text, flags=re.MULTILINE)

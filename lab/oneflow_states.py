@@ -53,13 +53,15 @@ class Vm:
     state: int
     lcm_state: int
     ready: bool
+    #: all that the zone says about it
+    document: dict
 
     @classmethod
     def of(cls, vm: dict) -> Vm:
         """From the content of a VM element."""
         text = "\n".join(f"{name}={value}" for name, value in section(vm, "USER_TEMPLATE").items())
         # OneFlow searches the text, so NOTREADY=YES opens the gate as well.
-        return cls(int(vm["STATE"]), int(vm["LCM_STATE"]), "READY=YES" in text)
+        return cls(int(vm["STATE"]), int(vm["LCM_STATE"]), "READY=YES" in text, vm)
 
     @property
     def running(self) -> bool:

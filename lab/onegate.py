@@ -29,7 +29,11 @@ SECTIONS = {"MONITORING", "SCHED_ACTIONS", "TEMPLATE", "USER_TEMPLATE", "HISTORY
 
 
 class Unreadable(Exception):
-    """The body of a PUT is one the real server stumbles over."""
+    """The body of a PUT is one the real server stumbles over; what oned's parser says about it."""
+
+    def __init__(self, unexpected: str, expected: str) -> None:
+        where = "at line 0, columns 0:0"
+        super().__init__(f"[one.vm.update] Parse error: syntax error, unexpected {unexpected}, expecting {expected} {where}")
 
 
 def create_app(core, flow: Flow) -> Flask:
@@ -138,7 +142,7 @@ def parse_attributes(text: str) -> dict[str, str | dict[str, str]]:
     for line in filter(None, (line.strip() for line in text.splitlines())):
         name, equals, value = line.partition("=")
         if not equals or not re.fullmatch(r"\w+", name.strip()):
-            raise Unreadable(f"{line!r} is no attribute")
+            raise Unreadable("$end", "EQUAL or EQUAL_EMPTY")
         attributes[name.strip().upper()] = _stored_value(value.strip())
     return attributes
 
@@ -148,8 +152,9 @@ def _stored_value(value: str) -> str | dict[str, str]:
         pairs = dict(item.strip().split("=", 1) for item in value[1:-1].split(","))
         last = list(pairs)[-1]
         return {**pairs, last: pairs[last] + '"'}
-    if re.search(r"[,\[\]]", value):
-        raise Unreadable(f"a comma or bracket in {value!r}")
+    wrong = re.search(r"[,\[\]]", value)
+    if wrong:
+        raise Unreadable({",": "COMMA", "[": "OBRACKET", "]": "CBRACKET"}[wrong.group()], "$end")
     if not value:
         return '"'
     quoted = re.fullmatch(r'"(.*)"', value)

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lab.oneflow_schema import SCHEMA_6, SCHEMA_7, Schema
+
 
 @dataclass(frozen=True)
 class Release:
@@ -34,6 +36,8 @@ class Release:
     keeps_message: bool = False
     #: metrics of quotas it does not know
     without_quotas: frozenset[str] = frozenset()
+    #: the format of OneFlow's documents
+    flow: Schema = SCHEMA_7
     #: the text of OneGate's answer when a request fails; {reason} is what went wrong
     gate_failure: str = "Internal server error"
 
@@ -63,6 +67,7 @@ RELEASES = {
         no_room="Cannot dispatch VM: No host with enough capacity to deploy the VM",
         keeps_message=True,
         without_quotas=frozenset(("PCI_DEV", "PCI_NIC", "RUNNING_PCI_DEV", "RUNNING_PCI_NIC")),
+        flow=SCHEMA_6,
         gate_failure="{reason}",
     ),
 }

@@ -71,12 +71,13 @@ class Zone:
         self._servers: list[BaseWSGIServer] = []
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
+        self.flow: oneflow.Flow | None = None
         self.xmlrpc_url = self.oneflow_url = self.onegate_url = ""
 
     def start(self) -> None:
         """Open the three ports and begin to work. Raises ZoneError when a port is taken."""
         config = self.config
-        flow = oneflow.Flow(self.core)
+        self.flow = flow = oneflow.Flow(self.core)
         self.xmlrpc_url = self._listen(config.host, config.port, xmlrpc.create_app(self.core)) + "/RPC2"
         self.oneflow_url = self._listen(config.host, config.oneflow_port, oneflow.create_app(self.core, flow))
         self.onegate_url = self._listen(config.onegate_host, config.onegate_port, onegate.create_app(self.core, flow))

@@ -170,8 +170,8 @@ def _find(call: Call, kind: str, attribute: dict, key: str, noun: str, vector: s
                 return item
         raise OneError(ALLOCATE, f"{where}User {owner} does not own {noun} with name: {attribute[key]} . "
                                  f"Set {key}_UNAME or {key}_UID of owner in {vector}.")
-    wanted = attribute.get(f"{key}_ID")
-    if wanted is None:
+    wanted = attribute.get(f"{key}_ID", "")
+    if wanted == "":
         return None
     item = store.get(kind, int(wanted)) if wanted.isdigit() else None
     if item is None:
@@ -200,7 +200,7 @@ def _nic(core: Core, vm: dict, number: int, nic: dict, network: dict | None) -> 
     """Return a NIC of a VM with its lease. Raises OneError when the network has no address left."""
     complete = {"NAME": f"NIC{number}"} | nic | {"NIC_ID": str(number), "TARGET": f"one-{vm['id']}-{number}"}
     if network is None:
-        return complete
+        return {name: value for name, value in complete.items() if (name, value) != ("NETWORK_ID", "")}
     given = networks.lease(core, network, vm["id"], nic.get("IP", ""))
     if given is None:
         raise OneError(ALLOCATE, f"{_FAILED}Cannot get IP/MAC lease from virtual network {network['id']}.")

@@ -43,7 +43,10 @@ class DummyDriver(Driver):
     def poll(self) -> dict[int, PollResult]:
         result = {}
         for machine in self._machines.iterdir():
-            state, _separator, memory_kb = machine.read_text().partition(" ")
+            try:
+                state, _separator, memory_kb = machine.read_text().partition(" ")
+            except FileNotFoundError:  # it ended meanwhile
+                continue
             result[int(machine.name)] = PollResult(state, cpu=0.0, memory_kb=int(memory_kb or 0))
         return result
 

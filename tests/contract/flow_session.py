@@ -4,16 +4,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 
 from flow_recordings import Answer, load, names
-from flow_world import ALICE, World, answer, started_world
+from flow_world import ALICE, World, answer
 
 DEPLOYING, RUNNING, WARNING, FAILED_DEPLOYING, FAILED_SCALING, COOLDOWN, DEPLOYING_NETS, HOLD = 1, 2, 4, 7, 9, 10, 11, 15
-CONTEXT = {"CONTEXT": {"TOKEN": "YES", "REPORT_READY": "YES"}}
 
 
 @dataclass
@@ -25,16 +21,9 @@ class Played:
     vms: dict[str, dict] = field(default_factory=dict)
 
 
-@cache
-def played() -> Played:
-    """The whole session, played once."""
-    with tempfile.TemporaryDirectory() as state_dir, started_world(Path(state_dir)) as world:
-        session = _Session(world)
-        session.play()
-        return session.answers
+class Session:
+    """The session that was recorded on 7.4."""
 
-
-class _Session:
     def __init__(self, world: World):
         self.world = world
         self.answers = Played()
@@ -65,23 +54,23 @@ class _Session:
         self.world.wait(f"VM {vm_id} to run", lambda: self.world.running(vm_id))
         self.answers.vms[name] = self.world.vm(vm_id)
 
-    def errors_and_templates(self) -> None:
+    def errors_and_templates(self, first: int = 3, unwanted: tuple[int, ...] = (1, 2)) -> None:
         self.flow("err.401.noauth", session=None)
         self.flow("err.401.badpw", session="oneadmin:bad")
         for name in ("err.404.service_template", "err.404.route", "err.400.badjson", "err.400.noroles",
                      "err.400.card_gt_max", "POST.service_template.template_id_string", "err.400.deployment_enum",
                      "POST.role_without_type", "POST.ghost_parent", "POST.parent_cycle"):
             self.flow(name)
-        for template_id in (1, 2):
+        for template_id in unwanted:
             self.world.flow("DELETE", f"/service_template/{template_id}")
-        federation = load("oneflow", "err.PUT.404").body
+        federation = load(self.world.release, "oneflow", "err.PUT.404").body
         for _copy in range(2):
             self.world.flow("POST", "/service_template", federation)
         for name in ("GET.service_template", "GET.service_template.id", "err.PUT.immutable", "err.PUT.400.badjson",
                      "err.PUT.404", "err.instantiate.404"):
             self.flow(name)
         updated = federation.replace('"two roles"', '"updated"')
-        assert self.world.flow("PUT", "/service_template/3", updated).status_code == 200
+        assert self.world.flow("PUT", f"/service_template/{first}", updated).status_code == 200
         self.flow("POST.clone")
         self.flow("DELETE.service_template")
 
@@ -135,6 +124,7 @@ class _Session:
                      "err.scale.badjson"):
             self.flow(name, f"{path}/scale")
         self.flow("err.scale.404")
+        self.evaluate_policies(service)
         self.see("GET.service.11_RUNNING", service)
         self.flow("POST.scale.up", f"{path}/scale")
         self.see("GET.service.12_SCALING", service)
@@ -181,8 +171,11 @@ class _Session:
         self.flow("err.scale.while_warning", f"{path}/scale")
         world.act(f"{path}/role/supernode", "resume")
         world.wait_state(service, RUNNING)
-        for name in ("GET.service.22_RUNNING", "GET.service.31_RUNNING"):
-            self.see(name, service)
+        self.see("GET.service.22_RUNNING", service)
+        self.evaluate_policies(service)
+        self.see("GET.service.31_RUNNING", service)
+        self.elasticity(service)
+        self.see("GET.service.35_RUNNING", service)
         self.flow("POST.role_action.add_role", f"{path}/role_action")
         self.see("GET.service.36_DEPLOYING", service)
         world.ready(*world.vms(service, "extra"))
@@ -194,9 +187,33 @@ class _Session:
         for name in ("GET.service.38_UNDEPLOYING", "GET.service.39_RUNNING"):
             self.see(name, service)
 
+    def evaluate_policies(self, service: int) -> None:
+        """Let the policy of the SuperNodes be evaluated once."""
+        def policy() -> dict:
+            return self.world.role(service, "supernode")["elasticity_policies"][0]
+
+        before = policy().get("last_eval")
+        self.world.advance(6)
+        with self.world.policies():
+            self.world.wait("an evaluation", lambda: policy().get("last_eval") != before)
+
+    def elasticity(self, service: int) -> None:
+        """One VM is ended by hand, and the load of the others makes the policy fire."""
+        world = self.world
+        world.call("one.vm.action", "terminate-hard", world.vms(service, "supernode")[0])
+        world.wait("one VM less", lambda: len(world.vms(service, "supernode")) == 2)
+        for node in world.vms(service, "supernode"):
+            world.gate("PUT", "/vm", node, "LOAD=90")
+        for _time in range(2):
+            self.evaluate_policies(service)
+        world.ready(world.vms(service, "supernode")[-1])
+        world.wait_state(service, COOLDOWN)
+        world.advance(8)
+        world.wait_state(service, RUNNING)
+
     def without_gate(self) -> None:
         world = self.world
-        role = {"name": "a", "type": "vm", "cardinality": 1, "template_id": 0, "template_contents": CONTEXT}
+        role = world.vm_role(context=True)
         template = world.create(name="nogate", roles=[role])
         service = world.instantiate(template)
         path = f"/service/{service}"
@@ -216,7 +233,7 @@ class _Session:
 
     def failed_boot(self) -> None:
         world = self.world
-        role = {"name": "a", "type": "vm", "cardinality": 1, "template_id": 0, "template_contents": CONTEXT}
+        role = world.vm_role(context=True)
         template = world.create(name="fail", roles=[role], ready_status_gate=True)
         with world.broken("deploy"):
             service = world.instantiate(template)
@@ -240,14 +257,13 @@ class _Session:
 
     def bad_templates(self) -> None:
         world = self.world
-        role = {"name": "a", "type": "vm", "cardinality": 1}
-        template = world.create(name="badtpl", roles=[{**role, "template_id": 999}])
+        template = world.create(name="badtpl", roles=[world.vm_role(template=999)])
         self.flow("POST.instantiate.bad_vm_template", f"/service_template/{template}/action")
         service = self.created("POST.instantiate.bad_vm_template")
         world.wait_state(service, FAILED_DEPLOYING)
         self.see("GET.service.161_DEPLOYING_NETS", service)
         self.delete_anyhow("GET.service.164_http404", service)
-        template = world.create(name="ghost", roles=[{**role, "template_id": 0, "parents": ["nobody"]}])
+        template = world.create(name="ghost", roles=[world.vm_role(parents=["nobody"])])
         service = world.instantiate(template)
         world.wait_state(service, DEPLOYING_NETS)
         self.see("GET.service.191_DEPLOYING_NETS", service)
@@ -259,7 +275,7 @@ class _Session:
 
     def user_inputs(self) -> None:
         world = self.world
-        role = {"name": "a", "type": "vm", "cardinality": 2, "template_id": 0}
+        role = world.vm_role(cardinality=2)
         template = world.create(name="inputs", roles=[role], user_inputs={"ATT": "M|text|desc| |x"})
         self.flow("err.instantiate.user_inputs_missing", f"/service_template/{template}/action")
         with world.held("deploy"):
@@ -271,7 +287,7 @@ class _Session:
 
     def hold(self) -> None:
         world = self.world
-        role = {"name": "a", "type": "vm", "cardinality": 1, "template_id": 0, "template_contents": CONTEXT}
+        role = world.vm_role(context=True)
         service = world.instantiate(world.create(name="hold", roles=[role], on_hold=True))
         world.wait_state(service, HOLD)
         self.see("GET.service.251_HOLD", service)
@@ -282,7 +298,7 @@ class _Session:
 
     def failed_scaling(self) -> None:
         world = self.world
-        role = {"name": "a", "type": "vm", "cardinality": 1, "template_id": 0, "cooldown": 3, "min_vms": 1, "max_vms": 4}
+        role = world.vm_role(cooldown=3, min_vms=1, max_vms=4)
         template = world.create(name="fs", roles=[role], ready_status_gate=False)
         with world.held("deploy"):
             self.flow("POST.instantiate.noparams", f"/service_template/{template}/action")
@@ -321,10 +337,7 @@ class _Session:
 
     def deployment_none(self) -> None:
         world = self.world
-        roles = [
-            {"name": "a", "type": "vm", "cardinality": 1, "template_id": 0, "cooldown": 0},
-            {"name": "b", "type": "vm", "cardinality": 1, "template_id": 0, "parents": ["a"]},
-        ]
+        roles = [world.vm_role(cooldown=0), world.vm_role("b", parents=["a"])]
         template = world.create(name="none", roles=roles, ready_status_gate=True, deployment="none")
         service = world.instantiate(template)
         world.wait_state(service, DEPLOYING)
@@ -342,7 +355,7 @@ class _Session:
 
     def quoting(self) -> None:
         vm_id = self.world.call("one.template.instantiate", 0, "alone", False, "", False)
-        quoted = [name for name in names("onegate") if name.startswith("PUT.vm.quoting.")]
+        quoted = [name for name in names(self.world.release, "onegate") if name.startswith("PUT.vm.quoting.")]
         for name in (*quoted, "PUT.vm.form_content_type", "err.GET.service.not_in_service"):
             self.gate(name, vm_id)
 

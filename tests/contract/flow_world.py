@@ -15,7 +15,8 @@ from flow_recordings import Answer, load
 
 from ansible_collections.opennebula.flower.plugins.module_utils.one.xml import section, to_dict
 from lab import oneflow_engine
-from lab.driver import DriverError
+from lab.driver import DriverError, VmSpec
+from lab.releases import NEWEST
 from lab.zone import Zone, ZoneConfig
 
 ADMIN, ALICE = "oneadmin:opennebula", "alice:alicepw"
@@ -45,11 +46,11 @@ class World:
 
     def __init__(self, zone: Zone):
         self.zone = zone
+        self.release = zone.config.version
         self.core = zone.core
         self._advanced = 0
         real_now = zone.core.now
         zone.core.now = lambda: real_now() + self._advanced
-        self._driver = {name: getattr(zone.core.driver, name) for name in ("deploy", "shutdown")}
 
     def prepare(self) -> None:
         """Make the network, image, VM template and user the recorded zone had."""
@@ -77,15 +78,19 @@ class World:
             yield
 
     @contextmanager
-    def held(self, step: str, fail: bool = False) -> Iterator[None]:
-        """Let the driver's "deploy" or "shutdown" last until the end of the block, and then perhaps fail."""
-        free = threading.Event()
+    def held(self, step: str, roles: tuple[str, ...] = (), fail: bool = False) -> Iterator[None]:
+        """Let the driver's "deploy" or "shutdown" last until the end of the block, and then perhaps fail.
 
-        def wait(vm: object, *hard: bool) -> None:
-            free.wait(DEADLINE)
+        roles: hold only the VMs of these roles.
+        """
+        free, work = threading.Event(), getattr(self.core.driver, step)
+
+        def wait(vm: VmSpec, *hard: bool) -> None:
+            if not roles or vm.name.startswith(roles):
+                free.wait(DEADLINE)
             if fail:
                 raise DriverError("The machine does not obey.")
-            self._driver[step](vm, *hard)
+            work(vm, *hard)
 
         with self._replaced(step, wait):
             try:
@@ -94,12 +99,32 @@ class World:
                 free.set()
 
     @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Let the zone look at no service meanwhile."""
+        flow = self.zone.flow
+        flow.tick, tick = (lambda: None), flow.tick
+        try:
+            yield
+        finally:
+            flow.tick = tick
+
+    @contextmanager
+    def policies(self) -> Iterator[None]:
+        """Let the zone evaluate elasticity and scheduled policies at every look at a service meanwhile."""
+        oneflow_engine.AUTOSCALER_SECONDS = 0
+        try:
+            yield
+        finally:
+            oneflow_engine.AUTOSCALER_SECONDS = float("inf")
+
+    @contextmanager
     def _replaced(self, step: str, function: Callable) -> Iterator[None]:
+        before = getattr(self.core.driver, step)
         setattr(self.core.driver, step, function)
         try:
             yield
         finally:
-            setattr(self.core.driver, step, self._driver[step])
+            setattr(self.core.driver, step, before)
 
     def flow(self, method: str, path: str, body: object = None, session: str | None = ADMIN) -> requests.Response:
         """A request to OneFlow; body is JSON data, or text sent as it is."""
@@ -120,13 +145,22 @@ class World:
 
     def replay(self, name: str, path: str | None = None, body: object = None, session: str | None = ADMIN) -> Answer:
         """Send the recorded OneFlow request again, to our own ids where `path` or `body` say so."""
-        recording = load("oneflow", name)
+        recording = load(self.release, "oneflow", name)
         return answer(self.flow(recording.method, path or recording.path, body or recording.body or None, session))
 
     def replay_gate(self, name: str, vm_id: int, path: str | None = None, headers: dict | None = None) -> Answer:
         """Send the recorded OneGate request again."""
-        recording = load("onegate", name)
+        recording = load(self.release, "onegate", name)
         return answer(self.gate(recording.method, path or recording.path, vm_id, recording.body or None, headers))
+
+    def vm_role(self, name: str = "a", template: int = 0, context: bool = False, **options: object) -> dict:
+        """A role of one VM, perhaps with a context of its own, in the words of the zone's release."""
+        role = {"name": name, "cardinality": 1, **options}
+        if self.release == "6.10":
+            contents = {"vm_template_contents": 'CONTEXT=[TOKEN="YES",REPORT_READY="YES"]'} if context else {}
+            return {**role, "vm_template": template, **contents}
+        contents = {"template_contents": {"CONTEXT": {"TOKEN": "YES", "REPORT_READY": "YES"}}} if context else {}
+        return {**role, "type": "vm", "template_id": template, **contents}
 
     def create(self, **template: object) -> int:
         """Register a service template and return its id."""
@@ -204,12 +238,15 @@ def answer(response: requests.Response) -> Answer:
 
 
 @contextmanager
-def started_world(state_dir: Path, prepare: bool = True) -> Iterator[World]:
-    """A zone of its own for a test, stopped afterwards. The 30 s poll for failed VMs is made quick."""
-    poll = oneflow_engine.FAILURE_POLL_SECONDS
-    oneflow_engine.FAILURE_POLL_SECONDS = 0.0
+def started_world(state_dir: Path, prepare: bool = True, release: str = NEWEST) -> Iterator[World]:
+    """A zone of its own for a test, stopped afterwards.
+
+    The 30 s poll for failed VMs is made quick, and policies are evaluated inside of World.policies() only.
+    """
+    poll, autoscaler = oneflow_engine.FAILURE_POLL_SECONDS, oneflow_engine.AUTOSCALER_SECONDS
+    oneflow_engine.FAILURE_POLL_SECONDS, oneflow_engine.AUTOSCALER_SECONDS = 0.0, float("inf")
     settings = {"name": "contract", "driver": "dummy", "state_dir": state_dir, "password": ADMIN.split(":")[1],
-                "port": 0, "oneflow_port": 0, "onegate_port": 0, "interval": 0.05, "host_cpu": 64}
+                "port": 0, "oneflow_port": 0, "onegate_port": 0, "interval": 0.05, "host_cpu": 64, "version": release}
     zone = Zone(ZoneConfig(**settings))
     zone.start()
     try:
@@ -219,4 +256,4 @@ def started_world(state_dir: Path, prepare: bool = True) -> Iterator[World]:
         yield world
     finally:
         zone.stop()
-        oneflow_engine.FAILURE_POLL_SECONDS = poll
+        oneflow_engine.FAILURE_POLL_SECONDS, oneflow_engine.AUTOSCALER_SECONDS = poll, autoscaler

@@ -1,15 +1,16 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The lab's OneGate answers as the recorded one of OpenNebula 7.4."""
+"""The lab's OneGate answers as the recorded ones of OpenNebula 7.4 and 6.10."""
 
 from __future__ import annotations
 
 import pytest
+from flow_played import SESSIONS, played
 from flow_recordings import differences, load, names
-from flow_session import RUNNING, played
+from flow_session import RUNNING
 from flow_world import World, started_world
 
-RECORDED = names("onegate")
+RECORDED = [(release, name) for release in SESSIONS for name in names(release, "onegate")]
 #: where the zone keeps images and machines
 STORAGE = ("DS_ID", "TM_MAD", "TM_MAD_SYSTEM", "ALLOW_ORPHANS", "DATASTORE", "DATASTORE_ID", "LN_TARGET", "ACTION_ID")
 IGNORED = {"GET.service.running.extended": STORAGE, "GET.service.running.extended_false": STORAGE}
@@ -33,10 +34,11 @@ STORED = {
 }
 
 
-@pytest.mark.parametrize("name", RECORDED)
-def test_answers_as_recorded(name: str, record_property) -> None:
-    record_property("recording", f"onegate/{name}")
-    assert differences(load("onegate", name), played().onegate[name], IGNORED.get(name, ())) == []
+@pytest.mark.parametrize(("release", "name"), RECORDED)
+def test_answers_as_recorded(release: str, name: str, record_property) -> None:
+    record_property("recording", f"onegate {release}/{name}")
+    recorded = load(release, "onegate", name)
+    assert differences(recorded, played(release).onegate[name], IGNORED.get(name, ())) == []
 
 
 @pytest.fixture(scope="module")
