@@ -88,7 +88,7 @@ options:
     env:
       - name: ONE_AUTH
   api_timeout:
-    description: Seconds without an answer after which a request to the endpoint ends with an error.
+    description: Seconds after which a request to the endpoint ends with an error, whatever the server does meanwhile.
     type: float
     default: 30
   validate_certs:

@@ -114,6 +114,32 @@ def hanging(first_bytes: bytes = b"") -> Iterator[str]:
 
 
 @contextmanager
+def dripping(answer: bytes) -> Iterator[str]:
+    """Answer every connection with one byte after the other, slowly but never silent for long. Yields the URL."""
+    with running(_DrippingServer(answer)) as server:
+        yield f"http://127.0.0.1:{server.server_port}"
+
+
+class _DrippingServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), _Dripper)
+        self.answer = answer
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that breaks off is part of the tests."""
+
+
+class _Dripper(BaseHTTPRequestHandler):
+    def handle(self) -> None:
+        pause = threading.Event()
+        for byte in self.server.answer:
+            self.connection.sendall(bytes((byte,)))
+            pause.wait(0.05)
+
+
+@contextmanager
 def self_signed(directory: Path, *answers: tuple[int, str | bytes] | None) -> Iterator[tuple[ScriptedServer, Path]]:
     """Run a scripted server with a self-signed certificate. Yields the server and the certificate's file."""
     key_file, certificate_file = directory / "key.pem", directory / "certificate.pem"

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import queue
 import re
+import threading
 import time
 import traceback
+from collections.abc import Callable
 from typing import BinaryIO
 
 from .errors import INVALID, NETWORK, PROTOCOL, TIMEOUT, OneException
@@ -29,7 +32,7 @@ _TRUST_HINT = "set ca_path to the certificate that signed it, or validate_certs 
 class Http:
     """A session with one server.
 
-    timeout: seconds without a sign of the server after which a request ends.
+    timeout: seconds after which a request ends, repetitions included, whatever the server does meanwhile.
     ca_path: file with the certificates to trust instead of the system's.
     trust_hint: what to do about a certificate that is not trusted.
     """
@@ -60,24 +63,36 @@ class Http:
         retry: send again after a connection fault; only for requests that change nothing.
         Raises OneException of kind network, timeout or invalid.
         """
-        pauses = list(_RETRY_PAUSES) if retry else []
+        session, pauses = self._session, list(_RETRY_PAUSES) if retry else []
+        deadline = time.monotonic() + self._timeout
+
+        def request() -> tuple[int, bytes]:
+            response = session.request(
+                method, url, data=body, headers=headers, auth=auth,
+                timeout=self._timeout, verify=self._verify, allow_redirects=False,
+            )
+            return response.status_code, response.content
+
         while True:
             try:
-                response = self._session.request(
-                    method, url, data=body, headers=headers, auth=auth,
-                    timeout=self._timeout, verify=self._verify, allow_redirects=False,
-                )
-                return response.status_code, response.content
+                return _until(deadline, request)
+            except queue.Empty:
+                # The session is still at work.
+                self._session = requests.Session()
+                raise self._late(url) from None
             # requests' own exceptions are OSErrors, and a ca_path that does not exist is a plain one.
             except OSError as error:
-                if not pauses or not _is_connection_fault(error):
+                if not pauses or not _is_connection_fault(error) or time.monotonic() + pauses[0] > deadline:
                     raise self._explained(url, error) from None
             time.sleep(pauses.pop(0))
+
+    def _late(self, url: str) -> OneException:
+        return OneException(TIMEOUT, f"{without_credentials(url)} did not answer within {self._timeout:g} seconds.")
 
     def download(self, url: str, sink: BinaryIO, *, headers: dict, limit: int) -> int:
         """Write the body of an answer with status 200 to a file as it comes; return the status.
 
-        limit: bytes after which the server is taken to be broken.
+        A file may be large, so the timeout bounds the silence between two parts of it. limit: bytes after which the server is taken to be broken.
         Raises OneException of kind network, timeout, invalid or protocol.
         """
         try:
@@ -103,7 +118,7 @@ class Http:
     def _explained(self, url: str, error: OSError) -> OneException:
         place = without_credentials(url)
         if _is_timeout(error):
-            return OneException(TIMEOUT, f"{place} did not answer within {self._timeout:g} seconds.")
+            return self._late(url)
         if isinstance(error, requests.exceptions.SSLError):
             return OneException(NETWORK, f"{place} {_tls_problem(error, self._trust_hint)}.")
         if isinstance(error, requests.exceptions.ConnectionError):
@@ -111,6 +126,27 @@ class Http:
         if isinstance(error, (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError)):
             return OneException(NETWORK, f"{place} broke off its answer.")
         return OneException(INVALID, f"{place} cannot be asked: {error}.")
+
+
+def _until(deadline: float, request: Callable[[], tuple[int, bytes]]) -> tuple[int, bytes]:
+    """Return what the request returns, or raise what it raises; raises queue.Empty at the deadline.
+
+    The time-outs of sockets bound the silence between two bytes only, and not the look-up of a name at all, so the
+    request has a thread of its own, which is left behind when it is late.
+    """
+    outcome: queue.SimpleQueue = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            outcome.put((request(), None))
+        except Exception as error:
+            outcome.put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    answer, error = outcome.get(timeout=max(0.0, deadline - time.monotonic()))
+    if error:
+        raise error
+    return answer
 
 
 def without_credentials(url: str) -> str:

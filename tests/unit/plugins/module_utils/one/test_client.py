@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.opennebula.flower.plugins.module_utils.one.client import Client
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import OneException
 from ansible_collections.opennebula.flower.tests.support.one_servers import (
+    dripping,
     failure,
     hanging,
     scripted,
@@ -97,6 +98,30 @@ def test_a_hanging_endpoint_ends_at_the_timeout_and_is_not_asked_again(begin):
     assert error.message == f"{url}/RPC2 did not answer within 0.5 seconds."
 
 
+LONG_HEADERS = b"HTTP/1.1 200 OK\r\n" + b"X-Header: value\r\n" * 100
+LONG_BODY = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+
+
+@pytest.mark.parametrize("head", [LONG_HEADERS, LONG_BODY + b" " * 1000])
+def test_an_endpoint_that_drips_bytes_ends_at_the_timeout_too(head):
+    with dripping(head) as url:
+        asking = client(url, timeout=0.5)
+        for ask in (lambda: asking.call("one.image.info", 1), lambda: asking.flow("GET", "/service")):
+            start = time.monotonic()
+            error = error_of(ask)
+            assert time.monotonic() - start < 2
+            assert error.kind == "timeout"
+            assert "did not answer within 0.5 seconds" in error.message
+
+
+def test_repetitions_end_at_the_timeout_too():
+    with scripted(None) as server:
+        start = time.monotonic()
+        assert error_of(client(server.url, timeout=0.4).call, "one.image.info", 1).kind == "network"
+        assert time.monotonic() - start < 0.8
+    assert len(server.requests) == 2
+
+
 def test_a_refusing_endpoint_is_named_with_the_reason():
     url = f"http://127.0.0.1:{unused_port()}"
     error = error_of(client(url).call, "one.image.info", 1)
@@ -143,6 +168,22 @@ def test_a_read_is_repeated_after_a_connection_fault_and_a_write_is_not():
     with scripted(None, success(1)) as server:
         assert error_of(client(server.url).call, "one.image.delete", 3).kind == "network"
     assert len(server.requests) == 1
+
+
+def test_oneflow_is_asked_again_for_reads_only():
+    with scripted(None, (200, "{}")) as server:
+        assert client(server.url).flow("GET", "/service") == {}
+    for method in ("POST", "PUT", "DELETE"):
+        with scripted(None, (200, "{}")) as server:
+            assert error_of(client(server.url).flow, method, "/service").kind == "network"
+        assert len(server.requests) == 1
+
+
+def test_an_answer_of_any_kind_is_never_asked_for_again():
+    for answer in (failure(2048, "[one.image.info] no"), (503, "busy"), (200, "garbage")):
+        with scripted(answer) as server:
+            error_of(client(server.url).call, "one.image.info", 3)
+        assert len(server.requests) == 1
 
 
 def test_a_value_xml_cannot_carry_is_refused_before_sending():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.one.onegate import OneGate, check, decode, encode
-from ansible_collections.opennebula.flower.tests.support.one_servers import hanging, scripted
+from ansible_collections.opennebula.flower.tests.support.one_servers import dripping, hanging, scripted
 
 TOKEN = "the+token=="
 
@@ -86,7 +86,21 @@ def test_errors_are_one_sentence_without_the_token(status, text, kind):
     assert server.url in caught.value.message
 
 
+def test_reads_are_repeated_after_a_connection_fault_and_writes_are_not():
+    with scripted(None, (200, '{"VM":{"ID":"2"}}')) as server:
+        assert gate(server.url).get_vm() == {"ID": "2"}
+    with scripted(None, (200, "")) as server, pytest.raises(OneException) as caught:
+        gate(server.url).put({"READY": "YES"})
+    assert (caught.value.kind, len(server.requests)) == ("network", 1)
+
+
 def test_a_hanging_onegate_ends_at_the_timeout():
     with hanging() as url, pytest.raises(OneException) as caught:
+        gate(url, timeout=0.3).get_vm()
+    assert caught.value.kind == "timeout"
+
+
+def test_a_onegate_that_drips_bytes_ends_at_the_timeout_too():
+    with dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b" " * 1000) as url, pytest.raises(OneException) as caught:
         gate(url, timeout=0.3).get_vm()
     assert caught.value.kind == "timeout"
