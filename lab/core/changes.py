@@ -227,7 +227,7 @@ def _release_image(call: Call, vm: dict, disk: dict) -> None:
 
 
 def _change_nics(call: Call, vm: dict, nics: list[dict], done: Callable = _nothing, undo: Callable = _nothing) -> None:
-    changed = {"NIC": nics}
+    changed = {"NIC": nics, "SECURITY_GROUP_RULE": networks.rules(call.core, nics)}
     context = vm["template"].get("CONTEXT")
     if context:
         # The addresses in the context are those of the interfaces there are.

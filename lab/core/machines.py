@@ -54,6 +54,7 @@ def allocate(call: Call, template: dict, name: str, hold: bool, fallback_name: s
     vm["template"] = _machine(core.config.release, template, vm, hold)
     try:
         vm["template"]["NIC"] = [_nic(core, vm, number, *found) for number, found in enumerate(nics)]
+        vm["template"]["SECURITY_GROUP_RULE"] = networks.rules(core, vm["template"]["NIC"])
         vm["template"]["DISK"] = [_disk(core, number, *found) for number, found in enumerate(disks)]
         if "CONTEXT" in template:
             vm["template"]["CONTEXT"] = render_context(core, vm, template["CONTEXT"])
@@ -180,17 +181,12 @@ def _find(call: Call, kind: str, attribute: dict, key: str, noun: str, vector: s
 
 
 def _machine(release: Release, template: dict, vm: dict, hold: bool) -> dict:
-    rules = [
-        {"PROTOCOL": "ALL", "RULE_TYPE": direction, "SECURITY_GROUP_ID": "0", "SECURITY_GROUP_NAME": "default"}
-        for direction in ("OUTBOUND", "INBOUND")
-    ]
     machine = {
         "AUTOMATIC_DS_REQUIREMENTS": '("CLUSTERS/ID" @> 0)', "AUTOMATIC_NIC_REQUIREMENTS": '("CLUSTERS/ID" @> 0)',
         "AUTOMATIC_REQUIREMENTS": release.requirements, "CREATED_BY": str(vm["uid"]),
     }
     machine |= {key: value for key, value in template.items() if key in _MACHINE}
     machine["OS"] = {**dict(release.vm_os), "UUID": str(uuid.uuid4())} | template.get("OS", {})
-    machine["SECURITY_GROUP_RULE"] = rules if template.get("NIC") else []
     if "PCI" in machine:
         machine["PCI"] = [{**pci, "PCI_ID": str(number)} for number, pci in enumerate(as_list(machine["PCI"]))]
     return machine | {"VMID": str(vm["id"])} | ({"SUBMIT_ON_HOLD": "YES"} if hold else {})

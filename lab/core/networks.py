@@ -55,6 +55,29 @@ def security_groups(*owners: dict) -> str:
     return ",".join(sorted(numbers, key=int))
 
 
+def rules(core: Core, nics: list[dict]) -> list[dict]:
+    """Return the rules of a VM with these NICs: those of every security group that one of them has."""
+    numbers = security_groups(*nics).split(",") if nics else []
+    groups = [core.store.get("secgroup", int(number)) for number in numbers if number]
+    return [
+        {**targeted, "SECURITY_GROUP_ID": str(group["id"]), "SECURITY_GROUP_NAME": group["name"]}
+        for group in groups if group
+        for rule in as_list(group["template"].get("RULE"))
+        for targeted in _targeted(core, rule)
+    ]
+
+
+def _targeted(core: Core, rule: dict) -> list[dict]:
+    """Return a rule for a network once for each of its address ranges, every other one as it is."""
+    if "NETWORK_ID" not in rule:
+        return [rule]
+    network = core.store.get("vn", int(rule["NETWORK_ID"]))
+    return [
+        rule | {name: item[name] for name in ("AR_ID", "TYPE", "SIZE", "MAC", "IP") if name in item}
+        for item in (network["ranges"] if network else ())
+    ]
+
+
 def release(core: Core, network_id: int, vm_id: int, mac: str = "") -> None:
     """Take back all leases of a VM in a network, or only the one with that hardware address."""
     network = core.store.get("vn", network_id)

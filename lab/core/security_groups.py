@@ -9,7 +9,7 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lab.core import machines
+from lab.core import machines, networks
 from lab.core.call import Call, as_list, parse_template
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.markup import attributes, ids
@@ -52,6 +52,10 @@ def _apply(core: Core, group: dict, vms: list[int]) -> None:
 
     def ended(vm_id: int, *, failed: bool) -> None:
         group["updating"].remove(vm_id)
+        vm = core.store.get("vm", vm_id)
+        if not failed:
+            vm["template"]["SECURITY_GROUP_RULE"] = networks.rules(core, vm["template"]["NIC"])
+            core.store.save("vm", vm)
         group["failed"] += [vm_id] if failed else []
         core.store.save("secgroup", group)
 

@@ -187,18 +187,15 @@ image:
 """
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one import compare, resources, states, xml
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import CONFLICT, INVALID, WRONG_STATE, OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.one import compare, images, resources, states, xml
+from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import CONFLICT, INVALID, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, Ownership, mode
 from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
-from ansible_collections.opennebula.flower.plugins.module_utils.one.wait import wait_until
 
 # In the order of OpenNebula's numbers.
 _TYPES = ("OS", "CDROM", "DATABLOCK", "KERNEL", "RAMDISK", "CONTEXT", "BACKUP", "FILESYSTEM")
 _CHOICES = _TYPES[:6]
 _CAN_PERSIST = ("OS", "DATABLOCK")
-# States an image stays in.
-_SETTLED = ("READY", "USED", "USED_PERS", "DISABLED")
 # What the server adds to an image's template by itself.
 _SERVER_ATTRIBUTES = frozenset({"DEV_PREFIX", "DRIVER"})
 # What the server keeps beside the template, by the option that says it.
@@ -228,7 +225,7 @@ class Image:
             return self._absent(current)
         if current is None:
             return self._create({})
-        if _state(current) == "ERROR" and (self.params["path"] or self.params["size"]):
+        if images.state(current) == "ERROR" and (self.params["path"] or self.params["size"]):
             return self._replace_failed(current)
         return self._change(current)
 
@@ -273,14 +270,14 @@ class Image:
 
     def _replace_failed(self, current: dict) -> dict:
         if resources.is_id(self.name):
-            raise self._broken(current)
+            raise images.broken(current)
         if not self.module.check_mode:
             self._delete(current)
         return self._create({**_attributes(current), "state": "ERROR"})
 
     def _change(self, current: dict) -> dict:
-        if _state(current) == "ERROR":
-            raise self._broken(current)
+        if images.state(current) == "ERROR":
+            raise images.broken(current)
         before = {**_attributes(current), **self.ownership.before(current)}
         if self.params["path"] and self.params["path"] != before["path"]:
             raise OneException(
@@ -328,51 +325,23 @@ class Image:
         """Return the image, waiting until it can be used if the task says so."""
         if not self.params["wait"]:
             return self._read(number)
-        seen = {"STATE": None}
-
-        def probe() -> dict | None:
-            seen.update(resources.get(self.client, "image", number) or {"STATE": None})
-            if _state(seen) == "ERROR":
-                raise self._broken(seen)
-            return seen if _state(seen) in _SETTLED else None
-
-        return self._wait(probe, lambda: _state(seen), f"Image {self.name!r} (id {number}) is not READY")
+        timeout, progress = self.params["wait_timeout"], self.module.progress
+        return images.wait_settled(self.client, self.name, number, timeout, progress)
 
     def _read(self, number: int) -> dict:
         return resources.get(self.client, "image", number)
 
     def _delete(self, current: dict) -> None:
         number = int(current["ID"])
-        if _state(current) != "DELETE":
+        if images.state(current) != "DELETE":
             self.client.call(f"{_PREFIX}.delete", number)
         if self.params["wait"]:
-            # A removed image that failed to go stays with the reason in it.
-            self._wait(
-                lambda: True if self._is_gone(number) else None, lambda: "DELETE",
-                f"Image {self.name!r} (id {number}) is not removed",
-            )
-
-    def _is_gone(self, number: int) -> bool:
-        left = resources.get(self.client, "image", number)
-        if left and _state(left) == "ERROR":
-            raise self._broken(left)
-        return left is None
-
-    def _wait(self, probe, describe, what):
-        return wait_until(probe, describe, self.params["wait_timeout"], progress=self.module.progress, what=what)
-
-    def _broken(self, image: dict) -> OneException:
-        reason = xml.section(image, "TEMPLATE").get("ERROR", "the server gives no reason").strip().rstrip(".")
-        return OneException(WRONG_STATE, f"Image {image['NAME']!r} (id {image['ID']}) is in state ERROR: {reason}.")
+            images.wait_gone(self.client, self.name, number, self.params["wait_timeout"], self.module.progress)
 
 
 def _check_persistence(image: dict) -> None:
     if image["persistent"] and image["type"] not in _CAN_PERSIST:
         raise OneException(INVALID, f"Image {image['name']!r} is of type {image['type']}, which cannot be persistent.")
-
-
-def _state(image: dict) -> str:
-    return states.name(states.IMAGE, image["STATE"])
 
 
 def _attributes(image: dict) -> dict:
@@ -381,7 +350,7 @@ def _attributes(image: dict) -> dict:
         "name": image["NAME"],
         "type": states.name(_TYPES, image["TYPE"]),
         "persistent": image["PERSISTENT"] == "1",
-        "enabled": _state(image) != "DISABLED",
+        "enabled": images.state(image) != "DISABLED",
         "path": image.get("PATH", ""),
         "datastore": image.get("DATASTORE", ""),
         "template": template,
@@ -393,7 +362,7 @@ def _facts(image: dict) -> dict:
         **resources.identity(image),
         **_attributes(image),
         "mode": mode(image),
-        "state": _state(image),
+        "state": images.state(image),
         "format": image.get("FORMAT", ""),
         "size": int(image.get("SIZE") or 0),
         "source": image.get("SOURCE", ""),

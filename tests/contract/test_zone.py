@@ -351,6 +351,14 @@ def test_security_groups_are_checked_and_not_removed_while_vms_have_them(world: 
         assert (refused.code, refused.message.partition(". ")[2]) == (8192, reason), ports
     world.call("one.vm.allocate", f'CPU="0.1"\nMEMORY="64"\nNIC=[NETWORK_ID="0",SECURITY_GROUPS="{group}"]', True)
     assert text(world.call("one.secgroup.info", group), "UPDATED_VMS") == "<ID>0</ID>"
+    own = "<PROTOCOL><![CDATA[tcp]]></PROTOCOL><RANGE><![CDATA[{}]]></RANGE>"
+    assert own.format("80,443") in world.call("one.vm.info", 0)
+    of_network = 'RULE=[RULE_TYPE="inbound",PROTOCOL="tcp",RANGE="22",NETWORK_ID="0"]'
+    world.call("one.secgroup.update", group, of_network, 1)
+    document = world.wait("one.vm.info", 0, "<RANGE><![CDATA[22]]></RANGE>")
+    rule = document[document.index("<SECURITY_GROUP_RULE><AR_ID>"):]
+    assert [text(rule, name) for name in ("IP", "SIZE", "SECURITY_GROUP_NAME")] == ["192.168.150.10", "3", "web"]
+    assert own.format("80,443") not in document
     for number, reason in ((group, "The security group has VMs using it"),
                            (0, "The default security group (ID 0) cannot be deleted.")):
         refused = refusal(world, "one.secgroup.delete", number)

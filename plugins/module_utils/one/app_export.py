@@ -96,17 +96,17 @@ class AppExport:
 
     def _image(self, name: str, app: dict, image: dict | None, datastore: dict) -> dict:
         """Return the image, made if there is none and made again if it failed, once it can be used."""
-        if image and images.is_available(image):
+        if image and images.is_settled(image):
             return image
         timeout, progress = self._params["wait_timeout"], self._module.progress
         if image and images.state(image) == "ERROR":
             self._client.call("one.image.delete", int(image["ID"]))
-            images.wait_gone(self._client, int(image["ID"]), timeout, progress)
+            images.wait_gone(self._client, name, int(image["ID"]), timeout, progress)
             image = None
         number = int(image["ID"]) if image else self._make_image(name, app, datastore)
         if not self._params["wait"]:
             return resources.require(self._client, "image", number)
-        return images.wait_available(self._client, number, timeout, progress)
+        return images.wait_settled(self._client, name, number, timeout, progress)
 
     def _make_image(self, name: str, app: dict, datastore: dict) -> int:
         attributes = {

@@ -12,7 +12,8 @@ from .client import Client
 from .errors import WRONG_STATE, OneException
 from .wait import wait_until
 
-_AVAILABLE = ("READY", "USED", "USED_PERS")
+# States an image stays in.
+_SETTLED = ("READY", "USED", "USED_PERS", "DISABLED")
 
 
 def state(image: dict) -> str:
@@ -20,9 +21,9 @@ def state(image: dict) -> str:
     return states.name(states.IMAGE, image["STATE"])
 
 
-def is_available(image: dict) -> bool:
-    """Tell whether VMs can use the image."""
-    return state(image) in _AVAILABLE
+def is_settled(image: dict) -> bool:
+    """Tell whether nothing more is done to the image."""
+    return state(image) in _SETTLED
 
 
 def broken(image: dict) -> OneException:
@@ -31,22 +32,23 @@ def broken(image: dict) -> OneException:
     return OneException(WRONG_STATE, f"Image {image['NAME']!r} (id {image['ID']}) is in state ERROR: {reason}.")
 
 
-def wait_available(client: Client, number: int, timeout: float, progress: Callable[[str], None]) -> dict:
-    """Return the image once it can be used. Raises OneException when it cannot be, and after timeout seconds."""
-    seen = {"NAME": "", "STATE": "0"}
+def wait_settled(client: Client, name: str, number: int, timeout: float, progress: Callable[[str], None]) -> dict:
+    """Return the image once the datastore has it. Raises OneException when that fails, and after timeout seconds."""
+    seen = {"STATE": None}
 
     def probe() -> dict | None:
         seen.update(resources.require(client, "image", number))
         if state(seen) == "ERROR":
             raise broken(seen)
-        return seen if is_available(seen) else None
+        return seen if is_settled(seen) else None
 
     return wait_until(
-        probe, lambda: f"its state is {state(seen)}", timeout, progress=progress, what=f"Image {number} is not READY"
+        probe, lambda: f"its state is {state(seen)}", timeout, progress=progress,
+        what=f"Image {name!r} (id {number}) is not READY",
     )
 
 
-def wait_gone(client: Client, number: int, timeout: float, progress: Callable[[str], None]) -> None:
+def wait_gone(client: Client, name: str, number: int, timeout: float, progress: Callable[[str], None]) -> None:
     """Wait until an image that is being removed is gone. One that cannot be removed stays with the reason in it."""
 
     def probe() -> bool | None:
@@ -55,4 +57,7 @@ def wait_gone(client: Client, number: int, timeout: float, progress: Callable[[s
             raise broken(left)
         return True if left is None else None
 
-    wait_until(probe, lambda: "it is still there", timeout, progress=progress, what=f"Image {number} is not removed")
+    wait_until(
+        probe, lambda: "it is still there", timeout, progress=progress,
+        what=f"Image {name!r} (id {number}) is not removed",
+    )
