@@ -26,7 +26,7 @@ options:
   rules:
     description:
       - The rules. Exactly one of C(user), C(group) and C(everyone) says whom a rule is for, and at most one of
-        C(object), C(owner_group) and C(cluster) which objects it is about; without any it is about all of their kind.
+        C(objects), C(owner_group) and C(cluster) what it is about; without any it is about all objects of their kind.
     type: list
     elements: dict
     required: true
@@ -50,12 +50,14 @@ options:
         type: list
         elements: str
         required: true
-      object:
+      objects:
         description:
-          - Name or id of the one object the rule is about. A name needs a single kind, for which names can be looked up,
-            which is any but C(VM), C(VROUTER), C(VMGROUP), C(VNTEMPLATE) and C(BACKUPJOB). The name of a C(DOCUMENT)
-            is that of a service template.
-        type: str
+          - Names or ids of single objects. Each gives a rule of its own, as OpenNebula's rules are about one object or
+            many of a kind; an empty list gives none.
+          - A name needs a single kind, of which names can be looked up, which is any but C(VM), C(VROUTER), C(VMGROUP),
+            C(VNTEMPLATE) and C(BACKUPJOB). The name of a C(DOCUMENT) is that of a service template.
+        type: list
+        elements: str
       owner_group:
         description: Name or id of the group whose objects the rule is about.
         type: str
@@ -70,7 +72,7 @@ options:
       zone:
         description:
           - Name or id of the zone in which the rule holds, or V(all).
-          - If not given, it holds in all zones; a rule about one object or about a cluster holds in the only zone
+          - If not given, it holds in all zones; a rule about single objects or about a cluster holds in the only zone
             there is, and needs this where there are several. Users, groups, zones and virtual data centers are the
             same in all of them.
         type: str
@@ -82,12 +84,12 @@ options:
 """
 
 EXAMPLES = r"""
-- name: The users of the hospital may use its appliance and make machines and services
+- name: The users of the hospital may use the appliances and make machines and services
   opennebula.flower.one_acl:
     rules:
       - group: hospital
         resources: [IMAGE]
-        object: flower-supernode
+        objects: [flower-superlink, flower-supernode]
         rights: [USE]
       - group: hospital
         resources: [VM, DOCUMENT]
@@ -138,7 +140,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.names import
 
 _SUBJECTS = {"user": acl.ONE, "group": acl.GROUP}
 # What the id in a resource is one of, and of which kind the object is if the resource does not tell.
-_SELECTORS = {"object": (acl.ONE, None), "owner_group": (acl.GROUP, "group"), "cluster": (acl.CLUSTER, "cluster")}
+_SELECTORS = {"objects": (acl.ONE, None), "owner_group": (acl.GROUP, "group"), "cluster": (acl.CLUSTER, "cluster")}
 # The kinds whose names can be looked up, as resources calls them.
 _NAMED = {
     "HOST": "host", "NET": "network", "IMAGE": "image", "USER": "user", "TEMPLATE": "template", "GROUP": "group",
@@ -161,8 +163,7 @@ class AccessList:
 
     def ensure(self) -> dict:
         """Bring the rules to the wanted state and return the module's result."""
-        wanted = [rule for rule in map(self._rule, self.module.params["rules"]) if rule is not None]
-        wanted = list(dict.fromkeys(wanted))
+        wanted = list(dict.fromkeys(rule for given in self.module.params["rules"] for rule in self._rules(given)))
         pool = xml.items(self.client.call("one.acl.info"), "ACL")
         there = {Rule.read(document): int(document["ID"]) for document in pool}
         ids = {rule: number for rule, number in there.items() if rule in wanted}
@@ -180,46 +181,54 @@ class AccessList:
             elif not self.absent and rule not in ids:
                 ids[rule] = self.client.call("one.acl.addrule", *rule.arguments)
 
-    def _rule(self, wanted: dict) -> Rule | None:
-        """Return a rule, None if something that it names does not exist."""
-        types, type_bits = acl.bits(wanted["resources"], acl.TYPES, "kind of resource")
-        rights, right_bits = acl.bits(wanted["rights"], acl.RIGHTS, "right")
-        subject = self._subject(wanted)
-        which, number = self._selector(wanted, types)
-        zone = self._zone(wanted["zone"], which in (acl.ONE, acl.CLUSTER) and not acl.SHARED.issuperset(types))
-        if None in (subject, number, zone):
-            if not self.absent:
-                who = wanted["user"] or wanted["group"] or "everyone"
-                self.pending.append(f"{who} {'+'.join(types)}/{wanted['object'] or '*'} {'+'.join(rights)}")
-            return None
-        acl.check(types, which, zone)
-        return Rule(subject, type_bits | which | number, right_bits, zone)
+    def _rules(self, given: dict) -> list[Rule]:
+        """Return the rules an entry means, without those that name something that does not exist."""
+        types, type_bits = acl.bits(given["resources"], acl.TYPES, "kind of resource")
+        rights, right_bits = acl.bits(given["rights"], acl.RIGHTS, "right")
+        subject = self._subject(given)
+        which, things = self._things(given, types)
+        zone = self._zone(given["zone"], which in (acl.ONE, acl.CLUSTER) and not acl.SHARED.issuperset(types))
+        if zone is not None:
+            acl.check(types, which, zone)
+        result = []
+        for name, number in things.items():
+            if None not in (subject, number, zone):
+                result.append(Rule(subject, type_bits | which | number, right_bits, zone))
+            elif not self.absent:
+                who = given["user"] or given["group"] or "everyone"
+                self.pending.append(f"{who} {'+'.join(types)}/{name} {'+'.join(rights)}")
+        return result
 
-    def _subject(self, wanted: dict) -> int | None:
-        given = [name for name in _SUBJECTS if wanted[name] is not None]
-        if len(given) + wanted["everyone"] != 1:
+    def _subject(self, given: dict) -> int | None:
+        named = [name for name in _SUBJECTS if given[name] is not None]
+        if len(named) + given["everyone"] != 1:
             raise OneException(INVALID, "A rule needs exactly one of user, group and everyone.")
-        if wanted["everyone"]:
+        if given["everyone"]:
             return acl.ALL
-        number = self._find(given[0], wanted[given[0]])
-        return None if number is None else _SUBJECTS[given[0]] | number
+        number = self._find(named[0], given[named[0]])
+        return None if number is None else _SUBJECTS[named[0]] | number
 
-    def _selector(self, wanted: dict, types: list[str]) -> tuple[int, int | None]:
-        """Return the kind of the id in a rule's resource, and the id."""
-        given = [name for name in _SELECTORS if wanted[name] is not None]
-        if len(given) > 1:
-            raise OneException(INVALID, f"A rule can have one of {', '.join(_SELECTORS)}, not {' and '.join(given)}.")
-        if not given:
-            return acl.ALL, 0
-        which, kind = _SELECTORS[given[0]]
-        value = wanted[given[0]]
-        if kind is None and not resources.is_id(value):
-            kind = _NAMED.get(types[0]) if len(types) == 1 else None
-            if kind is None:
-                raise OneException(
-                    INVALID, f"The object {value!r} of a rule about {'+'.join(types)} has to be given by its id."
-                )
-        return which, self._find(kind, value) if kind else int(value)
+    def _things(self, given: dict, types: list[str]) -> tuple[int, dict[str, int | None]]:
+        """Return what kind of id an entry's rules have in their resource, and these ids by name."""
+        options = [name for name in _SELECTORS if given[name] is not None]
+        if len(options) > 1:
+            raise OneException(INVALID, f"A rule can have one of {', '.join(_SELECTORS)}, not {' and '.join(options)}.")
+        if not options:
+            return acl.ALL, {"*": 0}
+        which, kind = _SELECTORS[options[0]]
+        value = given[options[0]]
+        if kind:
+            return which, {value: self._find(kind, value)}
+        return which, {name: self._object(types, name) for name in value}
+
+    def _object(self, types: list[str], name_or_id: str) -> int | None:
+        if resources.is_id(name_or_id):
+            return int(name_or_id)
+        if len(types) != 1 or types[0] not in _NAMED:
+            raise OneException(
+                INVALID, f"The object {name_or_id!r} of a rule about {'+'.join(types)} has to be given by its id."
+            )
+        return self._find(_NAMED[types[0]], name_or_id)
 
     def _zone(self, name_or_id: str | None, local: bool) -> int | None:
         if name_or_id == _ALL_ZONES or (name_or_id is None and not local):
@@ -256,7 +265,7 @@ def main() -> None:
                     "group": {"type": "str"},
                     "everyone": {"type": "bool", "default": False},
                     "resources": {"type": "list", "elements": "str", "required": True},
-                    "object": {"type": "str"},
+                    "objects": {"type": "list", "elements": "str"},
                     "owner_group": {"type": "str"},
                     "cluster": {"type": "str"},
                     "rights": {"type": "list", "elements": "str", "required": True},

@@ -37,11 +37,11 @@ options:
   template:
     description: Attributes of the group in OpenNebula's terms.
     type: dict
-    default: {}
   update:
     description:
       - What happens to attributes and administrators of an existing group that the task does not name.
-      - With V(merge) they stay, with V(replace) they are removed. Administrators only are if O(admins) is given.
+      - With V(merge) they stay, with V(replace) they are removed, attributes if O(template) is given and administrators
+        if O(admins) is.
     type: str
     choices: [merge, replace]
     default: merge
@@ -144,11 +144,12 @@ class Group:
             raise resources.missing(self.client, "group", self.name)
         before = self._settings(current)
         there = _ids(current, "ADMINS")
+        replace = self.replace and self.params["template"] is not None
         admins = self._wanted_admins(there, _ids(current, "USERS"))
         after = {
             "name": before.get("name", self.name),
             "admins": self._described(admins),
-            "template": compare.wanted_template(before.get("template", {}), self.params["template"], self.replace),
+            "template": compare.wanted_template(before.get("template", {}), self.params["template"] or {}, replace),
         }
         number = int(current["ID"]) if current else None
         if before != after and not self.module.check_mode:
@@ -209,7 +210,7 @@ def main() -> None:
         argument_spec={
             "name": {"type": "str", "required": True},
             "admins": {"type": "list", "elements": "str"},
-            "template": {"type": "dict", "default": {}},
+            "template": {"type": "dict"},
             "update": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },

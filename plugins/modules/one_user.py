@@ -54,7 +54,6 @@ options:
   template:
     description: Attributes of the user in OpenNebula's terms, such as C(SSH_PUBLIC_KEY) and C(EMAIL).
     type: dict
-    default: {}
   enabled:
     description:
       - Whether the user may log in. A new user may.
@@ -63,8 +62,8 @@ options:
   update:
     description:
       - What happens to attributes and other groups of an existing user that the task does not name.
-      - With V(merge) they stay, with V(replace) they are removed, apart from C(TOKEN_PASSWORD), which is the server's.
-        Groups are only left if O(groups) is given.
+      - With V(merge) they stay, with V(replace) they are removed, attributes if O(template) is given and groups if
+        O(groups) is. C(TOKEN_PASSWORD), which is the server's, stays in any case.
     type: str
     choices: [merge, replace]
     default: merge
@@ -200,7 +199,7 @@ class User:
         if params["password"] is None and driver == _CORE:
             raise OneException(INVALID, f"There is no user {self.name!r}, and a new one needs a password.")
         groups = Memberships(self.module, None)
-        template = compare.wanted_template({}, params["template"])
+        template = compare.wanted_template({}, params["template"] or {})
         after = {
             "name": self.name, "auth_driver": driver, "enabled": params["enabled"] is not False,
             **groups.after, "template": template,
@@ -220,7 +219,8 @@ class User:
         groups = Memberships(self.module, current)
         before = _settings(current, groups)
         own = xml.section(current, "TEMPLATE")
-        template = compare.wanted_template(own, self.params["template"], self.replace, keep=_SERVER_ATTRIBUTES)
+        replace = self.replace and self.params["template"] is not None
+        template = compare.wanted_template(own, self.params["template"] or {}, replace, keep=_SERVER_ATTRIBUTES)
         after = {
             **before, **groups.after, "template": _shown(template),
             "auth_driver": self.params["auth_driver"] or before["auth_driver"], "enabled": self._enabled(current),
@@ -362,7 +362,7 @@ def main() -> None:
             "auth_driver": {"type": "str"},
             "group": {"type": "str"},
             "groups": {"type": "list", "elements": "str"},
-            "template": {"type": "dict", "default": {}},
+            "template": {"type": "dict"},
             "enabled": {"type": "bool"},
             "update": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

@@ -64,12 +64,10 @@ options:
   template:
     description: Attributes of the virtual data center in OpenNebula's terms.
     type: dict
-    default: {}
   update:
     description:
       - What happens to groups, resources and attributes of an existing virtual data center that the task does not name.
-      - With V(merge) they stay, with V(replace) they are taken out. Groups and each kind of resource only are if their
-        option is given.
+      - With V(merge) they stay, with V(replace) they are taken out, each only if its option is given.
     type: str
     choices: [merge, replace]
     default: merge
@@ -197,7 +195,8 @@ class Vdc:
         if current is None and resources.is_id(self.name):
             raise resources.missing(self.client, "virtual data center", self.name)
         before = _settings(current, zone)
-        template = compare.wanted_template(before.get("template", {}), self.params["template"], self.replace)
+        replace = self.replace and self.params["template"] is not None
+        template = compare.wanted_template(before.get("template", {}), self.params["template"] or {}, replace)
         after = {"name": before.get("name", self.name), "groups": self._groups(before), "template": template}
         for option in _RESOURCES:
             after[option] = self._resources(option, before.get(option, set()), zone)
@@ -321,7 +320,7 @@ def main() -> None:
             "absent_groups": {**names, "default": []},
             "zone": {"type": "str"},
             **{option: names for option in _RESOURCES},
-            "template": {"type": "dict", "default": {}},
+            "template": {"type": "dict"},
             "update": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },

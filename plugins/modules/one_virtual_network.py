@@ -271,9 +271,9 @@ class VirtualNetwork:
         else:
             number = self._reserve(parent, self.params["reservation"]["size"], {"NAME": self.name})
         network = self._ready(number)
-        inherited = xml.section(network, "TEMPLATE")
-        if parent is not None:
-            self._update(number, inherited, compare.wanted_template(inherited, template))
+        # A reservation inherits attributes, and every new network is given the default security group besides its own.
+        made = xml.section(network, "TEMPLATE")
+        self._update(number, made, compare.wanted_template(made, template))
         self._hold(number, held)
         self.ownership.write(_PREFIX, network)
         return self.module.result({}, after, virtual_network=_facts(self._ready(number)))

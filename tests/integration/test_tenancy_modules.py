@@ -249,7 +249,7 @@ def test_rules_are_compared_by_what_they_mean(zone):
     group = zone.run("one_group", name="hospital")["group"]["id"]
     rules = [
         {"group": "hospital", "resources": ["vm", "DOCUMENT"], "rights": ["create"]},
-        {"group": "hospital", "resources": ["DATASTORE"], "object": "default", "rights": ["USE", "ADMIN"]},
+        {"group": "hospital", "resources": ["DATASTORE"], "objects": ["default"], "rights": ["USE", "ADMIN"]},
         {"user": "oneadmin", "resources": ["HOST"], "cluster": "default", "rights": ["MANAGE"], "zone": "all"},
         {"everyone": True, "resources": ["IMAGE"], "owner_group": "hospital", "rights": ["USE"]},
     ]
@@ -268,7 +268,7 @@ def test_rules_are_compared_by_what_they_mean(zone):
 
     same = [
         {"group": str(group), "resources": ["Document", "VM", "VM"], "rights": ["CREATE"], "zone": "all"},
-        {"group": "hospital", "resources": ["DATASTORE"], "object": "1", "rights": ["ADMIN", "USE"], "zone": "OpenNebula"},
+        {"group": "hospital", "resources": ["DATASTORE"], "objects": ["1"], "rights": ["ADMIN", "USE"], "zone": "OpenNebula"},
         {"user": "0", "resources": ["HOST"], "cluster": "0", "rights": ["MANAGE"], "zone": "all"},
         {"everyone": True, "resources": ["IMAGE"], "owner_group": str(group), "rights": ["USE"]},
     ]
@@ -285,7 +285,7 @@ def test_rules_are_compared_by_what_they_mean(zone):
 def test_a_rule_gives_a_right_and_its_removal_takes_it(zone):
     user = user_of(zone, "nurse")
     image = zone.changed("one_image", name="xray", path="/x", size=1)["image"]["id"]
-    rule = {"user": "nurse", "resources": ["IMAGE"], "object": "xray", "rights": ["USE"]}
+    rule = {"user": "nurse", "resources": ["IMAGE"], "objects": ["xray"], "rights": ["USE"]}
     assert zone.fails("one_image", name=str(image), **user)["error"]["kind"] == "authorization"
     zone.changed("one_acl", rules=[rule])
     zone.unchanged("one_image", name=str(image), **user)
@@ -302,10 +302,10 @@ def test_a_rule_gives_a_right_and_its_removal_takes_it(zone):
         ({"everyone": True, "resources": ["PONY"]}, "invalid", "'PONY'"),
         ({"everyone": True, "rights": ["RIDE"]}, "invalid", "'RIDE'"),
         ({"everyone": True, "cluster": "0"}, "invalid", "VM, which is in no cluster"),
-        ({"everyone": True, "object": "3", "zone": "all"}, "invalid", "in one zone only"),
-        ({"everyone": True, "object": "web"}, "invalid", "has to be given by its id"),
+        ({"everyone": True, "objects": ["3"], "zone": "all"}, "invalid", "in one zone only"),
+        ({"everyone": True, "objects": ["web"]}, "invalid", "has to be given by its id"),
         ({"everyone": True, "resources": ["HOST"], "owner_group": "1"}, "invalid", "HOST, which belongs to no group"),
-        ({"everyone": True, "object": "3", "owner_group": "1"}, "invalid", "not object and owner_group"),
+        ({"everyone": True, "objects": ["3"], "owner_group": "1"}, "invalid", "not objects and owner_group"),
         ({"group": "ghosts"}, "missing", "'ghosts'"),
     ],
 )
