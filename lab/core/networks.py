@@ -12,7 +12,7 @@ from lab.core.call import Call, as_list, parse_template
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.images import timestamped
 from lab.core.markup import Data, attributes, ids
-from lab.core.pools import BODIES, DELETERS, POOL_BODIES, head
+from lab.core.pools import BODIES, DELETERS, POOL_BODIES, UPDATERS, head
 from lab.core.registry import method
 from lab.core.states import NetworkState
 from lab.driver import NetSpec
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from lab.core.api import Core
 
 _EMPTY_BEFORE_CREATION = {"PHYDEV": "", "SECURITY_GROUPS": "0", "BRIDGE_TYPE": "linux"}
+#: numbers of segments, which the server chooses for AUTOMATIC_ and the name
+_SEGMENTS = ("VLAN_ID", "OUTER_VLAN_ID")
+_FIRST_SEGMENT = 2
+#: attributes that a driver cannot do without
+_MANDATORY = {"802.1q": ("PHYDEV", "VLAN_ID"), "vxlan": ("PHYDEV", "VLAN_ID"), "ovswitch_vxlan": ("OUTER_VLAN_ID",)}
 _EMPTY_AFTER_CREATION = {"OUTER_VLAN_ID": "", "VLAN_ID": ""}
 _DEFAULT_PREFIX = 24
 #: what a change of an address range leaves as it is
@@ -101,7 +106,8 @@ def create(core: Core, network_id: int) -> None:
     def created(_result: object) -> None:
         network["state"] = NetworkState.READY
         network["template"].pop("AR", None)
-        network["template"] = _EMPTY_AFTER_CREATION | network["template"]
+        chosen = {name: "" for name in _EMPTY_AFTER_CREATION if name not in network.get("segments", {})}
+        network["template"] = chosen | network["template"]
         core.store.save("vn", network)
 
     def failed(reason: str) -> None:
@@ -202,17 +208,44 @@ def _body(core: Core, network: dict) -> dict:
     template, state = network["template"], int(network["state"])
     previous = 0 if state == NetworkState.LOCK_CREATE else state
     created = state == NetworkState.READY
+    segments = network.get("segments", {})
     return head(core, network) | {
         "CLUSTERS": ids(network["clusters"]),
         "BRIDGE": Data(template.get("BRIDGE", "")), "BRIDGE_TYPE": Data(template.get("BRIDGE_TYPE", "")),
         "STATE": Data(state), "PREV_STATE": Data(previous), "PARENT_NETWORK_ID": network.get("parent"), "TEMPLATE_ID": None,
-        "VN_MAD": Data(template.get("VN_MAD", "")), "PHYDEV": None, "VLAN_ID": None, "OUTER_VLAN_ID": None,
-        "VLAN_ID_AUTOMATIC": 0, "OUTER_VLAN_ID_AUTOMATIC": 0,
+        "VN_MAD": Data(template.get("VN_MAD", "")), "PHYDEV": _shown(template.get("PHYDEV")),
+        **{name: _shown(segments.get(name) or template.get(name)) for name in _SEGMENTS},
+        **{f"{name}_AUTOMATIC": int(name in segments) for name in _SEGMENTS},
         "USED_LEASES": sum(len(address_range["leases"]) for address_range in network["ranges"]), "VROUTERS": {},
         "UPDATED_VMS": ids(network["vms"]), "OUTDATED_VMS": {}, "UPDATING_VMS": {}, "ERROR_VMS": {},
         "TEMPLATE": attributes(template),
         "AR_POOL": {"AR": [_range_body(address_range) for address_range in network["ranges"]]} if created else {},
     }
+
+
+def _shown(value: str | None) -> Data | None:
+    return Data(value) if value else None
+
+
+def _automatic(template: dict) -> list[str]:
+    """Take the wishes for a segment of the server's choice out of a template, and return those that count."""
+    wished = {name: template.pop(f"AUTOMATIC_{name}", "").upper() == "YES" for name in _SEGMENTS}
+    return [name for name in _SEGMENTS if wished[name] and not template.get(name)]
+
+
+def _check_driver(template: dict, automatic: list[str]) -> None:
+    """Refuse a network without what its driver needs. Raises OneError."""
+    driver = template["VN_MAD"]
+    for name in _MANDATORY.get(driver.lower(), ()):
+        if not template.get(name) and name not in automatic:
+            other = {"VLAN_ID": " (or AUTOMATIC_VLAN_ID)", "OUTER_VLAN_ID": " (or AUTOMATIC)"}.get(name, "")
+            raise OneError(INTERNAL, f"{name}{other} is mandatory for driver {driver}")
+
+
+def _update(_call: Call, network: dict, template: dict) -> dict:
+    """A segment is chosen once; what an update says of it does not count."""
+    _automatic(template)
+    return {name: value for name, value in template.items() if name not in network.get("segments", {})}
 
 
 def _pool_body(core: Core, network: dict) -> dict:
@@ -236,6 +269,7 @@ def _delete(call: Call, network: dict) -> bool:
 BODIES["vn"] = _body
 POOL_BODIES["vn"] = _pool_body
 DELETERS["vn"] = _delete
+UPDATERS["vn"] = _update
 
 
 @method("one.vn.allocate", "s i?")
@@ -247,9 +281,12 @@ def _allocate(call: Call, text: str, cluster_id: int = -1) -> int:
     call.check_name("vn", name, INTERNAL)
     if "VN_MAD" not in template:
         raise OneError(INTERNAL, "No VN_MAD in template.")
+    automatic = _automatic(template)
+    _check_driver(template, automatic)
     ranges = [_new_range(attribute, number) for number, attribute in enumerate(as_list(template.get("AR")))]
     network = call.new("vn", name, state=NetworkState.LOCK_CREATE, clusters=[cluster["id"]], vms=[], ranges=ranges)
     network["template"] = {"BRIDGE": f"onebr{network['id']}"} | _EMPTY_BEFORE_CREATION | template
+    network["segments"] = {name: str(_FIRST_SEGMENT + network["id"]) for name in automatic}
     # The default one is added to every new network; an update may take it away.
     network["template"]["SECURITY_GROUPS"] = security_groups(network["template"], {"SECURITY_GROUPS": "0"})
     call.core.store.save("vn", network)

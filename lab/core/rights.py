@@ -125,8 +125,10 @@ def _covers(rule: dict, kind: Kind, item: dict | None, user: dict) -> bool:
     resource, bit = rule["resource"], TYPES.get(kind.auth, 0)
     if not resource & bit:
         return False
+    # Reservations are nobody's but those who are named.
+    reserved = kind.name == "vn" and item is not None and item.get("parent") is not None
     if resource & ALL:
-        return True
+        return not reserved
     number = resource & _ID
     if resource & GROUP:
         # A new object would belong to the group of its maker.
@@ -134,7 +136,9 @@ def _covers(rule: dict, kind: Kind, item: dict | None, user: dict) -> bool:
         return owner == number
     if item is None:
         return False
-    return item["id"] == number if resource & INDIVIDUAL else number in item.get("clusters", ())
+    if resource & INDIVIDUAL:
+        return item["id"] == number
+    return not reserved and number in item.get("clusters", ())
 
 
 def _same(core: Core, rule: dict) -> list[dict]:

@@ -198,10 +198,11 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership im
 from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
 from ansible_collections.opennebula.flower.plugins.module_utils.one.wait import wait_until
 
+# Wishes that the server fulfils once and then keeps outside of the template: the attribute, and where it is kept.
+_AUTOMATIC = {"AUTOMATIC_VLAN_ID": "VLAN_ID_AUTOMATIC", "AUTOMATIC_OUTER_VLAN_ID": "OUTER_VLAN_ID_AUTOMATIC"}
 # Attributes the server adds to a network's template by itself.
 _SERVER_ATTRIBUTES = frozenset({
-    "BRIDGE", "BRIDGE_TYPE", "OUTER_VLAN_ID", "OUTER_VLAN_ID_AUTOMATIC", "PHYDEV", "SECURITY_GROUPS", "VLAN_ID",
-    "VLAN_ID_AUTOMATIC", "VN_MAD",
+    *_AUTOMATIC, "BRIDGE", "BRIDGE_TYPE", "OUTER_VLAN_ID", "PHYDEV", "SECURITY_GROUPS", "VLAN_ID", "VN_MAD",
 })
 _FAILED = ("ERROR", "UPDATE_FAILURE")
 _DEFAULT_CLUSTER = -1
@@ -272,7 +273,7 @@ class VirtualNetwork:
             number = self._reserve(parent, self.params["reservation"]["size"], {"NAME": self.name})
         network = self._ready(number)
         # A reservation inherits attributes, and every new network is given the default security group besides its own.
-        made = xml.section(network, "TEMPLATE")
+        made = _attributes(network)["template"]
         self._update(number, made, compare.wanted_template(made, template))
         self._hold(number, held)
         self.ownership.write(_PREFIX, network)
@@ -404,9 +405,11 @@ def _used(network: dict) -> int:
 
 def _attributes(network: dict) -> dict:
     parent = network.get("PARENT_NETWORK_ID")
+    automatic = {name: "YES" for name, kept in _AUTOMATIC.items() if network.get(kept) == "1"}
+    template = {name: value for name, value in xml.section(network, "TEMPLATE").items() if name != "ERROR"}
     return {
         "name": network["NAME"],
-        "template": {name: value for name, value in xml.section(network, "TEMPLATE").items() if name != "ERROR"},
+        "template": template | automatic,
         "address_ranges": [address_ranges.settings(item) for item in address_ranges.ranges(network)],
         "reservation": {"network": int(parent), "size": address_ranges.size(network)} if parent else {},
         "held": HoldPlan(network, None, replace=False).before,

@@ -23,6 +23,8 @@ NETWORK = {
     "address_ranges": [{"ip": "10.9.0.10", "size": 20}],
 }
 WIDE = {"template": {"VN_MAD": "bridge", "DNS": "10.8.0.1"}, "address_ranges": [{"ip": "10.8.0.10", "size": 20}]}
+# What the server keeps outside of the template, and a group to which it adds another one.
+VLAN = {"template": {"VN_MAD": "802.1Q", "PHYDEV": "eth1", "AUTOMATIC_VLAN_ID": True, "SECURITY_GROUPS": "5"}}
 IMAGE = {"path": "/images/disk", "size": 10}
 DATABLOCK = {"type": "DATABLOCK", "size": 5, "format": "qcow2", "fs": "ext4"}
 TEMPLATE = {"template": {"CPU": 0.1, "MEMORY": 64, "CONTEXT": {"TOKEN": True, "NETWORK": True, "NOTE": 'a "b", [c]\\'}}}
@@ -43,6 +45,7 @@ SERVICE = {"service_template": "federation", "wait_timeout": 30}
 # Module, options, and options that ask for a change of what the first made.
 RESOURCES = [
     ("one_virtual_network", NETWORK, {"template": {"DNS": "10.9.0.1"}}),
+    ("one_virtual_network", VLAN, {"template": {**VLAN["template"], "DNS": "10.9.0.1"}, "update": "replace"}),
     ("one_virtual_network", NETWORK, {"address_ranges": [{"IP": "10.9.0.100", "SIZE": 3}, {"IP": "10.9.0.10", "SIZE": 20}]}),
     ("one_virtual_network", NETWORK, {"address_ranges": [{"IP": "10.9.0.100", "SIZE": 3}], "update": "replace"}),
     ("one_virtual_network", NETWORK, {"address_ranges": [{"IP": "10.9.0.10", "SIZE": 30, "GATEWAY": "10.9.0.1"}]}),
