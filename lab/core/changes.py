@@ -47,14 +47,24 @@ def _vector(template: dict, name: str) -> dict:
     return value
 
 
+def _have_room(template: dict, wanted: dict) -> bool:
+    """Whether a VM was made with room for another size."""
+    limits = {name: template[f"{name}_MAX"] for name in ("MEMORY", "VCPU") if f"{name}_MAX" in template}
+    grown = [name for name in ("MEMORY", "VCPU") if name in wanted]
+    return bool(limits) and all(
+        name in limits and wanted[name].isdigit() and int(wanted[name]) <= int(limits[name]) for name in grown
+    )
+
+
 @method("one.vm.resize", "i s b")
 def _resize(call: Call, vm_id: int, text: str, _enforce: bool) -> int:
-    """Give a VM another CPU, MEMORY or VCPU; machines are never resized while they run."""
+    """Give a VM another CPU, MEMORY or VCPU; one that runs only up to the limits it was made with."""
     vm = call.get("vm", vm_id, "MANAGE")
-    changeable = vm["state"] != VmState.POWEROFF or call.core.driver.can_change
-    if vm["state"] not in _RESIZABLE or not changeable:
-        raise OneError(ACTION, f"Resize action is not available for state {vm_state_name(vm)}")
     wanted = {name: value for name, value in parse_template(text).items() if name in _SIZES}
+    can_grow = _runs(vm) and _have_room(vm["template"], wanted)
+    changeable = vm["state"] in (VmState.PENDING, VmState.HOLD) or call.core.driver.can_change
+    if not (vm["state"] in _RESIZABLE or can_grow) or not changeable:
+        raise OneError(ACTION, f"Resize action is not available for state {vm_state_name(vm)}")
     for name, value in wanted.items():
         try:
             valid = _SIZES[name](value) > 0
@@ -64,7 +74,10 @@ def _resize(call: Call, vm_id: int, text: str, _enforce: bool) -> int:
             raise OneError(INTERNAL, f"{name} must be a positive value.")
     limited = [name for name in ("CPU", "MEMORY") if name in wanted]
     quotas.check_resize(call, vm, {name: _SIZES[name](wanted[name]) - float(vm["template"][name]) for name in limited})
-    vm["template"] |= wanted
+    if can_grow:
+        _change(call, vm, wanted, LcmState.HOTPLUG_RESIZE)
+    else:
+        vm["template"] |= wanted
     call.core.store.save("vm", vm)
     return vm_id
 

@@ -26,7 +26,7 @@ _FAILURES = (LcmState.BOOT_FAILURE, LcmState.EPILOG_FAILURE)
 #: life-cycle states in which a machine is given something else
 _CHANGES = (
     LcmState.HOTPLUG, LcmState.HOTPLUG_NIC, LcmState.HOTPLUG_NIC_POWEROFF, LcmState.HOTPLUG_PROLOG_POWEROFF,
-    LcmState.HOTPLUG_EPILOG_POWEROFF,
+    LcmState.HOTPLUG_EPILOG_POWEROFF, LcmState.HOTPLUG_RESIZE,
 )
 #: states of a VM that is being resumed, and where it was resumed from
 _RESUMES = {LcmState.BOOT_POWEROFF: VmState.POWEROFF, LcmState.BOOT_SUSPENDED: VmState.SUSPENDED}

@@ -37,6 +37,7 @@ class LcmState(IntEnum):
     BOOT_FAILURE = 36
     EPILOG_FAILURE = 40
     HOTPLUG_NIC_POWEROFF = 65
+    HOTPLUG_RESIZE = 66
 
 
 class HostState(IntEnum):

@@ -60,7 +60,8 @@ options:
   cpu:
     description:
       - Share of physical CPUs.
-      - A VM that runs changes its size only with O(restart=true).
+      - A VM that runs changes its size only with O(restart=true), or without a restart where C(MEMORY_MAX) or
+        C(VCPU_MAX), which O(template) can give a new VM, leave room for it and the driver can.
     type: float
   memory:
     description: Memory in MB, see also O(cpu).

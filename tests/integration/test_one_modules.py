@@ -163,10 +163,13 @@ def test_an_id_is_as_good_as_a_name_also_0(tmp_path, module, options):
         assert zone.fails(module, name=number, **options)["error"]["kind"] == "missing"
 
 
-@pytest.mark.parametrize("module", ["one_image", "one_virtual_network", "one_template", "one_service_template", "one_service_info"])
+@pytest.mark.parametrize("module", [
+    "one_image", "one_virtual_network", "one_template", "one_service_template", "one_service", "one_service_info", "one_vm",
+    "one_vm_info",
+])
 def test_a_bad_endpoint_or_identity_is_one_sentence_with_the_endpoint(zone, module, tmp_path):
     options = {**zone.options, "name": "thing", "api_timeout": 0.5}
-    if module != "one_service_info":
+    if not module.endswith("_info"):
         options["state"] = "absent"
     refused = f"http://127.0.0.1:{unused_port()}"
     cases = [({"api_password": "wrong"}, "authentication", "does not accept the password of user oneadmin")]

@@ -335,6 +335,17 @@ def test_a_vm_that_runs_is_resized_only_if_it_may_restart(zone):
     assert zone.writes == []
 
 
+def test_a_vm_that_was_made_with_room_grows_while_it_runs(zone):
+    number = only(zone.changed("one_vm", name="web", template={"MEMORY_MAX": 256, "VCPU_MAX": 4}, **NEW))["id"]
+    zone.calls.clear()
+    vm = only(zone.changed("one_vm", name="web", memory=128, vcpu=2, **WAIT))
+    assert zone.writes == ["one.vm.resize"]
+    assert (vm["id"], vm["memory"], vm["vcpu"], vm["state"]) == (number, 128, 2, "RUNNING")
+    zone.unchanged("one_vm", name="web", memory=128, vcpu=2, **WAIT)
+    failed = zone.fails("one_vm", name="web", memory=512)
+    assert failed["error"]["kind"] == "wrong_state" and "restart: true" in failed["msg"]
+
+
 def test_what_a_vm_that_exists_cannot_have_is_said_before_anything_is_changed(zone):
     zone.changed("one_vm", name="web", **NEW)
     for missing in ({"nics": [{"NETWORK": "nowhere"}]}, {"disks": [{"IMAGE": "nothing"}]}, {"group": "nobody"}):

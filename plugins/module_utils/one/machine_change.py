@@ -59,6 +59,7 @@ class MachineChange:
         self.action = self._power_action()
         if self.action in ("poweroff", "suspend") and self.rest == "PENDING" and not wait:
             raise OneException(INVALID, f"{machines.label(self.vm)} is PENDING: to {self.action} it once it runs takes wait.")
+        self.grows_running = self.rest == "RUNNING" and not restart and plan.has_room
         needs_rest = any(plan.differs(name) for name in _AT_REST_ONLY)
         self.restarts = restart and needs_rest and self.rest == "RUNNING" and target != "poweroff"
         self.stops = self.restarts or self.action == "poweroff"
@@ -104,7 +105,7 @@ class MachineChange:
         return action
 
     def _check_changeable(self, name: str) -> None:
-        if not self.plan.differs(name):
+        if not self.plan.differs(name) or (name == "size" and self.grows_running and not self.stops):
             return
         state = "POWEROFF" if self.stops else self.rest
         if name in _AT_REST_ONLY and state == "RUNNING":

@@ -44,6 +44,13 @@ class Plan:
         """Tell whether this part of the state changes."""
         return self.before.get(name) != self.after.get(name)
 
+    @property
+    def has_room(self) -> bool:
+        """Tell whether the VM was made with room for its new size, so that it can get it while it runs."""
+        machine = xml.section(self.vm, "TEMPLATE")
+        limits = {name: float(machine.get(f"{name}_MAX") or 0) for name in ("MEMORY", "VCPU")}
+        return any(limits.values()) and all(float(self.size.get(name, 0)) <= limit for name, limit in limits.items())
+
 
 class MachineWish:
     """The wish, checked. params: the options of the task. Raises OneException of kind invalid."""
