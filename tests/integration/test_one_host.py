@@ -4,12 +4,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from ansible_collections.opennebula.flower.tests.support.one_zone import ModuleZone, module_zone
+from ansible_collections.opennebula.flower.tests.support.one_zone import PASSWORD, ModuleZone, module_zone
 
 HOST = {"im_mad": "dummy", "vm_mad": "dummy", "wait_timeout": 30}
 
@@ -148,6 +152,43 @@ def test_an_id_is_as_good_as_a_name_also_0(zone):
 def test_the_drivers_have_options_of_their_own(zone):
     result = zone.fails("one_host", name="modules-host01", template={"vm_mad": "kvm"})
     assert result["msg"] == "The template has vm_mad; use the option vm_mad for it."
+
+
+PLAYBOOK = """
+- hosts: localhost
+  gather_facts: false
+  module_defaults:
+    group/opennebula.flower.one:
+      api_url: "{{ api_url }}"
+      api_username: oneadmin
+      api_password: "{{ lookup('ansible.builtin.env', 'ZONE_PASSWORD') }}"
+  tasks:
+    - opennebula.flower.one_host:
+        name: node1
+        wait_timeout: 1
+      ignore_errors: true
+    - opennebula.flower.one_host_info:
+        name: node1
+      register: found
+    - ansible.builtin.debug:
+        msg: "found {{ found.hosts[0].name }} in {{ found.hosts[0].cluster }}"
+"""
+
+
+def test_a_playbook_shows_what_a_host_waits_for(zone, host, tmp_path, monkeypatch):
+    seen = threading.Event()
+    monkeypatch.setattr(zone.driver, "devices", lambda: [] if seen.wait(60) else [])
+    playbook = tmp_path / "playbook.yml"
+    playbook.write_text(PLAYBOOK)
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "-i", "localhost,", "-c", "local",
+         "-e", f"ansible_python_interpreter={sys.executable}", "-e", f"api_url={zone.options['api_url']}", playbook],
+        env={**os.environ, "ZONE_PASSWORD": PASSWORD}, capture_output=True, text=True, timeout=120, check=True,
+    )
+    seen.set()
+    assert "one_host node1: its state is INIT" in done.stdout + done.stderr
+    assert "is not MONITORED after 1 seconds" in done.stdout
+    assert "found node1 in default" in done.stdout
 
 
 # ---- Reading ---------------------------------------------------------------------------------------
