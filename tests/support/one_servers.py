@@ -26,8 +26,8 @@ class ScriptedServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, *answers: tuple[int, str | bytes] | None) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, *answers: tuple[int, str | bytes] | None, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
+        super().__init__(address, _Handler)
         self.answers = list(answers)
         self.requests: list[tuple[str, str, bytes, dict]] = []
 

@@ -122,6 +122,7 @@ class _Watch:
     """What this process remembers about the run it follows; lost on a restart without harm."""
 
     silent_since: float | None = None
+    gone: bool = False
     failing_since: float | None = None
     last_client_call: float | None = None
     last_event: float = 0.0
@@ -257,17 +258,20 @@ class Supervisor:
             else:
                 self._end(run, FAILED, str(error))
 
-    def _superlink_problem(self) -> str:
+    def _superlink_problem(self) -> Exception | None:
         # Whatever proxy the environment names, the SuperLink is on this machine.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(self._config.health_url, timeout=_HEALTH_TIMEOUT):
-                return ""
+                return None
         except (OSError, http.client.HTTPException) as problem:
-            return str(getattr(problem, "reason", problem))
+            reason = getattr(problem, "reason", problem)
+            return reason if isinstance(reason, Exception) else problem
 
-    def _wait_for_superlink(self, run: Run, problem: str) -> None:
+    def _wait_for_superlink(self, run: Run, problem: Exception) -> None:
         now = self._clock()
+        # Slow or busy is not gone: only a port that nobody listens on means that the process has ended.
+        self._watch.gone |= isinstance(problem, ConnectionRefusedError)
         if self._watch.silent_since is None:
             self._watch.silent_since = now
             run.message = f"waiting for the SuperLink ({problem})"
@@ -384,6 +388,10 @@ class Supervisor:
             self._conclude(run)
         elif status is None:
             self._interrupted(run, "the SuperLink does not know the run any more")
+        elif not status.finished and self._watch.gone:
+            # Its app ended with the SuperLink. Flower itself would wait a minute for heartbeats before it says so.
+            self._client(lambda: self._control.stop(run.run_id))
+            self._interrupted(run, "the SuperLink was down")
         elif not status.finished:
             if not run.rounds:
                 run.message = f"{status.status} {status.details}".strip()

@@ -56,7 +56,7 @@ def test_old_tls_is_refused(host):
     assert host.run("openssl s_client -connect 127.0.0.1:9092 -tls1_1 </dev/null").rc != 0
 
 
-@pytest.mark.parametrize("path", ["/v1/control/", "/v1/control/ListRuns", "/v1/runtime/", "/docs", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/v1/control/", "/v1/control/ListRuns", "/v1/runtime/", "/docs", "/openapi.json", "/artifacts/initial/model.npz"])
 def test_only_the_fleet_api_is_behind_the_fleet_port(host, path):
     assert get(host, f"https://127.0.0.1:9092{path}") == "404"
 
@@ -79,6 +79,11 @@ def test_operators_connect_on_loopback_only(host):
 def test_flower_itself_cannot_be_reached_from_outside(host):
     assert host.socket("tcp://127.0.0.1:18000").is_listening
     assert "refused" in get(host, f"http://{own_address(host)}:18000/health")
+
+
+def test_the_files_of_runs_are_served_on_loopback_only(host):
+    assert wait_until(lambda: get(host, "http://127.0.0.1:18001/artifacts/initial/model.npz") == "404")
+    assert "refused" in get(host, f"http://{own_address(host)}:18001/")
 
 
 @pytest.mark.parametrize("path", ["/opt/flower/ca/ca.key", "/opt/flower/certs/server.key"])

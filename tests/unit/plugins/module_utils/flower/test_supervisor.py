@@ -25,6 +25,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.flower.runs impo
 )
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.supervisor import Config, Supervisor
 from ansible_collections.opennebula.flower.plugins.module_utils.one.onegate import decode, encode
+from ansible_collections.opennebula.flower.tests.support.one_servers import ScriptedServer, running
 
 INITIAL = {"num-server-rounds": 3, "strategy": "FedAvg", "use-case": "digits"}
 
@@ -421,6 +422,30 @@ def test_waits_for_the_superlink_before_submitting(scene: Scene) -> None:
     scene.superlink.healthy = True
     scene.step()
     assert scene.newest()["status"] == "running"
+
+
+def test_a_run_is_not_left_to_flowers_heartbeat_when_its_superlink_has_ended(scene: Scene) -> None:
+    with running(ScriptedServer((200, b""))) as health:
+        scene.settings["health_url"] = health.url
+        scene.step()
+        address = health.server_address
+    scene.step()
+    assert "Connection refused" in scene.newest()["message"]
+    with running(ScriptedServer((200, b""), address=address)):
+        scene.step()
+        assert scene.superlink.runs[scene.superlink.run_ids[0]]["status"] == "finished:stopped"
+        scene.step()
+    assert (scene.newest()["status"], scene.newest()["attempts"]) == ("running", 2)
+
+
+def test_a_superlink_that_is_slow_to_answer_keeps_its_run(scene: Scene) -> None:
+    scene.step()
+    scene.superlink.healthy = False
+    scene.step()
+    scene.superlink.healthy = True
+    scene.step()
+    scene.step()
+    assert (scene.newest()["status"], scene.newest()["attempts"]) == ("running", 1)
 
 
 def test_a_superlink_that_stays_silent_fails_the_run_at_the_deadline(scene: Scene) -> None:
