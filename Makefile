@@ -103,9 +103,9 @@ sanity: $(VENV)/.test build/collections/.done ## ansible-test sanity
 	@echo "== ansible-test sanity"
 	@scripts/sanity.sh
 
-lab-test: images $(VENV)/.test ## The lab zone's own driver and guest agent
+lab-test: images $(VENV)/.test ## The lab zone's own driver and guest agent, and a second disk in a machine
 	@echo "== lab tests"
-	@pytest -q tests/lab
+	@pytest -q tests/lab tests/roles
 
 molecule: images $(VENV)/.test ## Role scenarios in systemd machines, Debian 12 and 13
 	@python -m lab.images base --suite trixie
@@ -124,6 +124,13 @@ test: $(VENV)/.test build/collections/.done images ## Everything that CI runs
 .PHONY: bench
 bench: setup ## Speed against raw calls, printed as ratios
 	@python bench/inventory.py
+
+.PHONY: bench-checkpoints bench-memory
+bench-checkpoints: $(VENV)/.test ## Share of a round that checkpoints, events and metrics take
+	@python bench/checkpoints.py cost
+
+bench-memory: $(VENV)/.test ## Memory of the SuperLink over 200 rounds
+	@python bench/checkpoints.py memory
 
 docs: setup ## Write docs/parameters.md from the contextualization table
 	@python -m ansible_collections.opennebula.flower.plugins.module_utils.contextualization > docs/parameters.md

@@ -21,6 +21,9 @@ _FLOAT = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
 _HOST_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _PATH = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
+_DISK = re.compile(r"/dev/[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*|LABEL=[A-Za-z0-9._-]{1,16}")
+_NFS_EXPORT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\]):(/[A-Za-z0-9._-]+)+/?")
+_URL = re.compile(r"https?://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?")
 _NODE_CONFIG_PAIR = re.compile(r"""([A-Za-z0-9_-]+)=("[^"]*"|'[^']*'|[^\s"'=]+)(?=\s|$)""")
 _BARE_WORD = re.compile(r"[A-Za-z0-9._:/@+-]+")
 _PEM_LABELS = {"certificate": ("CERTIFICATE",), "private_key": ("PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY")}
@@ -147,6 +150,30 @@ def _relative_path(text: str, _limits: Limits) -> str:
     return text
 
 
+def _absolute_path(text: str, limits: Limits) -> str:
+    if not text.startswith("/"):
+        raise ValueError("not an absolute path")
+    return "/" + _relative_path(text[1:], limits)
+
+
+def _disk(text: str, _limits: Limits) -> str:
+    return _matching(_DISK, text)
+
+
+def _nfs_export(text: str, _limits: Limits) -> str:
+    return _matching(_NFS_EXPORT, text)
+
+
+def _url(text: str, _limits: Limits) -> str:
+    return _matching(_URL, text)
+
+
+def _matching(pattern: re.Pattern[str], text: str) -> str:
+    if not pattern.fullmatch(text):
+        raise ValueError("does not have the form")
+    return text
+
+
 def _alternative_names(text: str, _limits: Limits) -> list[str]:
     names = [entry.strip() for entry in text.split(",")]
     for name in names:
@@ -270,6 +297,16 @@ KINDS: Mapping[str, Kind] = {
         "str",
         lambda _limits: "a relative path without .. of letters, digits and the characters . _ - /",
     ),
+    "absolute_path": Kind(
+        _absolute_path,
+        str,
+        "text",
+        "str",
+        lambda _limits: "an absolute path without .. of letters, digits and the characters . _ - /",
+    ),
+    "disk": Kind(_disk, str, "text", "str", lambda _limits: "a device as /dev/NAME or a file system as LABEL=NAME"),
+    "nfs_export": Kind(_nfs_export, str, "text", "str", lambda _limits: "an export as server:/path"),
+    "url": Kind(_url, str, "text", "str", lambda _limits: "an address as https://host:port"),
     "alternative_names": Kind(
         _alternative_names,
         _render_list,

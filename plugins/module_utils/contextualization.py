@@ -382,9 +382,34 @@ PARAMETERS: tuple[Parameter, ...] = (
         above=0,
         below=0.5,
     ),
-    _planned("FL_CHECKPOINT_ENABLED", "boolean", "NO", (SUPERLINK,), "Keep checkpoints of the model"),
-    _planned("FL_CHECKPOINT_INTERVAL", "number", "5", (SUPERLINK,), "Rounds between checkpoints", minimum=1),
-    _planned("FL_CHECKPOINT_PATH", "text", "/app/checkpoints", (SUPERLINK,), "Directory of the checkpoints"),
+    Parameter(
+        "FL_CHECKPOINT_ENABLED",
+        "boolean",
+        "NO",
+        (SUPERLINK,),
+        "Keep checkpoints, and go on from the newest one after a failure",
+        level=SUPERLINK,
+        run_config="checkpoint-enabled",
+    ),
+    Parameter(
+        "FL_CHECKPOINT_INTERVAL",
+        "number",
+        "5",
+        (SUPERLINK,),
+        "Rounds between checkpoints, and so the most rounds that a failure costs",
+        level=SUPERLINK,
+        run_config="checkpoint-interval",
+        limits=Limits(minimum=1),
+    ),
+    Parameter(
+        "FL_CHECKPOINT_PATH",
+        "absolute_path",
+        "/app/checkpoints",
+        (SUPERLINK,),
+        "Directory of the checkpoints as the app sees it; on the VM it is /opt/flower/checkpoints",
+        level=SUPERLINK,
+        run_config="checkpoint-path",
+    ),
     _planned("FL_GPU_ENABLED", "boolean", "NO", (SUPERNODE,), "Train on the GPU of the VM"),
     _planned("FL_CUDA_VISIBLE_DEVICES", "text", "all", (SUPERNODE,), "GPUs the app may use"),
     _planned(
@@ -624,6 +649,106 @@ PARAMETERS: tuple[Parameter, ...] = (
         "NO",
         (SUPERLINK,),
         "Let who may update the VM or is in its service bring apps, which are code that runs in the whole federation",
+        level=SUPERLINK,
+    ),
+    Parameter(
+        "FL_CHECKPOINT_KEEP",
+        "number",
+        "3",
+        (SUPERLINK,),
+        "Newest checkpoints that are kept",
+        level=SUPERLINK,
+        run_config="checkpoint-keep",
+        limits=Limits(minimum=1),
+    ),
+    Parameter(
+        "FL_INITIAL_MODEL",
+        "text",
+        "",
+        (SUPERLINK,),
+        "Checkpoint or final model of another run to start with, a file as the app sees it",
+        level=SUPERLINK,
+        run_config="initial-model",
+    ),
+    Parameter(
+        "FL_CHECKPOINT_DISK",
+        "disk",
+        "",
+        (SUPERLINK,),
+        "Second disk for the checkpoints, as /dev/NAME or LABEL=NAME; empty for the system disk",
+        level=SUPERLINK,
+    ),
+    Parameter(
+        "FL_CHECKPOINT_FORMAT_DISK",
+        "boolean",
+        "NO",
+        (SUPERLINK,),
+        "Make a file system on that disk if it is blank",
+        level=SUPERLINK,
+    ),
+    Parameter(
+        "FL_CHECKPOINT_NFS",
+        "nfs_export",
+        "",
+        (SUPERLINK,),
+        "NFS export for the checkpoints, as server:/path; empty for none",
+        level=SUPERLINK,
+    ),
+    Parameter(
+        "FL_S3_ENDPOINT",
+        "url",
+        "",
+        (SUPERLINK,),
+        "S3-compatible object storage that checkpoints are copied to; empty for none",
+        level=SUPERLINK,
+    ),
+    Parameter(
+        "FL_S3_BUCKET",
+        "text",
+        "",
+        (SUPERLINK,),
+        "Bucket of the object storage, which must exist",
+        level=SUPERLINK,
+    ),
+    Parameter(
+        "FL_S3_PREFIX",
+        "text",
+        "",
+        (SUPERLINK,),
+        "Beginning of the names of the objects, one for each SuperLink that shares the bucket",
+        level=SUPERLINK,
+    ),
+    Parameter(
+        "FL_S3_REGION",
+        "text",
+        "us-east-1",
+        (SUPERLINK,),
+        "Region of the object storage",
+        level=SUPERLINK,
+    ),
+    Parameter(
+        "FL_S3_ACCESS_KEY",
+        "text",
+        "",
+        (SUPERLINK,),
+        "Access key of the object storage",
+        level=SUPERLINK,
+    ),
+    Parameter(
+        "FL_S3_SECRET_KEY",
+        "text",
+        "",
+        (SUPERLINK,),
+        "Secret key of the object storage",
+        level=SUPERLINK,
+        sensitive=True,
+    ),
+    Parameter(
+        "FL_S3_CA_CERTFILE",
+        "certificate",
+        "",
+        (SUPERLINK,),
+        "CA certificate of the object storage, empty for the public ones",
         level=SUPERLINK,
     ),
 )
@@ -974,6 +1099,29 @@ def _check_tls(result: Checked) -> list[str]:
         return errors
     problem = check_key_pair(authority, certificate, key)
     return [f"ONEAPP_{problem.parameter}: the given value {problem.text}"] if problem else []
+
+
+def _check_storage(result: Checked) -> list[str]:
+    """Check where checkpoints go."""
+    values = result.values
+    disk, export = values["flower_checkpoint_disk"], values["flower_checkpoint_nfs"]
+    errors = []
+    if disk and export:
+        errors.append(f"ONEAPP_FL_CHECKPOINT_NFS: '{export}' is not valid, expected nothing because ONEAPP_FL_CHECKPOINT_DISK is '{disk}'")
+    if values["flower_checkpoint_format_disk"] and not disk:
+        result.ignored.append("ONEAPP_FL_CHECKPOINT_FORMAT_DISK is ignored: ONEAPP_FL_CHECKPOINT_DISK is empty")
+    needed = [BY_NAME[name] for name in ("FL_S3_ENDPOINT", "FL_S3_BUCKET", "FL_S3_ACCESS_KEY", "FL_S3_SECRET_KEY")]
+    given = [parameter.context_name for parameter in needed if values[parameter.variable]]
+    if given:
+        errors += [
+            f"{parameter.context_name}: nothing was given, expected a value because {', '.join(given)} was given"
+            for parameter in needed
+            if not values[parameter.variable]
+        ]
+    if values["flower_s3_endpoint"].startswith("http://"):
+        result.warnings.append("ONEAPP_FL_S3_ENDPOINT begins with http: the copies of the checkpoints are not encrypted on their way")
+    authority = values["flower_s3_ca_certfile"]
+    return errors + (_check_certificate("FL_S3_CA_CERTFILE", authority) if authority else [])
 
 
 def _check_certificate(name: str, pem: str) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "flower: runs the real Flower, in build/flower-venv")
 
 
-@pytest.fixture(scope="session")
-def flower_bin() -> Path:
-    """The bin directory of build/flower-venv, made at first use; wheels that lie in build/wheels are not fetched again."""
+def make_flower_venv() -> Path:
+    """Return the bin directory of build/flower-venv, made at first use; wheels that lie in build/wheels are not fetched again."""
     venv = REPOSITORY / "build" / "flower-venv"
     if not (venv / "complete").exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
@@ -36,6 +36,12 @@ def flower_bin() -> Path:
     return venv / "bin"
 
 
+@pytest.fixture(scope="session")
+def flower_bin() -> Path:
+    """The bin directory of Flower's virtual environment."""
+    return make_flower_venv()
+
+
 @pytest.fixture(scope="module")
 def federation(flower_bin: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     """A SuperLink without machine learning libraries and two SuperNodes."""
@@ -43,3 +49,22 @@ def federation(flower_bin: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         running.add_node()
         running.add_node()
         yield running
+
+
+@contextmanager
+def small_file_system(directory: Path) -> Iterator[Path]:
+    """A file system of one mebibyte."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", directory], check=True)
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", directory], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A directory on a file system of one mebibyte."""
+    directory = tmp_path / "small"
+    directory.mkdir()
+    with small_file_system(directory) as mounted:
+        yield mounted

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,28 +37,21 @@ class Run:
 
 
 class Federation:
-    """Starts a SuperLink; stops everything it started at the end."""
+    """Starts a SuperLink, with its state in a file; stops everything it started at the end."""
 
     def __init__(self, flower_bin: Path, app: Path, directory: Path) -> None:
         self._bin = flower_bin
         self._app = app
         self._directory = directory
-        self._port = _free_port()
+        self.port = _free_port()
         self._processes = ExitStack()
         self._runs = 0
         self._without_sklearn = directory / "without_sklearn"
 
     def __enter__(self) -> Federation:
-        self._write("home/config.toml", f'[superlink.local]\naddress = "127.0.0.1:{self._port}"\ninsecure = true\n')
+        self._write("home/config.toml", f'[superlink.local]\naddress = "127.0.0.1:{self.port}"\ninsecure = true\n')
         self._write("without_sklearn/sklearn/__init__.py", 'raise ImportError("no machine learning library here")\n')
-        self._start(
-            "superlink",
-            ["flower-superlink", "--insecure", "--disable-runtime-dependency-installation", "--port", str(self._port)],
-            PYTHONPATH=str(self._without_sklearn),
-        )
-        session = requests.Session()
-        session.mount("http://", HTTPAdapter(max_retries=Retry(connect=10, backoff_factor=0.1)))
-        session.get(f"http://127.0.0.1:{self._port}/health", timeout=10).raise_for_status()
+        self._start_superlink()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -65,24 +60,65 @@ class Federation:
     def add_node(self, broken: bool = False) -> None:
         """Start a SuperNode; a broken one lacks scikit-learn, so that its ClientApp fails."""
         port = _free_port()
-        address = f"127.0.0.1:{self._port}"
+        address = f"127.0.0.1:{self.port}"
         self._start(
             f"supernode-{port}",
             ["flower-supernode", "--insecure", "--superlink", address, "--port", str(port)],
             PYTHONPATH=str(self._without_sklearn) if broken else "",
         )
 
+    def crash(self) -> None:
+        """Kill the SuperLink and everything it started at once, as if its machine had lost power, and start it again."""
+        for pid in [self._superlink.pid, *self._helpers("flower-superexec"), *self._helpers("flwr-serverapp")]:
+            os.kill(pid, signal.SIGKILL)
+        self._superlink.wait()
+        self._start_superlink()
+
+    def crash_app(self) -> None:
+        """Kill the ServerApp alone."""
+        (pid,) = self._helpers("flwr-serverapp")
+        os.kill(pid, signal.SIGKILL)
+
+    def submit(self, **config: object) -> None:
+        """Start a run with this run configuration, underscores for hyphens, and do not wait."""
+        self._flwr("run", str(self._app), "local", "--format", "json", "-c", str(self._settings(config)))
+
     def run(self, **config: object) -> Run:
         """Run the app to its end with this run configuration, underscores for hyphens."""
         self._runs += 1
         output = self._directory / f"run-{self._runs}"
         values = {"output_directory": str(output), **config}
-        lines = "".join(f"{key.replace('_', '-')} = {json.dumps(value)}\n" for key, value in values.items())
-        settings = self._write(f"run-{self._runs}.toml", lines)
+        output = Path(values["output_directory"])
+        settings = self._settings(values)
         started = self._flwr("run", str(self._app), "local", "--stream", "--format", "json", "-c", str(settings))
         listed = self._flwr("list", "local", "--run-id", started["run-id"], "--format", "json")["runs"][0]
         lines = (output / "events.jsonl").read_text().splitlines()
         return Run(listed["status"], listed["status-details"], [json.loads(line) for line in lines], output)
+
+    def _helpers(self, program: str) -> list[int]:
+        """Return the processes of that program that the SuperLink started."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it ended meanwhile
+                command = (process / "cmdline").read_bytes()
+                if program.encode() in command and f"--runtime-api-address\x00127.0.0.1:{self.port}\x00".encode() in command:
+                    found.append(int(process.name))
+        return found
+
+    def _start_superlink(self) -> None:
+        place = ["--port", str(self.port), "--database", str(self._directory / "state.db")]
+        self._superlink = self._start(
+            "superlink",
+            ["flower-superlink", "--insecure", "--disable-runtime-dependency-installation", *place],
+            PYTHONPATH=str(self._without_sklearn),
+        )
+        session = requests.Session()
+        session.mount("http://", HTTPAdapter(max_retries=Retry(connect=10, backoff_factor=0.1)))
+        session.get(f"http://127.0.0.1:{self.port}/health", timeout=10).raise_for_status()
+
+    def _settings(self, values: dict[str, object]) -> Path:
+        lines = "".join(f"{key.replace('_', '-')} = {json.dumps(value)}\n" for key, value in values.items())
+        return self._write("run.toml", lines)
 
     def _flwr(self, *arguments: str) -> dict:
         result = subprocess.run(
@@ -97,8 +133,8 @@ class Federation:
         assert answer["success"], answer
         return answer
 
-    def _start(self, name: str, command: list[str], **environment: str) -> None:
-        log = self._processes.enter_context((self._directory / f"{name}.log").open("wb"))
+    def _start(self, name: str, command: list[str], **environment: str) -> subprocess.Popen:
+        log = self._processes.enter_context((self._directory / f"{name}.log").open("ab"))
         process = subprocess.Popen(
             [self._bin / command[0], *command[1:]],
             env={**self._environment(), **environment},
@@ -106,6 +142,7 @@ class Federation:
             stderr=subprocess.STDOUT,
         )
         self._processes.callback(_stop, process)
+        return process
 
     def _environment(self) -> dict[str, str]:
         return {
@@ -123,6 +160,19 @@ class Federation:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         return path
+
+
+def wait_for_event(output: Path, event: str, within: float = RUN_DEADLINE, **data: object) -> None:
+    """Wait until a run wrote an event with this data."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        with suppress(FileNotFoundError):
+            for line in (output / "events.jsonl").read_text().splitlines():
+                entry = json.loads(line)
+                if entry["event"] == event and data.items() <= entry["data"].items():
+                    return
+        time.sleep(0.1)
+    raise TimeoutError(f"no event {event} with {data} in {output} within {within:g} s")
 
 
 def _stop(process: subprocess.Popen) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import zipfile
@@ -34,7 +35,7 @@ def test_three_rounds_recognise_the_digits(trained: Run) -> None:
 
 def test_events_tell_the_run_in_order(trained: Run) -> None:
     names = [entry["event"] for entry in trained.events if entry["event"] != "nodes_waiting"]
-    assert names == ["training_start", *["round_start", "round_end"] * 3, "training_end"]
+    assert names == ["training_start", *["round_start", "round_end"] * 3, "model_saved", "model_saved", "training_end"]
     assert [data["round"] for data in trained.data("round_end")] == [1, 2, 3]
     for data in trained.data("round_end"):
         assert (data["num_clients_selected"], data["num_clients_responded"]) == (2, 2)
@@ -54,6 +55,12 @@ def test_metrics_show_the_finished_run(trained: Run) -> None:
 def test_the_model_file_keeps_the_array_names(trained: Run) -> None:
     with zipfile.ZipFile(trained.output / "model.npz") as model:
         assert set(model.namelist()) == {"hidden.weight.npy", "hidden.bias.npy", "output.weight.npy", "output.bias.npy"}
+
+
+def test_the_files_of_the_model_are_told_with_size_and_checksum(trained: Run) -> None:
+    for data, name in zip(trained.data("model_saved"), ("model.npz", "model.joblib"), strict=True):
+        content = (trained.output / name).read_bytes()
+        assert data == {"path": str(trained.output / name), "size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def test_nothing_half_written_stays(trained: Run) -> None:

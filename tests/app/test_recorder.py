@@ -53,6 +53,15 @@ def metrics(tmp_path: Path) -> Callable[[], dict[str, str]]:
     return lambda: dict(line.rsplit(" ", 1) for line in path.read_text().splitlines() if not line.startswith("#"))
 
 
+@pytest.fixture
+def full_disk(small_disk: Path) -> tuple[Path, Path]:
+    """A directory on a disk with room for few events, and the file that takes the rest."""
+    (small_disk / "runs").mkdir()
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(2**20 - 2**15))
+    return small_disk, ballast
+
+
 def one_round(recorder: Recorder, clock: Clock, loss: float = 0.25, accuracy: float = 0.9) -> None:
     recorder.round_started(1, 3)
     recorder.clients_trained(2)
@@ -88,7 +97,18 @@ def test_a_round_is_there_for_a_reader_as_soon_as_it_ended(recorder: Recorder, c
         "aggregated_loss": 0.25,
         "aggregated_accuracy": 0.9,
         "round_duration_seconds": 12.5,
+        "overhead_seconds": {"checkpoint": 0.0, "events": 0.0, "metrics": 0.0},
     }
+
+
+def test_time_for_a_checkpoint_is_told_apart_and_counted_once(recorder: Recorder, clock: Clock, events) -> None:
+    recorder.training_started(SETTINGS)
+    with recorder.timed("checkpoint"):
+        clock.now += 0.75
+    one_round(recorder, clock)
+    one_round(recorder, clock)
+    spent = [event["data"]["overhead_seconds"]["checkpoint"] for event in events() if event["event"] == "round_end"]
+    assert spent == [0.75, 0.0]
 
 
 def test_the_end_reports_totals(recorder: Recorder, clock: Clock, events, metrics) -> None:
@@ -154,6 +174,19 @@ def test_a_failed_write_keeps_the_older_model(recorder: Recorder, tmp_path: Path
     with pytest.raises(OSError, match="disk full"):
         recorder.save_model(interrupted)
     assert (tmp_path / "runs" / "initial" / "model.npz").read_bytes() == b"old"
+
+
+def test_events_wait_while_the_disk_is_full(full_disk: tuple[Path, Path]) -> None:
+    directory, ballast = full_disk
+    recorder = Recorder(str(directory / "runs"))
+    for number in range(1, 200):
+        recorder.client_failed(number, 1, "crashed")
+    ballast.unlink()
+    recorder.client_failed(200, 1, "crashed")
+    recorder.close()
+    written = [json.loads(line) for line in (directory / "runs" / "events.jsonl").read_text().splitlines()]
+    assert [event["data"]["round"] for event in written] == list(range(1, 201))
+    assert "fl_clients_failed_total 200" in (directory / "runs" / "metrics.prom").read_text()
 
 
 def test_without_an_output_directory_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from federation.catalogue import PRIVACY, STRATEGIES
-from federation.settings import USE_CASES, Settings, SettingsError
+from federation.settings import USE_CASES, Settings, SettingsError, lasting
 
 from .shipped import DEFAULTS
 
@@ -49,6 +49,10 @@ def test_the_defaults_are_usable() -> None:
         ("dp-target-quantile", 1.5),
         ("dp-clip-lr", float("nan")),
         ("dp-count-stddev", 0.0),
+        ("max-failed-rounds", 0),
+        ("checkpoint-enabled", "true"),
+        ("checkpoint-interval", 0),
+        ("checkpoint-keep", 0),
         ("strategy", "fedavg"),
         ("use-case", ""),
     ],
@@ -160,3 +164,22 @@ def test_what_looks_unwise_is_noted(config: dict[str, object], note: str) -> Non
 )
 def test_what_is_all_right_is_not_noted(config: dict[str, object]) -> None:
     assert settings(**config).notes == ()
+
+
+@pytest.mark.parametrize("name", ["", "../other", "a/b", ".hidden", "x" * 65])
+def test_checkpoints_need_a_name_for_the_run_that_is_a_directory(name: str) -> None:
+    with pytest.raises(SettingsError, match="run-name must be"):
+        Settings.from_run_config({**DEFAULTS, "checkpoint-enabled": True, "run-name": name})
+    Settings.from_run_config({**DEFAULTS, "run-name": name})
+
+
+def test_checkpoints_need_a_directory() -> None:
+    with pytest.raises(SettingsError, match="checkpoint-path must name a directory"):
+        Settings.from_run_config({**DEFAULTS, "checkpoint-enabled": True, "run-name": "first", "checkpoint-path": ""})
+
+
+def test_a_run_may_go_on_with_more_rounds_but_not_with_another_seed() -> None:
+    kept = lasting(DEFAULTS)
+    assert kept == lasting({**DEFAULTS, "num-server-rounds": 50, "min-fit-clients": 1, "output-directory": "/elsewhere"})
+    assert kept != lasting({**DEFAULTS, "seed": 1})
+    assert {"strategy", "use-case", "initial-model"} <= set(kept)

@@ -4,29 +4,54 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
+import os
+from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
 
 LOGGER = logging.getLogger("flwr")
 LOGGER.setLevel(logging.DEBUG)  # as Flower has it: handlers choose, and events do not depend on FLWR_LOG_LEVEL
 
+_MOST_UNWRITTEN = 1000
+
 
 class EventFile(logging.Handler):
-    """Appends the log records that carry an event to a file; each line is complete when the call returns."""
+    """Appends the log records that carry an event to a file; each line is complete when the call returns.
+
+    While the disk is full, events wait for the next one.
+    """
 
     def __init__(self, path: Path, role: str = "superlink") -> None:
         super().__init__(level=logging.DEBUG)
         self._path = path
         self._role = role
+        self._unwritten: deque[bytes] = deque(maxlen=_MOST_UNWRITTEN)
         self.addFilter(lambda record: hasattr(record, "event"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = json.dumps(self._content(record), allow_nan=False)
-        with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
+        self._unwritten.append(json.dumps(self._content(record), allow_nan=False).encode() + b"\n")
+        try:
+            self._append(b"".join(self._unwritten))
+        except OSError:
+            if len(self._unwritten) == 1:  # once is enough
+                self.handleError(record)
+        else:
+            self._unwritten.clear()
+
+    def _append(self, lines: bytes) -> None:
+        """Append all or nothing."""
+        with self._path.open("ab", buffering=0) as stream:
+            end = stream.seek(0, os.SEEK_END)
+            try:
+                if stream.write(lines) != len(lines):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                stream.truncate(end)
+                raise
 
     def _content(self, record: logging.LogRecord) -> dict:
         return {

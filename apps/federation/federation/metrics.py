@@ -30,6 +30,9 @@ _METRICS = {
     "fl_clients_responded": _Metric("gauge", "Nodes that answered with a trained model in the current round"),
     "fl_clients_failed_total": _Metric("counter", "Requests to nodes that got no usable answer"),
     "fl_rounds_failed_total": _Metric("counter", "Rounds that did not count and were tried again"),
+    "fl_checkpoint_saved_total": _Metric("counter", "Checkpoints saved"),
+    "fl_checkpoint_failed_total": _Metric("counter", "Checkpoints that could not be saved"),
+    "fl_checkpoint_rejected_total": _Metric("counter", "Checkpoints found that were damaged or of something else"),
     _DURATION: _Metric("histogram", "Time of a round, training and evaluation", by_strategy=True),
 }
 
@@ -48,7 +51,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.strategy = ""
-        self._values: dict[str, float] = {"fl_training_status": Status.IDLE, "fl_clients_failed_total": 0, "fl_rounds_failed_total": 0}
+        self._values: dict[str, float] = {"fl_training_status": Status.IDLE}
+        self._values |= {name: 0 for name, metric in _METRICS.items() if metric.kind == "counter"}
         self._durations: list[float] = []
 
     def set(self, **values: float) -> None:

@@ -4,18 +4,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from federation.checkpoints import Checkpoint
 from federation.events import LOGGER, EventFile, log_event
 from federation.files import replace_file
 from federation.metrics import Metrics, Status
 from federation.rounds import RoundFailed
 from federation.settings import Settings
+
+# What a round spends beside the training, and round_end tells apart.
+OVERHEAD = ("checkpoint", "events", "metrics")
 
 
 @dataclass
@@ -37,6 +43,7 @@ class Recorder:
         self._round: _Round | None = None
         self._rounds = 0
         self._evaluation: dict[str, float] = {}
+        self._overhead = dict.fromkeys(OVERHEAD, 0.0)
         self._event_file: EventFile | None = None
         if self._directory:
             self._directory.mkdir(parents=True, exist_ok=True)
@@ -62,6 +69,40 @@ class Recorder:
             min_clients=settings.min_available_clients,
             run_name=settings.run_name,
         )
+
+    def training_resumed(self, checkpoint: Checkpoint, path: Path) -> None:
+        """The run goes on from a checkpoint of an earlier attempt."""
+        self._evaluation = dict(checkpoint.metrics)
+        self._metrics.set(
+            fl_round_current=checkpoint.round,
+            fl_aggregated_loss=self._evaluation["loss"],
+            fl_aggregated_accuracy=self._evaluation["accuracy"],
+        )
+        self._emit(
+            "training_resumed",
+            f"training goes on after round {checkpoint.round} of {self._rounds} from {path}",
+            round=checkpoint.round,
+            num_rounds=self._rounds,
+            path=str(path),
+            num_clients_responded=checkpoint.nodes,
+            **{f"aggregated_{name}": value for name, value in self._evaluation.items()},
+        )
+
+    def checkpoint_rejected(self, path: Path, reason: str) -> None:
+        """A file in the place of a checkpoint is of no use to this run."""
+        self._metrics.count("fl_checkpoint_rejected_total")
+        self._emit("checkpoint_rejected", f"checkpoint {path} is not used: it {reason}", level=logging.WARNING, path=str(path), reason=reason)
+
+    def checkpoint_saved(self, number: int, path: Path) -> None:
+        """The state of the run after this round is safe."""
+        self._metrics.count("fl_checkpoint_saved_total")
+        size = path.stat().st_size
+        self._emit("checkpoint_saved", f"round {number}: checkpoint of {size} bytes saved", round=number, path=str(path), size_bytes=size)
+
+    def checkpoint_failed(self, number: int, reason: str) -> None:
+        """The checkpoint after this round could not be saved; the training goes on."""
+        self._metrics.count("fl_checkpoint_failed_total")
+        self._emit("checkpoint_failed", f"round {number}: no checkpoint: {reason}", level=logging.ERROR, round=number, reason=reason)
 
     def nodes_connected(self, connected: int) -> None:
         """So many nodes are there now."""
@@ -126,8 +167,10 @@ class Recorder:
             num_clients_selected=done.selected,
             num_clients_responded=done.responded,
             round_duration_seconds=round(seconds, 3),
+            overhead_seconds={part: round(spent, 4) for part, spent in self._overhead.items()},
             **{f"aggregated_{name}": value for name, value in self._evaluation.items()},
         )
+        self._overhead = dict.fromkeys(OVERHEAD, 0.0)
 
     def round_failed(self, failure: RoundFailed, in_a_row: int, most: int) -> None:
         """The round does not count; it is tried again unless that happened too often in a row."""
@@ -166,15 +209,48 @@ class Recorder:
 
     def save_model(self, write: Callable[[BinaryIO], object], suffix: str = ".npz") -> None:
         """Keep the final model, written by the given function, as model.npz or with another ending."""
-        if self._directory:
-            replace_file(self._directory / f"model{suffix}", write)
+        if not self._directory:
+            return
+        path = self._directory / f"model{suffix}"
+        replace_file(path, write)
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        size = path.stat().st_size
+        self._emit("model_saved", f"{path.name} of {size} bytes saved", path=str(path), size_bytes=size, sha256=digest)
 
     def export_failed(self, reason: str) -> None:
         """The final model is there as npz, but not in the format of the framework."""
         self._emit("export_failed", f"the model is kept as npz only: {reason}", level=logging.WARNING, reason=reason)
 
+    @property
+    def evaluation(self) -> Mapping[str, float]:
+        """Loss and accuracy of the model after the last complete round."""
+        return self._evaluation
+
+    @property
+    def responded(self) -> int:
+        """How many nodes sent a trained model in the current round."""
+        return self._round.responded
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Count the time inside as overhead of the round."""
+        started = self._clock()
+        try:
+            yield
+        finally:
+            self._overhead[part] += self._clock() - started
+
     def _emit(self, event: str, message: str, level: int = logging.INFO, **data: object) -> None:
-        if self._directory:
-            text = self._metrics.render().encode()
-            replace_file(self._directory / "metrics.prom", lambda stream: stream.write(text))
-        log_event(event, message, level, **data)
+        with self.timed("metrics"):
+            self._write_metrics()
+        with self.timed("events"):
+            log_event(event, message, level, **data)
+
+    def _write_metrics(self) -> None:
+        if not self._directory:
+            return
+        text = self._metrics.render().encode()
+        # A full disk is no reason to end a training; the next event writes again.
+        with suppress(OSError):
+            replace_file(self._directory / "metrics.prom", lambda stream: stream.write(text), durable=False)

@@ -4,15 +4,19 @@
 
 from __future__ import annotations
 
-import numpy as np
-from flwr.app import Array, ArrayRecord, Context
+from collections.abc import Mapping
+from pathlib import Path
+
+from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from federation import queries
+from federation import queries, usecases
+from federation.arrays import write_arrays
+from federation.checkpoints import Checkpoint, CheckpointStore, read_model
 from federation.events import LOGGER
 from federation.grid import WatchedGrid
 from federation.recorder import Recorder
-from federation.settings import Settings
+from federation.settings import Settings, lasting
 from federation.training import Training
 
 app = ServerApp()
@@ -23,7 +27,8 @@ def main(grid: Grid, context: Context) -> None:
     """Train as the run configuration says. Any failure is recorded and ends the run as failed."""
     recorder = Recorder(context.run_config["output-directory"])
     try:
-        _train(grid, Settings.from_run_config(context.run_config), recorder)
+        settings = Settings.from_run_config(context.run_config)
+        _train(grid, settings, _checkpoints(settings, context.run_config), recorder)
     except Exception as error:
         recorder.training_failed(str(error) or type(error).__name__)
         raise
@@ -31,18 +36,35 @@ def main(grid: Grid, context: Context) -> None:
         recorder.close()
 
 
-def _train(grid: Grid, settings: Settings, recorder: Recorder) -> None:
+def _checkpoints(settings: Settings, config: Mapping[str, object]) -> CheckpointStore | None:
+    if not settings.checkpoint_enabled:
+        return None
+    return CheckpointStore(Path(settings.checkpoint_path), settings.run_name, lasting(config), settings.checkpoint_keep)
+
+
+def _train(grid: Grid, settings: Settings, store: CheckpointStore | None, recorder: Recorder) -> None:
     watched = WatchedGrid(grid, settings, recorder)
     for note in settings.notes:
         LOGGER.warning("%s", note)
     recorder.training_started(settings)
-    initial = queries.initial_arrays(watched, settings, recorder)
-    model = Training(watched, settings, recorder).run(ArrayRecord({name: Array(array) for name, array in initial.items()}))
-    arrays = {name: array.numpy() for name, array in model.items()}
-    recorder.save_model(lambda stream: np.savez(stream, **arrays))
+    start = _start(watched, settings, store, recorder)
+    arrays = Training(watched, settings, recorder, store).run(start)
+    recorder.save_model(lambda stream: write_arrays(stream, arrays))
     try:
         suffix, content = queries.export_model(watched, arrays, settings.num_server_rounds, settings.round_timeout)
         recorder.save_model(lambda stream: stream.write(content), suffix)
     except queries.ExportFailed as failed:  # the model is there as npz
         recorder.export_failed(str(failed))
     recorder.training_ended()
+
+
+def _start(grid: WatchedGrid, settings: Settings, store: CheckpointStore | None, recorder: Recorder) -> Checkpoint:
+    """Return where the run starts: its own newest checkpoint, else the model it is given, else an untrained one."""
+    shapes = usecases.shapes(settings.use_case, settings.seed)
+    found = store.newest(shapes, recorder.checkpoint_rejected) if store else None
+    if found:
+        recorder.training_resumed(*found)
+        return found[0]
+    if settings.initial_model:
+        return Checkpoint(0, read_model(Path(settings.initial_model), shapes))
+    return Checkpoint(0, queries.initial_arrays(grid, settings, recorder))

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 
@@ -20,8 +21,18 @@ _WHOLE_NUMBERS = {  # run configuration key -> smallest value
     "max-failed-rounds": 1,
     "local-epochs": 0,
     "local-batch-size": 0,
+    "checkpoint-interval": 1,
+    "checkpoint-keep": 1,
     "seed": 0,
 }
+_CHECKPOINTS = "checkpoint-enabled"
+_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# What a run may go on with in another way than it began; everything else makes a model of its own.
+_MAY_CHANGE = {
+    "num-server-rounds", "min-fit-clients", "min-evaluate-clients", "min-available-clients", "fraction-fit", "fraction-evaluate",
+    "round-timeout", "nodes-timeout", "max-failed-rounds", "checkpoint-enabled", "checkpoint-interval", "checkpoint-keep",
+    "checkpoint-path", "run-name", "output-directory",
+}  # fmt: skip
 _SECONDS = ("round-timeout", "nodes-timeout")
 _NUMBERS = {
     "fraction-fit": Limits(above=0, maximum=1),
@@ -61,6 +72,11 @@ class Settings:
     local_batch_size: int
     local_learning_rate: float
     seed: int
+    checkpoint_enabled: bool
+    checkpoint_interval: int
+    checkpoint_keep: int
+    checkpoint_path: str
+    initial_model: str
     run_name: str
     output_directory: str
     strategy_arguments: Mapping[str, float] = field(default_factory=dict)
@@ -87,6 +103,11 @@ class Settings:
         )
 
 
+def lasting(config: Mapping[str, object]) -> dict[str, object]:
+    """Return the part of a run configuration that must be the same when a run goes on from a checkpoint."""
+    return {key: value for key, value in config.items() if key not in _MAY_CHANGE}
+
+
 def _keys() -> list[str]:
     return [entry.name.replace("_", "-") for entry in fields(Settings) if entry.default is entry.default_factory is MISSING]
 
@@ -94,7 +115,9 @@ def _keys() -> list[str]:
 def _errors_of_values(config: Mapping[str, object]) -> list[str]:
     errors = [f"{key} is missing" for key in (*_keys(), *catalogue.OPTIONS) if key not in config]
     for key, value in config.items():
-        if key in _WHOLE_NUMBERS and not (_is_number(value, int) and value >= _WHOLE_NUMBERS[key]):
+        if key == _CHECKPOINTS and not isinstance(value, bool):
+            errors.append(f"{key} must be true or false, not {value!r}")
+        elif key in _WHOLE_NUMBERS and not (_is_number(value, int) and value >= _WHOLE_NUMBERS[key]):
             errors.append(f"{key} must be a whole number of at least {_WHOLE_NUMBERS[key]}, not {value!r}")
         elif key in _SECONDS and not (_is_number(value, (int, float)) and value > 0):
             errors.append(f"{key} must be a number of seconds above 0, not {value!r}")
@@ -114,7 +137,19 @@ def _errors_between_values(config: Mapping[str, object]) -> list[str]:
         for key in ("min-fit-clients", "min-evaluate-clients")
         if config[key] > available
     ]
-    return [*above, *catalogue.errors(config)]
+    return [*above, *catalogue.errors(config), *_errors_of_checkpoints(config)]
+
+
+def _errors_of_checkpoints(config: Mapping[str, object]) -> list[str]:
+    if not config[_CHECKPOINTS]:
+        return []
+    errors = []
+    if not _RUN_NAME.fullmatch(config["run-name"]):
+        name = config["run-name"]
+        errors.append(f"run-name must be up to 64 letters, digits and the characters . _ - for a run with checkpoints, not {name!r}")
+    if not config["checkpoint-path"]:
+        errors.append("checkpoint-path must name a directory for a run with checkpoints")
+    return errors
 
 
 def _is_number(value: object, kinds: type | tuple[type, ...]) -> bool:

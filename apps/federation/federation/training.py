@@ -8,12 +8,14 @@ Flower's own loop starts at round 1, goes on with a model nobody trained, and ke
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord
 from flwr.serverapp.exception import AggregationError, InconsistentMessageReplies
 
 from federation import strategies
+from federation.checkpoints import Checkpoint, CheckpointStore
 from federation.grid import WatchedGrid
 from federation.recorder import Recorder
 from federation.rounds import EVALUATION, TRAINING, RoundFailed, TooManyFailedRounds
@@ -24,22 +26,29 @@ _UNUSABLE_REPLIES = (AggregationError, InconsistentMessageReplies, ValueError, K
 
 
 class Training:
-    """Trains a model round by round. A failed round changes neither the model nor what the strategy remembers."""
+    """Trains a model round by round. A failed round changes neither the model nor what the strategy remembers.
 
-    def __init__(self, grid: WatchedGrid, settings: Settings, recorder: Recorder) -> None:
+    Without a store, no checkpoints are kept.
+    """
+
+    def __init__(self, grid: WatchedGrid, settings: Settings, recorder: Recorder, store: CheckpointStore | None) -> None:
         self._grid = grid
         self._settings = settings
         self._recorder = recorder
+        self._store = store
+        self._overdue = False
         self._strategy = strategies.build(settings)
 
-    def run(self, arrays: ArrayRecord, completed: int = 0) -> ArrayRecord:
-        """Return the model after the last round, given that after the completed rounds. A failed round is tried again.
+    def run(self, start: Checkpoint) -> dict[str, np.ndarray]:
+        """Return the model after the last round. A failed round is tried again.
 
         Raises:
             NotEnoughNodes: the deadline for nodes passed.
             TooManyFailedRounds: as many rounds in a row failed as the settings allow.
         """
         self._strategy.summary()
+        strategies.restore_state(self._strategy, start.strategy)
+        completed, arrays = start.round, to_record(start.model)
         failures = 0
         while completed < self._settings.num_server_rounds:
             state = strategies.server_state(self._strategy)
@@ -57,8 +66,25 @@ class Training:
             else:
                 failures = 0
                 completed += 1
+                self._save_when_due(completed, arrays)
                 self._recorder.round_ended()
-        return arrays
+        return to_numpy(arrays)
+
+    def _save_when_due(self, completed: int, arrays: ArrayRecord) -> None:
+        last = completed == self._settings.num_server_rounds
+        if not self._store or not (self._overdue or last or completed % self._settings.checkpoint_interval == 0):
+            return
+        try:
+            with self._recorder.timed("checkpoint"):
+                state = strategies.server_state(self._strategy)
+                checkpoint = Checkpoint(completed, to_numpy(arrays), state, self._recorder.evaluation, self._recorder.responded)
+                path = self._store.save(checkpoint, self._settings.num_server_rounds)
+        except OSError as problem:
+            self._overdue = True  # the next round tries again
+            self._recorder.checkpoint_failed(completed, problem.strerror or str(problem))
+        else:
+            self._overdue = False
+            self._recorder.checkpoint_saved(completed, path)
 
     def _round(self, number: int, arrays: ArrayRecord) -> ArrayRecord:
         """Return a newly trained model that enough nodes have evaluated."""
@@ -78,6 +104,16 @@ class Training:
         except _UNUSABLE_REPLIES as error:
             raise _unusable(number, EVALUATION, error) from error
         return trained
+
+
+def to_record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
+    """Return arrays in Flower's form."""
+    return ArrayRecord({name: Array(np.asarray(array)) for name, array in arrays.items()})
+
+
+def to_numpy(record: ArrayRecord) -> dict[str, np.ndarray]:
+    """Return the arrays of a record by name, in their order."""
+    return {name: array.numpy() for name, array in record.items()}
 
 
 def _unusable(number: int, phase: str, error: Exception) -> RoundFailed:

@@ -52,6 +52,8 @@ class TestTable:
         "FL_FRACTION_FIT", "FL_FRACTION_EVALUATE", "FL_DP_MODE", "FL_DP_NOISE_MULTIPLIER", "FL_DP_CLIPPING_NORM",
         "FL_DP_TARGET_QUANTILE", "FL_DP_CLIP_LR", "FL_DP_COUNT_STDDEV", "FL_PARTITION_ALPHA",
         "FL_APP_SOURCE", "FL_APP_CONFIG", "FL_APP_REQUESTS",
+        "FL_CHECKPOINT_KEEP", "FL_INITIAL_MODEL", "FL_CHECKPOINT_DISK", "FL_CHECKPOINT_FORMAT_DISK", "FL_CHECKPOINT_NFS",
+        "FL_S3_ENDPOINT", "FL_S3_BUCKET", "FL_S3_PREFIX", "FL_S3_REGION", "FL_S3_ACCESS_KEY", "FL_S3_SECRET_KEY", "FL_S3_CA_CERTFILE",
     )  # fmt: skip
 
     def test_holds_every_specified_name_in_order(self) -> None:
@@ -167,9 +169,7 @@ class TestValidation:
         assert "another port" in error
 
     def test_unknown_name_is_an_error_with_a_hint(self) -> None:
-        assert errors({"ONEAPP_FL_NUM_ROUND": "3"}) == [
-            "ONEAPP_FL_NUM_ROUND: there is no such parameter, expected perhaps ONEAPP_FL_NUM_ROUNDS"
-        ]
+        assert errors({"ONEAPP_FL_NUM_ROUND": "3"}) == ["ONEAPP_FL_NUM_ROUND: there is no such parameter, expected perhaps ONEAPP_FL_NUM_ROUNDS"]
         assert "ONEAPP_FL_LOG_LEVEL" in errors({"FL_LOG_LEVEL": "DEBUG"})[0]
 
     def test_names_of_others_are_left_alone(self) -> None:
@@ -328,9 +328,7 @@ class TestNodeConfig:
         assert table.validate(context, "supernode")["flower_node_config"] == {"key": value, "next": 1}
 
 
-def _certificate(
-    name: str, key: ec.EllipticCurvePrivateKey, issuer: str, issuer_key: ec.EllipticCurvePrivateKey, days: int = 10
-) -> str:
+def _certificate(name: str, key: ec.EllipticCurvePrivateKey, issuer: str, issuer_key: ec.EllipticCurvePrivateKey, days: int = 10) -> str:
     end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
     certificate = (
         x509.CertificateBuilder()
@@ -347,9 +345,7 @@ def _certificate(
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> str:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ).decode()
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
 
 
 CA_KEY, MIDDLE_KEY, SERVER_KEY, OTHER_KEY = (ec.generate_private_key(ec.SECP256R1()) for _key in range(4))
@@ -426,10 +422,7 @@ class TestTls:
 class TestDerived:
     def test_user_input_grammar(self) -> None:
         assert table.user_inputs("superlink")["ONEAPP_FL_NUM_ROUNDS"] == "O|number|Number of training rounds||3"
-        assert (
-            table.user_inputs("service")["ONEAPP_FL_LOG_LEVEL"]
-            == "O|list|Verbosity of Flower|DEBUG,INFO,WARNING,ERROR|INFO"
-        )
+        assert table.user_inputs("service")["ONEAPP_FL_LOG_LEVEL"] == "O|list|Verbosity of Flower|DEBUG,INFO,WARNING,ERROR|INFO"
 
     def test_each_user_input_is_declared_at_one_level_only(self) -> None:
         names = [name for level in table.LEVELS for name in table.user_inputs(level)]
@@ -472,6 +465,11 @@ class TestDerived:
             "local-epochs": 0,
             "local-batch-size": 0,
             "local-learning-rate": 0.0,
+            "checkpoint-enabled": False,
+            "checkpoint-interval": 5,
+            "checkpoint-keep": 3,
+            "checkpoint-path": "/app/checkpoints",
+            "initial-model": "",
         }
         assert table.initial_run(values) is None
 

@@ -1,0 +1,236 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Copies the checkpoints of a SuperLink to object storage after they were written, and back onto an empty disk.
+
+``python -m ansible_collections.opennebula.flower.plugins.module_utils.flower.checkpoint_sync {upload,restore} --config FILE``
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .checkpoint_bucket import Bucket, BucketError, Checkpoint
+
+LOGGER = logging.getLogger("flower-checkpoint-sync")
+
+_LONGEST_PAUSE = 60.0
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings, as in the JSON file. Times are in seconds; ``restore_seconds`` is how long an empty disk waits for the storage."""
+
+    endpoint: str
+    bucket: str
+    access_key: str
+    secret_key: str = field(repr=False)
+    directory: str
+    metrics_file: str
+    prefix: str = ""
+    region: str = "us-east-1"
+    ca_file: str = ""
+    keep: int = 3
+    poll_seconds: float = 2
+    restore_seconds: float = 120
+
+    @classmethod
+    def read(cls, path: str) -> Config:
+        """Read a settings file; ValueError names unknown and missing keys."""
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        try:
+            return cls(**content)
+        except TypeError as problem:
+            raise ValueError(f"{path}: {problem}") from None
+
+    def open_bucket(self) -> Bucket:
+        """Return the bucket."""
+        return Bucket(self.endpoint, self.bucket, self.access_key, self.secret_key, self.prefix, self.region, self.ca_file)
+
+
+class Uploader:
+    """Uploads what is new in the directory. Call ``step`` again and again."""
+
+    def __init__(self, config: Config, bucket: Bucket) -> None:
+        self._config = config
+        self._bucket = bucket
+        self._directory = Path(config.directory)
+        # What is in the bucket, by the size and time of the file it was made from.
+        self._uploaded: dict[Checkpoint, tuple[int, int]] = {}
+        self._failures_in_a_row = 0
+        self._problem = ""
+        self._values = {"uploaded_total": 0, "upload_failed_total": 0, "upload_pending": 0, "upload_last_timestamp_seconds": 0}
+
+    def step(self) -> float:
+        """Upload what is not in the bucket yet, newest first; return the seconds until the next call."""
+        try:
+            for checkpoint, state in self._pending():
+                self._upload(checkpoint, state)
+        except (BucketError, OSError) as problem:
+            self._failed(str(problem))
+        else:
+            self._recovered()
+        self._write_metrics()
+        return min(_LONGEST_PAUSE, self._config.poll_seconds * 2**self._failures_in_a_row)
+
+    def _pending(self) -> list[tuple[Checkpoint, tuple[int, int]]]:
+        local = local_checkpoints(self._directory)
+        self._uploaded = {checkpoint: state for checkpoint, state in self._uploaded.items() if checkpoint in local}
+        pending = [(checkpoint, state) for checkpoint, state in local.items() if self._uploaded.get(checkpoint) != state]
+        self._values["upload_pending"] = len(pending)
+        return sorted(pending, key=lambda entry: entry[1][1], reverse=True)
+
+    def _upload(self, checkpoint: Checkpoint, state: tuple[int, int]) -> None:
+        path = self._directory / checkpoint.run / checkpoint.name
+        try:
+            known = self._bucket.digest(checkpoint)
+            if known is None or known != _digest(path):
+                self._bucket.upload(checkpoint, path)
+                self._values["uploaded_total"] += 1
+                self._values["upload_last_timestamp_seconds"] = int(time.time())
+                LOGGER.info("Checkpoint %s/%s was uploaded, %d bytes.", checkpoint.run, checkpoint.name, state[0])
+        except FileNotFoundError:
+            return  # the app removed it meanwhile: there are newer ones
+        self._uploaded[checkpoint] = state
+        self._values["upload_pending"] -= 1
+        self._retain(checkpoint)
+
+    def _retain(self, newest: Checkpoint) -> None:
+        """Remove what was uploaded before the newest checkpoints of a run, whatever its round: a run may start anew."""
+        others = [other for other in self._bucket.checkpoints() if other.run == newest.run and other != newest]
+        for other in others[self._config.keep - 1 :]:
+            if not (self._directory / other.run / other.name).exists():
+                self._bucket.remove(other)
+
+    def _failed(self, problem: str) -> None:
+        self._values["upload_failed_total"] += 1
+        self._failures_in_a_row += 1
+        if problem != self._problem:
+            LOGGER.warning("%s; the upload is tried again.", problem)
+        self._problem = problem
+
+    def _recovered(self) -> None:
+        if self._problem:
+            LOGGER.info("The object storage works again.")
+        self._problem = ""
+        self._failures_in_a_row = 0
+
+    def _write_metrics(self) -> None:
+        text = "".join(
+            f"# TYPE fl_checkpoint_{name} {'counter' if name.endswith('_total') else 'gauge'}\nfl_checkpoint_{name} {value}\n"
+            for name, value in self._values.items()
+        )
+        path = Path(self._config.metrics_file)
+        try:
+            partial = path.with_name(f".{path.name}.partial")
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(path)
+        except OSError as problem:
+            LOGGER.warning("The metrics cannot be written: %s.", problem)
+
+
+def restore(config: Config, bucket: Bucket, sleep: Callable[[float], None] = time.sleep) -> int:
+    """Bring all checkpoints of the bucket into the directory if it has none; return how many.
+
+    Raises:
+        BucketError: the storage refused, or was not reached in time. The directory is empty then.
+    """
+    directory = Path(config.directory)
+    if local_checkpoints(directory):
+        LOGGER.info("There are checkpoints in %s; nothing is restored.", directory)
+        return 0
+    deadline = time.monotonic() + config.restore_seconds
+    while True:
+        try:
+            return _restore(directory, bucket)
+        except BucketError as problem:
+            if problem.lasting or time.monotonic() >= deadline:
+                raise
+            LOGGER.warning("%s; the restoration is tried again.", problem)
+            sleep(config.poll_seconds)
+
+
+def _restore(directory: Path, bucket: Bucket) -> int:
+    owner = directory.stat()
+    fetched: list[tuple[Path, Path]] = []
+    try:
+        for checkpoint in bucket.checkpoints():
+            run = directory / checkpoint.run
+            run.mkdir(exist_ok=True)
+            os.chown(run, owner.st_uid, owner.st_gid)
+            partial = run / f".{checkpoint.name}.partial"
+            fetched.append((partial, run / checkpoint.name))
+            bucket.download(checkpoint, partial)
+            os.chown(partial, owner.st_uid, owner.st_gid)
+    except BaseException:
+        for partial, _ in fetched:
+            partial.unlink(missing_ok=True)
+        raise
+    # All or nothing: a directory with some checkpoints counts as restored.
+    for partial, path in fetched:
+        partial.replace(path)
+        LOGGER.info("Checkpoint %s/%s was restored.", path.parent.name, path.name)
+    return len(fetched)
+
+
+def local_checkpoints(directory: Path) -> dict[Checkpoint, tuple[int, int]]:
+    """Return the checkpoints in a directory with size and time of their files; incomplete and rejected ones are none."""
+    found = {}
+    for path in directory.glob("*/checkpoint_round_*.npz"):
+        checkpoint = Checkpoint.of(path.parent.name, path.name)
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        if checkpoint:
+            found[checkpoint] = (status.st_size, status.st_mtime_ns)
+    return found
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        for chunk in iter(lambda: stream.read(1024 * 1024), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def main() -> int:
+    """Restore once, or upload until SIGTERM or SIGINT; return the exit status."""
+    parser = argparse.ArgumentParser(description="Copies checkpoints to object storage and back.")
+    parser.add_argument("action", choices=["upload", "restore"])
+    parser.add_argument("--config", required=True, help="JSON file with the settings")
+    arguments = parser.parse_args()
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(message)s")
+    logging.getLogger("botocore").setLevel(logging.WARNING)
+    try:
+        config = Config.read(arguments.config)
+        bucket = config.open_bucket()
+        if arguments.action == "restore":
+            restore(config, bucket)
+            return 0
+    except (BucketError, OSError, ValueError) as problem:
+        LOGGER.error("%s", problem)
+        return 1
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    uploader = Uploader(config, bucket)
+    while not stopping.wait(uploader.step()):
+        pass
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,275 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints in object storage: the real client against a server that speaks S3 over HTTP and checks credentials."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import boto3
+import pytest
+
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.checkpoint_bucket import BucketError
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.checkpoint_sync import Config, Uploader, restore
+
+DEADLINE = 30  # seconds
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A running server with one bucket."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+
+    def client(self):
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+        )
+
+    def keys(self) -> list[str]:
+        return sorted(entry["Key"] for entry in self.client().list_objects_v2(Bucket="models").get("Contents", []))
+
+
+@contextmanager
+def server(port: int) -> Iterator[str]:
+    process = subprocess.Popen(
+        [Path(sys.executable).parent / "moto_server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/", timeout=5).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline, "the server did not start"
+                time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(DEADLINE)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    with server(free_port()) as running:
+        yield running
+
+
+@pytest.fixture
+def storage(endpoint: str) -> Storage:
+    """The server with an empty bucket; it lets in one user only."""
+    post(f"{endpoint}/moto-api/reset")
+    post(f"{endpoint}/moto-api/reset-auth", b"1000")
+    iam = boto3.client("iam", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="any", aws_secret_access_key="any")
+    iam.create_user(UserName="flower")
+    policy = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}'
+    iam.put_user_policy(UserName="flower", PolicyName="s3", PolicyDocument=policy)
+    key = iam.create_access_key(UserName="flower")["AccessKey"]
+    made = Storage(endpoint, key["AccessKeyId"], key["SecretAccessKey"])
+    made.client().create_bucket(Bucket="models")
+    post(f"{endpoint}/moto-api/reset-auth", b"0")
+    return made
+
+
+def post(url: str, content: bytes = b"") -> None:
+    urllib.request.urlopen(urllib.request.Request(url, content, {"Content-Type": "text/plain"}, method="POST"), timeout=10).close()
+
+
+@pytest.fixture
+def config(storage: Storage, tmp_path: Path) -> Config:
+    (tmp_path / "checkpoints").mkdir()
+    return Config(
+        endpoint=storage.endpoint,
+        bucket="models",
+        access_key=storage.access_key,
+        secret_key=storage.secret_key,
+        directory=str(tmp_path / "checkpoints"),
+        metrics_file=str(tmp_path / "sync.prom"),
+        prefix="site-a",
+        restore_seconds=0,
+    )
+
+
+def uploader(config: Config) -> Uploader:
+    return Uploader(config, config.open_bucket())
+
+
+def write(config: Config, number: int, content: bytes = b"model", run: str = "first") -> Path:
+    path = Path(config.directory) / run / f"checkpoint_round_{number}.npz"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def metrics(config: Config) -> dict[str, int]:
+    lines = Path(config.metrics_file).read_text().splitlines()
+    return {name: int(value) for name, value in (line.split() for line in lines if not line.startswith("#"))}
+
+
+def files(directory: str) -> dict[str, bytes]:
+    return {str(path.relative_to(directory)): path.read_bytes() for path in sorted(Path(directory).rglob("*")) if path.is_file()}
+
+
+def test_new_checkpoints_are_uploaded_once(config: Config, storage: Storage) -> None:
+    write(config, 5)
+    syncing = uploader(config)
+    syncing.step()
+    write(config, 10)
+    syncing.step()
+    syncing.step()
+    assert storage.keys() == ["site-a/first/checkpoint_round_10.npz", "site-a/first/checkpoint_round_5.npz"]
+    assert metrics(config)["fl_checkpoint_uploaded_total"] == 2
+    assert metrics(config)["fl_checkpoint_upload_pending"] == 0
+    assert abs(metrics(config)["fl_checkpoint_upload_last_timestamp_seconds"] - time.time()) < DEADLINE
+
+
+def test_a_restarted_uploader_does_not_upload_again(config: Config) -> None:
+    write(config, 5)
+    uploader(config).step()
+    uploader(config).step()
+    assert metrics(config)["fl_checkpoint_uploaded_total"] == 0
+
+
+def test_a_checkpoint_that_was_written_anew_is_uploaded_anew(config: Config, storage: Storage) -> None:
+    write(config, 5)
+    syncing = uploader(config)
+    syncing.step()
+    write(config, 5, b"another model")
+    syncing.step()
+    stored = storage.client().get_object(Bucket="models", Key="site-a/first/checkpoint_round_5.npz")["Body"].read()
+    assert stored == b"another model"
+
+
+def test_incomplete_and_rejected_files_stay_where_they_are(config: Config, storage: Storage) -> None:
+    path = write(config, 5)
+    path.rename(path.with_name("checkpoint_round_5.npz.rejected"))
+    path.with_name(".checkpoint_round_10.npz.partial").write_bytes(b"mod")
+    path.with_name("checkpoint_latest.npz").symlink_to("checkpoint_round_5.npz")
+    uploader(config).step()
+    assert storage.keys() == []
+
+
+def test_as_many_are_kept_in_the_bucket_as_on_the_disk(config: Config, storage: Storage) -> None:
+    syncing = uploader(replace(config, keep=2))
+    for number in (5, 10, 15):
+        path = write(config, number)
+        syncing.step()
+        time.sleep(1.1)  # the protocol tells times in seconds
+        if number == 5:
+            path.unlink()
+    assert storage.keys() == ["site-a/first/checkpoint_round_10.npz", "site-a/first/checkpoint_round_15.npz"]
+
+
+def test_an_empty_disk_gets_everything_back(config: Config, tmp_path: Path) -> None:
+    for number in (5, 10):
+        write(config, number, f"model {number}".encode())
+    write(config, 2, b"other", run="second")
+    uploader(config).step()
+    empty = tmp_path / "empty"
+    empty.mkdir(mode=0o750)
+    os.chown(empty, 49999, 49999)
+    assert restore(replace(config, directory=str(empty)), config.open_bucket()) == 3
+    assert files(str(empty)) == files(config.directory)
+    assert {path.stat().st_uid for path in empty.rglob("*")} == {49999}
+
+
+def test_a_disk_with_checkpoints_is_left_alone_even_without_the_storage(config: Config) -> None:
+    write(config, 3)
+    unreachable = replace(config, endpoint=f"http://127.0.0.1:{free_port()}")
+    assert restore(unreachable, unreachable.open_bucket()) == 0
+    assert list(files(config.directory)) == ["first/checkpoint_round_3.npz"]
+
+
+def test_a_changed_object_is_not_restored(config: Config, storage: Storage, tmp_path: Path) -> None:
+    write(config, 5)
+    write(config, 10)
+    uploader(config).step()
+    key = "site-a/first/checkpoint_round_5.npz"
+    known = storage.client().head_object(Bucket="models", Key=key)["Metadata"]
+    storage.client().put_object(Bucket="models", Key=key, Body=b"modem", Metadata=known)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(BucketError, match="first/checkpoint_round_5.npz in bucket 'models' at .* is not what was uploaded"):
+        restore(replace(config, directory=str(empty)), config.open_bucket())
+    assert files(str(empty)) == {}
+
+
+def test_wrong_credentials_are_said_in_one_sentence(config: Config, storage: Storage, caplog: pytest.LogCaptureFixture) -> None:
+    wrong = replace(config, secret_key="wrong-secret")
+    expected = f"the credentials for bucket 'models' at {storage.endpoint} are refused"
+    with pytest.raises(BucketError) as caught:
+        restore(wrong, wrong.open_bucket())
+    assert (str(caught.value), caught.value.lasting) == (expected, True)
+    write(config, 5)
+    uploader(wrong).step()
+    assert [record.getMessage() for record in caplog.records] == [f"{expected}; the upload is tried again."]
+
+
+def test_a_bucket_that_is_not_there_is_named(config: Config, storage: Storage) -> None:
+    elsewhere = replace(config, bucket="nowhere")
+    with pytest.raises(BucketError, match=f"there is no bucket 'nowhere' at {storage.endpoint}"):
+        restore(elsewhere, elsewhere.open_bucket())
+
+
+def test_an_unreachable_storage_is_tried_again_with_growing_pauses_until_it_is_back(
+    config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    port = free_port()
+    away = replace(config, endpoint=f"http://127.0.0.1:{port}", access_key="any", secret_key="any")
+    write(config, 5)
+    syncing = uploader(away)
+    assert [syncing.step() for _ in range(7)] == [4, 8, 16, 32, 60, 60, 60]
+    assert metrics(config)["fl_checkpoint_upload_failed_total"] == 7
+    assert metrics(config)["fl_checkpoint_upload_pending"] == 1
+    with server(port) as endpoint:
+        storage = Storage(endpoint, "any", "any")
+        storage.client().create_bucket(Bucket="models")
+        assert syncing.step() == 2
+        assert storage.keys() == ["site-a/first/checkpoint_round_5.npz"]
+    first, *others = [record.getMessage() for record in caplog.records if record.name == "flower-checkpoint-sync"]
+    assert first.startswith(f"bucket 'models' at {away.endpoint} cannot be reached")
+    assert others[0].startswith("Checkpoint first/checkpoint_round_5.npz was uploaded")
+    assert others[1:] == ["The object storage works again."]
+
+
+def test_a_restoration_waits_for_the_storage_and_gives_up_in_time(config: Config) -> None:
+    away = replace(config, endpoint=f"http://127.0.0.1:{free_port()}", restore_seconds=0.2, poll_seconds=0.05)
+    with pytest.raises(BucketError, match="cannot be reached"):
+        restore(away, away.open_bucket())
+
+
+def test_the_secret_key_does_not_show(config: Config) -> None:
+    assert config.secret_key not in repr(config)
+
+
+def test_a_settings_file_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "sync.json"
+    path.write_text('{"bucket": "models", "colour": "red"}')
+    with pytest.raises(ValueError, match="colour"):
+        Config.read(str(path))
