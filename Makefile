@@ -123,7 +123,7 @@ test: $(VENV)/.test build/collections/.done images ## Everything that CI runs
 
 .PHONY: bench
 bench: setup ## Speed against raw calls, printed as ratios
-	@python bench/inventory.py
+	@status=0; python bench/inventory.py || status=1; python bench/modules.py || status=1; exit $$status
 
 .PHONY: bench-checkpoints bench-memory
 bench-checkpoints: $(VENV)/.test ## Share of a round that checkpoints, events and metrics take

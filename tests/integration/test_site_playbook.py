@@ -41,8 +41,8 @@ POOLS = ("vnpool", "imagepool", "templatepool")
 
 
 @pytest.fixture(scope="module")
-def zone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleZone]:
-    with module_zone(tmp_path_factory.mktemp("zone")) as zone:
+def zone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleZone]:
+    with module_zone(tmp_path_factory.mktemp("zone"), version=getattr(request, "param", "7.4")) as zone:
         yield zone
 
 
@@ -101,6 +101,7 @@ def test_an_inventory_with_two_coordinators_is_refused(zone, play):
     assert zone.calls == []
 
 
+@pytest.mark.parametrize("zone", ["7.4", "6.10"], indirect=True)
 def test_a_superlink_that_never_gets_ready_is_named_taken_over_and_torn_down(zone, play):
     status, output = play("site", flower_deploy_timeout=3)
     said = re.sub(r"\s+", " ", output)

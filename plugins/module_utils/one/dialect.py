@@ -71,10 +71,11 @@ def _old_role(role: dict, inputs: list[str], vm_context: dict) -> dict:
     result = _renamed({key: value for key, value in role.items() if key != "type"})
     result["vm_template"] = result.pop("template_id")
     contents = dict(result.pop("template_contents", None) or {})
+    # 6.x passes inputs on by name only, where 7.x makes attributes and entries of CONTEXT of them.
+    # It replaces names in the order of the text, and $A also hits the beginning of $AB: the longest come first.
+    passed_on = {name: f"${name}" for name in sorted(inputs, key=len, reverse=True)}
     if inputs or "CONTEXT" in contents:
-        # 6.x replaces the VM template's CONTEXT by the one of the contents, and passes inputs on by name only.
-        # It replaces names in the order of the text, and $A also hits the beginning of $AB: the longest come first.
-        passed_on = {name: f"${name}" for name in sorted(inputs, key=len, reverse=True)}
+        # 6.x replaces the VM template's CONTEXT by the one of the contents.
         contents["CONTEXT"] = {**vm_context, **contents.get("CONTEXT", {}), **passed_on}
-    result["vm_template_contents"] = template.render(contents)
+    result["vm_template_contents"] = template.render({**passed_on, **contents})
     return result

@@ -65,8 +65,17 @@ def test_opennebula_6_pastes_every_value_in_unharmed(client_of, value):
     client = client_of("6.10.5")
     contents = dialect.render_template(client, BODY, CONTEXTS)["roles"][0]["vm_template_contents"]
     values = {name: dialect.render_value(client, text) for name, text in {"ATT": value, "ATT2": "2", "R": "3"}.items()}
-    context = parse(paste(contents, values))["CONTEXT"]
-    assert (context["ATT"], context["ATT2"], context["R"]) == (value, "2", "3")
+    pasted = parse(paste(contents, values))
+    for attributes in (pasted, pasted["CONTEXT"]):
+        assert (attributes["ATT"], attributes["ATT2"], attributes["R"]) == (value, "2", "3")
+
+
+def test_opennebula_6_does_not_mistake_an_input_for_the_beginning_of_another_one(client_of):
+    contents = {"NOTE": "$ATT and $ATT2"}
+    body = {**BODY, "roles": [{"name": "a", "template_id": 0, "template_contents": contents}]}
+    document = dialect.render_template(client_of("6.10.5"), body, CONTEXTS)
+    pasted = parse(paste(document["roles"][0]["vm_template_contents"], {"ATT": "one", "ATT2": "two"}))
+    assert pasted["NOTE"] == "one and two"
 
 
 def paste(contents: str, values: dict[str, str]) -> str:
