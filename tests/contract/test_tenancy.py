@@ -117,6 +117,14 @@ def test_a_group_that_leaves_one_of_two_data_centers_loses_what_both_give(world:
     assert refusal(world, "one.vdc.addhost", vdc, 0, -10) == (8192, "HOST -10 from Zone 0 is already assigned to the VDC")
 
 
+def test_a_reservation_is_not_everybodys_who_may_use_all_networks(world: World) -> None:
+    reserved = world.call("one.vn.reserve", 0, 'NAME="reserved"\nSIZE="1"')
+    world.call("one.vn.info", 0, session=ALICE)
+    words = f"User [2] : Not authorized to perform USE NET [{reserved}]."
+    assert refusal(world, "one.vn.info", reserved, session=ALICE) == (512, words)
+    assert "<NAME>reserved<" not in world.call("one.vnpool.info", -2, -1, -1, session=ALICE)
+
+
 @pytest.mark.usefixtures("limits")
 @pytest.mark.parametrize(("method", "owner", "named"), [("one.user.quota", 2, "user [2]"), ("one.group.quota", 100, "group [100]")])
 @pytest.mark.parametrize(
