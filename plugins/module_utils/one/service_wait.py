@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import services, states, vms
+from . import machines, services, states, vms
 from .client import Client
 from .errors import MISSING, WRONG_STATE, OneException
 from .services import COOLDOWN, FAILED, FAILED_LEAVING, HOLD, LEAVING, RUNNING, WARNING
 from .wait import wait_until
 
-# One look at a service reads no more VMs of a role than this, since each costs a call.
-_VMS_READ = 12
+# More VMs of a role than this in one message help nobody.
+_NAMED = 5
 
 
 class ServiceWait:
@@ -112,9 +112,9 @@ def unfinished_vms(client: Client, service: dict) -> dict[int, dict]:
         number
         for role in services.roles(service).values()
         if not _is_finished(role)
-        for number in services.service_vms(service, role["name"])[-_VMS_READ:]
+        for number in services.service_vms(service, role["name"])
     ]
-    return {number: vm for number in numbers if (vm := _vm_or_none(client, number))}
+    return machines.by_id(client, numbers, machines.ANY_STATE)
 
 
 def describe(service: dict | None, vm_documents: dict[int, dict]) -> str:
@@ -140,8 +140,10 @@ def _describe_role(service: dict, role: dict, vm_documents: dict[int, dict]) -> 
         return f"{start}0/{cardinality} VMs" + (f", waits for {', '.join(role['parents'])}" if waiting else "")
     gated = bool(services.body(service).get("ready_status_gate"))
     there = [vm_documents[vm] for vm in services.service_vms(service, role["name"]) if vm in vm_documents]
-    unready = [_describe_vm(vm, gated) for vm in there if not _is_up(vm, gated)]
-    return ", ".join([f"{start}{len(there) - len(unready)}/{cardinality} ready", *unready])
+    unready = [vm for vm in there if not _is_up(vm, gated)]
+    named = [_describe_vm(vm, gated) for vm in unready[:_NAMED]]
+    more = [f"and {len(unready) - _NAMED} more"] if len(unready) > _NAMED else []
+    return ", ".join([f"{start}{len(there) - len(unready)}/{cardinality} ready", *named, *more])
 
 
 def _describe_vm(vm: dict, gated: bool) -> str:
@@ -177,15 +179,6 @@ def _is_stuck(vm: dict, service_state: str) -> bool:
 def _has_size(service: dict, role: str, cardinality: int) -> bool:
     there = services.require_role(service, role)
     return int(there["cardinality"]) == cardinality == len(there.get("nodes") or [])
-
-
-def _vm_or_none(client: Client, vm_id: int) -> dict | None:
-    try:
-        return vms.vm_info(client, vm_id)
-    except OneException as error:
-        if error.kind == MISSING:
-            return None
-        raise
 
 
 def _log_errors(service: dict) -> list[str]:

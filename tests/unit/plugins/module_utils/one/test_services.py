@@ -36,7 +36,9 @@ class Zone:
         return {"DOCUMENT": self.service}
 
     def call(self, method: str, *arguments: object) -> dict:
-        return {"ID": "3", "NAME": "node_0", "STATE": str(states.VM.index("POWEROFF")), "LCM_STATE": "0", "USER_TEMPLATE": {}}
+        assert method == "one.vmpool.infoextended"
+        state = str(states.VM.index("POWEROFF"))
+        return {"VM": {"ID": "3", "NAME": "node_0", "STATE": state, "LCM_STATE": "0", "USER_TEMPLATE": {}}}
 
 
 def outcome(state: str, wait: str, *arguments: object) -> str:
@@ -68,6 +70,22 @@ def test_a_role_that_is_to_rest_makes_a_warning_no_failure():
 def test_each_state_ends_a_wait_for_a_service_that_is_removed_or_is_waited_out(state):
     expected = {"DONE": "done", "FAILED_UNDEPLOYING": "wrong_state", "FAILED_UNDEPLOYING_NETS": "wrong_state"}
     assert outcome(state, "gone") == expected.get(state, "timeout")
+
+
+def test_any_number_of_vms_is_read_with_one_call_and_few_are_named(monkeypatch):
+    service = document("DEPLOYING", cardinality=30, state=1, nodes=[{"deploy_id": number} for number in range(30)])
+    zone, calls = Zone(service), []
+
+    def call(method: str, *arguments: object) -> dict:
+        calls.append(arguments)
+        return {"VM": [{"ID": str(number), "STATE": "1", "LCM_STATE": "0", "USER_TEMPLATE": ""} for number in range(30)]}
+
+    monkeypatch.setattr(zone, "call", call)
+    with pytest.raises(OneException) as caught:
+        ServiceWait(zone, service, 0, lambda text: None).running({})
+    assert calls == [(-2, 0, 29, -2)]
+    assert "role node 0/30 ready, VM 0 PENDING, VM 1 PENDING" in caught.value.message
+    assert caught.value.message.endswith("VM 4 PENDING, and 25 more.")
 
 
 def test_there_are_16_states_by_the_servers_numbers():
