@@ -169,7 +169,7 @@ def _url(text: str, _limits: Limits) -> str:
 
 
 def _matching(pattern: re.Pattern[str], text: str) -> str:
-    if not pattern.fullmatch(text):
+    if not pattern.fullmatch(text) or ".." in text.split("/"):
         raise ValueError("does not have the form")
     return text
 

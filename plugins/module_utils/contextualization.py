@@ -1034,6 +1034,7 @@ def _check_together(result: Checked, role: str) -> list[str]:
         *_check_ports(values),
         *_check_tls(result),
         *_check_app(result),
+        *_check_storage(result),
     ]
 
 

@@ -122,7 +122,7 @@ class Run:
         elif kind == "checkpoint_saved":
             self.checkpoint = int(_number(data.get("round")) or self.checkpoint)
         elif kind == "training_resumed":
-            self._resume(int(_number(data.get("round")) or 0))
+            self._resume(data)
         elif kind == "training_end":
             self.trained = True
         elif kind == "training_failed":
@@ -133,9 +133,15 @@ class Run:
         record = {name: getattr(self, name) for name in _PUBLISHED_FIELDS}
         return record | {"history": self.history[-PUBLISHED_ROUNDS:] if with_history else []}
 
-    def _resume(self, round_number: int) -> None:
-        self.round = self.resumed = self.checkpoint = round_number
-        self.history = [entry for entry in self.history if entry[0] <= round_number]
+    def _resume(self, data: Mapping[str, Any]) -> None:
+        number = int(_number(data.get("round")) or 0)
+        self.round = self.resumed = self.checkpoint = number
+        self.history = [entry for entry in self.history if entry[0] <= number]
+        # A checkpoint from another disk is all that is known of the rounds before it.
+        if not self.history and _number(data.get("aggregated_accuracy")) is not None:
+            self.nodes = int(_number(data.get("num_clients_responded")) or 0)
+            loss, accuracy = _number(data.get("aggregated_loss")), _number(data["aggregated_accuracy"])
+            self.history = [[number, loss, accuracy, None, self.nodes]]
 
     def _add_round(self, data: Mapping[str, Any]) -> None:
         self.round = int(data["round"])

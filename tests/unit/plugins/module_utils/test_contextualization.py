@@ -512,6 +512,48 @@ class TestDerived:
             expected = {key: value for key, value in option.items() if key != "description"}
             assert {key: specified[name].get(key) for key in expected} == expected, name
 
+    S3 = {
+        "ONEAPP_FL_S3_ENDPOINT": "https://objects.example.org:9000",
+        "ONEAPP_FL_S3_BUCKET": "models",
+        "ONEAPP_FL_S3_ACCESS_KEY": "key",
+        "ONEAPP_FL_S3_SECRET_KEY": "secret",
+    }
+
+    def test_object_storage_needs_all_of_its_settings(self) -> None:
+        assert table.validate(self.S3, "superlink")["flower_s3_bucket"] == "models"
+        for name in self.S3:
+            rest = {other: value for other, value in self.S3.items() if other != name}
+            assert errors(rest) == [f"{name}: nothing was given, expected a value because {', '.join(rest)} was given"]
+
+    def test_the_secret_key_does_not_show_in_an_error(self) -> None:
+        secret = {"ONEAPP_FL_S3_SECRET_KEY": "hunter2\nhunter2"}
+        assert "hunter2" not in " ".join(errors(secret))
+
+    def test_object_storage_without_tls_is_a_warning(self) -> None:
+        checked = table.check(self.S3 | {"ONEAPP_FL_S3_ENDPOINT": "http://objects.example.org"}, "superlink")
+        assert any("not encrypted" in warning for warning in checked.warnings)
+
+    def test_checkpoints_lie_on_a_disk_or_an_export(self) -> None:
+        (error,) = errors({"ONEAPP_FL_CHECKPOINT_DISK": "/dev/vdb", "ONEAPP_FL_CHECKPOINT_NFS": "nas:/models"})
+        assert error == "ONEAPP_FL_CHECKPOINT_NFS: 'nas:/models' is not valid, expected nothing because ONEAPP_FL_CHECKPOINT_DISK is '/dev/vdb'"
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("FL_CHECKPOINT_DISK", "vdb"),
+            ("FL_CHECKPOINT_DISK", "/dev/../etc"),
+            ("FL_CHECKPOINT_DISK", "LABEL=a b"),
+            ("FL_CHECKPOINT_NFS", "nas"),
+            ("FL_CHECKPOINT_NFS", "nas:/models -o x"),
+            ("FL_CHECKPOINT_PATH", "checkpoints"),
+            ("FL_CHECKPOINT_PATH", "/app/../etc"),
+            ("FL_S3_ENDPOINT", "objects.example.org"),
+            ("FL_S3_ENDPOINT", "ftp://objects.example.org"),
+        ],
+    )
+    def test_a_place_for_checkpoints_that_has_not_the_form_is_named(self, name: str, value: str) -> None:
+        assert any(f"ONEAPP_{name}: '{value}' is not valid" in error for error in errors({f"ONEAPP_{name}": value}))
+
     def test_more_nodes_needed_than_there_are(self) -> None:
         table.check_topology({"flower_min_available_clients": 2}, 2)
         with pytest.raises(table.ContextError, match="minimum clients above the number of nodes.* is 3.*only 2"):

@@ -30,6 +30,16 @@ def test_at_most_20_runs_with_500_rounds_of_the_newest_are_published() -> None:
     assert published[-1]["history"][-1][0] == 600
 
 
+def test_a_run_that_a_new_supervisor_sees_resumed_after_its_last_round_has_a_model() -> None:
+    run = runs.Run("first")
+    resumed = {"round": 5, "num_clients_responded": 2, "aggregated_loss": 0.3, "aggregated_accuracy": 0.9}
+    for event, data in (("training_start", {"num_rounds": 5}), ("training_resumed", resumed), ("training_end", {})):
+        run.apply({"event": event, "data": data})
+    assert run.has_model
+    assert (run.round, run.accuracy, run.history) == (5, 0.9, [[5, 0.3, 0.9, None, 2]])
+    assert runs.published_from_json(runs.published_to_json([run]))[0]["history"] == run.history
+
+
 def test_missing_values_of_a_published_run_are_blank() -> None:
     (run,) = runs.published_from_json('[{"name": "a"}]')
     assert (run["status"], run["round"], run["history"]) == ("waiting", 0, [])
