@@ -67,6 +67,21 @@ def test_nothing_half_written_stays(trained: Run) -> None:
     assert sorted(path.name for path in trained.output.iterdir()) == ["events.jsonl", "metrics.prom", "model.joblib", "model.npz"]
 
 
+@pytest.mark.usefixtures("trained")  # both nodes are connected
+def test_a_strategy_with_its_parameters_and_privacy_around_it_runs_in_flower(federation: Federation) -> None:
+    run = federation.run(num_server_rounds=1, strategy="QFedAvg", client_lr=10, dp_mode="adaptive", partition_alpha=1.0)
+    assert run.status == "finished:completed", run.details
+    assert run.data("training_start")[0]["strategy"] == "QFedAvg"
+    assert len(run.data("round_end")) == 1
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_strategy_that_needs_more_nodes_is_an_error_before_anything_starts(federation: Federation) -> None:
+    run = federation.run(strategy="Krum", num_malicious=1, min_available_clients=5)
+    assert [entry["event"] for entry in run.events] == ["training_failed"]
+    assert run.data("training_failed") == [{"reason": "min-fit-clients (2) must be at least 5 for Krum with num-malicious 1"}]
+
+
 def test_the_same_seed_gives_the_same_model(federation: Federation, trained: Run) -> None:
     again = federation.run(num_server_rounds=1)
     assert again.data("round_end")[0]["aggregated_loss"] == trained.data("round_end")[0]["aggregated_loss"]

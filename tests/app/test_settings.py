@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from federation.catalogue import PRIVACY, STRATEGIES
+from federation.catalogue import PRIVACY, STRATEGIES, client_rate
 from federation.settings import USE_CASES, Settings, SettingsError, lasting
 
 from .shipped import DEFAULTS
@@ -183,3 +183,23 @@ def test_a_run_may_go_on_with_more_rounds_but_not_with_another_seed() -> None:
     assert kept == lasting({**DEFAULTS, "num-server-rounds": 50, "min-fit-clients": 1, "output-directory": "/elsewhere"})
     assert kept != lasting({**DEFAULTS, "seed": 1})
     assert {"strategy", "use-case", "initial-model"} <= set(kept)
+
+
+def test_the_promise_of_differential_privacy_is_told_where_there_is_one() -> None:
+    # One round at a multiplier of 1: rho is 1/2, and epsilon 1/2 + 2 sqrt(ln(100000) / 2).
+    assert settings(dp_mode="fixed", num_server_rounds=1).promise == "differential privacy: epsilon is at most 5.3 at delta 1e-05 after round 1"
+    for without in ({}, {"dp_mode": "fixed", "dp_noise_multiplier": 0}, {"dp_mode": "adaptive", "strategy": "FedAdam"}):
+        assert settings(**without).promise == ""
+
+
+@pytest.mark.parametrize(
+    ("config", "rate"),
+    [
+        ({"strategy": "FedAdam", "client-lr": 0.02}, 0.02),
+        ({"strategy": "FedAdam"}, 0.0),
+        ({"strategy": "FedAvg", "client-lr": 0.02}, 0.0),
+        ({"strategy": "QFedAvg", "client-lr": 0.02}, 0.0),
+    ],
+)
+def test_nodes_train_with_the_rate_of_an_adaptive_strategy_if_one_was_given(config: dict[str, object], rate: float) -> None:
+    assert client_rate({**DEFAULTS, **config}) == rate

@@ -67,13 +67,18 @@ CLIPPED = {"dp_mode": "fixed", "dp_clipping_norm": 0.5, "local_epochs": 2}
 ADAPTIVE = {"dp_mode": "adaptive", "dp_noise_multiplier": 0, "dp_clip_lr": 1.0, "local_epochs": 2}
 REFUSED = ("no numbers", "other shape", "fewer arrays", "negative weight")
 TAKEN = ("more metrics", "other order")
+SAMPLED = {"num_server_rounds": 3, "fraction_fit": 0.4, "min_fit_clients": 1, "local_epochs": 1}
 SCENARIOS = {
     **{f"attacked {name}": scenario(7, {"1": "garbage"}, strategy=name, num_server_rounds=2, **MALICIOUS.get(name, {})) for name in ("FedAvg", *ROBUST)},
     **{name: scenario(3, strategy=name, num_server_rounds=3, **TUNED.get(name, {})) for name in STRATEGIES if name not in ROBUST},
     "skewed FedAvg": scenario(5, partition_alpha=0.1, num_server_rounds=2, local_epochs=5),
     "skewed FedProx": scenario(5, strategy="FedProx", partition_alpha=0.1, num_server_rounds=2, local_epochs=5),
     "skewed FedProx, mu 0": scenario(5, strategy="FedProx", proximal_mu=0.0, partition_alpha=0.1, num_server_rounds=2, local_epochs=5),
+    "sampled": scenario(5, **SAMPLED),
+    "sampled again": scenario(5, **SAMPLED),
     "clipped": scenario(3, model=True, num_server_rounds=1, dp_noise_multiplier=0, **CLIPPED),
+    "clipped, one node with most examples": scenario(3, {"1": "most examples"}, model=True, num_server_rounds=1, dp_noise_multiplier=0, **CLIPPED),
+    "clipped, one node without change": scenario(3, {"1": "no change"}, num_server_rounds=1, dp_noise_multiplier=0, **CLIPPED),
     "clipped and noised": scenario(3, model=True, num_server_rounds=1, **CLIPPED),
     "clipped twice": scenario(3, num_server_rounds=2, dp_noise_multiplier=0, **CLIPPED),
     # FedAvgM compares arrays by their place.
@@ -85,6 +90,8 @@ SCENARIOS = {
         num_server_rounds=1,
         min_fit_clients=3,
     ),
+    "unclipped": scenario(3, model=True, num_server_rounds=1, dp_clipping_norm=100.0, **ADAPTIVE),
+    "unclipped and noised": scenario(3, model=True, num_server_rounds=1, dp_clipping_norm=100.0, **ADAPTIVE | {"dp_noise_multiplier": 1.0}),
     "adaptive": scenario(3, num_server_rounds=8, **ADAPTIVE),
 }
 
@@ -119,6 +126,11 @@ def test_a_strategy_learns_the_digits(trained: dict[str, dict], strategy: str) -
     assert trained[strategy]["accuracy"][-1] > 0.9
 
 
+def test_a_share_of_the_nodes_trains_and_the_seed_decides_which(trained: dict[str, dict]) -> None:
+    assert [len(of_round) for of_round in trained["sampled"]["distances"]] == [2, 2, 2]
+    assert trained["sampled again"] == trained["sampled"]
+
+
 def test_the_proximal_term_keeps_nodes_with_skewed_data_nearer_to_the_global_model(trained: dict[str, dict]) -> None:
     far, near = trained["skewed FedAvg"]["distances"], trained["skewed FedProx"]["distances"]
     assert len(far) == len(near) == 2
@@ -136,11 +148,25 @@ def test_clipping_bounds_how_far_the_model_moves(trained: dict[str, dict]) -> No
     assert 0.25 < step <= 0.5
 
 
+def test_a_node_with_most_of_the_examples_weighs_no_more_than_another_where_it_is_to_stay_private(trained: dict[str, dict]) -> None:
+    assert trained["clipped, one node with most examples"]["model"] == trained["clipped"]["model"]
+
+
+def test_a_node_that_changes_nothing_can_be_clipped(trained: dict[str, dict]) -> None:
+    assert trained["clipped, one node without change"]["refused"] == {}
+
+
 def test_noise_is_the_multiplier_times_the_norm_over_the_nodes(trained: dict[str, dict]) -> None:
     noise = np.subtract(trained["clipped and noised"]["model"], trained["clipped"]["model"])
     assert noise.size > 4000
     assert noise.std() == pytest.approx(1.0 * 0.5 / 3, rel=0.05)
     assert abs(noise.mean()) < 0.01
+
+
+def test_noise_is_that_of_the_norm_of_its_round_even_where_the_norm_shrinks(trained: dict[str, dict]) -> None:
+    noise = np.subtract(trained["unclipped and noised"]["model"], trained["unclipped"]["model"])
+    # More than the multiplier of 1, since the noise on the count of clipped nodes spends a share of the privacy.
+    assert noise.std() == pytest.approx((1 - 1 / 4) ** -0.5 * 100 / 3, rel=0.05)
 
 
 def test_the_adaptive_norm_grows_towards_the_updates_and_stays_there(trained: dict[str, dict]) -> None:

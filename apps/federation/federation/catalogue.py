@@ -122,6 +122,9 @@ PRIVACY: Mapping[str, tuple[Option, ...]] = {
 }
 
 
+DELTA = 1e-5  # what epsilon is reported for
+
+
 def strategy_arguments(config: Mapping[str, object]) -> dict[str, float]:
     """Return the selected strategy's own arguments of the constructor in Flower, defaults for what is empty."""
     return _arguments(STRATEGIES[config["strategy"]].options, config)
@@ -149,6 +152,24 @@ def privacy_arguments(config: Mapping[str, object]) -> dict[str, float]:
         # As Flower has it, but enough for any noise multiplier.
         arguments["clipped_count_stddev"] = max(nodes / 20, arguments["noise_multiplier"])
     return arguments
+
+
+def epsilon(noise_multiplier: float, rounds: int, delta: float) -> float:
+    """Return what so many rounds of the Gaussian mechanism spend at most, without any gain from sampling nodes.
+
+    By zero-concentrated differential privacy (Bun and Steinke, 2016): one round spends 1/(2 z^2), rounds add up.
+    """
+    rho = rounds / (2 * noise_multiplier**2)
+    return rho + 2 * math.sqrt(rho * math.log(1 / delta))
+
+
+def promise(config: Mapping[str, object]) -> str:
+    """Return what a run promises about its nodes' updates, empty when that is nothing."""
+    noise = privacy_arguments(config).get("noise_multiplier", 0)
+    if not noise or not STRATEGIES[config["strategy"]].plain_mean:
+        return ""
+    rounds = config["num-server-rounds"]
+    return f"differential privacy: epsilon is at most {epsilon(noise, rounds, DELTA):.1f} at delta {DELTA:g} after round {rounds}"
 
 
 def errors(config: Mapping[str, object]) -> Iterator[str]:

@@ -46,6 +46,8 @@ def _train(grid: Grid, settings: Settings, store: CheckpointStore | None, record
     watched = WatchedGrid(grid, settings, recorder)
     for note in settings.notes:
         LOGGER.warning("%s", note)
+    if settings.promise:
+        LOGGER.info("%s", settings.promise)
     recorder.training_started(settings)
     start = _start(watched, settings, store, recorder)
     arrays = Training(watched, settings, recorder, store).run(start)

@@ -52,7 +52,7 @@ class Settings:
     """A checked run configuration. Times are seconds.
 
     ``strategy_arguments`` and ``privacy_arguments`` are for the constructors in Flower; ``notes`` say what is ignored and
-    what looks unwise.
+    what looks unwise, ``promise`` what differential privacy gives.
     """
 
     num_server_rounds: int
@@ -82,6 +82,7 @@ class Settings:
     strategy_arguments: Mapping[str, float] = field(default_factory=dict)
     privacy_arguments: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    promise: str = ""
 
     @classmethod
     def from_run_config(cls, config: Mapping[str, object]) -> Settings:
@@ -100,6 +101,7 @@ class Settings:
             strategy_arguments=catalogue.strategy_arguments(config),
             privacy_arguments=catalogue.privacy_arguments(config),
             notes=tuple(catalogue.notes(config)),
+            promise=catalogue.promise(config),
         )
 
 

@@ -57,7 +57,7 @@ def restore_state(strategy: Strategy, state: Mapping[str, np.ndarray]) -> None:
     """
     left = dict(state)
     if isinstance(strategy, AdaptiveClipping) and "clipping_norm" in left:
-        strategy.clipping_norm = np.float64(left.pop("clipping_norm"))
+        strategy.adopt_norm(left.pop("clipping_norm"))
     inner = strategy.strategy if isinstance(strategy, _EqualNodes) else strategy
     if isinstance(inner, FedOpt):
         for kind in _OPTIMIZER_STATE:
@@ -107,12 +107,24 @@ class AdaptiveClipping(_EqualNodes, flower.DifferentialPrivacyServerSideAdaptive
 
     def __init__(self, strategy: Strategy, **arguments: float) -> None:
         super().__init__(strategy, **arguments)
-        self.clipping_norm = np.float64(self.clipping_norm)  # see FixedClipping
+        self.adopt_norm(self.clipping_norm)
+
+    def adopt_norm(self, norm: float) -> None:
+        """Clip by this norm in the next round."""
+        self.clipping_norm = self._next_norm = np.float64(norm)  # see FixedClipping
+
+    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Aggregate, and adapt the norm at last: the noise has to be that of the norm by which the updates were clipped."""
+        result = super().aggregate_train(server_round, replies)
+        self.clipping_norm = self._next_norm
+        return result
 
     def _geometric_update(self, clipped_fraction: float) -> None:
         # Flower takes the share of clipped updates where the law (Andrew et al., 2021) has that of the others: the norm
         # would run away from the quantile.
+        norm = self.clipping_norm
         super()._geometric_update(1 - clipped_fraction)
+        self._next_norm, self.clipping_norm = self.clipping_norm, norm
 
 
 _CLASSES: Mapping[str, type[Strategy]] = {"QFedAvg": QFedAvg}

@@ -63,7 +63,7 @@ class InProcess(Grid):
         except Exception as error:  # noqa: BLE001 - as a SuperNode does
             reply = Message(Error(0, str(error)), reply_to=message)
         if training and str(node) in self._lies:
-            LIES[self._lies[str(node)]](reply.content)
+            LIES[self._lies[str(node)]](reply.content, message.content)
         elif training and not reply.has_error():
             self.distances[-1].append(distance(arrays_of(message), arrays_of(reply)))
         self._replies[message_id] = reply
@@ -74,14 +74,16 @@ def replace_arrays(content: RecordDict, change: Callable[[np.ndarray], np.ndarra
     content["arrays"] = ArrayRecord({name: Array(change(array.numpy())) for name, array in content["arrays"].items()})
 
 
-LIES: dict[str, Callable[[RecordDict], None]] = {
-    "garbage": lambda content: replace_arrays(content, lambda array: np.random.default_rng(1).normal(0, 100, array.shape)),
-    "no numbers": lambda content: replace_arrays(content, lambda array: array * np.nan),
-    "other shape": lambda content: replace_arrays(content, lambda array: array[:-1]),
-    "fewer arrays": lambda content: content["arrays"].pop("output.bias"),
-    "negative weight": lambda content: content["metrics"].update({"num-examples": -100}),
-    "more metrics": lambda content: content["metrics"].update({"extra": 1.0}),
-    "other order": lambda content: content.update({"arrays": ArrayRecord(dict(reversed(content["arrays"].items())))}),
+LIES: dict[str, Callable[[RecordDict, RecordDict], object]] = {
+    "garbage": lambda content, _sent: replace_arrays(content, lambda array: np.random.default_rng(1).normal(0, 100, array.shape)),
+    "no numbers": lambda content, _sent: replace_arrays(content, lambda array: array * np.nan),
+    "other shape": lambda content, _sent: replace_arrays(content, lambda array: array[:-1]),
+    "fewer arrays": lambda content, _sent: content["arrays"].pop("output.bias"),
+    "negative weight": lambda content, _sent: content["metrics"].update({"num-examples": -100}),
+    "more metrics": lambda content, _sent: content["metrics"].update({"extra": 1.0}),
+    "most examples": lambda content, _sent: content["metrics"].update({"num-examples": 10**9}),
+    "no change": lambda content, sent: content.update({"arrays": sent["arrays"].copy()}),
+    "other order": lambda content, _sent: content.update({"arrays": ArrayRecord(dict(reversed(content["arrays"].items())))}),
 }
 
 
