@@ -5,7 +5,8 @@
 ``python -m lab.images base``    ``onelab/debian12`` (a Debian root) and ``onelab/debian12-vm`` (with systemd and agent)
 ``python -m lab.images wheels``  Python packages for Flower and for the guests, in ``build/wheels``
 ``python -m lab.images flower``  ``flower-superlink`` and ``flower-supernode-sklearn``, also as archives in ``build/images``
-``python -m lab.images all``     everything; ``clean`` removes everything
+``python -m lab.images all``     all of that, which is what the demo needs; ``clean`` removes everything
+``python -m lab.images variant pytorch base``  SuperNodes of other frameworks; ``--archive`` saves them as archives
 
 Whatever is already there and was made from the same inputs is kept: images carry the digest of their inputs as a label,
 files have it beside them.
@@ -20,11 +21,12 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.frameworks import FRAMEWORKS
 from lab import engine
 from lab.engine import EngineError, docker
 
@@ -38,8 +40,15 @@ APPLIANCE_LABEL = "opennebula.appliance"
 
 FLOWER_VERSION = "1.41.0"
 BASE_PACKAGES = ("python3", "python3-venv", "ca-certificates")
+SUPERLINK_IMAGE = f"flower-superlink:{FLOWER_VERSION}"
 SUPERLINK_PACKAGES = (f"flwr=={FLOWER_VERSION}", "numpy")
-SUPERNODE_PACKAGES = ("scikit-learn",)
+# The SuperNode's image by framework, and how large it may be: bytes, uncompressed, as the engine counts.
+VARIANTS = {
+    "base": 450_000_000,
+    "sklearn": 750_000_000,
+    "pytorch": 1_600_000_000,
+}
+DEMO_VARIANT = "sklearn"
 GUEST_PACKAGES = ("ansible-core==2.19.14", "requests", "cryptography")
 # Removed from the Debian root: nothing reads it, and every VM would carry it.
 UNNEEDED = ("var/cache/apt/*", "var/lib/apt/lists/*", "usr/share/doc/*", "usr/share/man/*", "usr/share/locale/*", "var/log/*")
@@ -103,39 +112,74 @@ def build_vm(suite: Suite, base_digest: str) -> str:
 
 
 def build_wheels(suite: Suite) -> None:
-    """Download the Python packages for Flower and the guests of this suite into build/wheels."""
-    packages = (*SUPERLINK_PACKAGES, *SUPERNODE_PACKAGES, *GUEST_PACKAGES)
+    """Download the Python packages for Flower, the demo's framework and the guests of this suite into build/wheels."""
+    _wheels(suite, "demo", (*SUPERLINK_PACKAGES, *FRAMEWORKS[DEMO_VARIANT].packages, *GUEST_PACKAGES))
+    _wheels(suite, "demo-data", FRAMEWORKS[DEMO_VARIANT].image_packages, "--no-deps")
+
+
+def _wheels(suite: Suite, name: str, packages: tuple[str, ...], *options: str) -> None:
     digest = _digest(suite.python, *packages)
-    done = WHEELS / f".python{suite.python}.digest"
-    if not _file_says(done, digest):
+    done = WHEELS / f".python{suite.python}-{name}.digest"
+    if packages and not _file_says(done, digest):
         WHEELS.mkdir(parents=True, exist_ok=True)
-        _step(f"wheels for Python {suite.python}", lambda: _run(
+        _step(f"wheels for Python {suite.python}: {name}", lambda: _run(
             [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--python-version", suite.python,
-             "--dest", str(WHEELS), *packages]
+             "--find-links", str(WHEELS), "--dest", str(WHEELS), *options, *packages]
         ))
         done.write_text(digest, encoding="ascii")
 
 
-def build_flower(suite: Suite, base_digest: str) -> None:
-    """Make Flower's two images with the layout of the upstream ones, and their archives.
-
-    The SuperNode's image is the SuperLink's with the framework added; each is flattened into one layer.
-    """
-    superlink = f"flower-superlink:{FLOWER_VERSION}"
-    supernode = f"flower-supernode-sklearn:{FLOWER_VERSION}"
+def build_superlink(suite: Suite, base_digest: str) -> str:
+    """Make the SuperLink's image with the layout of the upstream one; return its digest."""
     recipe = HERE / "recipes" / "flower-install.sh"
-    superlink_digest = _digest(base_digest, recipe, *FLOWER_IMAGE_SETTINGS, *SUPERLINK_PACKAGES)
-    supernode_digest = _digest(superlink_digest, *SUPERNODE_PACKAGES)
-    if not _image_is(superlink, superlink_digest):
-        _step(superlink, lambda: _flower_image(
-            suite.base_image, superlink, "flower-superlink", SUPERLINK_PACKAGES, superlink_digest
+    digest = _digest(base_digest, recipe, *FLOWER_IMAGE_SETTINGS, *SUPERLINK_PACKAGES)
+    if not _image_is(SUPERLINK_IMAGE, digest):
+        _step(SUPERLINK_IMAGE, lambda: _flower_image(
+            suite.base_image, SUPERLINK_IMAGE, "flower-superlink", SUPERLINK_PACKAGES, (), digest
         ))
-    if not _image_is(supernode, supernode_digest):
-        _step(supernode, lambda: _flower_image(
-            superlink, supernode, "flower-supernode", SUPERNODE_PACKAGES, supernode_digest
+    return digest
+
+
+def build_variant(name: str, superlink_digest: str) -> str:
+    """Make the SuperNode's image for a framework, the SuperLink's with the framework added; return its digest.
+
+    :raises EngineError: the image is larger than ``VARIANTS`` allows.
+    """
+    framework, image = FRAMEWORKS[name], variant_image(name)
+    digest = _digest(superlink_digest, *framework.packages, *framework.image_packages)
+    if not _image_is(image, digest):
+        _step(image, lambda: _flower_image(
+            SUPERLINK_IMAGE, image, "flower-supernode", framework.packages, framework.image_packages, digest
         ))
-    _archive(superlink, superlink_digest)
-    _archive(supernode, supernode_digest)
+    size = int(docker("image", "inspect", "--format", "{{.Size}}", image))
+    if size > VARIANTS[name]:
+        raise EngineError(f"{image} has {size / 1e9:.2f} GB, more than the {VARIANTS[name] / 1e9:.2f} GB it may have")
+    return digest
+
+
+def build_variants(names: Iterable[str], suite: Suite, archive: bool = False) -> None:
+    """Make the SuperNodes' images of these frameworks, and with ``archive`` their archives in build/images."""
+    build("wheels", suite)
+    superlink_digest = build_superlink(suite, build_base(suite))
+    for name in names:
+        if FRAMEWORKS[name].packages:
+            _wheels(suite, name, (*SUPERLINK_PACKAGES, *FRAMEWORKS[name].packages))
+        _wheels(suite, f"{name}-data", FRAMEWORKS[name].image_packages, "--no-deps")
+        digest = build_variant(name, superlink_digest)
+        if archive:
+            _archive(variant_image(name), digest)
+
+
+def variant_image(name: str) -> str:
+    """Return the name of the SuperNode's image for a framework."""
+    return f"flower-supernode-{name}:{FLOWER_VERSION}"
+
+
+def build_flower(suite: Suite, base_digest: str) -> None:
+    """Make the two images of the demo, each flattened into one layer, and their archives."""
+    superlink_digest = build_superlink(suite, base_digest)
+    _archive(SUPERLINK_IMAGE, superlink_digest)
+    _archive(variant_image(DEMO_VARIANT), build_variant(DEMO_VARIANT, superlink_digest))
 
 
 def build(what: str, suite: Suite) -> None:
@@ -192,13 +236,16 @@ def _scratch() -> str | None:
     return str(memory) if memory.is_dir() and shutil.disk_usage(memory).free > 2 << 30 else None
 
 
-def _flower_image(parent: str, image: str, command: str, packages: tuple[str, ...], digest: str) -> None:
+def _flower_image(
+    parent: str, image: str, command: str, packages: tuple[str, ...], data_packages: tuple[str, ...], digest: str
+) -> None:
     container = f"onelab-build-{uuid.uuid4().hex[:8]}"
     recipe = HERE / "recipes" / "flower-install.sh"
     changes = [*FLOWER_IMAGE_SETTINGS, f'ENTRYPOINT ["{command}"]', f"LABEL {DIGEST_LABEL}={digest}"]
     try:
         docker(
             "run", "--name", container, "--network", "none", "--user", "root", "--entrypoint", "/bin/sh",
+            "--env", f"DATA_PACKAGES={' '.join(data_packages)}",
             "--volume", f"{WHEELS}:/wheels:ro", "--volume", f"{recipe}:/install.sh:ro",
             parent, "/install.sh", *packages, timeout=600,
         )
@@ -206,6 +253,8 @@ def _flower_image(parent: str, image: str, command: str, packages: tuple[str, ..
             ["docker", "export", container],
             ["docker", "import", *(part for change in changes for part in ("--change", change)), "-", image],
         )
+        size = int(docker("image", "inspect", "--format", "{{.Size}}", image))
+        print(f"images: {image} has {size / 1e6:.0f} MB", flush=True)
     finally:
         docker("rm", "--force", "--volumes", container)
 
@@ -273,19 +322,26 @@ def _check(command: list[str], status: int, output: str) -> None:
 def main() -> int:
     """Command line of ``python -m lab.images``."""
     parser = argparse.ArgumentParser(prog="python -m lab.images", description="The lab's images.")
-    parser.add_argument("what", choices=("base", "wheels", "flower", "all", "clean"))
+    parser.add_argument("what", choices=("base", "wheels", "flower", "all", "variant", "clean"))
+    parser.add_argument("frameworks", nargs="*", metavar="FRAMEWORK", help=f"for variant: {', '.join(VARIANTS)}")
     parser.add_argument("--suite", choices=sorted(SUITES), default="bookworm")
+    parser.add_argument("--archive", action="store_true", help="for variant: also save the images in build/images")
     arguments = parser.parse_args()
+    unknown = set(arguments.frameworks) - set(VARIANTS)
+    if unknown or bool(arguments.frameworks) != (arguments.what == "variant"):
+        parser.error(f"variant, and nothing else, takes frameworks of: {', '.join(VARIANTS)}")
     begin = time.monotonic()
     try:
         if arguments.what == "clean":
             clean()
+        elif arguments.what == "variant":
+            build_variants(arguments.frameworks, SUITES[arguments.suite], arguments.archive)
         else:
             build(arguments.what, SUITES[arguments.suite])
     except EngineError as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"images: {arguments.what} ready after {time.monotonic() - begin:.1f} s")
+    print(f"images: {' '.join((arguments.what, *arguments.frameworks))} ready after {time.monotonic() - begin:.1f} s")
     return 0
 
 

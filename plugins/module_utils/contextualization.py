@@ -20,6 +20,7 @@ from typing import Any
 
 from . import strategies
 from .context_values import KINDS, Kind, Limits, split_address
+from .flower.frameworks import BASE, NO_USE_CASE, USE_CASES
 from .flower.releases import DEFAULT_VERSION, RELEASES
 from .pem import check_certificate, check_key_pair
 
@@ -32,7 +33,6 @@ EDGE = "edge"
 SERVICE = "service"
 ROLES = (SUPERLINK, SUPERNODE, EDGE)
 LEVELS = (SERVICE, SUPERLINK, SUPERNODE)
-NO_USE_CASE = "none"
 INITIAL_RUN = "initial"
 
 _NODES = (SUPERNODE, EDGE)
@@ -321,20 +321,19 @@ PARAMETERS: tuple[Parameter, ...] = (
         (SUPERNODE,),
         "Machine learning framework of the nodes",
         level=SUPERNODE,
-        limits=Limits(choices=("sklearn",)),
-        planned_choices=("pytorch", "tensorflow"),
+        limits=Limits(choices=("sklearn", "pytorch", BASE)),
+        planned_choices=("tensorflow",),
     ),
-    # For the SuperLink, not the nodes: whoever submits the run ships the app, the nodes only hold its packages.
+    # Whoever submits the run ships the app, which is the SuperLink; the nodes only check that it runs on their framework.
     Parameter(
         "FL_USE_CASE",
         "list",
         NO_USE_CASE,
-        (SERVICE, SUPERLINK),
+        (SERVICE, SUPERLINK, SUPERNODE),
         "Training that starts by itself once the nodes are there",
         level=SERVICE,
         run_config="use-case",
-        limits=Limits(choices=(NO_USE_CASE, "digits")),
-        planned_choices=("image-classification", "anomaly-detection", "llm-fine-tuning"),
+        limits=Limits(choices=tuple(USE_CASES)),
     ),
     _of_strategies(
         "FL_PROXIMAL_MU",
@@ -751,6 +750,42 @@ PARAMETERS: tuple[Parameter, ...] = (
         "CA certificate of the object storage, empty for the public ones",
         level=SUPERLINK,
     ),
+    _training("FL_IMAGE_SIZE", "number", "28", "image-size", "Pixels a side of the pictures", limits=Limits(minimum=4)),
+    _training(
+        "FL_IMAGE_CHANNELS",
+        "number",
+        "1",
+        "image-channels",
+        "Channels of the pictures, 1 for grey and 3 for colours",
+        limits=Limits(minimum=1, maximum=3),
+    ),
+    _training(
+        "FL_IMAGE_CLASSES",
+        "text",
+        "0,1,2,3,4,5,6,7,8,9",
+        "image-classes",
+        "Names of the classes of pictures, with commas between",
+    ),
+    _training(
+        "FL_ANOMALY_QUANTILE",
+        "float",
+        "0.99",
+        "anomaly-quantile",
+        "Share of the readings trained on that counts as normal",
+        limits=Limits(above=0, below=1),
+    ),
+    _training("FL_LLM_LORA_RANK", "number", "8", "llm-lora-rank", "Rank of the adapters", limits=Limits(minimum=1)),
+    _training(
+        "FL_LLM_LORA_ALPHA", "number", "16", "llm-lora-alpha", "Scale of the adapters", limits=Limits(minimum=1)
+    ),
+    _training(
+        "FL_LLM_SEQUENCE_LENGTH",
+        "number",
+        "256",
+        "llm-sequence-length",
+        "Tokens in a piece of text",
+        limits=Limits(minimum=8),
+    ),
 )
 
 BY_NAME: Mapping[str, Parameter] = {parameter.name: parameter for parameter in PARAMETERS}
@@ -1026,7 +1061,8 @@ def _check_together(result: Checked, role: str) -> list[str]:
     values = result.values
     if role != SUPERLINK:
         certificate = values["flower_ssl_ca_certfile"]
-        return _check_certificate("FL_SSL_CA_CERTFILE", certificate) if certificate else []
+        errors = _check_certificate("FL_SSL_CA_CERTFILE", certificate) if certificate else []
+        return errors + _check_framework(values)
     result.warnings += strategies.warnings(values, _context_name)
     return [
         *_check_minimums(values, _context_name),
@@ -1062,6 +1098,16 @@ def _check_app(result: Checked) -> list[str]:
             "your own is given in ONEAPP_FL_APP_SOURCE"
         ]
     return []
+
+
+def _check_framework(values: Mapping[str, Any]) -> list[str]:
+    use_case, framework = values.get("flower_use_case", NO_USE_CASE), values.get("flower_ml_framework", "")
+    if not framework or framework in USE_CASES[use_case]:
+        return []
+    return [
+        f"ONEAPP_ML_FRAMEWORK: '{framework}' is not valid, expected one of: {', '.join(USE_CASES[use_case])}, because "
+        f"ONEAPP_FL_USE_CASE is '{use_case}'"
+    ]
 
 
 def _check_ports(values: Mapping[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,7 @@ def evaluate(message: Message, context: Context) -> Message:
 def propose(message: Message, context: Context) -> Message:
     """Propose an untrained model that fits the node's own data."""
     use_case, options = _prepare(message, context)
+    options = replace(options, seed=context.run_config["seed"])  # what is drawn is the same on all nodes
     data, _ = use_case.load_data(_share(message, context), options)
     return Message(RecordDict({"arrays": _record(use_case.proposed_arrays(data, options))}), reply_to=message)
 
@@ -81,6 +83,7 @@ def _prepare(message: Message, context: Context) -> tuple[usecases.UseCase, usec
         batch_size=settings["local-batch-size"],
         learning_rate=settings["local-learning-rate"] or catalogue.client_rate(settings),
         proximal_mu=config.get("proximal-mu", 0.0),
+        settings=settings,
     )
 
 

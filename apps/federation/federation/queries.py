@@ -41,7 +41,7 @@ def initial_arrays(grid: WatchedGrid, settings: Settings, recorder: Recorder) ->
     """
     use_case = usecases.load(settings.use_case)
     if hasattr(use_case, "initial_arrays"):
-        return use_case.initial_arrays(settings.seed)
+        return use_case.initial_arrays(settings.seed, settings.of_use_case)
     replies, failures = grid.query(PROPOSE, grid.get_node_ids(), RecordDict(), 0, settings.round_timeout)
     proposals = {node_id: _arrays(reply) for node_id, reply in replies.items()}
     common = Counter(map(_shapes, proposals.values())).most_common(1)

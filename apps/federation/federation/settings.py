@@ -23,6 +23,10 @@ _WHOLE_NUMBERS = {  # run configuration key -> smallest value
     "local-batch-size": 0,
     "checkpoint-interval": 1,
     "checkpoint-keep": 1,
+    "image-size": 4,
+    "llm-lora-rank": 1,
+    "llm-lora-alpha": 1,
+    "llm-sequence-length": 8,
     "seed": 0,
 }
 _CHECKPOINTS = "checkpoint-enabled"
@@ -39,8 +43,18 @@ _NUMBERS = {
     "fraction-evaluate": Limits(above=0, maximum=1),
     "partition-alpha": Limits(minimum=0),
     "local-learning-rate": Limits(minimum=0),
+    "anomaly-quantile": Limits(above=0, below=1),
 }
-_CHOICES = {"strategy": tuple(catalogue.STRATEGIES), "dp-mode": tuple(catalogue.PRIVACY), "use-case": USE_CASES}
+_CHOICES = {"strategy": tuple(catalogue.STRATEGIES), "dp-mode": tuple(catalogue.PRIVACY), "use-case": USE_CASES, "image-channels": (1, 3)}
+_OF_USE_CASES = (
+    "image-size",
+    "image-channels",
+    "image-classes",
+    "anomaly-quantile",
+    "llm-lora-rank",
+    "llm-lora-alpha",
+    "llm-sequence-length",
+)
 
 
 class SettingsError(ValueError):
@@ -83,6 +97,7 @@ class Settings:
     privacy_arguments: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     promise: str = ""
+    of_use_case: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
     def from_run_config(cls, config: Mapping[str, object]) -> Settings:
@@ -102,6 +117,7 @@ class Settings:
             privacy_arguments=catalogue.privacy_arguments(config),
             notes=tuple(catalogue.notes(config)),
             promise=catalogue.promise(config),
+            of_use_case={key: config[key] for key in _OF_USE_CASES},
         )
 
 
@@ -115,7 +131,7 @@ def _keys() -> list[str]:
 
 
 def _errors_of_values(config: Mapping[str, object]) -> list[str]:
-    errors = [f"{key} is missing" for key in (*_keys(), *catalogue.OPTIONS) if key not in config]
+    errors = [f"{key} is missing" for key in (*_keys(), *catalogue.OPTIONS, *_OF_USE_CASES) if key not in config]
     for key, value in config.items():
         if key == _CHECKPOINTS and not isinstance(value, bool):
             errors.append(f"{key} must be true or false, not {value!r}")
@@ -128,7 +144,9 @@ def _errors_of_values(config: Mapping[str, object]) -> list[str]:
         elif key in catalogue.OPTIONS and value != "" and not catalogue.OPTIONS[key].hold(value):
             errors.append(f"{key} must be {catalogue.OPTIONS[key].describe()}, or empty for the default, not {value!r}")
         elif key in _CHOICES and value not in _CHOICES[key]:
-            errors.append(f"{key} must be one of {', '.join(_CHOICES[key])}, not {value!r}")
+            errors.append(f"{key} must be one of {', '.join(map(str, _CHOICES[key]))}, not {value!r}")
+        elif key == "image-classes" and not _are_names(value):
+            errors.append(f"{key} must be at least two different names with commas between, not {value!r}")
     return errors
 
 
@@ -152,6 +170,11 @@ def _errors_of_checkpoints(config: Mapping[str, object]) -> list[str]:
     if not config["checkpoint-path"]:
         errors.append("checkpoint-path must name a directory for a run with checkpoints")
     return errors
+
+
+def _are_names(value: object) -> bool:
+    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else []
+    return len(set(names)) == len(names) > 1 and all(names)
 
 
 def _is_number(value: object, kinds: type | tuple[type, ...]) -> bool:

@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,12 +17,15 @@ if TYPE_CHECKING:
     Data = tuple[np.ndarray, ...]
 
 # Names of use cases, as in the setting use-case.
-NAMES = ("digits",)
+NAMES = ("digits", "image-classification", "anomaly-detection", "llm-fine-tuning")
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a node works on one request. 0 local epochs, batch size or learning rate: the use case's own value."""
+    """How a node works on one request. 0 local epochs, batch size or learning rate: the use case's own value.
+
+    ``settings`` is the run configuration, for what only one use case needs.
+    """
 
     framework: str
     data_directory: Path
@@ -30,6 +34,7 @@ class Options:
     batch_size: int = 0
     learning_rate: float = 0.0
     proximal_mu: float = 0.0
+    settings: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,10 +47,6 @@ class Share:
     alpha: float = 0.0
 
 
-class DataError(ValueError):
-    """A node's own data cannot be used; the message names the path, what was found and what is expected."""
-
-
 class UseCase(Protocol):
     """What a use case module offers. The SuperLink has numpy and no ML library: frameworks are imported in functions.
 
@@ -55,8 +56,8 @@ class UseCase(Protocol):
     FRAMEWORKS: tuple[str, ...]
     """What it runs on, the usual one first."""
 
-    def initial_arrays(self, seed: int) -> Arrays:
-        """Return the untrained model. Runs on the SuperLink."""
+    def initial_arrays(self, seed: int, settings: Mapping[str, object]) -> Arrays:
+        """Return the untrained model for a run configuration. Runs on the SuperLink."""
 
     def proposed_arrays(self, data: Data, options: Options) -> Arrays:
         """Return the untrained model where only nodes know its shape; the federation starts with the median."""
@@ -65,7 +66,7 @@ class UseCase(Protocol):
         """Return a node's training data and its held-out data.
 
         Raises:
-            DataError: the node's own data does not have the documented layout.
+            federation.data.DataError: the node's own data does not have the documented layout.
         """
 
     def train(self, arrays: Arrays, data: Data, options: Options) -> Arrays:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +26,7 @@ LEARNING_RATE = 0.005
 BATCH_SIZE = 32
 
 
-def initial_arrays(seed: int) -> Arrays:
+def initial_arrays(seed: int, _settings: Mapping[str, object] | None = None) -> Arrays:
     """Return random weights of a network with one hidden layer."""
     generator = np.random.default_rng(seed)
     return {

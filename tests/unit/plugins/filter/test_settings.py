@@ -47,6 +47,20 @@ def test_number_of_nodes_is_a_positive_number(count):
     assert any(error.startswith(f"flower_supernodes: '{count}'") for error in check(nodes=count)["errors"])
 
 
+@pytest.mark.parametrize(
+    ("use_case", "framework", "possible"),
+    [("image-classification", "sklearn", "pytorch"), ("digits", "pytorch", "sklearn"), ("anomaly-detection", "base", "sklearn, pytorch")],
+)
+def test_a_use_case_that_does_not_run_on_the_framework_is_refused(use_case, framework, possible):
+    assert check(flower_use_case=use_case, flower_ml_framework=framework)["errors"] == [
+        f"flower_ml_framework: '{framework}' is not valid, expected one of: {possible}, because flower_use_case is '{use_case}'"
+    ]
+
+
+def test_an_app_of_ones_own_runs_on_every_framework():
+    assert [check(flower_ml_framework=name)["errors"] for name in ("sklearn", "pytorch", "base")] == [[], [], []]
+
+
 def test_only_parameters_are_settings():
     assert setting_names(["flower_service_name", "flower_num_rounds", "flower_network"]) == ["flower_num_rounds"]
 

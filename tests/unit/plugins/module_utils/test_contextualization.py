@@ -54,6 +54,8 @@ class TestTable:
         "FL_APP_SOURCE", "FL_APP_CONFIG", "FL_APP_REQUESTS",
         "FL_CHECKPOINT_KEEP", "FL_INITIAL_MODEL", "FL_CHECKPOINT_DISK", "FL_CHECKPOINT_FORMAT_DISK", "FL_CHECKPOINT_NFS",
         "FL_S3_ENDPOINT", "FL_S3_BUCKET", "FL_S3_PREFIX", "FL_S3_REGION", "FL_S3_ACCESS_KEY", "FL_S3_SECRET_KEY", "FL_S3_CA_CERTFILE",
+        "FL_IMAGE_SIZE", "FL_IMAGE_CHANNELS", "FL_IMAGE_CLASSES", "FL_ANOMALY_QUANTILE",
+        "FL_LLM_LORA_RANK", "FL_LLM_LORA_ALPHA", "FL_LLM_SEQUENCE_LENGTH",
     )  # fmt: skip
 
     def test_holds_every_specified_name_in_order(self) -> None:
@@ -274,7 +276,7 @@ class TestPlanned:
     def test_default_in_another_spelling(self) -> None:
         table.validate({"ONEAPP_FL_GPU_MEMORY_FRACTION": ".80", "ONEAPP_FL_GPU_ENABLED": "no"}, "superlink")
 
-    @pytest.mark.parametrize(("name", "value"), [("FL_ISOLATION", "process"), ("FL_USE_CASE", "llm-fine-tuning")])
+    @pytest.mark.parametrize(("name", "value"), [("FL_ISOLATION", "process"), ("ML_FRAMEWORK", "tensorflow")])
     def test_planned_member_of_a_list(self, name: str, value: str) -> None:
         (error,) = errors({f"ONEAPP_{name}": value})
         assert f"'{value}' is planned and not available yet" in error
@@ -470,6 +472,13 @@ class TestDerived:
             "checkpoint-keep": 3,
             "checkpoint-path": "/app/checkpoints",
             "initial-model": "",
+            "image-size": 28,
+            "image-channels": 1,
+            "image-classes": "0,1,2,3,4,5,6,7,8,9",
+            "anomaly-quantile": 0.99,
+            "llm-lora-rank": 8,
+            "llm-lora-alpha": 16,
+            "llm-sequence-length": 256,
         }
         assert table.initial_run(values) is None
 

