@@ -1,0 +1,237 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""An overlay of three sites, two of them behind NAT, that lives: joins, rotations, restarts, failover. The tests build on each other."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import time
+from contextlib import contextmanager
+
+import pytest
+from testing import wait_until
+
+PROJECT = pathlib.Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
+A, B, C, D = "mol-wg-a", "mol-wg-b", "mol-wg-c", "mol-wg-d"
+# Addresses of the sites in the tunnel, and one behind the hubs.
+TUNNEL = {A: "10.109.9.1", B: "10.109.9.2", C: "10.109.9.3", D: "10.109.9.4"}
+BEHIND_THE_HUBS = "10.109.10.5"
+
+
+def site(machine, **extra):
+    number = TUNNEL[machine][-1]
+    return {"name": machine[-1], "host": machine, "addresses": [TUNNEL[machine], f"fd00:109::{number}"], **extra}
+
+
+HUB = site(A, hub=True, endpoint=f"{A}:51820", subnets=["10.109.10.0/24"])
+SPOKES = [site(B, subnets=["10.109.11.0/24"]), site(C, subnets=["10.109.12.0/24"])]
+FOURTH = site(D, endpoint=f"{D}:51820", subnets=["10.109.13.0/24"])
+
+
+def on(machine, *command):
+    """Run a command on a machine and return what it said and its status."""
+    return subprocess.run(["docker", "exec", machine, *command], capture_output=True, text=True, check=False)
+
+
+def output(machine, *command):
+    done = on(machine, *command)
+    assert done.returncode == 0, f"{command} on {machine}: {done.stderr}"
+    return done.stdout
+
+
+def answers(machine, address, seconds=1):
+    return on(machine, "ping", "-n", "-c", "1", "-i", "0.5", "-w", str(seconds), address).returncode == 0
+
+
+def peers(machine):
+    """Return the networks of each peer by public key."""
+    return dict(line.split("\t", 1) for line in output(machine, "wg", "show", "wg0", "allowed-ips").splitlines())
+
+
+def public_key(machine):
+    return output(machine, "wg", "show", "wg0", "public-key").strip()
+
+
+@pytest.fixture
+def connect(tmp_path):
+    """Run playbooks/wireguard.yml for these sites and return what it said; a failing run must be expected."""
+
+    def run(sites, *extra, fails=False, **variables):
+        hosts = {entry["host"]: None for entry in sites}
+        inventory = tmp_path / "sites.json"
+        inventory.write_text(json.dumps({"all": {"children": {"overlay": {"children": {"wireguard": {"hosts": hosts}}}}}}))
+        values = tmp_path / "values.json"
+        values.write_text(json.dumps({"wireguard_sites": sites, **variables}))
+        done = subprocess.run(
+            ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], "-i", inventory, "--limit", ",".join(hosts), *extra]
+            + ["-e", f"@{values}", PROJECT / "playbooks" / "wireguard.yml"],
+            capture_output=True, text=True, check=False, cwd=PROJECT,
+        )  # fmt: skip
+        assert (done.returncode != 0) == fails, done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+@contextmanager
+def longest_silence(machine, address):
+    """Send five packets a second and give the longest time without an answer, in seconds, once the block is done."""
+    silence = []
+    command = ["docker", "exec", machine, "sh", "-c", f"echo $$ > /run/probe.pid; exec ping -n -D -O -i 0.2 {address}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as probe:
+        try:
+            yield silence
+        finally:
+            output(machine, "sh", "-c", "kill -INT $(cat /run/probe.pid)")
+            said, _ = probe.communicate(timeout=30)
+    sent = [float(stamp) for stamp in re.findall(r"^\[([0-9.]+)\]", said, re.MULTILINE)]
+    answered = [float(stamp) for stamp in re.findall(r"^\[([0-9.]+)\] .*bytes from", said, re.MULTILINE)]
+    assert answered, f"{address} never answered {machine}: {said}"
+    moments = [sent[0], *answered, sent[-1]]
+    silence.append(max(later - earlier for earlier, later in zip(moments, moments[1:], strict=False)))
+
+
+def test_private_keys_are_on_their_machine_only_and_readable_by_root_only():
+    keys = {machine: output(machine, "cat", "/etc/wireguard/wg0.key").strip() for machine in (A, B, C)}
+    assert len(set(keys.values())) == 3
+    for machine, key in keys.items():
+        assert output(machine, "stat", "--format", "%a %U", "/etc/wireguard/wg0.key") == "600 root\n"
+        assert "PrivateKey" not in output(machine, "cat", "/etc/wireguard/wg0.conf")
+        for other in {A, B, C} - {machine}:
+            assert on(other, "grep", "--recursive", "--quiet", "--fixed-strings", key, "/etc", "/root").returncode == 1
+
+
+def test_each_two_peers_share_a_secret_of_their_own():
+    with_b, with_c = (output(A, "cat", f"/etc/wireguard/wg0.psk/{name}") for name in "bc")
+    assert with_b != with_c
+    assert output(B, "cat", "/etc/wireguard/wg0.psk/a") == with_b
+    assert output(B, "stat", "--format", "%a", "/etc/wireguard/wg0.psk/a") == "600\n"
+
+
+def test_the_verification_passes_in_both_directions_with_packets_of_full_size(connect):
+    assert "failed=0" in connect([HUB, *SPOKES], "--tags", "verify")
+
+
+def test_the_verification_names_a_pair_that_should_talk_and_does_not(connect):
+    said = connect([HUB, *SPOKES], "--tags", "verify", fails=True, wireguard_flows=[["a", "b"], ["a", "c"], ["b", "c"]], wireguard_verify_timeout=2)
+    assert "traffic of site 'c': 10.109.9.3 does not answer within 2 s" in said
+
+
+def test_the_verification_names_a_pair_that_should_not_talk_and_does(connect):
+    said = connect([HUB, *SPOKES], "--tags", "verify", fails=True, wireguard_flows=[["a", "b"]])
+    assert "refusal of site 'c': 10.109.9.3 answers" in said
+
+
+def test_the_hub_lets_spokes_reach_each_other_only_if_that_is_declared(connect):
+    hub_key = public_key(A)
+    for spoke, other in ((B, C), (C, B)):
+        # What an intruder on a spoke would do: route the other spoke into the tunnel.
+        output(spoke, "wg", "set", "wg0", "peer", hub_key, "allowed-ips", f"{TUNNEL[A]}/32,10.109.10.0/24,{TUNNEL[other]}/32")
+    assert answers(B, TUNNEL[A])
+    assert not answers(B, TUNNEL[C], 3)
+    connect([HUB, *SPOKES], wireguard_flows=[["a", "b"], ["a", "c"], ["b", "c"]])
+    assert answers(B, TUNNEL[C], 10)
+
+
+def test_a_tunnel_that_idles_three_minutes_stays_open_because_of_its_keepalives():
+    for machine, peer in ((A, public_key(B)), (B, public_key(A))):
+        output(machine, "wg", "set", "wg0", "peer", peer, "persistent-keepalive", "0")
+    idle_until = time.monotonic() + 180
+    # Nothing is sent meanwhile: only the keepalives of site c pass the firewall, which forgets after 30 s.
+    assert wait_until(lambda: time.monotonic() > idle_until or time.sleep(1), 190)
+    assert answers(A, TUNNEL[C])
+    assert not answers(A, TUNNEL[B], 3)
+
+
+def test_a_run_restores_what_was_changed_by_hand(connect):
+    connect([HUB, *SPOKES])
+    assert answers(A, TUNNEL[B], 10)
+    assert not answers(B, TUNNEL[C], 3)
+
+
+def test_a_fourth_site_joins_without_interrupting_the_others(connect):
+    with longest_silence(B, TUNNEL[A]) as from_b, longest_silence(A, TUNNEL[C]) as to_c:
+        connect([HUB, *SPOKES, FOURTH])
+    assert answers(D, TUNNEL[A], 10)
+    print(f"longest silence while a site joined: {from_b[0]:.2f} s and {to_c[0]:.2f} s")
+    assert max(from_b[0], to_c[0]) < 1
+
+
+def test_new_keys_for_all_sites_interrupt_no_tunnel_for_more_than_5_seconds(connect):
+    before = [public_key(machine) for machine in (A, B, C, D)]
+    with longest_silence(B, TUNNEL[A]) as from_b, longest_silence(A, TUNNEL[C]) as to_c:
+        connect([HUB, *SPOKES, FOURTH], wireguard_rotate_keys=True)
+    after = [public_key(machine) for machine in (A, B, C, D)]
+    assert not set(before) & set(after)
+    print(f"longest silence while keys changed: {from_b[0]:.2f} s and {to_c[0]:.2f} s")
+    assert max(from_b[0], to_c[0]) < 5
+    assert "changed=0" in re.findall(rf"{A} .*", connect([HUB, *SPOKES, FOURTH]))[-1]
+
+
+def test_a_site_that_leaves_is_no_peer_any_more(connect):
+    gone = public_key(D)
+    connect([HUB, *SPOKES])
+    assert gone not in peers(A)
+    assert gone not in output(A, "cat", "/etc/wireguard/wg0.conf")
+    assert "10.109.13.0/24" not in output(A, "ip", "route")
+
+
+def test_a_restart_of_the_hub_is_over_within_30_seconds():
+    started = time.monotonic()
+    subprocess.run(["docker", "restart", A], check=True, capture_output=True)
+    assert wait_until(lambda: answers(B, TUNNEL[A]) and answers(C, TUNNEL[A]), 30)
+    print(f"hub back after {time.monotonic() - started:.1f} s, its restart included")
+
+
+def test_in_a_failover_the_next_hub_takes_over_and_gives_back(connect):
+    output(A, "ip", "address", "add", f"{BEHIND_THE_HUBS}/32", "dev", "lo")
+    second = {**FOURTH, "hub": True, "subnets": HUB["subnets"]}
+    connect([HUB, second, *SPOKES], wireguard_topology="failover")
+    networks = HUB["subnets"][0]
+    assert networks in peers(B)[public_key(A)]
+    stopped = time.monotonic()
+    subprocess.run(["docker", "pause", A], check=True, capture_output=True)
+    try:
+        assert wait_until(lambda: answers(B, BEHIND_THE_HUBS) and answers(C, BEHIND_THE_HUBS), 30)
+        print(f"second hub in use after {time.monotonic() - stopped:.1f} s")
+        assert networks in peers(B)[public_key(D)]
+    finally:
+        subprocess.run(["docker", "unpause", A], check=True, capture_output=True)
+    assert wait_until(lambda: networks in peers(B)[public_key(A)], 30)
+    assert answers(B, BEHIND_THE_HUBS, 5)
+
+
+def test_a_run_during_a_failover_leaves_the_hub_in_use(connect):
+    second = {**FOURTH, "hub": True, "subnets": HUB["subnets"]}
+    output(A, "ip", "link", "set", "wg0", "down")
+    assert wait_until(lambda: HUB["subnets"][0] in peers(B)[public_key(D)], 30)
+    connect([HUB, second, *SPOKES], "--limit", B, "--skip-tags", "verify", wireguard_topology="failover")
+    assert HUB["subnets"][0] in peers(B)[public_key(D)]
+    output(A, "systemctl", "restart", "wg-quick@wg0")
+
+
+def test_a_mesh_connects_each_two_sites_directly(connect):
+    mesh = [site(A, endpoint=f"{A}:51820"), site(D, endpoint=f"{D}:51820"), site(B)]
+    connect(mesh, wireguard_topology="mesh")
+    assert set(peers(B)) == {public_key(A), public_key(D)}
+    assert on(B, "systemctl", "is-active", "wireguard-failover@wg0").stdout.strip() == "inactive"
+
+
+def test_a_bad_plan_changes_nothing(connect):
+    before = output(A, "md5sum", "/etc/wireguard/wg0.conf"), peers(A)
+    twice = [HUB, {**SPOKES[0], "endpoint": "b.example.org"}, {**SPOKES[1], "private_key": "secret"}]
+    said = " ".join(connect(twice, fails=True).split())
+    assert "Site 'b': endpoint 'b.example.org' has no port" in said
+    assert "Site 'c' has a private key in the inventory" in said
+    assert (output(A, "md5sum", "/etc/wireguard/wg0.conf"), peers(A)) == before
+
+
+def test_a_machine_that_leaves_keeps_nothing_of_the_overlay(connect):
+    connect([HUB, *SPOKES], wireguard_state="absent")
+    for machine in (A, B, C):
+        assert output(machine, "find", "/etc/wireguard", "/etc/sysctl.d", "-name", "*wg0*") == ""
+        assert on(machine, "ip", "link", "show", "wg0").returncode != 0
+        assert "wireguard_wg0" not in output(machine, "nft", "list", "tables")
+    assert "changed=0" in re.findall(rf"{B} .*", connect([HUB, *SPOKES], wireguard_state="absent"))[-1]

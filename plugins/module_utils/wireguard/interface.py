@@ -1,0 +1,184 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A running WireGuard interface: read with `wg show` and `ip`, brought to what is wanted without taking it down."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+# Runs an argument list and returns its standard output; raises when the command fails.
+Run = Callable[[Sequence[str]], str]
+
+_NONE = "(none)"
+# A peer that answered within this many seconds is alive: WireGuard makes a new session at least every 120 s of traffic and gives one up after 180.
+ALIVE_SECONDS = 180
+
+
+@dataclass
+class Peer:
+    """A peer as the interface has it. ``handshake`` is seconds since the epoch, 0 for never."""
+
+    public_key: str
+    has_preshared_key: bool = False
+    endpoint: str = ""
+    allowed_ips: list[str] = field(default_factory=list)
+    keepalive: int = 0
+    handshake: int = 0
+
+
+@dataclass
+class State:
+    """An interface as it is. Holds no secret: of the keys only the public ones."""
+
+    public_key: str
+    port: int
+    peers: dict[str, Peer]
+    mtu: int = 0
+    addresses: list[str] = field(default_factory=list)
+    routes: list[str] = field(default_factory=list)
+
+
+def parse_dump(text: str) -> State:
+    """Return the state in the output of `wg show INTERFACE dump` (wg(8))."""
+    first, *others = [line.split("\t") for line in text.strip().splitlines()]
+    peers = {}
+    for key, preshared, endpoint, allowed, handshake, _received, _sent, keepalive in others:
+        peers[key] = Peer(
+            key,
+            preshared != _NONE,
+            "" if endpoint == _NONE else endpoint,
+            [] if allowed == _NONE else allowed.split(","),
+            0 if keepalive == "off" else int(keepalive),
+            int(handshake),
+        )
+    return State("" if first[1] == _NONE else first[1], int(first[2]), peers)
+
+
+def read_state(run: Run, name: str) -> State:
+    """Return how an interface is."""
+    state = parse_dump(run(["wg", "show", name, "dump"]))
+    link = json.loads(run(["ip", "-json", "address", "show", "dev", name]))[0]
+    state.mtu = link["mtu"]
+    state.addresses = [f"{entry['local']}/{entry['prefixlen']}" for entry in link["addr_info"] if entry["scope"] == "global"]
+    for family in ("-4", "-6"):
+        routes = json.loads(run(["ip", "-json", family, "route", "show", "dev", name]) or "[]")
+        state.routes += [str(ipaddress.ip_network(route["dst"])) for route in routes if route.get("protocol") != "kernel" and route["dst"] != "default"]
+    return state
+
+
+def commands(state: State, name: str, wanted: Mapping[str, Any], now: float) -> list[list[str]]:
+    """Return the commands that bring an interface to what is wanted; none when it is there.
+
+    ``wanted``: public_key, private_key_file, port, mtu, addresses, routes, floating and peers (public_key, preshared_key_file,
+    endpoint, allowed_ips, keepalive). ``floating`` prefixes stay at the peer that has them, as a failover leaves them.
+    ``now``: seconds since the epoch.
+    """
+    found = []
+    change = _interface_changes(state, wanted) + _peer_changes(state, wanted, now)
+    if change:
+        # One call is one transaction: an address that moves from peer to peer is never without one.
+        found.append(["wg", "set", name, *change])
+    if state.mtu != wanted["mtu"]:
+        found.append(["ip", "link", "set", "dev", name, "mtu", str(wanted["mtu"])])
+    found += [["ip", "address", "add", item, "dev", name] for item in wanted["addresses"] if item not in state.addresses]
+    found += [["ip", "address", "del", item, "dev", name] for item in state.addresses if item not in wanted["addresses"]]
+    found += [["ip", "route", "replace", item, "dev", name] for item in wanted["routes"] if item not in state.routes]
+    found += [["ip", "route", "del", item, "dev", name] for item in state.routes if item not in wanted["routes"]]
+    return found
+
+
+def shown(state: State, labels: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a diff shows of a state; ``labels`` gives names of peers by public key."""
+    return {
+        "public_key": state.public_key,
+        "port": state.port,
+        "mtu": state.mtu,
+        "addresses": sorted(state.addresses),
+        "routes": sorted(state.routes),
+        "peers": {
+            labels.get(key, key): {
+                "public_key": key,
+                "preshared_key": peer.has_preshared_key,
+                "allowed_ips": sorted(peer.allowed_ips),
+                "keepalive": peer.keepalive,
+            }
+            for key, peer in state.peers.items()
+        },
+    }
+
+
+def predicted(state: State, wanted: Mapping[str, Any]) -> State:
+    """Return the state after ``commands``."""
+    peers = {}
+    for peer in wanted["peers"]:
+        key = peer["public_key"]
+        there = state.peers.get(key, Peer(key))
+        peers[key] = Peer(key, bool(peer.get("preshared_key_file")), there.endpoint, _allowed(state, wanted, peer), peer["keepalive"], there.handshake)
+    return State(wanted["public_key"], wanted["port"], peers, wanted["mtu"], list(wanted["addresses"]), list(wanted["routes"]))
+
+
+def _interface_changes(state: State, wanted: Mapping[str, Any]) -> list[str]:
+    change = []
+    if state.port != wanted["port"]:
+        change += ["listen-port", str(wanted["port"])]
+    if state.public_key != wanted["public_key"]:
+        change += ["private-key", wanted["private_key_file"]]
+    return change
+
+
+def _peer_changes(state: State, wanted: Mapping[str, Any], now: float) -> list[str]:
+    keys = {peer["public_key"] for peer in wanted["peers"]}
+    change = [word for key in state.peers if key not in keys for word in ("peer", key, "remove")]
+    for peer in wanted["peers"]:
+        there = state.peers.get(peer["public_key"])
+        words = _one_peer(there, peer, _allowed(state, wanted, peer), now)
+        if words or there is None:
+            change += ["peer", peer["public_key"], *words]
+    return change
+
+
+def _one_peer(there: Peer | None, peer: Mapping[str, Any], allowed: list[str], now: float) -> list[str]:
+    words = []
+    if peer.get("preshared_key_file"):
+        # Whether it is the same secret is not asked: comparing would need it read. A new one comes with a new file, see the role.
+        if there is None or not there.has_preshared_key or peer.get("preshared_key_changed"):
+            words += ["preshared-key", peer["preshared_key_file"]]
+    elif there is not None and there.has_preshared_key:
+        words += ["preshared-key", "/dev/null"]
+    if peer.get("endpoint") and _endpoint_is_stale(there, peer["endpoint"], now):
+        words += ["endpoint", peer["endpoint"]]
+    if (there.keepalive if there else 0) != peer["keepalive"]:
+        words += ["persistent-keepalive", str(peer["keepalive"])]
+    if sorted(there.allowed_ips if there else []) != sorted(allowed):
+        words += ["allowed-ips", ",".join(allowed)]
+    return words
+
+
+def _endpoint_is_stale(there: Peer | None, endpoint: str, now: float) -> bool:
+    """Peers may roam: a tunnel that is alive keeps the address it found."""
+    if there is None or not there.endpoint:
+        return True
+    return now - there.handshake > ALIVE_SECONDS and there.endpoint not in _resolved(endpoint)
+
+
+def _resolved(endpoint: str) -> list[str]:
+    host, _colon, port = endpoint.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)
+    except OSError:
+        # wg would fail on it as well; a tunnel is not broken for a name that does not resolve just now.
+        return [endpoint]
+    return [f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}" for *_rest, address in found]
+
+
+def _allowed(state: State, wanted: Mapping[str, Any], peer: Mapping[str, Any]) -> list[str]:
+    keys = {entry["public_key"] for entry in wanted["peers"]}
+    held = {prefix: key for key, current in state.peers.items() if key in keys for prefix in current.allowed_ips if prefix in wanted["floating"]}
+    own = [prefix for prefix in peer["allowed_ips"] if held.get(prefix, peer["public_key"]) == peer["public_key"]]
+    return own + [prefix for prefix, key in held.items() if key == peer["public_key"] and prefix not in own]

@@ -1,0 +1,142 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The address plan of an overlay: who has which networks behind which peer, and every way to describe it wrongly."""
+
+from __future__ import annotations
+
+import ipaddress
+from itertools import combinations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.opennebula.flower.plugins.module_utils.wireguard.plan import PlanError, make_plan
+
+TUNNEL = ["10.109.0.0/24"]
+
+
+def site(number: int, **extra: object) -> dict:
+    return {"name": f"s{number}", "addresses": [f"10.109.0.{number}"], "subnets": [f"10.110.{number}.0/24"], **extra}
+
+
+def hub(number: int, **extra: object) -> dict:
+    return site(number, hub=True, endpoint=f"s{number}.example.org:51820", **extra)
+
+
+def allowed(plan: dict, name: str, peer: str) -> list[str]:
+    return next(entry["allowed_ips"] for entry in plan[name]["peers"] if entry["site"] == peer)
+
+
+def problems(sites: list[dict], networks: list[str] = TUNNEL, **options: object) -> list[str]:
+    with pytest.raises(PlanError) as problem:
+        make_plan(sites, networks, **options)
+    return problem.value.errors
+
+
+def test_spokes_reach_the_hub_and_what_is_behind_it_only() -> None:
+    plan = make_plan([hub(1), site(2), site(3)], TUNNEL)
+    assert allowed(plan, "s2", "s1") == ["10.109.0.1/32", "10.110.1.0/24"]
+    assert allowed(plan, "s1", "s2") == ["10.109.0.2/32", "10.110.2.0/24"]
+    assert [peer["site"] for peer in plan["s2"]["peers"]] == ["s1"]
+    assert {check["site"]: check["reachable"] for check in plan["s2"]["checks"]} == {"s1": True, "s3": False}
+    assert plan["s1"]["forward_between"] == []
+
+
+def test_spokes_that_are_declared_to_talk_do_so_through_the_hub() -> None:
+    plan = make_plan([hub(1), site(2), site(3), site(4)], TUNNEL, flows=[["s2", "s3"]])
+    assert allowed(plan, "s2", "s1") == ["10.109.0.1/32", "10.109.0.3/32", "10.110.3.0/24"]
+    assert plan["s1"]["forward_between"] == [{"one": ["10.109.0.2/32", "10.110.2.0/24"], "other": ["10.109.0.3/32", "10.110.3.0/24"]}]
+    assert plan["s1"]["accept_from"] == []
+    assert plan["s2"]["routes"] == ["10.110.3.0/24"]
+
+
+def test_a_mesh_has_a_tunnel_for_each_pair_that_talks() -> None:
+    sites = [site(number, endpoint=f"s{number}.example.org:51820") for number in (1, 2, 3)]
+    plan = make_plan(sites, TUNNEL, topology="mesh")
+    assert [peer["site"] for peer in plan["s2"]["peers"]] == ["s1", "s3"]
+    plan = make_plan(sites, TUNNEL, topology="mesh", flows=[["s1", "s2"]])
+    assert [peer["site"] for peer in plan["s3"]["peers"]] == []
+
+
+def test_in_a_failover_the_first_hub_has_what_is_behind_both_at_first() -> None:
+    plan = make_plan([hub(1, subnets=["10.110.0.0/24"]), hub(2, subnets=["10.110.0.0/24"]), site(3)], TUNNEL, topology="failover")
+    assert allowed(plan, "s3", "s1") == ["10.109.0.1/32", "10.110.0.0/24"]
+    assert allowed(plan, "s3", "s2") == ["10.109.0.2/32"]
+    assert plan["s3"]["floating"] == ["10.110.0.0/24"]
+    assert plan["s3"]["hubs"] == ["10.109.0.1", "10.109.0.2"]
+    assert allowed(plan, "s1", "s2") == ["10.109.0.2/32"]
+    assert plan["s1"]["hubs"] == []
+
+
+def test_both_families_have_addresses_of_their_own() -> None:
+    sites = [hub(1), site(2)]
+    for entry in sites:
+        entry["addresses"].append(f"fd00::{entry['addresses'][0][-1]}")
+    plan = make_plan(sites, [*TUNNEL, "fd00::/64"])
+    assert plan["s2"]["addresses"] == ["10.109.0.2/24", "fd00::2/64"]
+    assert "fd00::1/128" in allowed(plan, "s2", "s1")
+
+
+@given(st.integers(2, 12), st.sampled_from(["hub_and_spoke", "mesh", "failover"]), st.data())
+def test_no_network_is_ever_behind_two_peers_and_traffic_is_allowed_on_both_ends(count: int, topology: str, data: st.DataObject) -> None:
+    hubs = {"hub_and_spoke": 1, "mesh": 0, "failover": min(2, count - 1)}[topology]
+    if topology == "failover" and hubs < 2:
+        return
+    sites = [site(n, endpoint=f"s{n}.example.org:1", hub=n <= hubs) for n in range(1, count + 1)]
+    for entry in sites[:hubs] if topology == "failover" else []:
+        entry["subnets"] = ["10.110.0.0/24"]
+    names = [entry["name"] for entry in sites]
+    flows = data.draw(st.none() | st.lists(st.sampled_from(list(combinations(names, 2))), unique=True))
+    plan = make_plan(sites, TUNNEL, topology=topology, flows=flows)
+    for name, mine in plan.items():
+        networks = [ipaddress.ip_network(item) for peer in mine["peers"] for item in peer["allowed_ips"]]
+        assert all(not one.overlaps(other) for one, other in combinations(networks, 2))
+        for check in mine["checks"]:
+            routed = any(ipaddress.ip_address(check["address"]) in network for network in networks)
+            assert routed or not check["reachable"], (name, check)
+            assert check["reachable"] == next(c["reachable"] for c in plan[check["site"]]["checks"] if c["site"] == name)
+
+
+def test_everything_wrong_is_named_at_once() -> None:
+    found = problems([hub(1), {**site(2), "endpoint": "s2.example.org"}, {**site(3), "subnet": "10.0.0.0/8"}], ["10.109.0.0/33"])
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize(
+    ("sites", "options", "said"),
+    [
+        ([hub(1), site(2), site(2)], {}, "Site 's2' is listed 2 times."),
+        ([hub(1), site(2), {**site(3), "host": "s2"}], {}, "Host 's2' is listed 2 times."),
+        ([hub(1), site(2, private_key="x")], {}, "Site 's2' has a private key in the inventory (private_key): remove it and make a new one"),
+        ([hub(1), site(2, endpoint="s2.example.org")], {}, "Site 's2': endpoint 's2.example.org' has no port"),
+        ([hub(1), site(2, endpoint="fd00::2")], {}, "Site 's2': endpoint 'fd00::2' has no port"),
+        ([hub(1), site(2, endpoint="s2:70000")], {}, "endpoint 's2:70000' has no port between 1 and 65535 ('70000')"),
+        ([hub(1), site(2, endpoint="a b:1")], {}, "holds 'a b', which is neither an address nor a host name"),
+        ([hub(1), site(2, public_key="abc")], {}, "Site 's2': public key 'abc' is not a WireGuard key"),
+        ([hub(1), site(2, name="../s2")], {}, "Site '../s2' has no usable name"),
+        ([hub(1), site(2, addresses=["10.109.0.1"])], {}, "Tunnel address 10.109.0.1 is given twice, to site 's1' and to site 's2'."),
+        ([hub(1), site(2, addresses=["10.108.0.2"])], {}, "Tunnel address 10.108.0.2 of site 's2' is in none of the tunnel networks"),
+        ([hub(1), site(2, addresses=["10.109.0.255"])], {}, "stands for the whole network 10.109.0.0/24"),
+        ([hub(1), site(2, addresses=[])], {}, "Site 's2' has no tunnel address in 10.109.0.0/24."),
+        ([hub(1), site(2, subnets=["10.110.1.128/25"])], {}, "Subnets overlap: 10.110.1.0/24 of site 's1' and 10.110.1.128/25 of site 's2'."),
+        ([hub(1), site(2, subnets=["10.109.0.0/28"])], {}, "Subnets overlap: 10.109.0.0/24 of the tunnel network and 10.109.0.0/28 of site 's2'."),
+        ([hub(1), site(2, subnets=["10.110.2.1/24"])], {}, "Site 's2': subnet '10.110.2.1/24' is not usable"),
+        ([site(1), site(2)], {}, "Topology hub_and_spoke has 0 hubs, expected exactly one"),
+        ([hub(1), site(2)], {"topology": "failover"}, "Topology failover has 1 hubs (s1), expected at least two"),
+        ([hub(1), hub(2), site(3)], {"topology": "failover"}, "The hubs s1, s2 lead to different subnets"),
+        ([site(1), site(2)], {"topology": "mesh"}, "Sites 's1' and 's2' should talk, but neither has an endpoint."),
+        ([site(1, hub=True), site(2)], {}, "Hub 's1' has no endpoint"),
+        ([hub(1), site(2)], {"topology": "ring"}, "There is no topology 'ring'"),
+        ([hub(1), site(2)], {"flows": [["s1", "s9"]]}, "names 's9', which is not a site."),
+        ([hub(1), site(2)], {"flows": [["s1", "s1"]]}, "is not a pair of two different sites."),
+    ],
+)
+def test_a_wrong_plan_is_refused_with_the_object_and_the_value(sites: list[dict], options: dict, said: str) -> None:
+    assert any(said in error for error in problems(sites, **options))
+
+
+def test_a_tunnel_network_too_small_for_the_sites_is_refused() -> None:
+    sites = [{**hub(1), "addresses": ["10.109.0.0"]}, {**site(2), "addresses": ["10.109.0.1"]}, site(3)]
+    assert "Tunnel network 10.109.0.0/31 has 2 addresses, too few for 3 sites." in problems(sites, ["10.109.0.0/31"])
