@@ -125,6 +125,13 @@ test: $(VENV)/.test build/collections/.done images ## Everything that CI runs
 bench: setup ## Speed against raw calls, printed as ratios
 	@status=0; python bench/inventory.py || status=1; python bench/modules.py || status=1; python bench/wireguard.py || status=1; exit $$status
 
+.PHONY: bench-checkpoints bench-memory
+bench-checkpoints: $(VENV)/.test ## Share of a round that checkpoints, events and metrics take
+	@python bench/checkpoints.py cost
+
+bench-memory: $(VENV)/.test ## Memory of the SuperLink over 200 rounds
+	@python bench/checkpoints.py memory
+
 docs: setup ## Write docs/parameters.md from the contextualization table
 	@python -m ansible_collections.opennebula.flower.plugins.module_utils.contextualization > docs/parameters.md
 
