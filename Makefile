@@ -72,7 +72,7 @@ clean-lab: lab-reset ## Remove the lab zone, its images, and the Docker engine i
 
 # ---- Tests ---------------------------------------------------------------------------------------
 
-.PHONY: check lint unit sanity contract integration app lab-test molecule e2e test docs
+.PHONY: check lint unit sanity contract integration app lab-test molecule recovery e2e test docs
 check: lint unit ## Lint and unit tests, for every commit
 
 lint: $(VENV)/.test build/collections/.done
@@ -112,6 +112,10 @@ molecule: images $(VENV)/.test ## Role scenarios in systemd machines, Debian 12 
 	@python -m lab.images wheels --suite trixie
 	@for role in $(ROLES); do echo "== molecule $$role"; molecule test --scenario-name $$role || exit 1; done
 
+recovery: images $(VENV)/.test ## Trainings whose SuperLink and VM are broken, with figures
+	@echo "== recovery"
+	@pytest -q tests/recovery
+
 e2e: images $(VENV)/.test ## make demo with assertions, scaling and teardown
 	@echo "== end to end"
 	@pytest -q -s tests/e2e
@@ -119,6 +123,7 @@ e2e: images $(VENV)/.test ## make demo with assertions, scaling and teardown
 # Machines mostly wait for their disks and each other: what needs none runs beside them. The end-to-end test has the machine to itself.
 test: $(VENV)/.test build/collections/.done images ## Everything that CI runs
 	@$(MAKE) --jobs=2 --output-sync=target check molecule sanity contract lab-test integration app
+	@$(MAKE) recovery
 	@$(MAKE) e2e
 
 .PHONY: bench

@@ -1,0 +1,151 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A federation in a zone in a box, and the ways to break it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.runs import STARTED_REQUEST, STOPPED_REQUEST, Request
+from ansible_collections.opennebula.flower.plugins.module_utils.one import services
+from ansible_collections.opennebula.flower.plugins.module_utils.one.client import Client
+from ansible_collections.opennebula.flower.plugins.module_utils.one.vms import vm_info
+from ansible_collections.opennebula.flower.plugins.module_utils.trainings import Trainings
+from ansible_collections.opennebula.flower.tests.support.one_zone import run_module
+
+ROOT = Path(__file__).parents[2]
+NAME = "recovery"
+PORTS = {"port": 3633, "oneflow-port": 3474, "onegate-port": 6030}
+AUTH = ROOT / f"build/lab/{NAME}/one_auth"
+SERVICE = "flower"
+POWEROFF = "8"
+# Settings of every training here; the tests add to them.
+TRAINING = {
+    "use-case": "digits",
+    "checkpoint-enabled": "YES",
+    "checkpoint-interval": 2,
+    "min-fit-clients": 2,
+    "min-evaluate-clients": 2,
+    "min-available-clients": 2,
+}
+# Appliances with other names, for who works on this collection beside others: NAME=VALUE for ansible-playbook -e.
+EXTRA = os.environ.get("RECOVERY_EXTRA_VARS", "")
+
+Event = dict[str, Any]
+
+
+class LabFederation:
+    """A service with one SuperLink and two SuperNodes. Its VMs are the containers one-recovery-ID."""
+
+    def __init__(self) -> None:
+        password = AUTH.read_text().strip().split(":", 1)[1]
+        url, flow = (f"http://127.0.0.1:{PORTS[port]}" for port in ("port", "oneflow-port"))
+        self._client = Client(f"{url}/RPC2", "oneadmin", password, 30, True, None, flow)
+        self._options = {"api_url": f"{url}/RPC2", "oneflow_url": flow, "api_username": "oneadmin", "api_password": password}
+        self.trainings = Trainings(self._client, SERVICE)
+        self.superlink = self.trainings.vm_id
+        self.supernodes = services.service_vms(services.get_service(self._client, SERVICE), "supernode")
+
+    # Trainings
+
+    def start(self, name: str, **settings: Any) -> None:
+        config = TRAINING | {key.replace("_", "-"): value for key, value in settings.items()}
+        self.trainings.request(Request(name, {key: str(value) for key, value in config.items()}, STARTED_REQUEST))
+
+    def stop(self, name: str) -> dict[str, Any]:
+        self.trainings.request(Request(name, {}, STOPPED_REQUEST))
+        return self.wait_for_run(name, lambda run: run["status"] == "stopped", "stopped", 60)
+
+    def finish(self, name: str, seconds: float) -> dict[str, Any]:
+        return self.wait_for_run(name, lambda run: run["status"] in ("completed", "failed", "stopped"), "ended", seconds)
+
+    def wait_for_run(self, name: str, until: Callable[[dict[str, Any]], bool], goal: str, seconds: float) -> dict[str, Any]:
+        return self.trainings.wait(name, until, f"has not {goal}", seconds, lambda line: print(f"{name}: {line}", flush=True))
+
+    def events(self, name: str) -> list[Event]:
+        """Return the events of a run; none while the VM is down."""
+        text = self.inside(self.superlink, "cat", f"/opt/flower/state/runs/{name}/events.jsonl", check=False)
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    def wait_for_event(self, name: str, kind: str, seconds: float, after: float = 0, **data: Any) -> Event:
+        """Wait for the first event of a kind with this data after a moment, and return it."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            events = self.events(name)
+            for event in events:
+                if event["event"] == kind and when(event) > after and data.items() <= event["data"].items():
+                    return event
+            time.sleep(0.5)
+        last = [event["message"] for event in events[-5:]]
+        raise AssertionError(f"run {name} brought no {kind} with {data} within {seconds} s; last: {last}")
+
+    def fetch(self, name: str, directory: Path) -> None:
+        """Bring the files of a run here as an operator does."""
+        result = run_module("flower_artifacts", {**self._options, "service": SERVICE, "name": name, "dest": str(directory)})
+        assert "msg" not in result, result["msg"]
+
+    # Machines
+
+    def inside(self, vm: int, *argv: str, check: bool = True) -> str:
+        """Run a command in a VM and return what it prints."""
+        return docker("exec", f"one-{NAME}-{vm}", *argv, check=check)
+
+    def kill_superlink_process(self) -> None:
+        pid = self.inside(self.superlink, "docker", "inspect", "--format", "{{.State.Pid}}", "flower-superlink").strip()
+        self.inside(self.superlink, "kill", "-9", pid)
+
+    def kill_superlink_container(self) -> None:
+        self.inside(self.superlink, "docker", "kill", "flower-superlink")
+
+    def kill_vm(self, vm: int) -> None:
+        """Let a VM lose its power, as when its host dies, and wait until OpenNebula sees that."""
+        docker("kill", f"one-{NAME}-{vm}")
+        deadline = time.monotonic() + 30
+        while vm_info(self._client, vm)["STATE"] != POWEROFF:
+            assert time.monotonic() < deadline, f"VM {vm} was killed and OpenNebula has not noticed"
+            time.sleep(0.5)
+
+    def boot_vm(self, vm: int) -> None:
+        self._client.call("one.vm.action", "resume", vm)
+
+
+def when(event: Event) -> float:
+    """Return when an event happened, in seconds since the epoch."""
+    return datetime.fromisoformat(event["timestamp"]).timestamp()
+
+
+def deploy() -> LabFederation:
+    """Bake the appliances unless they are there, start the zone and deploy the federation, which trains nothing yet."""
+    run("ansible-playbook", "-i", "tests/recovery/inventory", "playbooks/build_appliance.yml", *_extra())
+    clean()
+    run("python", "-m", "lab", "up", "--name", NAME, *(part for port, number in PORTS.items() for part in (f"--{port}", str(number))))
+    run("ansible-playbook", "-i", "tests/recovery/inventory", "playbooks/site.yml", "-e", "flower_use_case=none", *_extra())
+    return LabFederation()
+
+
+def clean() -> None:
+    """Remove the zone with everything in it."""
+    run("python", "-m", "lab", "clean", "--name", NAME)
+
+
+def run(*argv: str) -> str:
+    """Run a command in the checkout and return its output, which is shown when it fails."""
+    done = subprocess.run(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900, check=False)
+    assert done.returncode == 0, f"{' '.join(argv)} ended with {done.returncode}:\n{done.stdout[-4000:]}"
+    return done.stdout
+
+
+def docker(*argv: str, check: bool = True) -> str:
+    """Run a command of the Docker client and return its output."""
+    return subprocess.run(["docker", *argv], check=check, capture_output=True, text=True, timeout=120).stdout
+
+
+def _extra() -> list[str]:
+    return [part for pair in EXTRA.split() for part in ("-e", pair)]
