@@ -90,7 +90,7 @@ class Bucket:
 
     def checkpoints(self) -> list[Checkpoint]:
         """Return all checkpoints in the bucket, the ones uploaded last first."""
-        return [checkpoint for checkpoint, _ in sorted(self._objects(), key=lambda entry: entry[1], reverse=True)]
+        return [checkpoint for checkpoint, _time in sorted(self._objects(), key=lambda entry: entry[1], reverse=True)]
 
     def digest(self, checkpoint: Checkpoint) -> str | None:
         """Return the SHA-256 of a checkpoint in the bucket, None when there is none or it is unknown."""
@@ -145,7 +145,7 @@ class Bucket:
         while True:
             answer = self._call("list_objects_v2", Bucket=self._bucket, Prefix=self._prefix, **token)
             for entry in answer.get("Contents", []):
-                run, _, name = entry["Key"][len(self._prefix) :].rpartition("/")
+                run, _slash, name = entry["Key"][len(self._prefix) :].rpartition("/")
                 checkpoint = Checkpoint.of(run, name)
                 if checkpoint:
                     yield checkpoint, entry["LastModified"]

@@ -174,7 +174,7 @@ def _restore(directory: Path, bucket: Bucket) -> int:
             bucket.download(checkpoint, partial)
             os.chown(partial, owner.st_uid, owner.st_gid)
     except BaseException:
-        for partial, _ in fetched:
+        for partial, _final in fetched:
             partial.unlink(missing_ok=True)
         raise
     # All or nothing: a directory with some checkpoints counts as restored.
@@ -233,4 +233,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

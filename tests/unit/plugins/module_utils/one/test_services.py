@@ -15,10 +15,10 @@ END = {"UNDEPLOYING", "UNDEPLOYING_NETS", "DONE"}
 POLICY = {"type": "CHANGE", "adjust": 1, "expression": "CPU > 80", "period": 60}
 
 
-def document(state: str, /, **role: object) -> dict:
+def document(service_state: str, /, **role: object) -> dict:
     nodes = [{"deploy_id": 3}]
-    roles = [{"name": "node", "cardinality": 1, "state": 4 if state == "WARNING" else 2, "nodes": nodes, **role}]
-    return {"ID": "6", "NAME": "flower", "TEMPLATE": {"BODY": {"state": states.SERVICE.index(state), "roles": roles}}}
+    roles = [{"name": "node", "cardinality": 1, "state": 4 if service_state == "WARNING" else 2, "nodes": nodes, **role}]
+    return {"ID": "6", "NAME": "flower", "TEMPLATE": {"BODY": {"state": states.SERVICE.index(service_state), "roles": roles}}}
 
 
 class Zone:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from itertools import combinations
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.opennebula.flower.plugins.module_utils.wireguard.plan import PlanError, make_plan
 
-TUNNEL = ["10.109.0.0/24"]
+TUNNEL = ("10.109.0.0/24",)
 
 
 def site(number: int, **extra: object) -> dict:
@@ -29,7 +30,7 @@ def allowed(plan: dict, name: str, peer: str) -> list[str]:
     return next(entry["allowed_ips"] for entry in plan[name]["peers"] if entry["site"] == peer)
 
 
-def problems(sites: list[dict], networks: list[str] = TUNNEL, **options: object) -> list[str]:
+def problems(sites: list[dict], networks: Sequence[str] = TUNNEL, **options: object) -> list[str]:
     with pytest.raises(PlanError) as problem:
         make_plan(sites, networks, **options)
     return problem.value.errors

@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
 """Routes what lies behind the hubs through the first of them that answers: wireguard-failover INTERFACE.
