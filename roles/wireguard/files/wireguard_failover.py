@@ -23,7 +23,7 @@ def main(interface):
     answered = dict.fromkeys(hubs, misses)
     with ThreadPoolExecutor(len(hubs)) as pool:
         while True:
-            for hub, good in zip(hubs, pool.map(lambda hub: answers(interface, hub), hubs)):
+            for hub, good in zip(hubs, pool.map(lambda hub: answers(interface, hub), hubs), strict=True):
                 missed[hub] = 0 if good else missed[hub] + 1
                 answered[hub] = answered[hub] + 1 if good else 0
             used = holder(interface, hubs, floating)
@@ -37,7 +37,7 @@ def main(interface):
 
 def answers(interface, address):
     """Return whether a hub answers within a second."""
-    return subprocess.run(["ping", "-n", "-q", "-c", "1", "-W", "1", "-I", interface, address], capture_output=True).returncode == 0
+    return subprocess.run(["ping", "-n", "-q", "-c", "1", "-W", "1", "-I", interface, address], check=False, capture_output=True).returncode == 0
 
 
 def allowed_ips(interface):
