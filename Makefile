@@ -112,7 +112,7 @@ molecule: images $(VENV)/.test ## Role scenarios in systemd machines, Debian 12 
 	@python -m lab.images wheels --suite trixie
 	@for role in $(ROLES); do echo "== molecule $$role"; molecule test --scenario-name $$role || exit 1; done
 
-recovery: images $(VENV)/.test ## Trainings whose SuperLink and VM are broken, with figures
+recovery: images $(VENV)/.test ## Trainings whose nodes, SuperLink and VMs are broken, with figures
 	@echo "== recovery"
 	@pytest -q tests/recovery
 

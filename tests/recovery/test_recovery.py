@@ -1,6 +1,6 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What becomes of a training when the SuperLink or its whole VM is really broken, and when nodes are missing.
+"""What becomes of a training when nodes, the SuperLink and whole VMs are really broken.
 
 The tests that compare models come first: they need the nodes as they were deployed.
 """
@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lab_federation import LabFederation, when
+from lab_federation import Event, LabFederation, when
 
 ROUNDS = 6
 INTERVAL = 2
+# A SuperNode that vanishes is missed after 60 s: Flower's heartbeat, which no setting changes.
+HEARTBEAT_SECONDS = 60
 # Deadline of everything that is waited for, on a machine that is busy otherwise.
 PATIENCE = 900
 
@@ -127,3 +129,55 @@ def test_rounds_without_replies_fail_and_end_the_run_as_failed(federation: LabFe
     failed = federation.finish("silent", PATIENCE)
     assert (failed["status"], failed["failed_rounds"], failed["round"]) == ("failed", 2, 0)
     assert "0 of 2 nodes" in failed["message"]
+
+
+@pytest.fixture(scope="module")
+def lively(federation: LabFederation) -> str:
+    """A long training that goes on with one node."""
+    federation.start("lively", num_server_rounds=100, min_fit_clients=1, min_evaluate_clients=1, min_available_clients=1)
+    federation.wait_for_event("lively", "round_end", PATIENCE, round=1)
+    return "lively"
+
+
+def next_rounds(federation: LabFederation, name: str, after: float, nodes: int) -> Event:
+    """Wait for the end of the first round that began after a moment and in which so many nodes were selected."""
+    begun = federation.wait_for_event(name, "round_start", PATIENCE, after=after, num_clients_selected=nodes)
+    return federation.wait_for_event(name, "round_end", PATIENCE, round=begun["data"]["round"])
+
+
+def test_a_node_that_stops_cleanly_is_not_waited_for_and_is_used_again_when_it_is_back(
+    federation: LabFederation, lively: str, figures: list[str]
+) -> None:
+    node = federation.supernodes[1]
+    federation.wait_for_event(lively, "round_start", PATIENCE, after=now())
+    stopped = now()
+    federation.inside(node, "systemctl", "stop", "flower-supernode")
+    alone = next_rounds(federation, lively, stopped, 1)
+    figures.append(f"SuperNode stopped: first round without it complete after {when(alone) - stopped:.0f} s")
+    started = now()
+    federation.inside(node, "systemctl", "start", "flower-supernode")
+    together = next_rounds(federation, lively, started, 2)
+    figures.append(f"SuperNode started: first round with it complete after {when(together) - started:.0f} s")
+    # The round in which it stopped ended with a failure told at once, not with one that was found out.
+    (failure,) = [event for event in federation.events(lively) if event["event"] == "client_failure" and when(event) > stopped]
+    assert when(failure) - stopped < HEARTBEAT_SECONDS / 2
+    assert together["data"]["num_clients_responded"] == 2
+
+
+def test_a_node_whose_vm_is_killed_costs_no_round_and_is_back_after_its_boot(
+    federation: LabFederation, lively: str, figures: list[str]
+) -> None:
+    node = federation.supernodes[1]
+    begun = federation.wait_for_event(lively, "round_start", PATIENCE, after=now(), num_clients_selected=2)
+    killed = now()
+    federation.kill_vm(node)
+    hit = federation.wait_for_event(lively, "round_end", PATIENCE, round=begun["data"]["round"])
+    figures.append(f"SuperNode VM killed: its round complete after {when(hit) - killed:.0f} s")
+    assert (hit["data"]["num_clients_selected"], hit["data"]["num_clients_responded"]) == (2, 1)
+    booted = now()
+    federation.boot_vm(node)
+    together = next_rounds(federation, lively, booted, 2)
+    figures.append(f"SuperNode VM booted: first round with it complete after {when(together) - booted:.0f} s")
+    assert together["data"]["num_clients_responded"] == 2
+    run = federation.stop(lively)
+    assert (run["failed_rounds"], run["attempts"]) == (0, 1)
