@@ -72,7 +72,7 @@ clean-lab: lab-reset ## Remove the lab zone, its images, and the Docker engine i
 
 # ---- Tests ---------------------------------------------------------------------------------------
 
-.PHONY: check lint unit sanity contract integration app lab-test molecule recovery e2e test docs
+.PHONY: check lint unit sanity contract integration app lab-test variants molecule recovery e2e test docs
 check: lint unit ## Lint and unit tests, for every commit
 
 lint: $(VENV)/.test build/collections/.done
@@ -106,6 +106,11 @@ sanity: $(VENV)/.test build/collections/.done ## ansible-test sanity
 lab-test: images $(VENV)/.test ## The lab zone's own driver and guest agent, and a second disk in a machine
 	@echo "== lab tests"
 	@pytest -q tests/lab tests/roles
+
+variants: engine $(VENV)/.test ## Use cases on the SuperNodes' images of every framework, in a real federation
+	@echo "== use cases on every framework"
+	@python -m lab.images variant sklearn pytorch tensorflow base
+	@pytest -q tests/variants
 
 molecule: images $(VENV)/.test ## Role scenarios in systemd machines, Debian 12 and 13
 	@python -m lab.images base --suite trixie

@@ -34,7 +34,7 @@ COST_ROUNDS, MEMORY_ROUNDS, WARM_ROUND = 5, 200, 20
 USE_CASE = """
 import numpy as np
 FRAMEWORKS = ("sklearn",)
-def initial_arrays(seed):
+def initial_arrays(seed, settings):
     generator = np.random.default_rng(seed)
     return {{f"layer{{number}}": generator.random({size}, dtype=np.float32) for number in range(10)}}
 def load_data(share, options):

@@ -6,7 +6,7 @@
 ``python -m lab.images wheels``  Python packages for Flower and for the guests, in ``build/wheels``
 ``python -m lab.images flower``  ``flower-superlink`` and ``flower-supernode-sklearn``, also as archives in ``build/images``
 ``python -m lab.images all``     all of that, which is what the demo needs; ``clean`` removes everything
-``python -m lab.images variant pytorch base``  SuperNodes of other frameworks; ``--archive`` saves them as archives
+``python -m lab.images variant pytorch tensorflow``  SuperNodes of other frameworks; ``--archive`` saves them as archives
 
 Whatever is already there and was made from the same inputs is kept: images carry the digest of their inputs as a label,
 files have it beside them.
@@ -47,6 +47,7 @@ VARIANTS = {
     "base": 450_000_000,
     "sklearn": 750_000_000,
     "pytorch": 1_600_000_000,
+    "tensorflow": 1_800_000_000,
 }
 DEMO_VARIANT = "sklearn"
 GUEST_PACKAGES = ("ansible-core==2.19.14", "requests", "cryptography")

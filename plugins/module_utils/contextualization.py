@@ -20,7 +20,7 @@ from typing import Any
 
 from . import strategies
 from .context_values import KINDS, Kind, Limits, split_address
-from .flower.frameworks import BASE, NO_USE_CASE, USE_CASES
+from .flower.frameworks import FRAMEWORKS, NO_USE_CASE, USE_CASES
 from .flower.releases import DEFAULT_VERSION, RELEASES
 from .pem import check_certificate, check_key_pair
 
@@ -321,8 +321,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         (SUPERNODE,),
         "Machine learning framework of the nodes",
         level=SUPERNODE,
-        limits=Limits(choices=("sklearn", "pytorch", BASE)),
-        planned_choices=("tensorflow",),
+        limits=Limits(choices=tuple(FRAMEWORKS)),
     ),
     # Whoever submits the run ships the app, which is the SuperLink; the nodes only check that it runs on their framework.
     Parameter(

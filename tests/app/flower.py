@@ -43,7 +43,7 @@ class Federation:
         self._bin = flower_bin
         self._app = app
         self._directory = directory
-        self.port = _free_port()
+        self.port = free_port()
         self._processes = ExitStack()
         self._runs = 0
         self._without_sklearn = directory / "without_sklearn"
@@ -59,7 +59,7 @@ class Federation:
 
     def add_node(self, broken: bool = False) -> None:
         """Start a SuperNode; a broken one lacks scikit-learn, so that its ClientApp fails."""
-        port = _free_port()
+        port = free_port()
         address = f"127.0.0.1:{self.port}"
         self._start(
             f"supernode-{port}",
@@ -184,7 +184,8 @@ def _stop(process: subprocess.Popen) -> None:
         process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of the loopback interface that nothing uses."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from federation import usecases
 from federation.catalogue import STRATEGIES
 
 from .flower import Federation, Run
@@ -121,7 +122,7 @@ def test_rounds_without_answers_are_tried_again_and_then_end_the_run(federation:
 @pytest.mark.parametrize(
     ("setting", "value", "reason"),
     [
-        ("use_case", "crystal-ball", "use-case must be one of digits, not 'crystal-ball'"),
+        ("use_case", "crystal-ball", f"use-case must be one of {', '.join(usecases.NAMES)}, not 'crystal-ball'"),
         ("strategy", "FedMagic", f"strategy must be one of {', '.join(STRATEGIES)}, not 'FedMagic'"),
     ],
 )

@@ -62,7 +62,7 @@ def _train(grid: Grid, settings: Settings, store: CheckpointStore | None, record
 
 def _start(grid: WatchedGrid, settings: Settings, store: CheckpointStore | None, recorder: Recorder) -> Checkpoint:
     """Return where the run starts: its own newest checkpoint, else the model it is given, else an untrained one."""
-    shapes = usecases.shapes(settings.use_case, settings.seed)
+    shapes = usecases.shapes(settings.use_case, settings.seed, settings.of_use_case)
     found = store.newest(shapes, recorder.checkpoint_rejected) if store else None
     if found:
         recorder.training_resumed(*found)

@@ -38,6 +38,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
             ("torch==2.13.0", "transformers==5.23.0", "peft==0.21.2", _PICTURES),
             (_MNIST, _SHUTTLE),
         ),
+        Framework("tensorflow", ("tensorflow-cpu==2.21.0", _PICTURES), (_MNIST,)),
         Framework(BASE),
     )
 }
@@ -46,7 +47,7 @@ FRAMEWORKS: Mapping[str, Framework] = {
 USE_CASES: Mapping[str, tuple[str, ...]] = {
     NO_USE_CASE: tuple(FRAMEWORKS),
     "digits": ("sklearn",),
-    "image-classification": ("pytorch",),
+    "image-classification": ("pytorch", "tensorflow"),
     "anomaly-detection": ("sklearn", "pytorch"),
     "llm-fine-tuning": ("pytorch",),
 }

@@ -84,9 +84,9 @@ def load(name: str) -> UseCase:
     return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
 
 
-def shapes(name: str, seed: int) -> dict[str, tuple[int, ...]] | None:
+def shapes(name: str, seed: int, settings: Mapping[str, object]) -> dict[str, tuple[int, ...]] | None:
     """Return the shapes of a use case's model, None where only the nodes know them."""
     use_case = load(name)
     if not hasattr(use_case, "initial_arrays"):
         return None
-    return {name: array.shape for name, array in use_case.initial_arrays(seed).items()}
+    return {name: array.shape for name, array in use_case.initial_arrays(seed, settings).items()}

@@ -1,10 +1,15 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures in classes, by a small convolutional network on PyTorch."""
+"""Pictures in classes, by a small convolutional network on PyTorch or TensorFlow.
+
+Both frameworks build the same network and exchange the same arrays, in the layout of PyTorch, so that nodes of both can
+train one model together.
+"""
 
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,11 +20,12 @@ from federation.data import DataError, batches, bundled, own_entries
 from federation.partition import split
 
 if TYPE_CHECKING:
+    import keras
     import torch
 
     from federation.usecases import Arrays, Data, Options, Share
 
-FRAMEWORKS = ("pytorch",)
+FRAMEWORKS = ("pytorch", "tensorflow")
 FILTERS = (16, 32)
 HIDDEN_UNITS = 64
 LOCAL_EPOCHS = 1
@@ -66,30 +72,17 @@ def load_data(share: Share, options: Options) -> tuple[Data, Data]:
 
 def train(arrays: Arrays, data: Data, options: Options) -> Arrays:
     """Train by stochastic gradient descent with momentum; the proximal term is part of the loss."""
-    import torch  # noqa: PLC0415 - on nodes only, see UseCase
-
     images, labels = data
     size, epochs = options.batch_size or BATCH_SIZE, options.local_epochs or LOCAL_EPOCHS
-    layers = network(arrays)
-    device = next(layers.parameters()).device
-    start = [parameter.detach().clone() for parameter in layers.parameters()]
-    optimizer = torch.optim.SGD(layers.parameters(), lr=options.learning_rate or LEARNING_RATE, momentum=MOMENTUM)
-    for batch in batches(len(labels), size, epochs, options.seed):
-        optimizer.zero_grad()
-        scores = layers(torch.from_numpy(images[batch]).to(device))
-        loss = torch.nn.functional.cross_entropy(scores, torch.from_numpy(labels[batch]).to(device))
-        if options.proximal_mu > 0:
-            moved = sum(((now - then) ** 2).sum() for now, then in zip(layers.parameters(), start, strict=True))
-            loss = loss + options.proximal_mu / 2 * moved
-        loss.backward()
-        optimizer.step()
-    return {name: tensor.cpu().numpy() for name, tensor in layers.state_dict().items()}
+    chosen = ((images[batch], labels[batch]) for batch in batches(len(labels), size, epochs, options.seed))
+    rate = options.learning_rate or LEARNING_RATE
+    return _OF_FRAMEWORK[options.framework][0](arrays, chosen, rate, options.proximal_mu)
 
 
-def evaluate(arrays: Arrays, data: Data, _options: Options) -> dict[str, float]:
+def evaluate(arrays: Arrays, data: Data, options: Options) -> dict[str, float]:
     """Return the mean cross-entropy and the share of pictures recognised."""
     images, labels = data
-    scores = predict(arrays, images)
+    scores = predict(arrays, images, options)
     scores -= scores.max(axis=1, keepdims=True)
     log_shares = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
     return {
@@ -98,25 +91,14 @@ def evaluate(arrays: Arrays, data: Data, _options: Options) -> dict[str, float]:
     }
 
 
-def predict(arrays: Arrays, images: np.ndarray) -> np.ndarray:
+def predict(arrays: Arrays, images: np.ndarray, options: Options) -> np.ndarray:
     """Return the score of every class for every picture."""
-    import torch  # noqa: PLC0415 - on nodes only, see UseCase
-
-    layers = network(arrays)
-    device = next(layers.parameters()).device
-    parts = range(0, len(images), _AT_A_TIME)
-    with torch.no_grad():
-        scores = [layers(torch.from_numpy(images[start : start + _AT_A_TIME]).to(device)).cpu().numpy() for start in parts]
-    return np.concatenate(scores).astype(np.float64)
+    return _OF_FRAMEWORK[options.framework][1](arrays, images).astype(np.float64)
 
 
-def export(arrays: Arrays, _options: Options) -> tuple[str, bytes]:
-    """Return PyTorch's state dict of network()."""
-    import torch  # noqa: PLC0415 - on nodes only, see UseCase
-
-    stream = io.BytesIO()
-    torch.save(network(arrays).cpu().state_dict(), stream)
-    return ".pt", stream.getvalue()
+def export(arrays: Arrays, options: Options) -> tuple[str, bytes]:
+    """Return PyTorch's state dict of network(), or a Keras model."""
+    return _OF_FRAMEWORK[options.framework][2](arrays)
 
 
 def network(arrays: Arrays) -> torch.nn.Module:
@@ -134,6 +116,115 @@ def network(arrays: Arrays) -> torch.nn.Module:
     layers.add_module("output", torch.nn.Linear(HIDDEN_UNITS, len(arrays["output.bias"])))
     layers.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
     return layers.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _train_pytorch(arrays: Arrays, chosen, rate: float, mu: float) -> Arrays:
+    import torch  # noqa: PLC0415 - on nodes only, see UseCase
+
+    layers = network(arrays)
+    device = next(layers.parameters()).device
+    start = [parameter.detach().clone() for parameter in layers.parameters()]
+    optimizer = torch.optim.SGD(layers.parameters(), lr=rate, momentum=MOMENTUM)
+    for images, labels in chosen:
+        optimizer.zero_grad()
+        scores = layers(torch.from_numpy(images).to(device))
+        loss = torch.nn.functional.cross_entropy(scores, torch.from_numpy(labels).to(device))
+        if mu > 0:
+            moved = sum(((now - then) ** 2).sum() for now, then in zip(layers.parameters(), start, strict=True))
+            loss = loss + mu / 2 * moved
+        loss.backward()
+        optimizer.step()
+    return {name: tensor.cpu().numpy() for name, tensor in layers.state_dict().items()}
+
+
+def _predict_pytorch(arrays: Arrays, images: np.ndarray) -> np.ndarray:
+    import torch  # noqa: PLC0415 - on nodes only, see UseCase
+
+    layers = network(arrays)
+    device = next(layers.parameters()).device
+    parts = range(0, len(images), _AT_A_TIME)
+    with torch.no_grad():
+        scores = [layers(torch.from_numpy(images[start : start + _AT_A_TIME]).to(device)).cpu().numpy() for start in parts]
+    return np.concatenate(scores)
+
+
+def _export_pytorch(arrays: Arrays) -> tuple[str, bytes]:
+    import torch  # noqa: PLC0415 - on nodes only, see UseCase
+
+    stream = io.BytesIO()
+    torch.save(network(arrays).cpu().state_dict(), stream)
+    return ".pt", stream.getvalue()
+
+
+def _keras_model(arrays: Arrays) -> keras.Model:
+    """Return the network in Keras, for pictures (number, row, column, channel)."""
+    import keras  # noqa: PLC0415 - on nodes only, see UseCase
+
+    size = 4 * int(np.sqrt(arrays["hidden.weight"].shape[1] // FILTERS[1]))
+    layers = [keras.Input((size, size, arrays["conv1.weight"].shape[1]))]
+    for name in ("conv1", "conv2"):
+        layers.append(keras.layers.Conv2D(len(arrays[f"{name}.bias"]), 3, padding="same", activation="relu", name=name))
+        layers.append(keras.layers.MaxPooling2D(2))
+    layers += [
+        keras.layers.Permute((3, 1, 2)),  # PyTorch's order, so that the weights after it mean the same
+        keras.layers.Flatten(),
+        keras.layers.Dense(HIDDEN_UNITS, activation="relu", name="hidden"),
+        keras.layers.Dense(len(arrays["output.bias"]), name="output"),
+    ]
+    model = keras.Sequential(layers)
+    model.set_weights([_to_keras(array) for array in arrays.values()])
+    return model
+
+
+def _train_tensorflow(arrays: Arrays, chosen, rate: float, mu: float) -> Arrays:
+    import keras  # noqa: PLC0415 - on nodes only, see UseCase
+    import tensorflow  # noqa: PLC0415
+
+    model = _keras_model(arrays)
+    start = [tensorflow.identity(variable) for variable in model.trainable_variables]
+    optimizer = keras.optimizers.SGD(rate, momentum=MOMENTUM)
+    cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    @tensorflow.function(reduce_retracing=True)
+    def step(images: tensorflow.Tensor, labels: tensorflow.Tensor) -> None:
+        with tensorflow.GradientTape() as tape:
+            loss = cross_entropy(labels, model(images, training=True))
+            if mu > 0:
+                pairs = zip(model.trainable_variables, start, strict=True)
+                loss += mu / 2 * tensorflow.add_n([tensorflow.reduce_sum((now - then) ** 2) for now, then in pairs])
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+
+    optimizer.build(model.trainable_variables)
+    for images, labels in chosen:
+        step(tensorflow.constant(images.transpose(0, 2, 3, 1)), tensorflow.constant(labels))
+    return {name: _from_keras(array) for name, array in zip(arrays, model.get_weights(), strict=True)}
+
+
+def _predict_tensorflow(arrays: Arrays, images: np.ndarray) -> np.ndarray:
+    return _keras_model(arrays).predict(images.transpose(0, 2, 3, 1), batch_size=_AT_A_TIME, verbose=0)
+
+
+def _export_tensorflow(arrays: Arrays) -> tuple[str, bytes]:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "model.keras")
+        _keras_model(arrays).save(path)
+        return ".keras", path.read_bytes()
+
+
+def _to_keras(array: np.ndarray) -> np.ndarray:
+    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+
+
+def _from_keras(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T)
+
+
+# Framework -> how it trains, predicts and exports.
+_OF_FRAMEWORK = {
+    "pytorch": (_train_pytorch, _predict_pytorch, _export_pytorch),
+    "tensorflow": (_train_tensorflow, _predict_tensorflow, _export_tensorflow),
+}
 
 
 def _classes(settings: Mapping[str, object]) -> list[str]:

@@ -49,7 +49,7 @@ def test_number_of_nodes_is_a_positive_number(count):
 
 @pytest.mark.parametrize(
     ("use_case", "framework", "possible"),
-    [("image-classification", "sklearn", "pytorch"), ("digits", "pytorch", "sklearn"), ("anomaly-detection", "base", "sklearn, pytorch")],
+    [("image-classification", "sklearn", "pytorch, tensorflow"), ("digits", "pytorch", "sklearn"), ("anomaly-detection", "base", "sklearn, pytorch")],
 )
 def test_a_use_case_that_does_not_run_on_the_framework_is_refused(use_case, framework, possible):
     assert check(flower_use_case=use_case, flower_ml_framework=framework)["errors"] == [
@@ -58,7 +58,7 @@ def test_a_use_case_that_does_not_run_on_the_framework_is_refused(use_case, fram
 
 
 def test_an_app_of_ones_own_runs_on_every_framework():
-    assert [check(flower_ml_framework=name)["errors"] for name in ("sklearn", "pytorch", "base")] == [[], [], []]
+    assert [check(flower_ml_framework=name)["errors"] for name in ("sklearn", "pytorch", "tensorflow", "base")] == [[]] * 4
 
 
 def test_only_parameters_are_settings():
