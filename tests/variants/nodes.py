@@ -47,8 +47,8 @@ class Nodes:
 
     def users(self) -> set[str]:
         """Return the numbers of the users that processes of the nodes have."""
-        listed = [docker("top", name, "-eo", "uid").split()[1:] for name in self.containers]
-        return {user for users in listed for user in users}
+        listed = [line.split() for name in self.containers for line in docker("top", name, "-eo", "pid,uid").splitlines()[1:]]
+        return {user for _process, user in listed}
 
     def stop(self) -> None:
         """Stop the nodes cleanly, so that the SuperLink forgets them, and remove them."""

@@ -76,11 +76,11 @@ def test_the_image_is_no_larger_than_it_may_be(name: str) -> None:
 
 
 def test_a_node_of_another_framework_refuses_the_use_case_in_one_sentence(federation: Federation, nodes: Nodes) -> None:
-    nodes.use("sklearn")
-    run = federation.run(use_case="image-classification", num_server_rounds=1, nodes_timeout=60, max_failed_rounds=1)
+    nodes.use("tensorflow")
+    run = federation.run(use_case="anomaly-detection", num_server_rounds=1, nodes_timeout=60, max_failed_rounds=1)
     assert run.status == "finished:failed"
-    sentence = "use case image-classification runs on pytorch or tensorflow, but this node has sklearn"
-    assert [sentence in data["error_type"] for data in run.data("client_failure")] == [True, True]
+    sentence = "use case anomaly-detection runs on sklearn or pytorch, but this node has tensorflow"
+    assert sentence in run.data("training_failed")[0]["reason"]
 
 
 @pytest.fixture
@@ -104,8 +104,8 @@ def test_adapters_trained_by_the_nodes_lower_the_perplexity_of_text_that_none_ha
 ) -> None:
     first, second, all_of_them = texts
     nodes.use("pytorch", (first, second))
-    settings = {"llm_sequence_length": 64, "local_learning_rate": 0.005, "local_epochs": 2}
-    run = federation.run(use_case="llm-fine-tuning", num_server_rounds=3, nodes_timeout=60, max_failed_rounds=1, **settings)
+    settings = {"llm_sequence_length": 64, "local_learning_rate": 0.01, "local_epochs": 4}
+    run = federation.run(use_case="llm-fine-tuning", num_server_rounds=2, nodes_timeout=60, max_failed_rounds=1, **settings)
     assert run.status == "finished:completed", run.details
     perplexities = [data["aggregated_perplexity"] for data in run.data("round_end")]
     assert perplexities == sorted(perplexities, reverse=True)
@@ -114,4 +114,4 @@ def test_adapters_trained_by_the_nodes_lower_the_perplexity_of_text_that_none_ha
     adapters = (run.output / "model-adapter.zip").read_bytes()
     volume = f"{all_of_them}:/made:ro"
     answer = json.loads(run_inside("pytorch", "perplexity.py", "/made/model", "/made/unseen.txt", content=adapters, volume=volume, user="root"))
-    assert answer["with"] < 0.9 * answer["without"]
+    assert answer["with"] < 0.95 * answer["without"]

@@ -34,6 +34,8 @@ def main(target: Path, texts: list[Path]) -> None:
         optimizer.step()
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
+    for path in target.iterdir():
+        path.chmod(0o644)  # weights are written for their owner alone
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ LEARNING_RATE = 0.02
 MOMENTUM = 0.9
 PICTURES = (".png", ".jpg", ".jpeg")
 LAYOUT = "a folder with PNG or JPEG files for each class, or .npz files with arrays images and labels"
+_LAYERS = ("conv1", "conv2", "hidden", "output")
 _MNIST_PIXELS = 28
 _AT_A_TIME = 512  # pictures, where nothing is learned
 
@@ -172,7 +173,8 @@ def _keras_model(arrays: Arrays) -> keras.Model:
         keras.layers.Dense(len(arrays["output.bias"]), name="output"),
     ]
     model = keras.Sequential(layers)
-    model.set_weights([_to_keras(array) for array in arrays.values()])
+    for name in _LAYERS:
+        model.get_layer(name).set_weights([_to_keras(arrays[f"{name}.weight"]), arrays[f"{name}.bias"]])
     return model
 
 
@@ -198,7 +200,11 @@ def _train_tensorflow(arrays: Arrays, chosen, rate: float, mu: float) -> Arrays:
     optimizer.build(model.trainable_variables)
     for images, labels in chosen:
         step(tensorflow.constant(images.transpose(0, 2, 3, 1)), tensorflow.constant(labels))
-    return {name: _from_keras(array) for name, array in zip(arrays, model.get_weights(), strict=True)}
+    trained = {}
+    for name in _LAYERS:
+        weight, trained[f"{name}.bias"] = model.get_layer(name).get_weights()
+        trained[f"{name}.weight"] = _from_keras(weight)
+    return {name: trained[name] for name in arrays}
 
 
 def _predict_tensorflow(arrays: Arrays, images: np.ndarray) -> np.ndarray:

@@ -151,6 +151,9 @@ def _adapters(model: PeftModel) -> Arrays:
 def _model_directory(directory: Path) -> Path:
     if not (directory / MODEL / "config.json").is_file():
         raise DataError(f"there is no {directory / MODEL / 'config.json'}, expected in {directory}: {LAYOUT}")
+    for path in (directory / MODEL).iterdir():
+        if not os.access(path, os.R_OK):  # transformers would say that there is no such file
+            raise DataError(f"{path} cannot be read by the node's user {os.getuid()}, whoever owns it")
     return directory / MODEL
 
 
