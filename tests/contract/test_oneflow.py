@@ -255,7 +255,7 @@ def test_a_network_of_the_services_own_is_reserved_and_given_back(world: World) 
     assert f"<VNET><![CDATA[{network}]]></VNET>" in world.call("one.vn.info", 0)
     world.flow("DELETE", f"/service/{service}")
     world.wait_gone(service)
-    assert "<VNET><!" not in world.call("one.vn.info", 0)
+    world.wait("the addresses to be given back", lambda: "<VNET><!" not in world.call("one.vn.info", 0))
 
 
 def test_undeploys_children_before_their_parents(world: World) -> None:
