@@ -916,8 +916,8 @@ def run_overrides(config: Mapping[str, Any]) -> dict[str, Any]:
     errors: list[str] = []
     result: dict[str, Any] = {}
     for key, given in config.items():
-        text = "" if given is None else str(given).strip()
         parameter = _BY_RUN_CONFIG.get(key) or _BY_VARIABLE.get(key)
+        text = _request_text(parameter, given)
         if parameter is None or not (parameter.run_config and parameter.status == IMPLEMENTED):
             errors.append(f"'{key}' is not part of the run configuration, expected one of: {', '.join(_BY_RUN_CONFIG)}")
         elif parameter.run_config in result:
@@ -1014,6 +1014,14 @@ def _value(parameter: Parameter, text: str, name: str | None = None) -> Any:
     except ValueError:
         expected = parameter.value_kind.expected(parameter.limits)
         raise ValueError(f"{name}: {parameter.shown(text)} is not valid, expected {expected}") from None
+
+
+def _request_text(parameter: Parameter | None, given: Any) -> str:
+    """Return what a request gives, typed as the settings of a playbook are or as text, as a context would hold it."""
+    if given is None:
+        return ""
+    typed = parameter is not None and isinstance(given, (bool, list, dict))
+    return (parameter.value_kind.render(given) if typed else str(given)).strip()
 
 
 def _render(parameter: Parameter, value: Any) -> str:

@@ -594,3 +594,13 @@ class TestRunOverrides:
         with pytest.raises(table.ContextError) as caught:
             table.run_overrides(config)
         assert words in str(caught.value)
+
+
+def test_a_request_may_hold_the_typed_values_of_a_playbook():
+    typed = {"flower_checkpoint_enabled": False, "flower_num_rounds": 2}
+    texts = {"flower_checkpoint_enabled": "NO", "flower_num_rounds": "2"}
+    assert table.run_overrides(typed) == table.run_overrides(texts)
+
+
+def test_every_default_of_the_run_configuration_may_be_requested():
+    assert table.run_overrides({**table.run_config(table.role_defaults("superlink")), "use-case": "digits"})
