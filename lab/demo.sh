@@ -4,26 +4,31 @@
 #
 # What `make demo` does after its virtual environment stands: engine, images, zone, appliances, federation, training.
 # Called again it finds all that and trains once more.
+#
+# ML_FRAMEWORK and USE_CASE: what the SuperNodes train with, and what; without them the digits with scikit-learn.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 SECONDS=0
+framework=${ML_FRAMEWORK:-sklearn}
+settings=(-e "flower_ml_framework=$framework" ${USE_CASE:+-e "flower_use_case=$USE_CASE"})
 step() { printf '\n== %s (%d s)\n' "$1" "$SECONDS"; }
 
 step 'Docker engine'
 python -m lab.engine ensure
 step 'Images'
 python -m lab.images all
+[ "$framework" = sklearn ] || python -m lab.images variant "$framework" --archive
 step 'Zone'
 python -m lab up --name zone0
 step 'Appliances'
-ansible-playbook -i inventories/lab playbooks/build_appliance.yml
+ansible-playbook -i inventories/lab playbooks/build_appliance.yml "${settings[@]}"
 report=build/report/result.json
 trained_before=$(stat --format %Y "$report" 2>/dev/null || echo 0)
 step 'Federation'
-ansible-playbook -i inventories/lab playbooks/site.yml "$@"
+ansible-playbook -i inventories/lab playbooks/site.yml "${settings[@]}" "$@"
 if [ "$(stat --format %Y "$report")" = "$trained_before" ]; then
     step 'The federation runs and has been trained: training again'
-    ansible-playbook -i inventories/lab playbooks/train.yml "$@"
+    ansible-playbook -i inventories/lab playbooks/train.yml "${settings[@]}" "$@"
 fi
 printf '\nReport: %s\n' "$PWD/build/report/index.html"
 python - "$report" "$SECONDS" <<'PYTHON'

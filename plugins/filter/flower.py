@@ -12,7 +12,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.opennebula.flower.plugins.module_utils import contextualization
-from ansible_collections.opennebula.flower.plugins.module_utils.flower import releases
+from ansible_collections.opennebula.flower.plugins.module_utils.flower import frameworks, releases
 
 _SYSTEMD_PLAIN = re.compile(r"[A-Za-z0-9_@:/=,.+-]+")
 _SYSTEMD_ESCAPES = {"\\": "\\\\", '"': '\\"', "%": "%%", "$": "$$", "\n": "\\n", "\t": "\\t"}
@@ -50,6 +50,7 @@ class FilterModule:
             "flower_superlink_command": releases.superlink_command,
             "flower_supernode_command": releases.supernode_command,
             "flower_image": releases.image,
+            "flower_framework": frameworks.framework,
             "flower_user_inputs": contextualization.user_inputs,
             "flower_context_section": contextualization.context_section,
             "flower_context_values": contextualization.context_values,

@@ -32,7 +32,7 @@ _BASE64_LAYERS = 2
 
 @dataclass(frozen=True)
 class Limits:
-    """What narrows a kind down: bounds of numbers (``above``/``below`` exclude the bound) and members of lists."""
+    """What narrows a kind down: bounds of numbers (``above``/``below`` exclude the bound) and the members of a set."""
 
     minimum: float | None = None
     maximum: float | None = None
@@ -105,6 +105,8 @@ def check_host(text: str) -> None:
 def _integer(text: str, limits: Limits) -> int:
     if not _INTEGER.fullmatch(text) or len(text) > 18 or not limits.hold(int(text)):
         raise ValueError("not a whole number in range")
+    if limits.choices:
+        _member(text, limits)
     return int(text)
 
 
@@ -268,6 +270,10 @@ def _one_of(limits: Limits) -> str:
     return "one of: " + ", ".join(limits.choices)
 
 
+def _whole_number(limits: Limits) -> str:
+    return _one_of(limits) if limits.choices else f"a whole number{limits.describe()}"
+
+
 def _pem_kind(label: str, description: str) -> Kind:
     return Kind(
         parse=lambda text, _limits: _pem(text, label),
@@ -281,7 +287,7 @@ def _pem_kind(label: str, description: str) -> Kind:
 KINDS: Mapping[str, Kind] = {
     "text": Kind(_text, str, "text", "str", lambda _limits: "one line of text"),
     "version": Kind(_version, str, "text", "str", _one_of),
-    "number": Kind(_integer, str, "number", "int", lambda limits: f"a whole number{limits.describe()}"),
+    "number": Kind(_integer, str, "number", "int", _whole_number),
     "float": Kind(
         _float, str, "number-float", "float", lambda limits: f"a number{limits.describe()}", empty=lambda: None
     ),

@@ -756,7 +756,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "1",
         "image-channels",
         "Channels of the pictures, 1 for grey and 3 for colours",
-        limits=Limits(minimum=1, maximum=3),
+        limits=Limits(choices=("1", "3")),
     ),
     _training(
         "FL_IMAGE_CLASSES",

@@ -16,10 +16,13 @@ NO_USE_CASE = "none"
 class Framework:
     """One choice of ML_FRAMEWORK: what is installed besides Flower.
 
-    ``image_packages`` are more packages of container images: bundled data, whose own dependencies are not needed.
+    ``title`` is how people write it, ``module`` what the app imports of it. ``image_packages`` are more packages of container images: bundled data,
+    whose own dependencies are not needed.
     """
 
     name: str
+    title: str
+    module: str = ""
     packages: tuple[str, ...] = ()
     image_packages: tuple[str, ...] = ()
 
@@ -30,16 +33,18 @@ _PICTURES = "pillow==13.0.0"
 
 # base has no machine learning library: for an app of one's own that needs none, or an image made on top of it.
 FRAMEWORKS: Mapping[str, Framework] = {
-    framework.name: framework
-    for framework in (
-        Framework("sklearn", ("scikit-learn==1.9.1",), (_SHUTTLE,)),
+    each.name: each
+    for each in (
+        Framework("sklearn", "scikit-learn", "sklearn", ("scikit-learn==1.9.1",), (_SHUTTLE,)),
         Framework(
             "pytorch",
+            "PyTorch",
+            "torch",
             ("torch==2.13.0", "transformers==5.23.0", "peft==0.21.2", _PICTURES),
             (_MNIST, _SHUTTLE),
         ),
-        Framework("tensorflow", ("tensorflow-cpu==2.21.0", _PICTURES), (_MNIST,)),
-        Framework(BASE),
+        Framework("tensorflow", "TensorFlow", "tensorflow", ("tensorflow-cpu==2.21.0", _PICTURES), (_MNIST,)),
+        Framework(BASE, BASE),
     )
 }
 
@@ -51,3 +56,14 @@ USE_CASES: Mapping[str, tuple[str, ...]] = {
     "anomaly-detection": ("sklearn", "pytorch"),
     "llm-fine-tuning": ("pytorch",),
 }
+
+
+def framework(name: str) -> dict[str, object]:
+    """Return a framework for templates: ``name``, ``title``, ``module`` and the list of ``packages`` with their versions.
+
+    :raises ValueError: there is no such framework.
+    """
+    if name not in FRAMEWORKS:
+        raise ValueError(f"there is no framework '{name}', expected one of: {', '.join(FRAMEWORKS)}")
+    found = FRAMEWORKS[name]
+    return {"name": found.name, "title": found.title, "module": found.module, "packages": list(found.packages)}

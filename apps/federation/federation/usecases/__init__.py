@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     Arrays = dict[str, np.ndarray]
     Data = tuple[np.ndarray, ...]
 
-# Names of use cases, as in the setting use-case.
-NAMES = ("digits", "image-classification", "anomaly-detection", "llm-fine-tuning")
+# Names of use cases, as in the setting use-case: the modules beside this one.
+NAMES = tuple(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
 
 
 @dataclass(frozen=True)

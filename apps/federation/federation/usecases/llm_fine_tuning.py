@@ -45,11 +45,11 @@ def load_data(share: Share, options: Options) -> tuple[Data, Data]:
     from transformers import AutoTokenizer  # noqa: PLC0415 - on nodes only, see UseCase
 
     directory, length = options.data_directory, options.settings["llm-sequence-length"]
-    texts = _texts(directory)
+    texts, model = _texts(directory), _model_directory(directory)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(_model_directory(directory), local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{directory / MODEL} has no tokenizer that can be used, expected {LAYOUT}: {_first_line(error)}") from error
+        raise DataError(f"{model} has no tokenizer that can be used, expected {LAYOUT}: {_first_line(error)}") from error
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     tokens = [token for text in texts for token in (*tokenizer(text)["input_ids"], *end)]
     pieces = len(tokens) // length

@@ -42,11 +42,19 @@ def test_what_templates_need() -> None:
     assert FILTERS["flower_context_values"]({"flower_num_rounds": 5}) == {"ONEAPP_FL_NUM_ROUNDS": "5"}
 
 
+def test_a_framework_is_its_pinned_packages_and_the_module_that_shows_it_is_there() -> None:
+    assert FILTERS["flower_framework"]("sklearn") == {
+        "name": "sklearn", "title": "scikit-learn", "module": "sklearn", "packages": ["scikit-learn==1.9.1"]
+    }  # fmt: skip
+    assert FILTERS["flower_framework"]("base")["module"] == ""
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "words"),
     [
         ("flower_image", ("1.25.0", "superlink"), "not supported"),
         ("flower_image", ("1.41.0", "chef"), "no upstream image"),
+        ("flower_framework", ("abacus",), "no framework 'abacus', expected one of: sklearn, pytorch, tensorflow, base"),
         ("flower_user_inputs", ("chef",), "no level 'chef'"),
         ("flower_supernode_command", ("1.41.0",), "superlink"),
     ],

@@ -130,6 +130,7 @@ class TestValidation:
             ("FL_NUM_ROUNDS", "3.0"),
             ("FL_NUM_ROUNDS", "٣"),
             ("FL_NUM_ROUNDS", "1" * 30),
+            ("FL_IMAGE_CHANNELS", "2"),
             ("FL_STRATEGY", "fedavg"),
             ("FL_STRATEGY", "5"),
             ("FL_TLS_ENABLED", "true"),
