@@ -32,6 +32,7 @@ from typing import NamedTuple
 REPOSITORY = Path(__file__).resolve().parents[1]
 os.environ["ANSIBLE_COLLECTIONS_PATH"] = f"{REPOSITORY}:{REPOSITORY / 'build' / 'collections'}"
 
+from ansible.constants import config  # noqa: E402
 from ansible.executor import module_common  # noqa: E402
 from ansible.parsing.dataloader import DataLoader  # noqa: E402
 from ansible.plugins.loader import init_plugin_loader, module_loader  # noqa: E402
@@ -107,7 +108,7 @@ class Bench:
         built = module_common.modify_module(
             module_name=module if is_raw else f"opennebula.flower.{module}", module_path=str(path),
             module_args={**self._options, **options}, templar=Templar(loader=DataLoader()), task_vars=python,
-            remote_is_local=True,
+            module_compression=config.get_config_value("DEFAULT_MODULE_COMPRESSION"), remote_is_local=True,
         )
         file = self._directory / f"{module}-{time.monotonic_ns()}.py"
         file.write_bytes(built.b_module_data)

@@ -8,7 +8,8 @@ import copy
 import logging
 import re
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one.template import TemplateSyntaxError, parse, render
+from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import TemplateSyntaxError
+from ansible_collections.opennebula.flower.plugins.module_utils.one.template import parse, render
 from ansible_collections.opennebula.flower.plugins.module_utils.one.xml import section, to_dict
 from lab.core import OneError
 from lab.oneflow_documents import Documents

@@ -13,9 +13,8 @@ from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_requ
 from .one.client import Client
 from .one.compare import difference
 from .one.credentials import DEFAULT_AUTH_FILE, credentials
-from .one.errors import INVALID, OneException
+from .one.errors import INVALID, OneException, TemplateSyntaxError
 from .one.http import REQUESTS_IMPORT_ERROR
-from .one.template import TemplateSyntaxError
 
 # The action plugin of the same name shows what a module appends to the file named here.
 PROGRESS_FILE_VARIABLE = "OPENNEBULA_FLOWER_PROGRESS_FILE"

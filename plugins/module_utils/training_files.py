@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from .context_values import split_address
 from .flower.artifacts import TOKEN_HEADER, Artifact, artifact_path
 from .one.errors import INVALID, MISSING, NETWORK, PROTOCOL, TIMEOUT, OneException
-from .one.http import Http
+from .one.http_download import DownloadHttp
 
 _BLOCK = 1 << 20
 _TRUST_HINT = "it is not one that the CA in FL_CA_CERT signed for this address; set address to a name in the certificate"
@@ -35,7 +35,7 @@ class Download:
         if attributes.get("FL_TLS") != "NO":
             self._scheme = "https"
             self._ca_path = _write_ca(attributes.get("FL_CA_CERT"), vm_id)
-        self._http = Http(timeout, True, self._ca_path, _TRUST_HINT)
+        self._http = DownloadHttp(timeout, True, self._ca_path, _TRUST_HINT)
 
     def __enter__(self) -> Download:
         return self

@@ -126,7 +126,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one import hosts
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.one.managed import STATE_OPTIONS, ManagedObject
 from ansible_collections.opennebula.flower.plugins.module_utils.one.members import Directory, Members, ids
-from ansible_collections.opennebula.flower.plugins.module_utils.one.template import scalar
+from ansible_collections.opennebula.flower.plugins.module_utils.one.values import scalar
 
 _DEFAULT_CLUSTER = 0
 # By option: kind, element of the cluster's document, fact, and the last part of the methods that add and remove one.

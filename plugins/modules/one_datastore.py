@@ -181,7 +181,6 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.errors impor
 from ansible_collections.opennebula.flower.plugins.module_utils.one.managed import STATE_OPTIONS, ManagedObject
 from ansible_collections.opennebula.flower.plugins.module_utils.one.members import Directory, Members, ids
 from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, mode
-from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
 
 # In the order of OpenNebula's numbers.
 _TYPES = ("image", "system", "file", "backup")
@@ -285,7 +284,7 @@ class Datastore(ManagedObject):
     def create(self, after: dict) -> int:
         """Make the datastore and return its id."""
         first = self._clusters.added[0] if self._clusters and self._clusters.added else -1
-        number = self.client.call("one.datastore.allocate", render({**self.server_template(after), "NAME": self.name}), first)
+        number = self.client.call("one.datastore.allocate", {**self.server_template(after), "NAME": self.name}, first)
         # It was born into that cluster, the default one if none is wanted.
         document = self.read(number)
         self._find_clusters(ids(document, "CLUSTERS"), replace=True)

@@ -116,7 +116,6 @@ from ansible_collections.opennebula.flower.plugins.module_utils.module import On
 from ansible_collections.opennebula.flower.plugins.module_utils.one import compare, resources, xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.one.names import Names
-from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
 
 
 class Group:
@@ -165,7 +164,7 @@ class Group:
         if number is None:
             number = self.client.call("one.group.allocate", self.name)
             if after:
-                self.client.call("one.group.update", number, render(after), 1)
+                self.client.call("one.group.update", number, after, 1)
         elif before != after:
             self.client.call("one.group.update", number, *compare.update(before, after))
         return number

@@ -190,7 +190,6 @@ from ansible_collections.opennebula.flower.plugins.module_utils.module import On
 from ansible_collections.opennebula.flower.plugins.module_utils.one import compare, images, resources, states, xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import CONFLICT, INVALID, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, Ownership, mode
-from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
 
 # In the order of OpenNebula's numbers.
 _TYPES = ("OS", "CDROM", "DATABLOCK", "KERNEL", "RAMDISK", "CONTEXT", "BACKUP", "FILESYSTEM")
@@ -261,12 +260,12 @@ class Image:
         self.ownership.write(_PREFIX, image)
         return self.module.result(before, after, image=_facts(self._read(number)))
 
-    def _new_template(self, image: dict) -> str:
+    def _new_template(self, image: dict) -> dict:
         attributes = {
             **image["template"], "NAME": self.name, "TYPE": image["type"], "PERSISTENT": image["persistent"],
             "PATH": image["path"] or None, **{name: self.params[name.lower()] for name in ("SIZE", "FORMAT", "FS")},
         }
-        return render({name: value for name, value in attributes.items() if value is not None})
+        return {name: value for name, value in attributes.items() if value is not None}
 
     def _replace_failed(self, current: dict) -> dict:
         if resources.is_id(self.name):

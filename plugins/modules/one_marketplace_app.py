@@ -208,7 +208,6 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.managed impo
     ManagedObject,
 )
 from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, mode
-from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
 
 # Options that are templates, and the attributes of the app they are encoded in.
 _ENCODED = {"image_template": apps.OWN_TEMPLATE, "vm_attributes": apps.VM_TEMPLATE}
@@ -272,10 +271,10 @@ class MarketplaceApp(ManagedObject):
 
     def create(self, after: dict) -> int:
         """Make the app and return its id."""
-        text = render({
+        attributes = {
             **self.server_template(after), "NAME": self.name, "TYPE": "IMAGE", "ORIGIN_ID": self._image["ID"],
-        })
-        return self.client.call("one.marketapp.allocate", text, int(self._market["ID"]))
+        }
+        return self.client.call("one.marketapp.allocate", attributes, int(self._market["ID"]))
 
     def write(self, number: int, before: dict, after: dict) -> None:
         """Change the app."""

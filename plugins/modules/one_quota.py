@@ -123,7 +123,6 @@ from ansible_collections.opennebula.flower.plugins.module_utils.module import On
 from ansible_collections.opennebula.flower.plugins.module_utils.one import resources, xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.one.names import Names
-from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
 
 # Option: the server's name, and the kind of object the limits are of.
 _SECTIONS = {
@@ -274,7 +273,7 @@ def _limited(limits: dict) -> dict:
     return result
 
 
-def _changes(before: dict, after: dict) -> str:
+def _changes(before: dict, after: dict) -> dict:
     """Return the template to hand to the server: what it does not find in a quota goes back to the default."""
     template: dict = {}
     for option, (section, _kind) in _SECTIONS.items():
@@ -282,7 +281,7 @@ def _changes(before: dict, after: dict) -> str:
             if metrics != before[option].get(number):
                 identity = {} if number == _WHOLE else {"ID": number}
                 template.setdefault(section, []).append({**identity, **metrics})
-    return render(template)
+    return template
 
 
 def _facts(limits: dict, used: dict) -> dict:

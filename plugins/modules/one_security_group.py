@@ -141,7 +141,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.managed impo
 )
 from ansible_collections.opennebula.flower.plugins.module_utils.one.members import Directory, ids
 from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, mode
-from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render, scalar
+from ansible_collections.opennebula.flower.plugins.module_utils.one.values import scalar
 
 _VM_STATES = ("updated", "outdated", "updating", "error")
 
@@ -200,7 +200,7 @@ class SecurityGroup(ManagedObject):
 
     def create(self, after: dict) -> int:
         """Make the security group and return its id."""
-        return self.client.call("one.secgroup.allocate", render({**self.server_template(after), "NAME": self.name}))
+        return self.client.call("one.secgroup.allocate", {**self.server_template(after), "NAME": self.name})
 
     def write(self, number: int, before: dict, after: dict) -> None:
         """Change the security group, or only apply its rules where they could not be."""

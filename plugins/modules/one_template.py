@@ -116,7 +116,6 @@ from ansible_collections.opennebula.flower.plugins.module_utils.module import On
 from ansible_collections.opennebula.flower.plugins.module_utils.one import compare, resources, xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.machine_parts import References
 from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, Ownership, mode
-from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
 
 _PREFIX = "one.template"
 # Attributes that mean another object by its name, and who else than the user may own that object.
@@ -159,7 +158,7 @@ def _present(module: OneModule, current: dict | None) -> dict:
 def _write(module: OneModule, current: dict | None, target: dict, ownership: Ownership) -> dict:
     client = module.client
     if current is None:
-        number = client.call(f"{_PREFIX}.allocate", render({**target, "NAME": module.params["name"]}))
+        number = client.call(f"{_PREFIX}.allocate", {**target, "NAME": module.params["name"]})
         current = resources.get(client, "template", number)
     elif _attributes(current) != target:
         client.call(f"{_PREFIX}.update", int(current["ID"]), *compare.update(_attributes(current), target))

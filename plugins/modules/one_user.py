@@ -151,7 +151,6 @@ from ansible_collections.opennebula.flower.plugins.module_utils.module import On
 from ansible_collections.opennebula.flower.plugins.module_utils.one import compare, resources, xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.one.names import Names
-from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
 
 _CORE = "core"
 _DEFAULT_GROUP = "users"
@@ -208,7 +207,7 @@ class User:
             return self.module.result({}, after, user=after)
         number = self.client.call("one.user.allocate", self.name, params["password"] or "", driver, groups.ids)
         if template:
-            self.client.call("one.user.update", number, render(template), 1)
+            self.client.call("one.user.update", number, template, 1)
         if params["enabled"] is False:
             self.client.call("one.user.enable", number, False)
         made = resources.get(self.client, "user", number)

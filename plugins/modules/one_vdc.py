@@ -156,7 +156,6 @@ from ansible_collections.opennebula.flower.plugins.module_utils.module import On
 from ansible_collections.opennebula.flower.plugins.module_utils.one import compare, resources, xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.one.names import Names
-from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
 
 # Option: the kind of object, and what the server calls it in documents (a list of the plural) and methods.
 _RESOURCES = {
@@ -209,7 +208,7 @@ class Vdc:
 
     def _write(self, number: int | None, before: dict, after: dict, zone: int) -> int:
         if number is None:
-            number = self.client.call("one.vdc.allocate", render({**after["template"], "NAME": self.name}))
+            number = self.client.call("one.vdc.allocate", {**after["template"], "NAME": self.name})
         elif before["template"] != after["template"]:
             self.client.call("one.vdc.update", number, *compare.update(before["template"], after["template"]))
         there = before.get("groups", set())

@@ -195,7 +195,6 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.errors impor
     OneException,
 )
 from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, Ownership, mode
-from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
 from ansible_collections.opennebula.flower.plugins.module_utils.one.wait import wait_until
 
 # Wishes that the server fulfils once and then keeps outside of the template: the attribute, and where it is kept.
@@ -267,8 +266,7 @@ class VirtualNetwork:
         if self.module.check_mode:
             return self.module.result({}, after, virtual_network=after)
         if parent is None:
-            text = render({**template, "NAME": self.name, "AR": ranges})
-            number = self.client.call(f"{_PREFIX}.allocate", text, cluster)
+            number = self.client.call(f"{_PREFIX}.allocate", {**template, "NAME": self.name, "AR": ranges}, cluster)
         else:
             number = self._reserve(parent, self.params["reservation"]["size"], {"NAME": self.name})
         network = self._ready(number)
@@ -340,9 +338,9 @@ class VirtualNetwork:
         for range_id in plan.removed:
             self.client.call(f"{_PREFIX}.rm_ar", number, range_id)
         for changed in plan.changed:
-            self.client.call(f"{_PREFIX}.update_ar", number, render({"AR": changed}))
+            self.client.call(f"{_PREFIX}.update_ar", number, {"AR": changed})
         for added in plan.added:
-            self.client.call(f"{_PREFIX}.add_ar", number, render({"AR": added}))
+            self.client.call(f"{_PREFIX}.add_ar", number, {"AR": added})
         if before["reservation"] != after["reservation"]:
             lacking = after["reservation"]["size"] - before["reservation"]["size"]
             self._reserve(after["reservation"]["network"], lacking, {"NETWORK_ID": number})
@@ -357,13 +355,13 @@ class VirtualNetwork:
         wanted = self.params["reservation"]
         source = {} if wanted["address_range"] is None else {"AR_ID": wanted["address_range"]}
         first = address_ranges.lease_of(wanted["address"].strip().lower()) if wanted["address"] else {}
-        return self.client.call(f"{_PREFIX}.reserve", parent, render({"SIZE": size, **target, **source, **first}))
+        return self.client.call(f"{_PREFIX}.reserve", parent, {"SIZE": size, **target, **source, **first})
 
     def _hold(self, number: int, plan: HoldPlan) -> None:
         for lease in plan.released:
-            self.client.call(f"{_PREFIX}.release", number, render({"LEASES": lease}))
+            self.client.call(f"{_PREFIX}.release", number, {"LEASES": lease})
         for lease in plan.held:
-            self.client.call(f"{_PREFIX}.hold", number, render({"LEASES": lease}))
+            self.client.call(f"{_PREFIX}.hold", number, {"LEASES": lease})
 
     def _check_failed(self, network: dict) -> None:
         if _state(network) in _FAILED:

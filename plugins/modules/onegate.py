@@ -71,7 +71,7 @@ service:
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import changed_result
 from ansible_collections.opennebula.flower.plugins.module_utils.one import onegate
-from ansible_collections.opennebula.flower.plugins.module_utils.one.template import scalar
+from ansible_collections.opennebula.flower.plugins.module_utils.one.values import scalar
 from ansible_collections.opennebula.flower.plugins.module_utils.one.xml import section
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate_module import OneGateModule
 

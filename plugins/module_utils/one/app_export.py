@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from . import apps, images, resources, xml
 from .errors import CONFLICT, INVALID, WRONG_STATE, OneException
-from .template import render
 
 if TYPE_CHECKING:
     from ..module import OneModule
@@ -112,14 +111,14 @@ class AppExport:
         attributes = {
             key: value for key, value in apps.decoded(app, apps.OWN_TEMPLATE).items() if key not in _OF_THE_DATASTORE
         }
-        text = render({**attributes, "NAME": name, "FROM_APP": app["ID"]})
-        return self._client.call("one.image.allocate", text, int(datastore["ID"]), False)
+        attributes |= {"NAME": name, "FROM_APP": app["ID"]}
+        return self._client.call("one.image.allocate", attributes, int(datastore["ID"]), False)
 
     def _make_template(self, disks: list[int]) -> dict:
         attributes = {
             **self._vm_attributes(), "NAME": self._template_name, "DISK": [{"IMAGE_ID": number} for number in disks],
         }
-        number = self._client.call("one.template.allocate", render(attributes))
+        number = self._client.call("one.template.allocate", attributes)
         return resources.require(self._client, "template", number)
 
 

@@ -10,8 +10,8 @@ import binascii
 
 from . import resources, states, xml
 from .client import Client
-from .errors import WRONG_STATE, OneException
-from .template import TemplateSyntaxError, parse, render
+from .errors import WRONG_STATE, OneException, TemplateSyntaxError
+from .template import parse, render
 
 # Attributes of an app's template that hold a template: for what the app is, and for a VM with its image.
 OWN_TEMPLATE, VM_TEMPLATE = "APPTEMPLATE64", "VMTEMPLATE64"

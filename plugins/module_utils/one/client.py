@@ -20,13 +20,10 @@ from .errors import OneException
 from .http import Http, without_credentials
 
 _PAGE_SIZE = 2000
-_ERROR_KINDS = {
-    256: errors.AUTHENTICATION,
-    512: errors.AUTHORIZATION,
-    1024: errors.MISSING,
-    2048: errors.WRONG_STATE,
-}
-_READ_METHODS = re.compile(r"\.(info|infoextended|infoset|monitoring|accounting|showback|version|config)$")
+_READS = tuple(
+    f".{name}"
+    for name in ("info", "infoextended", "infoset", "monitoring", "accounting", "showback", "version", "config")
+)
 
 
 class Client:
@@ -55,15 +52,17 @@ class Client:
     def call(self, method: str, *arguments: object) -> object:
         """Call an XML-RPC method (one.image.info) and return its answer, XML documents as dictionaries.
 
-        Raises OneException; the kind tells why.
+        arguments: a dictionary among them is a template, which goes as OpenNebula's text.
+        Raises OneException, the kind tells why, and TemplateSyntaxError.
         """
+        values = [_template(argument) if isinstance(argument, dict) else argument for argument in arguments]
         try:
-            request = xmlrpc.client.dumps((":".join(self._auth), *arguments), method).encode()
+            request = xmlrpc.client.dumps((":".join(self._auth), *values), method).encode()
         except (UnicodeEncodeError, OverflowError, TypeError) as error:
             raise OneException(errors.INVALID, f"{method} cannot take these arguments: {error}.") from None
         status, body = self._http.send(
             "POST", self.api_url, request,
-            headers={"Content-Type": "text/xml"}, retry=bool(_READ_METHODS.search(method)),
+            headers={"Content-Type": "text/xml"}, retry=method.endswith(_READS),
         )
         value = self._answer(method, status, body)
         if isinstance(value, str) and value.startswith("<"):
@@ -100,7 +99,9 @@ class Client:
         )
         text = content.decode(errors="replace").strip()
         if status >= 300:
-            raise self._flow_error(method, path, status, text)
+            from .refusals import flow_refusal
+
+            raise flow_refusal(method, path, status, text, without_credentials(self.oneflow_url), self._auth[0])
         if not text:
             return None
         try:
@@ -147,55 +148,18 @@ class Client:
             ) from None
         if success:
             return value
-        raise self._call_error(method, str(value), answer[2] if len(answer) > 2 else 0)
+        from .refusals import call_refusal
 
-    def _call_error(self, method: str, message: str, code: int) -> OneException:
-        reason = message.removeprefix(f"[{method}]").strip().rstrip(".")
-        kind = _ERROR_KINDS.get(code, errors.INVALID)
-        if kind == errors.AUTHENTICATION:
-            return OneException(kind, f"{self.place} does not accept the password of user {self._auth[0]}.")
-        if "quota" in reason and "limit of" in reason:
-            kind = errors.QUOTA
-        elif "already taken" in reason:
-            kind = errors.CONFLICT
-        elif "Parse error" in reason or "Invalid NAME" in reason:
-            kind = errors.INVALID
-        return OneException(kind, f"{reason} ({method} at {self.place}).")
-
-    def _flow_error(self, method: str, path: str, status: int, text: str) -> OneException:
-        place = without_credentials(self.oneflow_url)
-        reason = _flow_reason(text)
-        where = f"({method} {path} at {place})"
-        if status == 401 and "Not authorized" in reason:
-            return OneException(errors.AUTHORIZATION, f"{reason} {where}.")
-        if status == 401:
-            return OneException(
-                errors.AUTHENTICATION, f"{place} does not accept the password of user {self._auth[0]}."
-            )
-        if status == 404 and text.lstrip().startswith("<"):
-            return OneException(errors.PROTOCOL, f"{place} has no {path}: it is no OneFlow endpoint.")
-        if status == 404:
-            return OneException(errors.MISSING, f"{reason} {where}.")
-        if " in state" in reason or "Wrong state" in reason:
-            return OneException(errors.WRONG_STATE, f"{reason} {where}.")
-        if status in (400, 500):
-            return OneException(errors.INVALID, f"{reason} {where}.")
-        return OneException(errors.PROTOCOL, f"{place} answered {method} {path} with HTTP status {status}.")
-
-
-def _flow_reason(text: str) -> str:
-    """OneFlow's own words on one line: plain text, or the reason in the JSON of an unhandled exception."""
-    try:
-        document = json.loads(text)
-    except ValueError:
-        document = None
-    reason = document.get("reason", text) if isinstance(document, dict) else text
-    lines = [line.strip() for line in str(reason).splitlines() if line.strip()]
-    first = re.sub(r"^\[[\w.]+\] ", "", lines[0]) if lines else "no reason given"
-    return first.rstrip(".;")
+        raise call_refusal(method, str(value), answer[2] if len(answer) > 2 else 0, self.place, self._auth[0])
 
 
 def _beside(url: str, port: int) -> str:
     parts = urlsplit(url)
     host = parts.hostname or "localhost"
     return f"{parts.scheme or 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _template(attributes: dict) -> str:
+    from .template import render
+
+    return render(attributes)

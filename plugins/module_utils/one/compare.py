@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from itertools import zip_longest
 
-from .template import render, scalar
+from .values import scalar
 
 
 def wanted_template(current: dict, wanted: dict, replace: bool = False, keep: Collection[str] = ()) -> dict:
@@ -34,14 +34,14 @@ def changes(current: dict, target: dict) -> dict:
     return {name: value for name, value in target.items() if current.get(name) != value}
 
 
-def update(current: dict, target: dict) -> tuple[str, int]:
-    """Return what to hand to an update method: the text, and 1 to merge it or 0 to replace everything by it.
+def update(current: dict, target: dict) -> tuple[dict, int]:
+    """Return what to hand to an update method: the template, and 1 to merge it or 0 to replace everything by it.
 
     Merging is preferred, as it leaves alone what somebody else changed in the meantime.
     """
     if current.keys() - target.keys():
-        return render(target), 0
-    return render(changes(current, target)), 1
+        return target, 0
+    return changes(current, target), 1
 
 
 def _settled(current: object, wanted: object, replace: bool) -> object:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one exception that talking to OpenNebula raises."""
+"""The exceptions that talking to OpenNebula raises."""
 
 from __future__ import annotations
 
@@ -24,3 +24,7 @@ class OneException(Exception):
         super().__init__(message)
         self.kind = kind
         self.message = message
+
+
+class TemplateSyntaxError(ValueError):
+    """A text is no template, or a value cannot be expressed in one."""

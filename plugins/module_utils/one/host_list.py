@@ -8,7 +8,7 @@ from __future__ import annotations
 from . import hosts, machines, resources, states, xml
 from .client import Client
 from .errors import INVALID, OneException
-from .template import scalar
+from .values import scalar
 
 # What is returned of a PCI device, and the attribute it comes from.
 _DEVICE = {

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from . import machines, resources, services, states, xml
 from .client import Client
 from .errors import INVALID, OneException
-from .template import scalar
+from .values import scalar
 
 _STATES = frozenset({*states.VM, *states.LCM})
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from . import resources, xml
 from .client import Client
 from .errors import INVALID, OneException
-from .template import scalar
+from .values import scalar
 
 # One of these says what a part is; NETWORK_MODE leaves it to the scheduler.
 _IDENTITIES = {

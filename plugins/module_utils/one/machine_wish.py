@@ -11,7 +11,7 @@ from . import compare, xml
 from .errors import INVALID, OneException
 from .machine_parts import PartList, References, checked_parts
 from .ownership import Ownership
-from .template import scalar
+from .values import scalar
 
 SIZES = ("CPU", "MEMORY", "VCPU")
 # What updateconf changes in a VM that exists.

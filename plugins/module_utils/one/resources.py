@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from . import xml
 from .client import Client
 from .errors import CONFLICT, MISSING, OneException
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """A kind of object: what people call it, its XML element, the prefix of its methods.
 
     paged: whether its pool comes in pages. whole: whether the pool shows all that the object's own document does.

@@ -13,7 +13,7 @@ import ipaddress
 import re
 
 from .errors import INVALID, OneException
-from .template import scalar
+from .values import scalar
 
 _PROTOCOLS = ("TCP", "UDP", "ICMP", "ICMPV6", "IPSEC", "ALL")
 _DIRECTIONS = ("INBOUND", "OUTBOUND")

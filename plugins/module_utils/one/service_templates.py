@@ -10,8 +10,9 @@ import re
 from .compare import wanted_template
 from .errors import INVALID, OneException
 from .services import check_cardinality
-from .template import parse, scalar
+from .template import parse
 from .user_inputs import parse as parse_user_input
+from .values import scalar
 
 _ROLE_NAME = re.compile(r"\w+", re.ASCII)
 _CHOICES = {

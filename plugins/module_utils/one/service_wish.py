@@ -8,7 +8,7 @@ from __future__ import annotations
 from . import dialect, service_settings, services, user_inputs
 from .client import Client
 from .errors import CONFLICT, INVALID, OneException
-from .template import scalar
+from .values import scalar
 
 
 class ServiceWish:

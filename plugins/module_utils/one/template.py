@@ -17,6 +17,9 @@ import re
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
+from .errors import TemplateSyntaxError
+from .values import add, scalar
+
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 # The server's parser accepts a leading digit, but keeps attributes as XML elements, which cannot start with one.
 _STORABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -28,10 +31,6 @@ _CLOSE = re.compile(r"[ \t\n\r]*\][ \t\n\r]*")
 _BARE = re.compile(r"[^=# \t\n\r,\[\]]+")
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _CDATA_END = "]]>"
-
-
-class TemplateSyntaxError(ValueError):
-    """The text is no template, or a value cannot be expressed in one."""
 
 
 def parse(text: str) -> dict:
@@ -58,25 +57,6 @@ def render(template: dict) -> str:
     if any(text.endswith("\\") for _name_, value in attributes for text in _texts(value)):
         return _render_xml(attributes)
     return "\n".join(f"{name}={_render_value(value)}" for name, value in attributes)
-
-
-def scalar(value: object) -> str:
-    """Return a single value as the string OpenNebula keeps for it."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "YES" if value else "NO"
-    return str(value)
-
-
-def add(template: dict, name: str, value: str | dict) -> None:
-    """Add an attribute to a template, making a list when the name is already there."""
-    if name not in template:
-        template[name] = value
-    elif isinstance(template[name], list):
-        template[name].append(value)
-    else:
-        template[name] = [template[name], value]
 
 
 class _Parser:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from . import states, template, xml
+from . import states, xml
 from .client import Client
 
 
@@ -16,7 +16,7 @@ def vm_info(client: Client, vm_id: int) -> dict:
 
 def update_user_template(client: Client, vm_id: int, attributes: dict) -> None:
     """Set attributes in the VM's user template and leave all others as they are."""
-    client.call("one.vm.update", int(vm_id), template.render(attributes), 1)
+    client.call("one.vm.update", int(vm_id), attributes, 1)
 
 
 def addresses(vm: dict) -> list[str]:

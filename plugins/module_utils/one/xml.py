@@ -8,7 +8,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from .errors import PROTOCOL, OneException
-from .template import add
+from .values import add
 
 
 def to_dict(text: str) -> dict:

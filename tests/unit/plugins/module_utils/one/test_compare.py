@@ -49,8 +49,8 @@ def test_repeated_attributes_are_taken_as_a_whole():
 
 
 def test_an_update_merges_what_changed_unless_something_has_to_go():
-    assert update({"A": "1", "B": "2"}, {"A": "1", "B": "3"}) == ('B="3"', 1)
-    assert update({"A": "1", "B": "2"}, {"A": "1"}) == ('A="1"', 0)
+    assert update({"A": "1", "B": "2"}, {"A": "1", "B": "3"}) == ({"B": "3"}, 1)
+    assert update({"A": "1", "B": "2"}, {"A": "1"}) == ({"A": "1"}, 0)
 
 
 def test_the_difference_shows_exactly_what_changes():

@@ -1,0 +1,46 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Downloads over HTTP, of files that may be too large to be kept in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, BinaryIO
+
+from .errors import INVALID, PROTOCOL, OneException
+from .http import Http, without_credentials
+
+if TYPE_CHECKING:
+    import requests
+
+_BLOCK = 1 << 20
+
+
+class DownloadHttp(Http):
+    """A session with one server that files are fetched from."""
+
+    def download(self, url: str, sink: BinaryIO, *, headers: dict, limit: int) -> int:
+        """Write the body of an answer with status 200 to a file as it comes; return the status.
+
+        The timeout bounds the silence between two parts of it. limit: bytes after which the server is taken to be broken.
+        Raises OneException of kind network, timeout, invalid or protocol.
+        """
+        try:
+            with self._session.get(
+                url, headers=headers, timeout=self._timeout, verify=self._verify, allow_redirects=False, stream=True
+            ) as response:
+                if response.status_code == 200:
+                    self._copy(url, response, sink, limit)
+                return response.status_code
+        except OSError as error:
+            raise self._explained(url, error) from None
+
+    def _copy(self, url: str, response: requests.Response, sink: BinaryIO, limit: int) -> None:
+        for block in response.iter_content(_BLOCK):
+            limit -= len(block)
+            if limit < 0:
+                raise OneException(PROTOCOL, f"{without_credentials(url)} sends more than was announced.")
+            try:
+                sink.write(block)
+            except OSError as problem:
+                raise OneException(INVALID, f"What {without_credentials(url)} sends cannot be kept: {problem.strerror}.") from None
