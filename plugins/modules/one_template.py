@@ -114,8 +114,8 @@ from collections.abc import Callable
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one import compare, resources, xml
-from ansible_collections.opennebula.flower.plugins.module_utils.one.machine_parts import References
 from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, Ownership, mode
+from ansible_collections.opennebula.flower.plugins.module_utils.one.references import References
 
 _PREFIX = "one.template"
 # Attributes that mean another object by its name, and who else than the user may own that object.

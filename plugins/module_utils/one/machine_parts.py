@@ -1,18 +1,20 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Interfaces, disks and PCI devices of virtual machines: which are there, which are wanted, what they refer to."""
+"""Interfaces, disks and PCI devices of virtual machines: which are there and which are wanted."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from typing import TYPE_CHECKING
 
 from . import resources, xml
-from .client import Client
 from .errors import INVALID, OneException
-from .values import scalar
+from .values import joined
+
+if TYPE_CHECKING:
+    from .references import References
 
 # One of these says what a part is; NETWORK_MODE leaves it to the scheduler.
 _IDENTITIES = {
@@ -21,16 +23,14 @@ _IDENTITIES = {
 }
 
 
-def checked_parts(option: str, parts: list | None) -> list[dict] | None:
-    """Return NICs, disks or PCI devices, names in upper case and values as text; None if the task says nothing.
+def checked_parts(option: str, parts: list) -> list[dict]:
+    """Return NICs, disks or PCI devices, names in upper case and values as text.
 
     Raises OneException of kind invalid for one that refers to nothing.
     """
-    if parts is None:
-        return None
     result = []
     for part in parts:
-        upper = {str(name).upper(): _text(value) for name, value in part.items()}
+        upper = {str(name).upper(): joined(value) for name, value in part.items()}
         for key in ("NETWORK", "IMAGE"):
             if resources.is_id(upper.get(key, "")):
                 upper[f"{key}_ID"] = upper.pop(key)
@@ -38,69 +38,6 @@ def checked_parts(option: str, parts: list | None) -> list[dict] | None:
             raise OneException(INVALID, f"One of {option} is {part!r}, it must have {' or '.join(_IDENTITIES[option])}.")
         result.append(upper)
     return result
-
-
-class References:
-    """Names of networks, security groups and images, and their ids; each pool is asked for once, when needed.
-
-    unresolved: called with the exception for a name that means nothing; it may raise it.
-    """
-
-    def __init__(self, client: Client, unresolved: Callable[[OneException], None]) -> None:
-        self._client = client
-        self._unresolved = unresolved
-        self._pools: dict[str, list[dict]] = {}
-
-    def nic(self, nic: dict) -> dict:
-        """Return a wanted NIC with ids in the place of names: the server knows only the user's own by name."""
-        return self._with_groups(self._with_id(nic, "NETWORK", "network"))
-
-    def nic_template(self, nic: dict) -> dict:
-        """Return a NIC for a VM template: with ids of security groups; its network can stay a name."""
-        groups = next((name for name in nic if str(name).upper() == "SECURITY_GROUPS"), None)
-        if groups is None:
-            return nic
-        rest = {name: value for name, value in nic.items() if name != groups}
-        return {**rest, **self._with_groups({"SECURITY_GROUPS": _text(nic[groups])})}
-
-    def _with_groups(self, nic: dict) -> dict:
-        if "SECURITY_GROUPS" not in nic:
-            return nic
-        numbers = sorted(self.security_groups(nic))
-        return {**nic, "SECURITY_GROUPS": ",".join(str(number) for number in numbers)}
-
-    def disk(self, disk: dict) -> dict:
-        """Return a wanted disk with the id in the place of its image's name."""
-        return self._with_id(disk, "IMAGE", "image")
-
-    def security_groups(self, nic: dict) -> set[int]:
-        """Return the ids of the security groups of a wanted NIC."""
-        names = [name.strip() for name in nic.get("SECURITY_GROUPS", "").split(",") if name.strip()]
-        numbers = {int(name) for name in names if resources.is_id(name)}
-        for name in names:
-            if not resources.is_id(name):
-                numbers |= self._found("security group", name, self._security_groups)
-        return numbers
-
-    @cached_property
-    def _security_groups(self) -> list[dict]:
-        return self._client.pool("one.secgrouppool.info", "SECURITY_GROUP")
-
-    def _with_id(self, part: dict, key: str, kind: str) -> dict:
-        # With an owner said, the name is for the server to resolve.
-        if key not in part or part.keys() & {f"{key}_UNAME", f"{key}_UID"}:
-            return dict(part)
-        if kind not in self._pools:
-            self._pools[kind] = resources.pool(self._client, kind)
-        found = self._found(resources.KINDS[kind].label, part[key], self._pools[kind])
-        return {f"{key}_ID": str(number) for number in found} | {name: part[name] for name in part if name != key}
-
-    def _found(self, label: str, name: str, pool: list[dict]) -> set[int]:
-        numbers = [int(item["ID"]) for item in pool if item["NAME"] == name]
-        if not numbers:
-            self._unresolved(resources.missing(self._client, label, name))
-            return set()
-        return {resources.only(numbers, label, name)}
 
 
 @dataclass
@@ -114,7 +51,7 @@ class PartList:
     groups: dict[int, list[int]] = field(default_factory=dict)
 
     @classmethod
-    def of_nics(cls, vm: dict, wanted: list[dict] | None, exclusive: bool, references: References) -> PartList:
+    def of_nics(cls, vm: dict, wanted: list[dict], exclusive: bool, references: References) -> PartList:
         """Compare the VM's NICs with the wanted ones; a NIC is known by its network, and IP and MAC where given."""
         there = xml.items(xml.section(vm, "TEMPLATE"), "NIC")
         pairs, missing, surplus = _match(there, wanted, _same_nic, exclusive)
@@ -129,7 +66,7 @@ class PartList:
         return result
 
     @classmethod
-    def of_disks(cls, vm: dict, wanted: list[dict] | None, exclusive: bool, references: References) -> PartList:
+    def of_disks(cls, vm: dict, wanted: list[dict], exclusive: bool, references: References) -> PartList:
         """Compare the VM's disks with the wanted ones; a disk is known by its image, a volatile one by its size."""
         there = xml.items(xml.section(vm, "TEMPLATE"), "DISK")
         _pairs, missing, surplus = _match(there, wanted, _same_disk, exclusive)
@@ -138,7 +75,7 @@ class PartList:
         return result
 
     @classmethod
-    def of_pcis(cls, vm: dict, wanted: list[dict] | None, exclusive: bool) -> PartList:
+    def of_pcis(cls, vm: dict, wanted: list[dict], exclusive: bool, _references: References) -> PartList:
         """Compare the VM's PCI devices with the wanted ones, known by whatever is said of them."""
         # Those that are interfaces are attached and detached as such.
         there = [pci for pci in xml.items(xml.section(vm, "TEMPLATE"), "PCI") if pci.get("TYPE") != "NIC"]
@@ -160,10 +97,8 @@ class PartList:
         )
 
 
-def _match(there: list[dict], wanted: list[dict] | None, same: Callable[[dict, dict], bool], exclusive: bool) -> tuple:
+def _match(there: list[dict], wanted: list[dict], same: Callable[[dict, dict], bool], exclusive: bool) -> tuple:
     """Return (pairs of an existing and a wanted part, wanted ones without, existing ones without)."""
-    if wanted is None:
-        return [], [], []
     left, pairs, missing = list(there), [], []
     for wish in wanted:
         found = next((part for part in left if same(part, wish)), None)
@@ -189,9 +124,3 @@ def _same_disk(disk: dict, wish: dict) -> bool:
 def _same_pci(pci: dict, wish: dict) -> bool:
     names = [name for name in (*_IDENTITIES["pcis"], "PROFILE") if name in wish]
     return all(pci.get(name, "").lower() == wish[name].lower() for name in names)
-
-
-def _text(value: object) -> str:
-    if isinstance(value, (list, tuple)):
-        return ",".join(scalar(item) for item in value)
-    return scalar(value)

@@ -8,20 +8,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from . import machines, resources, states
 from .client import Client
 from .errors import INVALID, WRONG_STATE, OneException
-from .machine_change import GOALS, Changer, MachineChange
-from .machine_parts import References
+from .machine_change import GOALS, MachineChange
 from .machine_wish import MachineWish
 from .ownership import Ownership
-from .template import render
+
+if TYPE_CHECKING:
+    from .machine_changer import Changer
+    from .machine_making import MachineMaking
 
 _NUMBER = re.compile(r"#+")
 _DONE = "DONE"
-# States that a new VM is brought to once it runs, and the action for it.
-_AFTER_START = {"poweroff": "poweroff", "suspended": "suspend"}
 
 
 class MachineSet:
@@ -47,9 +48,8 @@ class MachineSet:
         self._numbered = bool(_NUMBER.search(self._name))
         self._check_options()
         self._ownership = Ownership(client, params)
-        self._wish = MachineWish(params, self._ownership)
-        self._references = References(client, unresolved)
-        self._changer = Changer(client, params, self._ownership, progress)
+        self._wish = MachineWish(client, params, self._ownership, unresolved)
+        self._progress = progress
 
     def ensure(self) -> tuple[dict, dict, list[dict]]:
         """Bring the VMs to the wanted state; return both states by VM name, and the facts about the VMs."""
@@ -61,19 +61,21 @@ class MachineSet:
         self._check_unique(there)
         new, surplus = self._counted(there)
         changes = [self._change(vm) for vm in there if vm not in surplus]
-        extra, template = self._instantiation() if new else ({}, None)
+        making = self._making() if new else None
         before = {change.vm["NAME"]: change.before for change in changes}
         after = {change.vm["NAME"]: change.after for change in changes}
         before |= {vm["NAME"]: _standing(vm) for vm in surplus}
         goal = GOALS.get(self._params["state"], "RUNNING")
-        after |= {name: {"name": name, "state": goal, "template": extra} for name in new}
+        after |= {name: {"name": name, "state": goal, "template": making.attributes} for name in new}
         kept = [change.vm for change in changes]
         if self._check_mode:
             return before, after, [machines.facts(vm) for vm in kept] + [{"name": name} for name in new]
-        self._changer.apply(changes)
-        made = self._make(new, template, extra)
+        is_needed = any(change.is_needed for change in changes)
+        if is_needed:
+            self._changer.apply(changes)
+        made = making.make(new, self._changer) if making else []
         self._end(surplus, [])
-        stale = before != after or any(change.is_underway for change in changes)
+        stale = is_needed or before != after
         return before, after, self._facts([*kept, *made], stale)
 
     def _check_options(self) -> None:
@@ -138,40 +140,20 @@ class MachineSet:
         return _NUMBER.sub(lambda match: str(number).zfill(len(match.group())), self._name)
 
     def _change(self, vm: dict) -> MachineChange:
-        plan = self._wish.plan(vm, self._references)
+        plan = self._wish.plan(vm)
         self._ownership.check(plan.before, plan.after, self._unresolved)
         return MachineChange(plan, self._params["state"], self._params["restart"], self._params["wait"])
 
-    def _instantiation(self) -> tuple[dict, dict | None]:
-        pattern = self._params["vm_template"]
-        if pattern is None:
-            raise OneException(INVALID, f"VM {self._name!r} does not exist: vm_template is needed to make it.")
-        if self._params["state"] in _AFTER_START and not self._params["wait"]:
-            action = _AFTER_START[self._params["state"]]
-            raise OneException(INVALID, f"VM {self._name!r} does not exist: it takes wait to {action} it once it runs.")
-        template = machines.find_template(self._client, pattern)
-        if template is None:
-            self._unresolved(resources.missing(self._client, "VM template", pattern))
-        self._ownership.check({}, self._ownership.given(), self._unresolved)
-        return self._wish.instantiation(template or {}, self._references), template
+    def _making(self) -> MachineMaking:
+        from .machine_making import MachineMaking
 
-    def _make(self, names: list[str], template: dict | None, extra: dict) -> list[dict]:
-        if not names:
-            return []
-        on_hold = self._params["state"] == "hold"
-        arguments = (on_hold, render(extra), False)
-        numbers = [
-            self._client.call("one.template.instantiate", int(template["ID"]), name, *arguments) for name in names
-        ]
-        made = sorted(machines.by_id(self._client, numbers).values(), key=lambda vm: int(vm["ID"]))
-        for vm in made:
-            self._changer.describe_new(self._wish.plan(vm, self._references))
-        if self._params["wait"] and not on_hold:
-            running = self._changer.wait(made).reach("RUNNING")
-            if self._params["state"] in _AFTER_START:
-                self._changer.act(_AFTER_START[self._params["state"]], running)
-                self._changer.wait(running, acted=True).reach(GOALS[self._params["state"]])
-        return made
+        return MachineMaking(self._client, self._params, self._wish, self._unresolved)
+
+    @cached_property
+    def _changer(self) -> Changer:
+        from .machine_changer import Changer
+
+        return Changer(self._client, self._params, self._ownership, self._progress)
 
     def _absent(self, there: list[dict], leaving: list[dict]) -> tuple[dict, dict, list[dict]]:
         if not self._numbered:
@@ -182,11 +164,13 @@ class MachineSet:
 
     def _end(self, there: list[dict], leaving: list[dict]) -> None:
         """Terminate VMs, and wait for them and those that are leaving already."""
+        if not (there or leaving):
+            return
         passing = [vm for vm in there if not machines.is_resting(states.vm_state(vm))]
         if passing:
             self._changer.wait(passing).settle()
         self._changer.act("terminate", there)
-        if self._params["wait"] and (there or leaving):
+        if self._params["wait"]:
             self._changer.wait([*there, *leaving], acted=True).reach(_DONE)
 
     def _facts(self, vms: list[dict], stale: bool) -> list[dict]:

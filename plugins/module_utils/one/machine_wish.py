@@ -5,15 +5,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import compare, xml
+from .client import Client
 from .errors import INVALID, OneException
-from .machine_parts import PartList, References, checked_parts
 from .ownership import Ownership
 from .values import scalar
 
+if TYPE_CHECKING:
+    from .machine_parts import PartList
+    from .references import References
+
 SIZES = ("CPU", "MEMORY", "VCPU")
+# The options that are about parts, and the attribute each of them becomes.
+_PARTS = {"nics": "NIC", "disks": "DISK", "pcis": "PCI"}
 # What updateconf changes in a VM that exists.
 _CONFIGURATION = frozenset({"CONTEXT", "CPU_MODEL", "FEATURES", "GRAPHICS", "INPUT", "OS", "RAW", "VIDEO"})
 # What only counts when a VM is made.
@@ -27,18 +35,18 @@ _SERVER_ATTRIBUTES = frozenset({"ERROR", "ROLE_NAME", "SCHED_MESSAGE", "SERVICE_
 _OPTIONS = {"NAME": "name", "CPU": "cpu", "MEMORY": "memory", "VCPU": "vcpu", "NIC": "nics", "DISK": "disks", "PCI": "pcis"}
 
 
-@dataclass
-class Plan:
-    """What has to change in a VM: its state before and after, and what to hand to the server for it."""
+class Plan(NamedTuple):
+    """What has to change in a VM: its state before and after, and what to hand to the server for it.
+
+    parts: by option, those that the task speaks of.
+    """
 
     vm: dict
     before: dict
     after: dict
-    size: dict = field(default_factory=dict)
-    configuration: dict = field(default_factory=dict)
-    nics: PartList | None = None
-    disks: PartList | None = None
-    pcis: PartList | None = None
+    size: dict
+    configuration: dict
+    parts: dict[str, PartList]
 
     def differs(self, name: str) -> bool:
         """Tell whether this part of the state changes."""
@@ -53,9 +61,17 @@ class Plan:
 
 
 class MachineWish:
-    """The wish, checked. params: the options of the task. Raises OneException of kind invalid."""
+    """The wish, checked.
 
-    def __init__(self, params: dict, ownership: Ownership) -> None:
+    params: the options of the task. unresolved: called with the exception for a name that means nothing; it may raise it.
+    Raises OneException of kind invalid.
+    """
+
+    def __init__(
+        self, client: Client, params: dict, ownership: Ownership, unresolved: Callable[[OneException], None]
+    ) -> None:
+        self._client = client
+        self._unresolved = unresolved
         self.ownership = ownership
         self.new_name = params["new_name"]
         self.size = {name: params[name.lower()] for name in SIZES if params[name.lower()] is not None}
@@ -64,31 +80,25 @@ class MachineWish:
         for name, option in _OPTIONS.items():
             if name in self.attributes:
                 raise OneException(INVALID, f"{name} in template: it is the option {option} that says so.")
-        self.nics = checked_parts("nics", params["nics"])
-        self.disks = checked_parts("disks", params["disks"])
-        self.pcis = checked_parts("pcis", params["pcis"])
+        self.parts = _checked_parts({name: params[name] for name in _PARTS if params[name] is not None})
         self.exclusive = params["update"] == "replace"
         self.drops_attributes = self.exclusive and params["template"] is not None
 
-    def instantiation(self, template: dict, references: References) -> dict:
+    def instantiation(self, template: dict) -> dict:
         """Return the attributes that differ from those of the VM template, vectors complete.
 
         Raises OneException of kind invalid for what cannot be said to the server.
         """
-        for option, parts in (("nics", self.nics), ("disks", self.disks), ("pcis", self.pcis)):
-            if parts == []:
+        for option, parts in self.parts.items():
+            if not parts:
                 raise OneException(INVALID, f"{option} is empty: a new VM cannot be made without those of its VM template.")
         current = xml.section(template, "TEMPLATE")
         wanted: dict = {**self.attributes, **self.size}
-        if self.nics is not None:
-            wanted["NIC"] = [references.nic(nic) for nic in self.nics]
-        if self.disks is not None:
-            wanted["DISK"] = [references.disk(disk) for disk in self.disks]
-        if self.pcis is not None:
-            wanted["PCI"] = self.pcis
+        for option, parts in self.parts.items():
+            wanted[_PARTS[option]] = [self._resolved(option, part) for part in parts]
         return compare.changes(current, compare.wanted_template(current, wanted))
 
-    def plan(self, vm: dict, references: References) -> Plan:
+    def plan(self, vm: dict) -> Plan:
         """Return what has to change in a VM, but for its state."""
         machine, user_attributes = xml.section(vm, "TEMPLATE"), xml.section(vm, "USER_TEMPLATE")
         size = {name: machine[name] for name in SIZES if name in machine}
@@ -99,23 +109,36 @@ class MachineWish:
             name: value for name, value in self.attributes.items() if name not in _FIXED and name not in _CONFIGURATION
         }
         target_attributes = compare.wanted_template(user_attributes, own, self.drops_attributes, _SERVER_ATTRIBUTES)
-        nics = PartList.of_nics(vm, self.nics, self.exclusive, references)
-        disks = PartList.of_disks(vm, self.disks, self.exclusive, references)
-        pcis = PartList.of_pcis(vm, self.pcis, self.exclusive)
+        parts = self._part_lists(vm) if self.parts else {}
         identity = {"name": vm["NAME"], **self.ownership.before(vm)}
         target_identity = {"name": self.new_name or vm["NAME"], **self.ownership.after(vm)}
         return Plan(
             vm,
             {**identity, "size": size, "configuration": configuration, "attributes": user_attributes,
-             "nics": nics.before, "disks": disks.before, "pcis": pcis.before},
+             **{name: part.before for name, part in parts.items()}},
             {**target_identity, "size": target_size, "configuration": target_configuration,
-             "attributes": target_attributes, "nics": nics.after, "disks": disks.after, "pcis": pcis.after},
+             "attributes": target_attributes, **{name: part.after for name, part in parts.items()}},
             compare.changes(size, target_size),
             _changed_keys(configuration, target_configuration),
-            nics,
-            disks,
-            pcis,
+            parts,
         )
+
+    @cached_property
+    def _references(self) -> References:
+        from .references import References
+
+        return References(self._client, self._unresolved)
+
+    def _resolved(self, option: str, part: dict) -> dict:
+        if option == "nics":
+            return self._references.nic(part)
+        return self._references.disk(part) if option == "disks" else part
+
+    def _part_lists(self, vm: dict) -> dict[str, PartList]:
+        from .machine_parts import PartList
+
+        make = {"nics": PartList.of_nics, "disks": PartList.of_disks, "pcis": PartList.of_pcis}
+        return {name: make[name](vm, wanted, self.exclusive, self._references) for name, wanted in self.parts.items()}
 
     def _configuration(self, current: dict) -> dict:
         """What is wanted of the configuration; the server keeps variables of a context with their values filled in."""
@@ -127,6 +150,14 @@ class MachineWish:
                 if "$" not in scalar(value) or str(name).upper() not in there
             }
         return wanted
+
+
+def _checked_parts(given: dict[str, list]) -> dict[str, list[dict]]:
+    if not given:
+        return {}
+    from .machine_parts import checked_parts
+
+    return {option: checked_parts(option, parts) for option, parts in given.items()}
 
 
 def _check_positive(size: dict) -> None:

@@ -23,3 +23,10 @@ def add(template: dict, name: str, value: str | dict) -> None:
         template[name].append(value)
     else:
         template[name] = [template[name], value]
+
+
+def joined(value: object) -> str:
+    """Return a value, or several as the list with commas that OpenNebula keeps for them."""
+    if isinstance(value, (list, tuple)):
+        return ",".join(scalar(item) for item in value)
+    return scalar(value)

@@ -9,7 +9,6 @@ import pytest
 from ansible_collections.opennebula.flower.plugins.module_utils.one import machines, states
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.one.machine_change import MachineChange
-from ansible_collections.opennebula.flower.plugins.module_utils.one.machine_parts import References
 from ansible_collections.opennebula.flower.plugins.module_utils.one.machine_wait import MachinesWait
 from ansible_collections.opennebula.flower.plugins.module_utils.one.machine_wish import MachineWish
 from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import Ownership, permission_bits
@@ -53,7 +52,7 @@ def plan_of(document: dict, **options: object):
         raise error
 
     params, zone = {**OPTIONS, **options}, Zone(None)
-    return MachineWish(params, Ownership(zone, params)).plan(document, References(zone, unresolved))
+    return MachineWish(zone, params, Ownership(zone, params), unresolved).plan(document)
 
 
 @pytest.mark.parametrize("state", [*states.VM, *states.LCM])
@@ -152,7 +151,7 @@ def test_only_the_changed_keys_of_a_vector_are_sent():
 
 def test_a_volatile_disk_is_not_taken_for_one_with_an_image():
     document = vm(DISK={"DISK_ID": "0", "IMAGE": "os", "IMAGE_ID": "0", "SIZE": "10"})
-    assert plan_of(document, disks=[{"SIZE": 10}]).disks.attach == [{"SIZE": "10"}]
+    assert plan_of(document, disks=[{"SIZE": 10}]).parts["disks"].attach == [{"SIZE": "10"}]
 
 
 @pytest.mark.parametrize("target", ["running", "poweroff", "suspended", "hold"])
