@@ -305,7 +305,8 @@ class Image:
         if self.module.check_mode:
             return self.module.result(before, after, image={**_facts(current), **after})
         number = int(current["ID"])
-        current = self._available(number)
+        if not images.is_settled(current):
+            current = self._available(number)
         if before != after:
             self._write(current, before, after)
             current = self._read(number)
@@ -325,7 +326,9 @@ class Image:
         if not self.params["wait"]:
             return self._read(number)
         timeout, progress = self.params["wait_timeout"], self.module.progress
-        return images.wait_settled(self.client, self.name, number, timeout, progress)
+        from ansible_collections.opennebula.flower.plugins.module_utils.one.image_wait import wait_settled
+
+        return wait_settled(self.client, self.name, number, timeout, progress)
 
     def _read(self, number: int) -> dict:
         return resources.get(self.client, "image", number)
@@ -335,7 +338,9 @@ class Image:
         if images.state(current) != "DELETE":
             self.client.call(f"{_PREFIX}.delete", number)
         if self.params["wait"]:
-            images.wait_gone(self.client, self.name, number, self.params["wait_timeout"], self.module.progress)
+            from ansible_collections.opennebula.flower.plugins.module_utils.one.image_wait import wait_gone
+
+            wait_gone(self.client, self.name, number, self.params["wait_timeout"], self.module.progress)
 
 
 def _check_persistence(image: dict) -> None:

@@ -167,28 +167,20 @@ service:
       sample: {"superlink": {"cardinality": 1, "max_vms": 1, "min_vms": 1, "state": "RUNNING", "vms": [3]}}
 """
 
-from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one import resources, service_settings, services
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, WRONG_STATE, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, Ownership
-from ansible_collections.opennebula.flower.plugins.module_utils.one.role_states import GOALS, RoleState
-from ansible_collections.opennebula.flower.plugins.module_utils.one.service_wait import ServiceWait, has_failed
 from ansible_collections.opennebula.flower.plugins.module_utils.one.service_wish import ServiceWish
-from ansible_collections.opennebula.flower.plugins.module_utils.one.services import (
-    COOLDOWN,
-    FAILED_LEAVING,
-    HOLD,
-    LEAVING,
-    RUNNING,
-    WARNING,
-)
+from ansible_collections.opennebula.flower.plugins.module_utils.one.services import FAILED_LEAVING, LEAVING, RUNNING
+
+if TYPE_CHECKING:
+    from ansible_collections.opennebula.flower.plugins.module_utils.one.service_work import ServiceWork
 
 _ROLE_KEYS = ("cardinality", "user_inputs", "state", *service_settings.ROLE_SETTINGS)
 _MUST_EXIST = ("scaled", "recovered")
-# States in which the VMs of a service are acted on.
-_AT_REST = (RUNNING, WARNING, COOLDOWN)
 
 
 class Service:
@@ -203,8 +195,7 @@ class Service:
         service_settings.check(module.params["template"], self.roles)
         self.wish = ServiceWish(self.roles, module.params["user_inputs"])
         self.ownership = Ownership(module.client, module.params)
-        self.role_states = {name: role["state"] for name, role in self.roles.items() if role.get("state")}
-        self.resting = frozenset(name for name, state in self.role_states.items() if state != "running")
+        self.has_role_states = any(role.get("state") for role in self.roles.values())
 
     def ensure(self) -> dict:
         """Bring the service to the wanted state and return the module's result."""
@@ -223,19 +214,13 @@ class Service:
         if current is None or services.state(current) == "DONE":
             return self.module.result({}, {}, service={})
         if not self.module.check_mode:
-            if services.state(current) not in LEAVING:
-                services.delete(self.client, current)
-            if self.params["wait"]:
-                self._waiting(current).gone()
+            self._work().remove(current)
         return self.module.result(_summary(current), {}, service={})
 
     def _remove_on(self, current: dict) -> dict:
         failed = services.state(current) in FAILED_LEAVING
         if not self.module.check_mode:
-            if failed:
-                services.recover(self.client, int(current["ID"]))
-            if self.params["wait"]:
-                self._waiting(current).gone()
+            self._work().remove_on(current)
         return self.module.result(_summary(current) if failed else {}, {}, service={})
 
     def _start(self, leaving: dict | None = None) -> dict:
@@ -266,18 +251,8 @@ class Service:
         }
         if self.module.check_mode:
             return self.module.result({}, after, service=after)
-        if leaving:
-            self._waiting(leaving).gone()
-        service = services.instantiate(self.client, int(template["ID"]), merge)
-        if services.body(service).get("on_hold") and self.params["wait"]:
-            self._waiting(service).held()
-            services.release(self.client, int(service["ID"]))
-        service = self._running(service, {})
-        # What cannot be merged, and what only VMs that exist can be.
-        if self.params["wait"]:
-            service = self._apply(service, {}, None)
-        services.give(self.client, "service", service, self.ownership)
-        return self.module.result({}, after, service=services.facts(self._read(service)))
+        service = self._work().start(int(template["ID"]), merge, leaving)
+        return self.module.result({}, after, service=services.facts(service))
 
     def _service_template(self) -> dict | None:
         name = self.params["service_template"]
@@ -300,11 +275,12 @@ class Service:
         self.wish.check_inputs(self.client, current)
         body = services.body(current)
         new_body = service_settings.updated(body, self.params["template"], self.roles)
-        mend = self._mending(current, state)
-        states_before, states_after = self._predicted_states(current)
+        # One that runs needs no help, and its VMs are where they should be unless the task says where.
+        mend = None if state == RUNNING else self._work().mending(current)
+        states_before, states_after = self._work().predicted_states(current) if self.has_role_states else ({}, {})
         shown = self.params["template"], self.roles
         before = {
-            **_comparable(current), "vms": states_before, "settings": service_settings.said(body, *shown),
+            **services.sizes(current), "vms": states_before, "settings": service_settings.said(body, *shown),
             **self.ownership.before(current),
         }
         after = {
@@ -314,101 +290,31 @@ class Service:
         self.ownership.check(before, after, self.module.unresolved)
         if mend:
             before, after = {**before, "state": state}, {**after, "state": RUNNING}
-        if not self.module.check_mode:
-            current = self._apply(current, wanted, mend)
-            if before != after:
-                services.give(self.client, "service", current, self.ownership)
-                current = self._read(current)
+        if not self.module.check_mode and (before != after or state != RUNNING or self.has_role_states):
+            current = self._work().apply(current, wanted, mend, give=before != after)
         return self.module.result(before, after, service=services.facts(current))
 
-    def _mending(self, current: dict, state: str) -> Callable | None:
-        """Return what makes a service go on that does not by itself."""
-        if state == HOLD:
-            return services.release
-        return services.recover if has_failed(self.client, current) else None
+    def _work(self) -> ServiceWork:
+        from ansible_collections.opennebula.flower.plugins.module_utils.one.service_work import ServiceWork
 
-    def _apply(self, current: dict, wanted: dict[str, int], mend: Callable | None) -> dict:
-        number = int(current["ID"])
-        if mend:
-            mend(self.client, number)
-        if services.state(current) in _AT_REST:
-            self._set_role_states(current, {name for name in self.role_states if name not in self.resting})
-        there = _comparable(current)["roles"]
-        changed = {name: cardinality for name, cardinality in wanted.items() if there[name] != cardinality}
-        current = self._updated(current)
-        for name, cardinality in changed.items():
-            # OneFlow scales one role at a time, and only a service that has come to rest.
-            current = self._running(current, {}, cooled_down=True)
-            services.scale(self.client, number, name, cardinality)
-            current = self._running(current, {name: cardinality})
-        if not changed:
-            current = self._running(current, {})
-        return self._read(current) if self._set_role_states(current, self.resting) else current
-
-    def _updated(self, current: dict) -> dict:
-        """Give the service its settings, which takes one that has come to rest; return it as it is then."""
-        def new_body() -> dict:
-            return service_settings.updated(services.body(current), self.params["template"], self.roles)
-
-        if new_body() != services.body(current):
-            current = self._running(current, {}, cooled_down=True)
-            services.update(self.client, int(current["ID"]), new_body())
-        return current
-
-    def _predicted_states(self, current: dict) -> tuple[dict, dict]:
-        """Return the states of the VMs of the roles that have one wanted, as they are and as they should be."""
-        if services.state(current) in _AT_REST:
-            parts = self._role_states(current)
-            return {name: part.before for name, part in parts.items()}, {name: part.after for name, part in parts.items()}
-        # Its VMs are on their way to run.
-        return {}, {name: [GOALS[self.role_states[name]]] for name in self.resting}
-
-    def _role_states(self, current: dict, names: Collection[str] | None = None) -> dict[str, RoleState]:
-        return {
-            name: RoleState(self.client, current, name, wanted) for name, wanted in self.role_states.items()
-            if names is None or name in names
-        }
-
-    def _set_role_states(self, current: dict, names: Collection[str]) -> bool:
-        """Bring the VMs of roles to their states; return whether there was something to do."""
-        parts = self._role_states(current, names).values()
-        for part in parts:
-            part.apply(self.params["wait"], self.params["wait_timeout"], self.module.progress)
-        return any(part.before != part.after for part in parts)
-
-    def _read(self, service: dict) -> dict:
-        return services.service_by_id(self.client, int(service["ID"])) or service
-
-    def _running(self, service: dict, cardinalities: dict[str, int], cooled_down: bool = False) -> dict:
-        """Return the service as it is now, waiting until it runs if the task says so."""
-        if not self.params["wait"]:
-            return self._read(service)
-        cooled_down = cooled_down or self.params["wait_for_cooldown"]
-        return self._waiting(service).running(cardinalities, cooled_down, self.resting)
-
-    def _waiting(self, service: dict) -> ServiceWait:
-        return ServiceWait(self.client, service, self.params["wait_timeout"], self.module.progress)
+        return ServiceWork(self.client, self.params, self.ownership, self.module.progress)
 
 
 def _checked_roles(roles: dict) -> dict[str, dict]:
     for name, role in roles.items():
         if not isinstance(role, dict) or not role.keys() <= set(_ROLE_KEYS):
             raise OneException(INVALID, f"Role {name!r} is {role!r}, it must have keys among {', '.join(_ROLE_KEYS)} only.")
-        if role.get("state") not in (None, *GOALS):
-            raise OneException(INVALID, f"State of role {name!r} is {role['state']!r}, it must be one of {', '.join(GOALS)}.")
+        if role.get("state") not in (None, *services.ROLE_STATES):
+            allowed = ", ".join(services.ROLE_STATES)
+            raise OneException(INVALID, f"State of role {name!r} is {role['state']!r}, it must be one of {allowed}.")
         text = str(role.get("cardinality", 0))
         if role.get("cardinality") is not None and not (text.isascii() and text.isdigit()):
             raise OneException(INVALID, f"Cardinality {text!r} of role {name!r} must be a number of 0 or more.")
     return roles
 
 
-def _comparable(service: dict) -> dict:
-    numbers = {name: int(role.get("cardinality") or 0) for name, role in services.roles(service).items()}
-    return {"name": service["NAME"], "roles": numbers}
-
-
 def _summary(service: dict) -> dict:
-    return {**_comparable(service), "state": services.state(service)}
+    return {**services.sizes(service), "state": services.state(service)}
 
 
 def main() -> None:

@@ -128,6 +128,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one import (
     services,
     xml,
 )
+from ansible_collections.opennebula.flower.plugins.module_utils.one.client import Client
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, Ownership
 
@@ -160,9 +161,15 @@ def _present(module: OneModule, current: dict | None) -> dict:
         if body != new_body:
             path = f"/service_template/{current['ID']}" if current else "/service_template"
             current = client.flow("PUT" if current else "POST", path, new_body)["DOCUMENT"]
-        services.give(client, "service_template", current, ownership)
+        _give(client, current, ownership)
     identity = resources.identity(current) if current else {"name": name}
     return module.result(before, after, service_template={**identity, **owned, "template": new_body})
+
+
+def _give(client: Client, current: dict, ownership: Ownership) -> None:
+    from ansible_collections.opennebula.flower.plugins.module_utils.one.service_actions import give
+
+    give(client, "service_template", current, ownership)
 
 
 def _rendered(module: OneModule, wanted: dict) -> dict:

@@ -115,7 +115,6 @@ from collections.abc import Callable
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one import compare, resources, xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, Ownership, mode
-from ansible_collections.opennebula.flower.plugins.module_utils.one.references import References
 
 _PREFIX = "one.template"
 # Attributes that mean another object by its name, and who else than the user may own that object.
@@ -168,6 +167,10 @@ def _write(module: OneModule, current: dict | None, target: dict, ownership: Own
 
 def _with_security_groups(module: OneModule, template: dict) -> dict:
     """Return the wanted template with ids in the place of names of security groups."""
+    if not any(str(name).upper() == "NIC" for name in template):
+        return template
+    from ansible_collections.opennebula.flower.plugins.module_utils.one.references import References
+
     references = References(module.client, module.unresolved)
     return {
         name: _each(value, references.nic_template) if str(name).upper() == "NIC" else value

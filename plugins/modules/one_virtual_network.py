@@ -183,19 +183,15 @@ virtual_network:
       sample: [192.168.150.20]
 """
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one import address_ranges, compare, resources, states, xml
-from ansible_collections.opennebula.flower.plugins.module_utils.one.address_ranges import HoldPlan, RangePlan
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import (
-    CONFLICT,
-    INVALID,
-    WRONG_STATE,
-    OneException,
-)
+from ansible_collections.opennebula.flower.plugins.module_utils.one import compare, networks, resources, xml
+from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import CONFLICT, INVALID, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, Ownership, mode
-from ansible_collections.opennebula.flower.plugins.module_utils.one.wait import wait_until
+
+if TYPE_CHECKING:
+    from ansible_collections.opennebula.flower.plugins.module_utils.one.network_work import NetworkWork
 
 # Wishes that the server fulfils once and then keeps outside of the template: the attribute, and where it is kept.
 _AUTOMATIC = {"AUTOMATIC_VLAN_ID": "VLAN_ID_AUTOMATIC", "AUTOMATIC_OUTER_VLAN_ID": "OUTER_VLAN_ID_AUTOMATIC"}
@@ -203,9 +199,7 @@ _AUTOMATIC = {"AUTOMATIC_VLAN_ID": "VLAN_ID_AUTOMATIC", "AUTOMATIC_OUTER_VLAN_ID
 _SERVER_ATTRIBUTES = frozenset({
     *_AUTOMATIC, "BRIDGE", "BRIDGE_TYPE", "OUTER_VLAN_ID", "PHYDEV", "SECURITY_GROUPS", "VLAN_ID", "VN_MAD",
 })
-_FAILED = ("ERROR", "UPDATE_FAILURE")
 _DEFAULT_CLUSTER = -1
-_PREFIX = "one.vn"
 
 
 class VirtualNetwork:
@@ -240,23 +234,17 @@ class VirtualNetwork:
 
     def _absent(self, current: dict | None) -> dict:
         if current and not self.module.check_mode:
-            number = int(current["ID"])
-            held = HoldPlan(current, [], replace=True)
-            if len(held.before) == _used(current):
-                # The server removes no network with leases, be they of nobody.
-                self._hold(number, held)
-            if _state(current) != "LOCK_DELETE":
-                self.client.call(f"{_PREFIX}.delete", number)
-            self._wait(number, lambda network: network is None, "removed")
+            self._work().remove(current)
         return self.module.result(_attributes(current) if current else {}, {}, virtual_network={})
 
     def _create(self) -> dict:
         if resources.is_id(self.name):
             raise resources.missing(self.client, "virtual network", self.name)
-        ranges = [address_ranges.new_range(wanted) for wanted in self.params["address_ranges"] or []]
+        work = self._work()
+        ranges = work.new_ranges()
         template = compare.wanted_template({}, self.params["template"])
         parent, cluster = self._parent(), self._cluster()
-        held = HoldPlan({}, self.params["held"], self.replace)
+        held = work.holds({})
         self.ownership.check({}, self.ownership.given(), self.module.unresolved)
         after = {
             "name": self.name, "template": template, "address_ranges": ranges, "held": held.after,
@@ -265,17 +253,11 @@ class VirtualNetwork:
         }
         if self.module.check_mode:
             return self.module.result({}, after, virtual_network=after)
-        if parent is None:
-            number = self.client.call(f"{_PREFIX}.allocate", {**template, "NAME": self.name, "AR": ranges}, cluster)
-        else:
-            number = self._reserve(parent, self.params["reservation"]["size"], {"NAME": self.name})
-        network = self._ready(number)
+        network = work.make(template, ranges, cluster) if parent is None else work.reserve(parent)
         # A reservation inherits attributes, and every new network is given the default security group besides its own.
         made = _attributes(network)["template"]
-        self._update(number, made, compare.wanted_template(made, template))
-        self._hold(number, held)
-        self.ownership.write(_PREFIX, network)
-        return self.module.result({}, after, virtual_network=_facts(self._ready(number)))
+        network = work.finish(network, made, compare.wanted_template(made, template), held)
+        return self.module.result({}, after, virtual_network=_facts(network))
 
     def _cluster(self) -> int:
         if self.params["cluster"] is None:
@@ -293,18 +275,15 @@ class VirtualNetwork:
         return int(parent["ID"]) if parent else 0
 
     def _change(self, current: dict) -> dict:
-        number = int(current["ID"])
-        self._check_failed(current)
-        if _state(current) != "READY" and not self.module.check_mode:
-            current = self._ready(number)
+        networks.check_failed(current)
+        if networks.state(current) != "READY" and not self.module.check_mode:
+            current = self._work().ready(int(current["ID"]))
         before = {**_attributes(current), **self.ownership.before(current)}
         template = compare.wanted_template(
             before["template"], self.params["template"], self.replace, keep=_SERVER_ATTRIBUTES
         )
-        plan = RangePlan(address_ranges.ranges(current), self.params["address_ranges"], self.replace)
-        held = HoldPlan(current, self.params["held"], self.replace)
         after = {
-            **before, "template": template, "address_ranges": plan.result, "held": held.after,
+            **before, "template": template, **self._addresses(current),
             "reservation": self._reservation(current, before["reservation"]), **self.ownership.after(current),
         }
         self.ownership.check(before, after, self.module.unresolved)
@@ -312,9 +291,15 @@ class VirtualNetwork:
         if before != after and self.module.check_mode:
             facts.update(after)
         elif before != after:
-            self._write(current, before, after, plan, held)
-            facts = _facts(self._ready(number))
+            facts = _facts(self._work().change(current, before, after))
         return self.module.result(before, after, virtual_network=facts)
+
+    def _addresses(self, current: dict) -> dict:
+        """Return the address ranges and the addresses on hold as they should be, if the task speaks of them."""
+        if self.params["address_ranges"] is None and self.params["held"] is None:
+            return {}
+        work = self._work()
+        return {"address_ranges": work.ranges(current).result, "held": work.holds(current).after}
 
     def _reservation(self, network: dict, there: dict) -> dict:
         """Return the reservation as it should be. Raises OneException of kind conflict for what it cannot become."""
@@ -332,73 +317,10 @@ class VirtualNetwork:
             )
         return {"network": parent, "size": wanted["size"]}
 
-    def _write(self, network: dict, before: dict, after: dict, plan: RangePlan, held: HoldPlan) -> None:
-        number = int(network["ID"])
-        self._update(number, before["template"], after["template"])
-        for range_id in plan.removed:
-            self.client.call(f"{_PREFIX}.rm_ar", number, range_id)
-        for changed in plan.changed:
-            self.client.call(f"{_PREFIX}.update_ar", number, {"AR": changed})
-        for added in plan.added:
-            self.client.call(f"{_PREFIX}.add_ar", number, {"AR": added})
-        if before["reservation"] != after["reservation"]:
-            lacking = after["reservation"]["size"] - before["reservation"]["size"]
-            self._reserve(after["reservation"]["network"], lacking, {"NETWORK_ID": number})
-        self._hold(number, held)
-        self.ownership.write(_PREFIX, network)
+    def _work(self) -> NetworkWork:
+        from ansible_collections.opennebula.flower.plugins.module_utils.one.network_work import NetworkWork
 
-    def _update(self, number: int, before: dict, after: dict) -> None:
-        if before != after:
-            self.client.call(f"{_PREFIX}.update", number, *compare.update(before, after))
-
-    def _reserve(self, parent: int, size: int, target: dict) -> int:
-        wanted = self.params["reservation"]
-        source = {} if wanted["address_range"] is None else {"AR_ID": wanted["address_range"]}
-        first = address_ranges.lease_of(wanted["address"].strip().lower()) if wanted["address"] else {}
-        return self.client.call(f"{_PREFIX}.reserve", parent, {"SIZE": size, **target, **source, **first})
-
-    def _hold(self, number: int, plan: HoldPlan) -> None:
-        for lease in plan.released:
-            self.client.call(f"{_PREFIX}.release", number, {"LEASES": lease})
-        for lease in plan.held:
-            self.client.call(f"{_PREFIX}.hold", number, {"LEASES": lease})
-
-    def _check_failed(self, network: dict) -> None:
-        if _state(network) in _FAILED:
-            reason = xml.section(network, "TEMPLATE").get("ERROR", "the server gives no reason").strip().rstrip(".")
-            raise OneException(
-                WRONG_STATE, f"Virtual network {network['NAME']!r} (id {network['ID']}) is in state {_state(network)}: {reason}."
-            )
-
-    def _ready(self, number: int) -> dict:
-        self._wait(number, lambda network: network is not None and _state(network) == "READY", "READY")
-        return resources.get(self.client, "network", number)
-
-    def _wait(self, number: int, done: Callable[[dict | None], bool], goal: str) -> None:
-        if not self.params["wait"]:
-            return
-        seen = {"state": ""}
-
-        def probe() -> bool | None:
-            network = resources.get(self.client, "network", number)
-            seen["state"] = _state(network) if network else ""
-            if network:
-                self._check_failed(network)
-            return True if done(network) else None
-
-        wait_until(
-            probe, lambda: f"its state is {seen['state']}", self.params["wait_timeout"],
-            progress=self.module.progress, what=f"Virtual network {self.name!r} (id {number}) is not {goal}",
-        )
-
-
-def _state(network: dict) -> str:
-    # OpenNebula before 6.4 had no states.
-    return states.name(states.NETWORK, network.get("STATE", "1"))
-
-
-def _used(network: dict) -> int:
-    return int(network.get("USED_LEASES") or 0)
+        return NetworkWork(self.client, self.params, self.ownership, self.module.progress)
 
 
 def _attributes(network: dict) -> dict:
@@ -408,21 +330,21 @@ def _attributes(network: dict) -> dict:
     return {
         "name": network["NAME"],
         "template": template | automatic,
-        "address_ranges": [address_ranges.settings(item) for item in address_ranges.ranges(network)],
-        "reservation": {"network": int(parent), "size": address_ranges.size(network)} if parent else {},
-        "held": HoldPlan(network, None, replace=False).before,
+        "address_ranges": [networks.settings(item) for item in networks.ranges(network)],
+        "reservation": {"network": int(parent), "size": networks.size(network)} if parent else {},
+        "held": sorted(networks.address(lease) for lease in networks.on_hold(network)),
     }
 
 
 def _facts(network: dict) -> dict:
-    ranges = address_ranges.ranges(network)
+    ranges = networks.ranges(network)
     return {
         **resources.identity(network),
         **_attributes(network),
         "mode": mode(network),
-        "state": _state(network),
+        "state": networks.state(network),
         "address_ranges": [{name: value for name, value in item.items() if name != "LEASES"} for item in ranges],
-        "used_leases": _used(network),
+        "used_leases": networks.used(network),
     }
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.artifacts import ArtifactServer
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.board import open_board
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.supervisor import Config, Supervisor
-from ansible_collections.opennebula.flower.plugins.module_utils.one import resources, services
+from ansible_collections.opennebula.flower.plugins.module_utils.one import resources, service_actions, services
 from ansible_collections.opennebula.flower.plugins.module_utils.one.client import Client
 from ansible_collections.opennebula.flower.plugins.module_utils.one.vms import update_user_template, vm_info
 from ansible_collections.opennebula.flower.plugins.module_utils.one.wait import wait_until
@@ -79,7 +79,7 @@ class Federation:
 
     def remove(self) -> None:
         service = services.get_service(self.client, "federation")
-        services.delete(self.client, service)
+        service_actions.delete(self.client, service)
 
         def gone() -> bool | None:
             return services.service_by_id(self.client, int(service["ID"])) is None or None
@@ -170,7 +170,7 @@ class Federation:
         role = {"name": "superlink", "type": "vm", "template_id": int(template), "cardinality": 1}
         body = {"name": "federation", "deployment": "straight", "roles": [role]}
         document = self.client.flow("POST", "/service_template", body)["DOCUMENT"]
-        service = services.instantiate(self.client, int(document["ID"]), {"name": "federation"})
+        service = service_actions.instantiate(self.client, int(document["ID"]), {"name": "federation"})
         number = int(service["ID"])
 
         def running() -> int | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import apps, images, resources, xml
+from . import apps, image_wait, images, resources, xml
 from .errors import CONFLICT, INVALID, WRONG_STATE, OneException
 
 if TYPE_CHECKING:
@@ -100,12 +100,12 @@ class AppExport:
         timeout, progress = self._params["wait_timeout"], self._module.progress
         if image and images.state(image) == "ERROR":
             self._client.call("one.image.delete", int(image["ID"]))
-            images.wait_gone(self._client, name, int(image["ID"]), timeout, progress)
+            image_wait.wait_gone(self._client, name, int(image["ID"]), timeout, progress)
             image = None
         number = int(image["ID"]) if image else self._make_image(name, app, datastore)
         if not self._params["wait"]:
             return resources.require(self._client, "image", number)
-        return images.wait_settled(self._client, name, number, timeout, progress)
+        return image_wait.wait_settled(self._client, name, number, timeout, progress)
 
     def _make_image(self, name: str, app: dict, datastore: dict) -> int:
         attributes = {

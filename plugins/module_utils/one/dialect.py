@@ -8,7 +8,6 @@ Everything else in this collection speaks the 7.x dialect; here it is translated
 
 from __future__ import annotations
 
-from . import template
 from .client import Client
 
 _OLD_NAMES = {"user_inputs": "custom_attrs", "user_inputs_values": "custom_attrs_values"}
@@ -77,5 +76,11 @@ def _old_role(role: dict, inputs: list[str], vm_context: dict) -> dict:
     if inputs or "CONTEXT" in contents:
         # 6.x replaces the VM template's CONTEXT by the one of the contents.
         contents["CONTEXT"] = {**vm_context, **contents.get("CONTEXT", {}), **passed_on}
-    result["vm_template_contents"] = template.render({**passed_on, **contents})
+    result["vm_template_contents"] = _text({**passed_on, **contents})
     return result
+
+
+def _text(attributes: dict) -> str:
+    from .template import render
+
+    return render(attributes)

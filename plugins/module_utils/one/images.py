@@ -5,12 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from . import resources, states, xml
-from .client import Client
+from . import states, xml
 from .errors import WRONG_STATE, OneException
-from .wait import wait_until
 
 # States an image stays in.
 _SETTLED = ("READY", "USED", "USED_PERS", "DISABLED")
@@ -30,34 +26,3 @@ def broken(image: dict) -> OneException:
     """Return the exception for an image in state ERROR, with the driver's reason."""
     reason = xml.section(image, "TEMPLATE").get("ERROR", "the server gives no reason").strip().rstrip(".")
     return OneException(WRONG_STATE, f"Image {image['NAME']!r} (id {image['ID']}) is in state ERROR: {reason}.")
-
-
-def wait_settled(client: Client, name: str, number: int, timeout: float, progress: Callable[[str], None]) -> dict:
-    """Return the image once the datastore has it. Raises OneException when that fails, and after timeout seconds."""
-    seen = {"STATE": None}
-
-    def probe() -> dict | None:
-        seen.update(resources.require(client, "image", number))
-        if state(seen) == "ERROR":
-            raise broken(seen)
-        return seen if is_settled(seen) else None
-
-    return wait_until(
-        probe, lambda: f"its state is {state(seen)}", timeout, progress=progress,
-        what=f"Image {name!r} (id {number}) is not READY",
-    )
-
-
-def wait_gone(client: Client, name: str, number: int, timeout: float, progress: Callable[[str], None]) -> None:
-    """Wait until an image that is being removed is gone. One that cannot be removed stays with the reason in it."""
-
-    def probe() -> bool | None:
-        left = resources.get(client, "image", number)
-        if left and state(left) == "ERROR":
-            raise broken(left)
-        return True if left is None else None
-
-    wait_until(
-        probe, lambda: "it is still there", timeout, progress=progress,
-        what=f"Image {name!r} (id {number}) is not removed",
-    )

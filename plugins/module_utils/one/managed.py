@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 from . import compare, resources, xml
 from .errors import INVALID, OneException
-from .ownership import Ownership
-from .wait import wait_until
 
 if TYPE_CHECKING:
     from ..module import OneModule
+    from .ownership import Ownership
 
 STATE_OPTIONS = {
     "name": {"type": "str", "required": True},
@@ -53,7 +52,7 @@ class ManagedObject(ABC):
         self.params = module.params
         self.client = module.client
         self.name = module.params["name"]
-        self.ownership = Ownership(module.client, module.params) if self.owned else None
+        self.ownership = self._ownership() if self.owned else None
 
     @abstractmethod
     def attributes(self, document: dict) -> dict:
@@ -129,10 +128,17 @@ class ManagedObject(ABC):
 
     def wait(self, probe: Callable, describe: Callable[[], str], number: int, goal: str) -> object:
         """Wait until probe returns something, see wait_until."""
+        from .wait import wait_until
+
         return wait_until(
             probe, describe, self.params["wait_timeout"], progress=self.module.progress,
             what=f"{self.label(number)} is not {goal}",
         )
+
+    def _ownership(self) -> Ownership:
+        from .ownership import Ownership
+
+        return Ownership(self.client, self.params)
 
     def label(self, number: int) -> str:
         """Return the object as sentences begin with it."""

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import machines, services, states
+from . import machines, service_actions, services, states
 from .client import Client
 from .errors import WRONG_STATE, OneException
 from .machine_wait import MachinesWait
 
-GOALS = {
-    "running": "RUNNING", "poweroff": "POWEROFF", "suspended": "SUSPENDED", "stopped": "STOPPED",
-    "undeployed": "UNDEPLOYED",
-}
+GOALS = {state: state.upper() for state in services.ROLE_STATES}
 _ACTIONS = {
     "running": "resume", "poweroff": "poweroff", "suspended": "suspend", "stopped": "stop", "undeployed": "undeploy",
 }
@@ -57,6 +54,6 @@ class RoleState:
         if passing:
             MachinesWait(self._client, passing, timeout, progress).rest()
         if self.before != self.after:
-            services.act(self._client, int(self._service["ID"]), self._role, _ACTIONS[self._wanted])
+            service_actions.act(self._client, int(self._service["ID"]), self._role, _ACTIONS[self._wanted])
             if wait:
                 MachinesWait(self._client, self._vms, timeout, progress, acted=True).reach(GOALS[self._wanted])

@@ -10,8 +10,6 @@ import re
 from .compare import wanted_template
 from .errors import INVALID, OneException
 from .services import check_cardinality
-from .template import parse
-from .user_inputs import parse as parse_user_input
 from .values import scalar
 
 _ROLE_NAME = re.compile(r"\w+", re.ASCII)
@@ -37,7 +35,7 @@ def normalize(name: str, wanted: dict) -> dict:
     for part in (body, *body["roles"]):
         if part.get("user_inputs"):
             part["user_inputs"] = {key: str(value) for key, value in part["user_inputs"].items()}
-    problems = [*_choice_problems(body), *_input_problems(body, name), *_role_problems(body["roles"])]
+    problems = [*_choice_problems(body), *_input_problems(body), *_role_problems(body["roles"])]
     if problems:
         raise OneException(INVALID, f"Service template {name!r}: {'; '.join(problems)}.")
     return body
@@ -82,14 +80,18 @@ def _choice_problems(body: dict) -> list[str]:
     ]
 
 
-def _input_problems(body: dict, name: str) -> list[str]:
+def _input_problems(body: dict) -> list[str]:
+    declared = [item for part in (body, *body["roles"]) for item in (part.get("user_inputs") or {}).items()]
+    if not declared:
+        return []
+    from .user_inputs import parse
+
     problems = []
-    for part in (body, *body["roles"]):
-        for input_name, declaration in (part.get("user_inputs") or {}).items():
-            try:
-                parse_user_input(input_name, declaration)
-            except OneException as error:
-                problems.append(error.message.rstrip("."))
+    for name, declaration in declared:
+        try:
+            parse(name, declaration)
+        except OneException as error:
+            problems.append(error.message.rstrip("."))
     return problems
 
 
@@ -149,6 +151,8 @@ def _settled_roles(current: list[dict], wanted: list[dict], replace: bool) -> li
 
 def _same(current: object, wanted: object, key: str) -> bool:
     if key == "vm_template_contents" and isinstance(current, str):
+        from .template import parse
+
         return parse(current) == parse(str(wanted))
     if isinstance(wanted, (bool, list, dict)):
         return current == wanted

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one.address_ranges import RangePlan
+from ansible_collections.opennebula.flower.plugins.module_utils.one.address_plans import RangePlan
 
 THERE = [
     {"AR_ID": "0", "TYPE": "IP4", "IP": "10.0.0.10", "MAC": "02:00:0a:00:00:0a", "SIZE": "5", "USED_LEASES": "2", "LEASES": ""},

@@ -1,25 +1,19 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Address ranges of virtual networks and the leases in them: which are there, and which are wanted."""
+"""What to do to a virtual network so that it has the address ranges and the addresses on hold that are wanted."""
 
 from __future__ import annotations
 
 import re
 
-from . import compare, xml
+from . import compare
 from .errors import CONFLICT, INVALID, OneException
+from .networks import address, addresses, leases, on_hold, settings
 
 # What an address range is recognized by.
 _FIRST_ADDRESS = ("IP", "GLOBAL_PREFIX", "ULA_PREFIX", "IP6", "MAC")
-# Parts of an address range that are results, not settings.
-_RESULTS = frozenset({
-    "AR_ID", "IP_END", "IP6_END", "IP6_GLOBAL", "IP6_GLOBAL_END", "IP6_ULA", "IP6_ULA_END", "LEASES", "MAC_END",
-    "NEXT_INDEX", "PARENT_NETWORK_AR_ID", "SHARED", "USED_LEASES",
-})
 _MAC = re.compile(r"([0-9a-f]{1,2}:){5}[0-9a-f]{1,2}")
-_LEASE_ADDRESSES = ("IP", "IP6", "IP6_GLOBAL", "IP6_ULA", "MAC")
-_ON_HOLD = "-1"
 
 
 class RangePlan:
@@ -59,40 +53,24 @@ class HoldPlan:
     """
 
     def __init__(self, network: dict, wanted: list[str] | None, replace: bool) -> None:
-        leases = [lease for item in ranges(network) for lease in xml.items(xml.section(item, "LEASES"), "LEASE")]
-        there = [lease for lease in leases if lease.get("VM") == _ON_HOLD]
-        self.before = sorted(_address(lease) for lease in there)
+        there = on_hold(network)
+        self.before = sorted(address(lease) for lease in there)
         self.after = list(self.before)
         self.held: list[dict] = []
         self.released: list[dict] = []
         if wanted is None:
             return
-        addresses = [_normal(text) for text in wanted]
-        for address in addresses:
-            lease = next((lease for lease in leases if address in _addresses(lease)), None)
+        chosen = [_normal(text) for text in wanted]
+        for text in chosen:
+            lease = next((lease for lease in leases(network) if text in addresses(lease)), None)
             if lease is None:
-                self.held.append(lease_of(address))
+                self.held.append(lease_of(text))
             elif lease not in there:
-                raise OneException(CONFLICT, f"{address} of virtual network {network['NAME']!r} is in use by {_user(lease)}.")
-        surplus = [lease for lease in there if replace and not _addresses(lease) & set(addresses)]
-        self.released = [lease_of(_address(lease)) for lease in surplus]
-        kept = [_address(lease) for lease in there if lease not in surplus]
-        self.after = sorted({*kept, *(address for address in addresses if lease_of(address) in self.held)})
-
-
-def ranges(network: dict) -> list[dict]:
-    """Return the address ranges of a network's document."""
-    return xml.items(xml.section(network, "AR_POOL"), "AR")
-
-
-def settings(address_range: dict) -> dict:
-    """Return what may be said of an address range."""
-    return {name: value for name, value in address_range.items() if name not in _RESULTS}
-
-
-def size(network: dict) -> int:
-    """Return the number of addresses of a network."""
-    return sum(int(item["SIZE"]) for item in ranges(network))
+                raise OneException(CONFLICT, f"{text} of virtual network {network['NAME']!r} is in use by {_user(lease)}.")
+        surplus = [lease for lease in there if replace and not addresses(lease) & set(chosen)]
+        self.released = [lease_of(address(lease)) for lease in surplus]
+        kept = [address(lease) for lease in there if lease not in surplus]
+        self.after = sorted({*kept, *(text for text in chosen if lease_of(text) in self.held)})
 
 
 def new_range(wish: dict) -> dict:
@@ -103,11 +81,11 @@ def new_range(wish: dict) -> dict:
     return result
 
 
-def lease_of(address: str) -> dict:
+def lease_of(text: str) -> dict:
     """Return an address by the name that leases have it under."""
-    if _MAC.fullmatch(address):
-        return {"MAC": address}
-    return {"IP6" if ":" in address else "IP": address}
+    if _MAC.fullmatch(text):
+        return {"MAC": text}
+    return {"IP6" if ":" in text else "IP": text}
 
 
 def _matching(there: list[dict], wanted: dict, at_position: dict | None) -> dict | None:
@@ -122,18 +100,10 @@ def _upper(wish: dict) -> dict:
 
 
 def _normal(text: str) -> str:
-    address = text.strip().lower()
-    if not re.fullmatch(r"[0-9a-f:.]+", address):
+    normal = text.strip().lower()
+    if not re.fullmatch(r"[0-9a-f:.]+", normal):
         raise OneException(INVALID, f"{text!r} in held is no IP or MAC address.")
-    return address
-
-
-def _addresses(lease: dict) -> set[str]:
-    return {lease[name].lower() for name in _LEASE_ADDRESSES if lease.get(name)}
-
-
-def _address(lease: dict) -> str:
-    return next(lease[name].lower() for name in _LEASE_ADDRESSES if lease.get(name))
+    return normal
 
 
 def _user(lease: dict) -> str:

@@ -1,0 +1,126 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Making, changing and removing virtual networks, waiting for each step if the task says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from . import compare, networks, resources
+from .address_plans import HoldPlan, RangePlan, lease_of, new_range
+from .client import Client
+from .ownership import Ownership
+from .wait import wait_until
+
+_PREFIX = "one.vn"
+
+
+class NetworkWork:
+    """What is done to a virtual network.
+
+    params: the options of the task. progress: called with how things stand. Everything raises OneException.
+    """
+
+    def __init__(self, client: Client, params: dict, ownership: Ownership, progress: Callable[[str], None]) -> None:
+        self._client = client
+        self._params = params
+        self._name = params["name"]
+        self._replace = params["update"] == "replace"
+        self._ownership = ownership
+        self._progress = progress
+
+    def new_ranges(self) -> list[dict]:
+        """Return the address ranges of a new network."""
+        return [new_range(wanted) for wanted in self._params["address_ranges"] or []]
+
+    def ranges(self, network: dict) -> RangePlan:
+        """Return what to do to the address ranges of a network."""
+        return RangePlan(networks.ranges(network), self._params["address_ranges"], self._replace)
+
+    def holds(self, network: dict) -> HoldPlan:
+        """Return which addresses of a network to hold, empty for a new one."""
+        return HoldPlan(network, self._params["held"], self._replace)
+
+    def make(self, template: dict, ranges: list[dict], cluster: int) -> dict:
+        """Make a network and return its document."""
+        attributes = {**template, "NAME": self._name, "AR": ranges}
+        return self.ready(self._client.call(f"{_PREFIX}.allocate", attributes, cluster))
+
+    def reserve(self, parent: int) -> dict:
+        """Make a network of addresses reserved of another one, and return its document."""
+        return self.ready(self._reserve(parent, self._params["reservation"]["size"], {"NAME": self._name}))
+
+    def finish(self, network: dict, before: dict, after: dict, held: HoldPlan) -> dict:
+        """Give a new network its template, its addresses on hold and its owner, and return its document."""
+        number = int(network["ID"])
+        self._update(number, before, after)
+        self._hold(number, held)
+        self._ownership.write(_PREFIX, network)
+        return self.ready(number)
+
+    def change(self, network: dict, before: dict, after: dict) -> dict:
+        """Bring a network from one state to another and return its document."""
+        number, plan = int(network["ID"]), self.ranges(network)
+        held = self.holds(network)
+        self._update(number, before["template"], after["template"])
+        for range_id in plan.removed:
+            self._client.call(f"{_PREFIX}.rm_ar", number, range_id)
+        for changed in plan.changed:
+            self._client.call(f"{_PREFIX}.update_ar", number, {"AR": changed})
+        for added in plan.added:
+            self._client.call(f"{_PREFIX}.add_ar", number, {"AR": added})
+        if before["reservation"] != after["reservation"]:
+            lacking = after["reservation"]["size"] - before["reservation"]["size"]
+            self._reserve(after["reservation"]["network"], lacking, {"NETWORK_ID": number})
+        self._hold(number, held)
+        self._ownership.write(_PREFIX, network)
+        return self.ready(number)
+
+    def remove(self, network: dict) -> None:
+        """Remove a network."""
+        number, held = int(network["ID"]), HoldPlan(network, [], replace=True)
+        if len(held.before) == networks.used(network):
+            # The server removes no network with leases, be they of nobody.
+            self._hold(number, held)
+        if networks.state(network) != "LOCK_DELETE":
+            self._client.call(f"{_PREFIX}.delete", number)
+        self._wait(number, lambda left: left is None, "removed")
+
+    def ready(self, number: int) -> dict:
+        """Return a network's document, once it is ready."""
+        self._wait(number, lambda network: network is not None and networks.state(network) == "READY", "READY")
+        return resources.get(self._client, "network", number)
+
+    def _update(self, number: int, before: dict, after: dict) -> None:
+        if before != after:
+            self._client.call(f"{_PREFIX}.update", number, *compare.update(before, after))
+
+    def _reserve(self, parent: int, size: int, target: dict) -> int:
+        wanted = self._params["reservation"]
+        source = {} if wanted["address_range"] is None else {"AR_ID": wanted["address_range"]}
+        first = lease_of(wanted["address"].strip().lower()) if wanted["address"] else {}
+        return self._client.call(f"{_PREFIX}.reserve", parent, {"SIZE": size, **target, **source, **first})
+
+    def _hold(self, number: int, plan: HoldPlan) -> None:
+        for lease in plan.released:
+            self._client.call(f"{_PREFIX}.release", number, {"LEASES": lease})
+        for lease in plan.held:
+            self._client.call(f"{_PREFIX}.hold", number, {"LEASES": lease})
+
+    def _wait(self, number: int, done: Callable[[dict | None], bool], goal: str) -> None:
+        if not self._params["wait"]:
+            return
+        seen = {"state": ""}
+
+        def probe() -> bool | None:
+            network = resources.get(self._client, "network", number)
+            seen["state"] = networks.state(network) if network else ""
+            if network:
+                networks.check_failed(network)
+            return True if done(network) else None
+
+        wait_until(
+            probe, lambda: f"its state is {seen['state']}", self._params["wait_timeout"],
+            progress=self._progress, what=f"Virtual network {self._name!r} (id {number}) is not {goal}",
+        )
