@@ -121,12 +121,16 @@ cluster:
       sample: {"RESERVED_MEM": "4194304"}
 """
 
+from typing import TYPE_CHECKING
+
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one import hosts
+from ansible_collections.opennebula.flower.plugins.module_utils.one import hosts, xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.one.managed import STATE_OPTIONS, ManagedObject
-from ansible_collections.opennebula.flower.plugins.module_utils.one.members import Directory, Members, ids
 from ansible_collections.opennebula.flower.plugins.module_utils.one.values import scalar
+
+if TYPE_CHECKING:
+    from ansible_collections.opennebula.flower.plugins.module_utils.one.members import Members
 
 _DEFAULT_CLUSTER = 0
 # By option: kind, element of the cluster's document, fact, and the last part of the methods that add and remove one.
@@ -174,7 +178,7 @@ class Cluster(ManagedObject):
         return {
             "id": int(document["ID"]),
             "name": document["NAME"],
-            **{fact: ids(document, element) for _kind, element, fact, _method in _MEMBERS.values()},
+            **{fact: xml.ids(document, element) for _kind, element, fact, _method in _MEMBERS.values()},
             "template": self.template(document),
         }
 
@@ -205,10 +209,7 @@ class Cluster(ManagedObject):
         replace = self.params["update"] == "replace"
         for option, (kind, element, _fact, _method) in _MEMBERS.items():
             if self.params[option] is not None and self.params["state"] == "present":
-                directory = Directory(self.client, kind)
-                self._members[option] = Members(
-                    directory, ids(document, element), self.params[option], replace, self.module.unresolved
-                )
+                self._members[option] = self.members(kind, xml.ids(document, element), self.params[option], replace)
         staying = self._members.get("hosts")
         if staying and staying.removed and int(document["ID"]) == _DEFAULT_CLUSTER:
             homeless = ", ".join(text for text in staying.before if text not in staying.after)

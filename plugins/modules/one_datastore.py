@@ -175,12 +175,16 @@ datastore:
       sample: {"ALLOW_ORPHANS": "NO", "CLONE_TARGET": "SYSTEM"}
 """
 
+from typing import TYPE_CHECKING
+
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one import resources, states, xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.one.managed import STATE_OPTIONS, ManagedObject
-from ansible_collections.opennebula.flower.plugins.module_utils.one.members import Directory, Members, ids
 from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, mode
+
+if TYPE_CHECKING:
+    from ansible_collections.opennebula.flower.plugins.module_utils.one.members import Members
 
 # In the order of OpenNebula's numbers.
 _TYPES = ("image", "system", "file", "backup")
@@ -227,7 +231,7 @@ class Datastore(ManagedObject):
 
     def attributes(self, document: dict) -> dict:
         """Return what is compared, as it is: clusters only if the task speaks of them."""
-        self._find_clusters(ids(document, "CLUSTERS"))
+        self._find_clusters(xml.ids(document, "CLUSTERS"))
         return {
             "name": document["NAME"],
             **_settings(document),
@@ -263,8 +267,8 @@ class Datastore(ManagedObject):
             **_settings(document),
             "base_path": document.get("BASE_PATH", ""),
             **{name: int(document.get(f"{name.upper()}_MB") or 0) for name in ("total", "used", "free")},
-            "cluster_ids": ids(document, "CLUSTERS"),
-            "image_ids": ids(document, "IMAGES"),
+            "cluster_ids": xml.ids(document, "CLUSTERS"),
+            "image_ids": xml.ids(document, "IMAGES"),
             "template": self.template(document),
         }
 
@@ -287,7 +291,7 @@ class Datastore(ManagedObject):
         number = self.client.call("one.datastore.allocate", {**self.server_template(after), "NAME": self.name}, first)
         # It was born into that cluster, the default one if none is wanted.
         document = self.read(number)
-        self._find_clusters(ids(document, "CLUSTERS"), replace=True)
+        self._find_clusters(xml.ids(document, "CLUSTERS"), replace=True)
         self.write(number, {**after, "status": "enabled"}, after)
         return number
 
@@ -308,10 +312,8 @@ class Datastore(ManagedObject):
 
     def _find_clusters(self, there: list[int], replace: bool = False) -> None:
         if self.params["clusters"] is not None and self.params["state"] == "present":
-            self._clusters = Members(
-                Directory(self.client, "cluster"), there, self.params["clusters"],
-                replace or self.params["update"] == "replace", self.module.unresolved,
-            )
+            replace = replace or self.params["update"] == "replace"
+            self._clusters = self.members("cluster", there, self.params["clusters"], replace)
 
 
 def _settings(document: dict) -> dict:

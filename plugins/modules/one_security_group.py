@@ -131,6 +131,8 @@ security_group:
       sample: {"DESCRIPTION": "What a SuperLink needs"}
 """
 
+from typing import TYPE_CHECKING
+
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one import resources, security_rules, xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, WRONG_STATE, OneException
@@ -139,9 +141,11 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.managed impo
     WAIT_OPTIONS,
     ManagedObject,
 )
-from ansible_collections.opennebula.flower.plugins.module_utils.one.members import Directory, ids
 from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, mode
 from ansible_collections.opennebula.flower.plugins.module_utils.one.values import scalar
+
+if TYPE_CHECKING:
+    from ansible_collections.opennebula.flower.plugins.module_utils.one.members import Directory
 
 _VM_STATES = ("updated", "outdated", "updating", "error")
 
@@ -211,9 +215,10 @@ class SecurityGroup(ManagedObject):
 
     def settled(self, number: int, document: dict | None) -> dict:
         """Return the security group, waiting until its rules are applied if the task says so."""
-        seen = {"document": document or self.read(number)}
-        if not self.params["wait"]:
-            return seen["document"]
+        document = document or self.read(number)
+        if not self.params["wait"] or _is_applied(document):
+            return document
+        seen = {"document": document}
 
         def probe() -> dict | None:
             group = seen["document"] or self.read(number)
@@ -225,7 +230,7 @@ class SecurityGroup(ManagedObject):
                     f"{self.label(number)} could not be applied to VM {_listed(seen['vms']['error'])}; "
                     "the logs of the VM and the server say why.",
                 )
-            return None if seen["vms"]["outdated"] or seen["vms"]["updating"] else group
+            return group if _is_applied(group) else None
 
         return self.wait(
             probe, lambda: f"VM {_listed(seen['vms']['outdated'] + seen['vms']['updating'])} has the old rules",
@@ -245,7 +250,7 @@ class SecurityGroup(ManagedObject):
 
     def _network_id(self, network: str) -> int | str:
         """Return the id, or in check mode the name of a network that an earlier task may make."""
-        self._networks = self._networks or Directory(self.client, "network")
+        self._networks = self._networks or self.directory("network")
         number = self._networks.find(network)
         if number is None:
             self.module.unresolved(self._networks.missing(network))
@@ -253,7 +258,11 @@ class SecurityGroup(ManagedObject):
 
 
 def _vms(document: dict) -> dict[str, list[int]]:
-    return {state: ids(document, f"{state.upper()}_VMS") for state in _VM_STATES}
+    return {state: xml.ids(document, f"{state.upper()}_VMS") for state in _VM_STATES}
+
+
+def _is_applied(document: dict) -> bool:
+    return not any(numbers for state, numbers in _vms(document).items() if state != "updated")
 
 
 def _listed(numbers: list[int]) -> str:

@@ -14,6 +14,7 @@ from .errors import INVALID, OneException
 
 if TYPE_CHECKING:
     from ..module import OneModule
+    from .members import Directory, Members
     from .ownership import Ownership
 
 STATE_OPTIONS = {
@@ -125,6 +126,18 @@ class ManagedObject(ABC):
             self.module.unresolved(resources.missing(self.client, resources.KINDS[kind].label, name_or_id))
             return {"ID": "-1", "NAME": name_or_id}
         return found
+
+    def directory(self, kind: str) -> Directory:
+        """Return the names and ids of all objects of a kind."""
+        from .members import Directory
+
+        return Directory(self.client, kind)
+
+    def members(self, kind: str, there: list[int], wanted: list[str], replace: bool) -> Members:
+        """Return what has to be done to the object's members of a kind. Raises OneException."""
+        from .members import Members
+
+        return Members(self.directory(kind), there, wanted, replace, self.module.unresolved)
 
     def wait(self, probe: Callable, describe: Callable[[], str], number: int, goal: str) -> object:
         """Wait until probe returns something, see wait_until."""

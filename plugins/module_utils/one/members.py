@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import resources, xml
+from . import resources
 from .client import Client
 from .errors import OneException
 
@@ -63,8 +63,3 @@ class Members:
         self.removed = [number for number in there if number not in self.ids]
         self.before = [directory.text(number) for number in sorted(there)]
         self.after = [*(directory.text(number) for number in self.ids), *unresolved]
-
-
-def ids(document: dict, element: str) -> list[int]:
-    """Return the ids in an element of a document."""
-    return [int(number) for number in xml.items(xml.section(document, element), "ID")]

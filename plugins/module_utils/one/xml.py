@@ -39,6 +39,11 @@ def items(document: dict, name: str) -> list:
     return value if isinstance(value, list) else [value]
 
 
+def ids(document: dict, name: str) -> list[int]:
+    """Return the ids in the element of this name, whether there are none, one or several."""
+    return [int(number) for number in items(section(document, name), "ID")]
+
+
 def _value(element: ElementTree.Element) -> dict | str:
     if len(element) == 0:
         return element.text or ""
