@@ -12,7 +12,6 @@ from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_requ
 
 from .one.client import Client
 from .one.compare import difference
-from .one.credentials import DEFAULT_AUTH_FILE, credentials
 from .one.errors import INVALID, OneException, TemplateSyntaxError
 from .one.http import REQUESTS_IMPORT_ERROR
 
@@ -43,8 +42,7 @@ class OneModule(AnsibleModule):
     def client(self) -> Client:
         """The client for the endpoint and identity of the options. Raises OneException."""
         if self._client is None:
-            auth_file = os.environ.get("ONE_AUTH") or DEFAULT_AUTH_FILE
-            username, password = credentials(self.params["api_username"], self.params["api_password"], auth_file)
+            username, password = self._credentials()
             # Nothing the module returns or logs may contain it, wherever it came from.
             self.no_log_values.add(password)
             if self.params["api_timeout"] <= 0:
@@ -54,6 +52,14 @@ class OneModule(AnsibleModule):
                 self.params["validate_certs"], self.params["ca_path"], self.params["oneflow_url"],
             )
         return self._client
+
+    def _credentials(self) -> tuple[str, str]:
+        username, password = self.params["api_username"], self.params["api_password"]
+        if username and password:
+            return username, password
+        from .one.credentials import DEFAULT_AUTH_FILE, credentials
+
+        return credentials(username, password, os.environ.get("ONE_AUTH") or DEFAULT_AUTH_FILE)
 
     def run(self, work: Callable[[], dict]) -> None:
         """Exit with what work returns, or fail with one sentence and the kind of error."""

@@ -172,6 +172,7 @@ from typing import TYPE_CHECKING
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one import resources, service_settings, services
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, WRONG_STATE, OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.one.flow_documents import find_template
 from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, Ownership
 from ansible_collections.opennebula.flower.plugins.module_utils.one.service_wish import ServiceWish
 from ansible_collections.opennebula.flower.plugins.module_utils.one.services import FAILED_LEAVING, LEAVING, RUNNING
@@ -258,7 +259,7 @@ class Service:
         name = self.params["service_template"]
         if name is None:
             raise OneException(INVALID, f"Service {self.name!r} does not exist: service_template is needed to start it.")
-        template = services.find_template(self.client, name)
+        template = find_template(self.client, name)
         if template is None:
             self.module.unresolved(resources.missing(self.client, "service template", name))
         return template

@@ -123,9 +123,9 @@ service_template:
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one import (
     dialect,
+    flow_documents,
     resources,
     service_templates,
-    services,
     xml,
 )
 from ansible_collections.opennebula.flower.plugins.module_utils.one.client import Client
@@ -135,12 +135,12 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership im
 
 def ensure(module: OneModule) -> dict:
     """Bring the service template to the wanted state and return the module's result."""
-    current = services.find_template(module.client, module.params["name"])
+    current = flow_documents.find_template(module.client, module.params["name"])
     if module.params["state"] == "present":
         return _present(module, current)
     if current and not module.check_mode:
         module.client.flow("DELETE", f"/service_template/{current['ID']}")
-    return module.result(services.body(current) if current else {}, {}, service_template={})
+    return module.result(flow_documents.body(current) if current else {}, {}, service_template={})
 
 
 def _present(module: OneModule, current: dict | None) -> dict:
@@ -150,7 +150,7 @@ def _present(module: OneModule, current: dict | None) -> dict:
     if not module.params["template"]:
         raise OneException(INVALID, f"Service template {name!r}: template is needed.")
     ownership = Ownership(client, module.params)
-    body = services.body(current) if current else {}
+    body = flow_documents.body(current) if current else {}
     wanted = service_templates.normalize(current["NAME"] if current else name, module.params["template"])
     new_body = service_templates.merged(body, _rendered(module, wanted), module.params["update"] == "replace")
     before = {**body, **(ownership.before(current) if current else {})}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from ansible_collections.opennebula.flower.plugins.module_utils.one import states
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
-from ansible_collections.opennebula.flower.plugins.module_utils.one.machines import matcher
+from ansible_collections.opennebula.flower.plugins.module_utils.one.patterns import matcher
 from ansible_collections.opennebula.flower.plugins.module_utils.one.values import scalar
 
 from .vm_facts import is_secret

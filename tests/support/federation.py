@@ -16,7 +16,7 @@ from typing import Any
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.artifacts import ArtifactServer
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.board import open_board
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.supervisor import Config, Supervisor
-from ansible_collections.opennebula.flower.plugins.module_utils.one import resources, service_actions, services
+from ansible_collections.opennebula.flower.plugins.module_utils.one import flow_documents, resources, service_actions, services
 from ansible_collections.opennebula.flower.plugins.module_utils.one.client import Client
 from ansible_collections.opennebula.flower.plugins.module_utils.one.vms import update_user_template, vm_info
 from ansible_collections.opennebula.flower.plugins.module_utils.one.wait import wait_until
@@ -85,7 +85,7 @@ class Federation:
             return services.service_by_id(self.client, int(service["ID"])) is None or None
 
         wait_until(gone, lambda: "the service does not go", 30)
-        template = services.find_template(self.client, "federation")
+        template = flow_documents.find_template(self.client, "federation")
         self.client.flow("DELETE", f"/service_template/{template['ID']}")
         template = resources.find(self.client, "template", "superlink")
         self.client.call("one.template.delete", int(template["ID"]), False)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from . import hosts, machines, resources, states, xml
+from . import hosts, machines, patterns, resources, states, xml
 from .client import Client
 from .errors import INVALID, OneException
 from .values import scalar
@@ -48,20 +48,20 @@ def listed(client: Client, params: dict) -> list[dict]:
 def _is_named(pattern: str | None, number: str, name: str) -> bool:
     if pattern is None:
         return True
-    return int(pattern) == int(number) if resources.is_id(pattern) else machines.matcher(pattern)(name)
+    return int(pattern) == int(number) if resources.is_id(pattern) else patterns.matcher(pattern)(name)
 
 
 def _has(template: dict, attributes: dict) -> bool:
     for name, value in attributes.items():
         there = template.get(str(name).upper())
-        if not isinstance(there, str) or not machines.matcher(scalar(value))(there):
+        if not isinstance(there, str) or not patterns.matcher(scalar(value))(there):
             return False
     return True
 
 
 def _is_device(device: dict, wanted: dict) -> bool:
     return all(
-        machines.matcher(scalar(value).lower())(device.get(_DEVICE[name], "").lower()) for name, value in wanted.items()
+        patterns.matcher(scalar(value).lower())(device.get(_DEVICE[name], "").lower()) for name, value in wanted.items()
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import machines, resources, services, states, xml
+from . import machines, patterns, resources, services, states, xml
 from .client import Client
 from .errors import INVALID, OneException
 from .values import scalar
@@ -44,7 +44,7 @@ class MachineFilter:
 
     def _add_conditions(self, params: dict) -> None:
         if self._name and not resources.is_id(self._name):
-            self._require(machines.matcher(self._name), lambda vm: vm["NAME"])
+            self._require(patterns.matcher(self._name), lambda vm: vm["NAME"])
         if self._states:
             self._conditions.append(self._is_in_state)
         labels = set(params["labels"])
@@ -58,13 +58,13 @@ class MachineFilter:
             self._require_attribute("SERVICE_ID", self._service_id(params["service"]))
         if params["host"] is not None:
             key = "HID" if resources.is_id(params["host"]) else "HOSTNAME"
-            self._require(machines.matcher(params["host"]), lambda vm: machines.placement(vm).get(key))
+            self._require(patterns.matcher(params["host"]), lambda vm: machines.placement(vm).get(key))
         if params["cluster"] is not None:
             cluster = self._cluster_id(params["cluster"])
             self._conditions.append(lambda vm: machines.placement(vm).get("CID") == cluster)
 
     def _require_attribute(self, name: str, pattern: str) -> None:
-        self._require(machines.matcher(pattern), lambda vm: xml.section(vm, "USER_TEMPLATE").get(name))
+        self._require(patterns.matcher(pattern), lambda vm: xml.section(vm, "USER_TEMPLATE").get(name))
 
     def _require(self, means: Callable[[str], bool], text_of: Callable[[dict], object]) -> None:
         def condition(vm: dict) -> bool:

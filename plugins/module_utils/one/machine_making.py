@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 from . import machines, resources
 from .client import Client
-from .errors import INVALID, OneException
+from .errors import CONFLICT, INVALID, OneException
 from .machine_change import GOALS
 from .machine_changer import Changer
 from .machine_wish import MachineWish
+from .patterns import matcher
 
 # States that a new VM is brought to once it runs, and the action for it.
 _AFTER_START = {"poweroff": "poweroff", "suspended": "suspend"}
@@ -39,7 +40,7 @@ class MachineMaking:
         if params["state"] in _AFTER_START and not params["wait"]:
             action = _AFTER_START[params["state"]]
             raise OneException(INVALID, f"VM {name!r} does not exist: it takes wait to {action} it once it runs.")
-        self._template = machines.find_template(client, pattern)
+        self._template = _find_template(client, pattern)
         if self._template is None:
             unresolved(resources.missing(client, "VM template", pattern))
         wish.ownership.check({}, wish.ownership.given(), unresolved)
@@ -61,3 +62,20 @@ class MachineMaking:
                 changer.act(_AFTER_START[self._params["state"]], running)
                 changer.wait(running, acted=True).reach(GOALS[self._params["state"]])
         return made
+
+
+def _find_template(client: Client, pattern: str) -> dict | None:
+    """Return the VM template with this id or name, or the only one that the pattern means; None if there is none.
+
+    Raises OneException of kind conflict when several are meant.
+    """
+    if resources.is_id(pattern):
+        return resources.get(client, "template", int(pattern))
+    there = resources.pool(client, "template")
+    means = matcher(pattern)
+    exact = [template for template in there if template["NAME"] == pattern]
+    found = exact or [template for template in there if means(template["NAME"])]
+    if len(found) > 1:
+        listed = ", ".join(f"{template['NAME']!r} (id {template['ID']})" for template in reversed(found))
+        raise OneException(CONFLICT, f"Several VM templates are meant by {pattern!r}: {listed}; use an id.")
+    return found[0] if found else None

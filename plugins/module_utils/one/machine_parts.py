@@ -16,6 +16,7 @@ from .values import joined
 if TYPE_CHECKING:
     from .references import References
 
+_ATTRIBUTES = {"nics": "NIC", "disks": "DISK", "pcis": "PCI"}
 # One of these says what a part is; NETWORK_MODE leaves it to the scheduler.
 _IDENTITIES = {
     "nics": ("NETWORK", "NETWORK_ID", "NETWORK_MODE"), "disks": ("IMAGE", "IMAGE_ID", "SIZE"),
@@ -23,21 +24,31 @@ _IDENTITIES = {
 }
 
 
-def checked_parts(option: str, parts: list) -> list[dict]:
-    """Return NICs, disks or PCI devices, names in upper case and values as text.
+class PartsWish:
+    """The wanted NICs, disks and PCI devices, checked. given: by option. exclusive: whether others go.
 
     Raises OneException of kind invalid for one that refers to nothing.
     """
-    result = []
-    for part in parts:
-        upper = {str(name).upper(): joined(value) for name, value in part.items()}
-        for key in ("NETWORK", "IMAGE"):
-            if resources.is_id(upper.get(key, "")):
-                upper[f"{key}_ID"] = upper.pop(key)
-        if not upper.keys() & set(_IDENTITIES[option]):
-            raise OneException(INVALID, f"One of {option} is {part!r}, it must have {' or '.join(_IDENTITIES[option])}.")
-        result.append(upper)
-    return result
+
+    def __init__(self, given: dict[str, list], exclusive: bool, references: References) -> None:
+        self._parts = {option: _checked(option, parts) for option, parts in given.items()}
+        self._exclusive = exclusive
+        self._references = references
+
+    def attributes(self) -> dict[str, list[dict]]:
+        """Return the attributes of a new VM. Raises OneException of kind invalid for what cannot be said of one."""
+        for option, parts in self._parts.items():
+            if not parts:
+                raise OneException(INVALID, f"{option} is empty: a new VM cannot be made without those of its VM template.")
+        resolved = {"nics": self._references.nic, "disks": self._references.disk, "pcis": dict}
+        return {_ATTRIBUTES[option]: [resolved[option](part) for part in parts] for option, parts in self._parts.items()}
+
+    def lists(self, vm: dict) -> dict[str, PartList]:
+        """Return what has to be done to the parts of a VM, by option."""
+        compared = {"nics": PartList.of_nics, "disks": PartList.of_disks, "pcis": PartList.of_pcis}
+        return {
+            option: compared[option](vm, parts, self._exclusive, self._references) for option, parts in self._parts.items()
+        }
 
 
 @dataclass
@@ -124,3 +135,17 @@ def _same_disk(disk: dict, wish: dict) -> bool:
 def _same_pci(pci: dict, wish: dict) -> bool:
     names = [name for name in (*_IDENTITIES["pcis"], "PROFILE") if name in wish]
     return all(pci.get(name, "").lower() == wish[name].lower() for name in names)
+
+
+def _checked(option: str, parts: list) -> list[dict]:
+    """Return NICs, disks or PCI devices, names in upper case and values as text."""
+    result = []
+    for part in parts:
+        upper = {str(name).upper(): joined(value) for name, value in part.items()}
+        for key in ("NETWORK", "IMAGE"):
+            if resources.is_id(upper.get(key, "")):
+                upper[f"{key}_ID"] = upper.pop(key)
+        if not upper.keys() & set(_IDENTITIES[option]):
+            raise OneException(INVALID, f"One of {option} is {part!r}, it must have {' or '.join(_IDENTITIES[option])}.")
+        result.append(upper)
+    return result

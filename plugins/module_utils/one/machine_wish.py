@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import compare, xml
@@ -16,12 +15,11 @@ from .ownership import Ownership
 from .values import scalar
 
 if TYPE_CHECKING:
-    from .machine_parts import PartList
-    from .references import References
+    from .machine_parts import PartList, PartsWish
 
 SIZES = ("CPU", "MEMORY", "VCPU")
-# The options that are about parts, and the attribute each of them becomes.
-_PARTS = {"nics": "NIC", "disks": "DISK", "pcis": "PCI"}
+# The options that are about parts.
+_PARTS = ("nics", "disks", "pcis")
 # What updateconf changes in a VM that exists.
 _CONFIGURATION = frozenset({"CONTEXT", "CPU_MODEL", "FEATURES", "GRAPHICS", "INPUT", "OS", "RAW", "VIDEO"})
 # What only counts when a VM is made.
@@ -70,8 +68,6 @@ class MachineWish:
     def __init__(
         self, client: Client, params: dict, ownership: Ownership, unresolved: Callable[[OneException], None]
     ) -> None:
-        self._client = client
-        self._unresolved = unresolved
         self.ownership = ownership
         self.new_name = params["new_name"]
         self.size = {name: params[name.lower()] for name in SIZES if params[name.lower()] is not None}
@@ -80,7 +76,8 @@ class MachineWish:
         for name, option in _OPTIONS.items():
             if name in self.attributes:
                 raise OneException(INVALID, f"{name} in template: it is the option {option} that says so.")
-        self.parts = _checked_parts({name: params[name] for name in _PARTS if params[name] is not None})
+        parts = {name: params[name] for name in _PARTS if params[name] is not None}
+        self.parts = _parts_wish(client, parts, params["update"] == "replace", unresolved) if parts else None
         self.exclusive = params["update"] == "replace"
         self.drops_attributes = self.exclusive and params["template"] is not None
 
@@ -89,13 +86,8 @@ class MachineWish:
 
         Raises OneException of kind invalid for what cannot be said to the server.
         """
-        for option, parts in self.parts.items():
-            if not parts:
-                raise OneException(INVALID, f"{option} is empty: a new VM cannot be made without those of its VM template.")
         current = xml.section(template, "TEMPLATE")
-        wanted: dict = {**self.attributes, **self.size}
-        for option, parts in self.parts.items():
-            wanted[_PARTS[option]] = [self._resolved(option, part) for part in parts]
+        wanted = {**self.attributes, **self.size, **(self.parts.attributes() if self.parts else {})}
         return compare.changes(current, compare.wanted_template(current, wanted))
 
     def plan(self, vm: dict) -> Plan:
@@ -109,7 +101,7 @@ class MachineWish:
             name: value for name, value in self.attributes.items() if name not in _FIXED and name not in _CONFIGURATION
         }
         target_attributes = compare.wanted_template(user_attributes, own, self.drops_attributes, _SERVER_ATTRIBUTES)
-        parts = self._part_lists(vm) if self.parts else {}
+        parts = self.parts.lists(vm) if self.parts else {}
         identity = {"name": vm["NAME"], **self.ownership.before(vm)}
         target_identity = {"name": self.new_name or vm["NAME"], **self.ownership.after(vm)}
         return Plan(
@@ -123,23 +115,6 @@ class MachineWish:
             parts,
         )
 
-    @cached_property
-    def _references(self) -> References:
-        from .references import References
-
-        return References(self._client, self._unresolved)
-
-    def _resolved(self, option: str, part: dict) -> dict:
-        if option == "nics":
-            return self._references.nic(part)
-        return self._references.disk(part) if option == "disks" else part
-
-    def _part_lists(self, vm: dict) -> dict[str, PartList]:
-        from .machine_parts import PartList
-
-        make = {"nics": PartList.of_nics, "disks": PartList.of_disks, "pcis": PartList.of_pcis}
-        return {name: make[name](vm, wanted, self.exclusive, self._references) for name, wanted in self.parts.items()}
-
     def _configuration(self, current: dict) -> dict:
         """What is wanted of the configuration; the server keeps variables of a context with their values filled in."""
         wanted = {name: value for name, value in self.attributes.items() if name in _CONFIGURATION}
@@ -152,12 +127,13 @@ class MachineWish:
         return wanted
 
 
-def _checked_parts(given: dict[str, list]) -> dict[str, list[dict]]:
-    if not given:
-        return {}
-    from .machine_parts import checked_parts
+def _parts_wish(
+    client: Client, given: dict[str, list], exclusive: bool, unresolved: Callable[[OneException], None]
+) -> PartsWish:
+    from .machine_parts import PartsWish
+    from .references import References
 
-    return {option: checked_parts(option, parts) for option, parts in given.items()}
+    return PartsWish(given, exclusive, References(client, unresolved))
 
 
 def _check_positive(size: dict) -> None:

@@ -1,20 +1,14 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Virtual machines many at a time: listing them, choosing some by name, and what is returned of each.
-
-Names and other texts are chosen by pattern: the text itself, a wildcard (web-*), or after ~ a regular expression.
-"""
+"""Virtual machines many at a time: listing them, and what is returned of each."""
 
 from __future__ import annotations
 
-import fnmatch
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from . import ownership, resources, states, vms, xml
 from .client import Client
-from .errors import CONFLICT, INVALID, OneException
 
 ANY_STATE, NOT_DONE = -2, -1
 # A range of ids takes the place of a page where single machines are asked for.
@@ -53,37 +47,6 @@ def by_id(client: Client, ids: Iterable[int], state: int = NOT_DONE) -> dict[int
         answer = client.call("one.vmpool.infoextended", -2, min(inside), max(inside), state)
         found.update({int(vm["ID"]): vm for vm in xml.items(answer, "VM") if int(vm["ID"]) in wanted})
     return found
-
-
-def matcher(pattern: str) -> Callable[[str], bool]:
-    """Return a function that tells whether a text is meant by a pattern.
-
-    Raises OneException of kind invalid for a regular expression that is none.
-    """
-    if pattern.startswith("~"):
-        try:
-            expression = re.compile(pattern[1:])
-        except re.error as error:
-            raise OneException(INVALID, f"{pattern[1:]!r} is no regular expression: {error}.") from None
-        return lambda text: expression.search(text) is not None
-    return lambda text: text == pattern or fnmatch.fnmatchcase(text, pattern)
-
-
-def find_template(client: Client, pattern: str) -> dict | None:
-    """Return the VM template with this id or name, or the only one that the pattern means; None if there is none.
-
-    Raises OneException of kind conflict when several are meant.
-    """
-    if resources.is_id(pattern):
-        return resources.get(client, "template", int(pattern))
-    there = resources.pool(client, "template")
-    means = matcher(pattern)
-    exact = [template for template in there if template["NAME"] == pattern]
-    found = exact or [template for template in there if means(template["NAME"])]
-    if len(found) > 1:
-        listed = ", ".join(f"{template['NAME']!r} (id {template['ID']})" for template in reversed(found))
-        raise OneException(CONFLICT, f"Several VM templates are meant by {pattern!r}: {listed}; use an id.")
-    return found[0] if found else None
 
 
 def label(vm: dict) -> str:

@@ -9,7 +9,7 @@ import re
 
 from .compare import wanted_template
 from .errors import INVALID, OneException
-from .services import check_cardinality
+from .flow_documents import check_cardinality
 from .values import scalar
 
 _ROLE_NAME = re.compile(r"\w+", re.ASCII)

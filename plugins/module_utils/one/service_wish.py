@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from . import service_settings, services
 from .client import Client
+from .flow_documents import check_cardinality
 
 if TYPE_CHECKING:
     from .service_inputs import ServiceInputs
@@ -36,7 +37,7 @@ class ServiceWish:
             role = services.require_role(document, name)
             if wanted.get("cardinality") is not None:
                 result[name] = int(wanted["cardinality"])
-                services.check_cardinality({**role, **service_settings.of_role(wanted)}, result[name])
+                check_cardinality({**role, **service_settings.of_role(wanted)}, result[name])
         return result
 
     def instantiation(self, client: Client, template: dict, name: str) -> dict:

@@ -1,13 +1,14 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""OneFlow services and service templates: finding and reading them."""
+"""OneFlow services: finding and reading them."""
 
 from __future__ import annotations
 
-from . import resources, states, xml
+from . import resources, states
 from .client import Client
-from .errors import INVALID, MISSING, OneException
+from .errors import MISSING, OneException
+from .flow_documents import body, find, get, pool
 from .ownership import mode
 
 RUNNING = "RUNNING"
@@ -26,17 +27,12 @@ def find_service(client: Client, name_or_id: str | int) -> dict | None:
 
     A number is an id. Raises OneException of kind conflict when several services have the name.
     """
-    return _find(client, "service", "service", name_or_id)
-
-
-def find_template(client: Client, name_or_id: str | int) -> dict | None:
-    """Return the service template's document, None if there is none."""
-    return _find(client, "service_template", "service template", name_or_id)
+    return find(client, "service", "service", name_or_id)
 
 
 def service_by_id(client: Client, service_id: int) -> dict | None:
     """Return the service's document, None if it is gone."""
-    return _get(client, "service", service_id)
+    return get(client, "service", service_id)
 
 
 def get_service(client: Client, name_or_id: str | int) -> dict:
@@ -49,12 +45,7 @@ def get_service(client: Client, name_or_id: str | int) -> dict:
 
 def all_services(client: Client) -> list[dict]:
     """Return the documents of all services the user may see."""
-    return _pool(client, "service")
-
-
-def body(document: dict) -> dict:
-    """Return what OneFlow keeps in a service's or service template's document."""
-    return xml.section(document, "TEMPLATE", "BODY")
+    return pool(client, "service")
 
 
 def state(service: dict) -> str:
@@ -105,32 +96,3 @@ def facts(service: dict) -> dict:
             for name, role in roles(service).items()
         },
     }
-
-
-def check_cardinality(role: dict, cardinality: int) -> None:
-    """Raise OneException of kind invalid for a number of VMs outside the role's bounds."""
-    low, high = int(role.get("min_vms") or 0), role.get("max_vms")
-    if cardinality < low or (high is not None and cardinality > int(high)):
-        bounds = f"between {low} and {high}" if high is not None else f"at least {low}"
-        raise OneException(INVALID, f"Cardinality {cardinality} of role {role['name']!r} must be {bounds}.")
-
-
-def _find(client: Client, path: str, label: str, name_or_id: str | int) -> dict | None:
-    wanted = str(name_or_id)
-    if resources.is_id(wanted):
-        return _get(client, path, int(wanted))
-    found = {int(document["ID"]): document for document in _pool(client, path) if document.get("NAME") == wanted}
-    return found[resources.only(list(found), label, wanted)] if found else None
-
-
-def _get(client: Client, path: str, number: int) -> dict | None:
-    try:
-        return client.flow("GET", f"/{path}/{number}")["DOCUMENT"]
-    except OneException as error:
-        if error.kind == MISSING:
-            return None
-        raise
-
-
-def _pool(client: Client, path: str) -> list[dict]:
-    return xml.items(client.flow("GET", f"/{path}")["DOCUMENT_POOL"], "DOCUMENT")

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one import machines, states
+from ansible_collections.opennebula.flower.plugins.module_utils.one import machines, patterns, states
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.one.machine_change import MachineChange
 from ansible_collections.opennebula.flower.plugins.module_utils.one.machine_wait import MachinesWait
@@ -109,7 +109,7 @@ def test_an_old_error_does_not_make_a_change_fail():
     ("a[1]", "a[1]", True), ("~eb", "web", True), ("~^eb", "web", False), ("~^w.b$", "web", True),
 ])
 def test_a_pattern_is_the_text_a_wildcard_or_a_regular_expression(pattern, text, is_meant):
-    assert machines.matcher(pattern)(text) is is_meant
+    assert patterns.matcher(pattern)(text) is is_meant
 
 
 @pytest.mark.parametrize(("before", "after", "bits"), [
