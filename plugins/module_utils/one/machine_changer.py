@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from . import machines
+from . import machines, states
 from .client import Client
 from .compare import update
 from .machine_change import GOALS, MachineChange
@@ -72,6 +72,15 @@ class Changer:
             action += "-hard"
         for vm in group:
             self._client.call("one.vm.action", action, int(vm["ID"]))
+
+    def end(self, there: list[dict], leaving: list[dict]) -> None:
+        """Terminate VMs, and wait for them and those that are leaving already."""
+        passing = [vm for vm in there if not machines.is_resting(states.vm_state(vm))]
+        if passing:
+            self.wait(passing).settle()
+        self.act("terminate", there)
+        if self._params["wait"]:
+            self.wait([*there, *leaving], acted=True).reach("DONE")
 
     def wait(self, group: Iterable[dict], acted: bool = False) -> MachinesWait:
         """Return a wait for VMs, see MachinesWait."""

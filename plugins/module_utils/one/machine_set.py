@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -20,8 +19,8 @@ from .ownership import Ownership
 if TYPE_CHECKING:
     from .machine_changer import Changer
     from .machine_making import MachineMaking
+    from .numbered_names import NumberedNames
 
-_NUMBER = re.compile(r"#+")
 _DONE = "DONE"
 
 
@@ -45,7 +44,7 @@ class MachineSet:
         self._check_mode = check_mode
         self._unresolved = unresolved
         self._name = params["name"]
-        self._numbered = bool(_NUMBER.search(self._name))
+        self._numbers = _numbered(self._name) if "#" in self._name else None
         self._check_options()
         self._ownership = Ownership(client, params)
         self._wish = MachineWish(client, params, self._ownership, unresolved)
@@ -74,21 +73,20 @@ class MachineSet:
         if is_needed:
             self._changer.apply(changes)
         made = making.make(new, self._changer) if making else []
-        self._end(surplus, [])
+        if surplus:
+            self._changer.end(surplus, [])
         stale = is_needed or before != after
         return before, after, self._facts([*kept, *made], stale)
 
     def _check_options(self) -> None:
         count, state = self._params["count"], self._params["state"]
-        if len(_NUMBER.findall(self._name)) > 1:
-            raise OneException(INVALID, f"Name {self._name!r} has # in several places, its number takes one.")
-        if count is not None and not self._numbered:
+        if count is not None and not self._numbers:
             raise OneException(INVALID, f"count needs a name with # in the place of the number, not {self._name!r}.")
         if count is not None and count < 0:
             raise OneException(INVALID, f"count is {count}, it must be 0 or more.")
         if count is not None and state == "absent":
             raise OneException(INVALID, "count cannot be combined with state absent, which is about all VMs of the set.")
-        if self._params["new_name"] is not None and (self._numbered or not self._params["new_name"]):
+        if self._params["new_name"] is not None and (self._numbers or not self._params["new_name"]):
             raise OneException(INVALID, "new_name is for a single VM, and cannot be empty.")
 
     def _found(self) -> list[dict]:
@@ -99,8 +97,8 @@ class MachineSet:
                 self._check_alive(found)
             return found
         listed = sorted(machines.listing(self._client), key=lambda vm: int(vm["ID"]))
-        if self._numbered:
-            return [vm for vm in listed if self._pattern.fullmatch(vm["NAME"])]
+        if self._numbers:
+            return [vm for vm in listed if self._numbers.has(vm["NAME"])]
         names = [self._name] + ([self._params["new_name"]] if self._params["new_name"] else [])
         return next(filter(None, ([vm for vm in listed if vm["NAME"] == name] for name in names)), [])
 
@@ -110,34 +108,20 @@ class MachineSet:
         if machines.leads_to(states.vm_state(found[0])) == _DONE:
             raise OneException(WRONG_STATE, f"{machines.label(found[0])} is {states.vm_state(found[0])}: it is gone for good.")
 
-    @cached_property
-    def _pattern(self) -> re.Pattern:
-        digits = len(_NUMBER.search(self._name).group())
-        begin, end = (re.escape(part) for part in _NUMBER.split(self._name))
-        # A longer number has no leading zeros, or there would be two names for it.
-        return re.compile(f"{begin}([0-9]{{{digits}}}|[1-9][0-9]{{{digits},}}){end}")
-
-    def _number(self, vm: dict) -> int:
-        return int(self._pattern.fullmatch(vm["NAME"]).group(1))
-
     def _check_unique(self, there: list[dict]) -> None:
         for name in sorted({vm["NAME"] for vm in there}):
             resources.only([int(vm["ID"]) for vm in there if vm["NAME"] == name], "VM", name)
 
     def _counted(self, there: list[dict]) -> tuple[list[str], list[dict]]:
         """Return the names of VMs to make and the VMs that are too many."""
-        if not self._numbered:
+        if not self._numbers:
             return ([] if there else [self._params["new_name"] or self._name]), []
         count = self._params["count"]
         if count is None:
             return [], []
-        taken = {self._number(vm) for vm in there}
-        free = (number for number in range(count + len(taken)) if number not in taken)
-        new = [self._numbered_name(next(free)) for _lacking in range(count - len(there))]
-        return new, sorted(there, key=self._number)[count:]
-
-    def _numbered_name(self, number: int) -> str:
-        return _NUMBER.sub(lambda match: str(number).zfill(len(match.group())), self._name)
+        by_number = {self._numbers.number(vm["NAME"]): vm for vm in there}
+        new = self._numbers.free(by_number.keys(), count - len(there))
+        return new, [by_number[number] for number in sorted(by_number)][count:]
 
     def _change(self, vm: dict) -> MachineChange:
         plan = self._wish.plan(vm)
@@ -156,27 +140,23 @@ class MachineSet:
         return Changer(self._client, self._params, self._ownership, self._progress)
 
     def _absent(self, there: list[dict], leaving: list[dict]) -> tuple[dict, dict, list[dict]]:
-        if not self._numbered:
+        if not self._numbers:
             self._check_unique(there)
-        if not self._check_mode:
-            self._end(there, [vm for vm in leaving if states.vm_state(vm) != _DONE])
+        leaving = [vm for vm in leaving if states.vm_state(vm) != _DONE]
+        if (there or leaving) and not self._check_mode:
+            self._changer.end(there, leaving)
         return {vm["NAME"]: _standing(vm) for vm in there}, {}, []
-
-    def _end(self, there: list[dict], leaving: list[dict]) -> None:
-        """Terminate VMs, and wait for them and those that are leaving already."""
-        if not (there or leaving):
-            return
-        passing = [vm for vm in there if not machines.is_resting(states.vm_state(vm))]
-        if passing:
-            self._changer.wait(passing).settle()
-        self._changer.act("terminate", there)
-        if self._params["wait"]:
-            self._changer.wait([*there, *leaving], acted=True).reach(_DONE)
 
     def _facts(self, vms: list[dict], stale: bool) -> list[dict]:
         if stale:
             vms = list(machines.by_id(self._client, (int(vm["ID"]) for vm in vms)).values())
         return [machines.facts(vm) for vm in sorted(vms, key=lambda vm: int(vm["ID"]))]
+
+
+def _numbered(name: str) -> NumberedNames:
+    from .numbered_names import NumberedNames
+
+    return NumberedNames(name)
 
 
 def _standing(vm: dict) -> dict:
