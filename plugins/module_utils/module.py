@@ -1,7 +1,11 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The base of the modules that talk to OpenNebula's API."""
+"""The base of the modules that talk to OpenNebula's API.
+
+Ansible sends a module as source, so every run compiles what is imported. What only a change, an error or a rare option
+needs is imported by the function that needs it: a run that changes nothing is most of all runs.
+"""
 
 from __future__ import annotations
 

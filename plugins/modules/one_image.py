@@ -257,7 +257,7 @@ class Image:
         image = self._available(number)
         if not after["enabled"]:
             self.client.call(f"{_PREFIX}.enable", number, False)
-        self.ownership.write(_PREFIX, image)
+        self._give(image)
         return self.module.result(before, after, image=_facts(self._read(number)))
 
     def _new_template(self, image: dict) -> dict:
@@ -319,7 +319,12 @@ class Image:
         for name, method in (("type", "chtype"), ("persistent", "persistent"), ("enabled", "enable")):
             if before[name] != after[name]:
                 self.client.call(f"{_PREFIX}.{method}", number, after[name])
-        self.ownership.write(_PREFIX, image)
+        self._give(image)
+
+    def _give(self, image: dict) -> None:
+        from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership_change import write
+
+        write(self.client, self.ownership, _PREFIX, image)
 
     def _available(self, number: int) -> dict:
         """Return the image, waiting until it can be used if the task says so."""

@@ -114,6 +114,7 @@ from collections.abc import Callable
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one import compare, resources, xml
+from ansible_collections.opennebula.flower.plugins.module_utils.one.client import Client
 from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, Ownership, mode
 
 _PREFIX = "one.template"
@@ -161,8 +162,14 @@ def _write(module: OneModule, current: dict | None, target: dict, ownership: Own
         current = resources.get(client, "template", number)
     elif _attributes(current) != target:
         client.call(f"{_PREFIX}.update", int(current["ID"]), *compare.update(_attributes(current), target))
-    ownership.write(_PREFIX, current)
+    _give(client, ownership, current)
     return current
+
+
+def _give(client: Client, ownership: Ownership, document: dict) -> None:
+    from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership_change import write
+
+    write(client, ownership, _PREFIX, document)
 
 
 def _with_security_groups(module: OneModule, template: dict) -> dict:

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import re
 
-import requests
-import urllib3
-
 from .errors import INVALID, NETWORK, OneException
+
+try:
+    import requests
+    import urllib3
+except ImportError:
+    # Then there is no request that could fail, see http.py.
+    pass
 
 
 def is_timeout(error: OSError) -> bool:

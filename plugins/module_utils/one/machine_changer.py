@@ -13,7 +13,8 @@ from .compare import update
 from .machine_change import GOALS, MachineChange
 from .machine_wait import MachinesWait
 from .machine_wish import Plan
-from .ownership import Ownership, permission_bits
+from .ownership import Ownership
+from .ownership_change import permission_bits
 from .template import render
 
 _UPDATE_MERGE = 1

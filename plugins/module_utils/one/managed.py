@@ -153,6 +153,11 @@ class ManagedObject(ABC):
 
         return Ownership(self.client, self.params)
 
+    def _give(self, document: dict) -> None:
+        from .ownership_change import write
+
+        write(self.client, self.ownership, resources.KINDS[self.kind].prefix, document)
+
     def label(self, number: int) -> str:
         """Return the object as sentences begin with it."""
         label = resources.KINDS[self.kind].label
@@ -194,7 +199,7 @@ class ManagedObject(ABC):
             return self.module.result(before, after, **{self.fact: self.predicted({}, after)})
         number = self.create(after)
         if given:
-            self.ownership.write(resources.KINDS[self.kind].prefix, self.read(number))
+            self._give(self.read(number))
         document = self.settled(number, None)
         return self.module.result(before, after, **{self.fact: self.facts(document)})
 
@@ -210,7 +215,7 @@ class ManagedObject(ABC):
         if before != after:
             self.write(number, before, after)
             if self.ownership:
-                self.ownership.write(resources.KINDS[self.kind].prefix, current)
+                self._give(current)
         document = self.settled(number, current if before == after else None)
         return self.module.result(before, after, **{self.fact: self.facts(document)})
 

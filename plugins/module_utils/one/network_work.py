@@ -11,6 +11,7 @@ from . import compare, networks, resources
 from .address_plans import HoldPlan, RangePlan, lease_of, new_range
 from .client import Client
 from .ownership import Ownership
+from .ownership_change import write
 from .wait import wait_until
 
 _PREFIX = "one.vn"
@@ -56,7 +57,7 @@ class NetworkWork:
         number = int(network["ID"])
         self._update(number, before, after)
         self._hold(number, held)
-        self._ownership.write(_PREFIX, network)
+        write(self._client, self._ownership, _PREFIX, network)
         return self.ready(number)
 
     def change(self, network: dict, before: dict, after: dict) -> dict:
@@ -74,7 +75,7 @@ class NetworkWork:
             lacking = after["reservation"]["size"] - before["reservation"]["size"]
             self._reserve(after["reservation"]["network"], lacking, {"NETWORK_ID": number})
         self._hold(number, held)
-        self._ownership.write(_PREFIX, network)
+        write(self._client, self._ownership, _PREFIX, network)
         return self.ready(number)
 
     def remove(self, network: dict) -> None:

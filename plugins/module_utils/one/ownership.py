@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import cached_property
 
 from . import resources, xml
 from .client import Client
@@ -27,6 +26,7 @@ class Ownership:
         self._client = client
         self._owner, self._group = params["owner"], params["group"]
         self._mode = _checked_mode(params["mode"])
+        self._ids: dict[str, int] = {}
 
     def before(self, document: dict) -> dict:
         """Return owner, group and mode of an object."""
@@ -55,29 +55,18 @@ class Ownership:
     def owner_ids(self, before: dict, after: dict) -> tuple[int, int]:
         """Return the ids of the new owner and group, -1 for one that stays. Raises OneException of kind missing."""
         return (
-            self._owner_id if before.get("owner") != after.get("owner") else -1,
-            self._group_id if before.get("group") != after.get("group") else -1,
+            self._id("user", self._owner) if before.get("owner") != after.get("owner") else -1,
+            self._id("group", self._group) if before.get("group") != after.get("group") else -1,
         )
 
-    def write(self, prefix: str, document: dict) -> None:
-        """Give an object its permissions and, as that may take away the right to the rest, at last its owner.
+    def _id(self, kind: str, name_or_id: str | None) -> int:
+        if name_or_id is None:
+            return -1
+        if kind not in self._ids:
+            from .ownership_change import owner_id
 
-        prefix: of the methods for its kind, such as one.image. document: the object as it is.
-        """
-        before, after, number = self.before(document), self.after(document), int(document["ID"])
-        if before["mode"] != after["mode"]:
-            self._client.call(f"{prefix}.chmod", number, *permission_bits(before["mode"], after["mode"]))
-        owners = self.owner_ids(before, after)
-        if owners != (-1, -1):
-            self._client.call(f"{prefix}.chown", number, *owners)
-
-    @cached_property
-    def _owner_id(self) -> int:
-        return -1 if self._owner is None else _id(self._client, "user", self._owner)
-
-    @cached_property
-    def _group_id(self) -> int:
-        return -1 if self._group is None else _id(self._client, "group", self._group)
+            self._ids[kind] = owner_id(self._client, kind, name_or_id)
+        return self._ids[kind]
 
 
 def mode(document: dict) -> str:
@@ -85,19 +74,6 @@ def mode(document: dict) -> str:
     permissions = xml.section(document, "PERMISSIONS")
     bits = "".join(permissions.get(name, "0") for name in _PERMISSIONS)
     return "".join(str(int(bits[start:start + 3], 2)) for start in (0, 3, 6))
-
-
-def permission_bits(before: str, after: str) -> list[int]:
-    """Return the nine bits for chmod, -1 for those that stay: changing an admin bit takes more rights."""
-    old, new = (f"{int(digits, 8):09b}" for digits in (before, after))
-    return [-1 if left == right else int(right) for left, right in zip(old, new, strict=True)]
-
-
-def _id(client: Client, kind: str, name_or_id: str) -> int:
-    for item in xml.items(client.call(f"one.{kind}pool.info"), kind.upper()):
-        if name_or_id == item["NAME"] or (resources.is_id(name_or_id) and int(name_or_id) == int(item["ID"])):
-            return int(item["ID"])
-    raise resources.missing(client, kind, name_or_id)
 
 
 def _named(wanted: str | None, name: str, number: str) -> str:

@@ -11,7 +11,8 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.errors impor
 from ansible_collections.opennebula.flower.plugins.module_utils.one.machine_change import MachineChange
 from ansible_collections.opennebula.flower.plugins.module_utils.one.machine_wait import MachinesWait
 from ansible_collections.opennebula.flower.plugins.module_utils.one.machine_wish import MachineWish
-from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import Ownership, permission_bits
+from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import Ownership
+from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership_change import permission_bits
 
 ACTIVE = states.VM.index("ACTIVE")
 FAILURES = [name for name in states.LCM if states.vm_failed(name)]
