@@ -72,7 +72,10 @@ clean-lab: lab-reset ## Remove the lab zone, its images, and the Docker engine i
 
 # ---- Tests ---------------------------------------------------------------------------------------
 
-.PHONY: check lint unit sanity contract integration app lab-test variants molecule recovery e2e test docs
+SCENARIOS := $(ROLES:%=molecule-%)
+SCENARIOS_BESIDE := $(filter-out %-flower_appliance %-wireguard,$(SCENARIOS))
+
+.PHONY: check lint unit sanity contract integration app lab-test variants molecule $(SCENARIOS) machine-images recovery e2e test docs
 check: lint unit ## Lint and unit tests, for every commit
 
 lint: $(VENV)/.test build/collections/.done
@@ -112,10 +115,15 @@ variants: engine $(VENV)/.test ## Use cases on the SuperNodes' images of every f
 	@python -m lab.images variant sklearn pytorch tensorflow base
 	@pytest -q tests/variants
 
-molecule: images $(VENV)/.test ## Role scenarios in systemd machines, Debian 12 and 13
+molecule: $(SCENARIOS) ## Role scenarios in systemd machines, Debian 12 and 13; one of them: make molecule-ROLE
+
+$(SCENARIOS): molecule-%: machine-images $(VENV)/.test
+	@echo "== molecule $*"
+	@molecule test --scenario-name $*
+
+machine-images: images
 	@python -m lab.images base --suite trixie
 	@python -m lab.images wheels --suite trixie
-	@for role in $(ROLES); do echo "== molecule $$role"; molecule test --scenario-name $$role || exit 1; done
 
 recovery: images $(VENV)/.test ## Trainings whose nodes, SuperLink and VMs are broken, with figures
 	@echo "== recovery"
@@ -125,13 +133,11 @@ e2e: images $(VENV)/.test ## make demo with assertions, scaling and teardown
 	@echo "== end to end"
 	@pytest -q -s tests/e2e
 
-# Machines mostly wait for their disks and each other: what needs none runs beside them. The boot of an appliance, which must not take long,
-# and what breaks and demonstrates whole federations have the machine to themselves.
-# Not in here, because they take long: make variants, make molecule ROLES=wireguard.
-test: $(VENV)/.test build/collections/.done images ## Everything that CI runs
-	@$(MAKE) --jobs=2 --output-sync=target ROLES="$(filter-out flower_appliance wireguard,$(ROLES))" check molecule sanity contract lab-test integration app
-	@$(MAKE) molecule ROLES=flower_appliance
-	@$(MAKE) recovery
+# Machines mostly wait for their disks and each other, so that three suites at a time keep two cores busy. The boot of an appliance, which
+# must not take long, and the demo, which removes the engine it started, have the machine to themselves.
+test: $(VENV)/.test build/collections/.done machine-images ## Everything that CI runs
+	@$(MAKE) --jobs=3 --output-sync=target check recovery molecule-wireguard variants app integration $(SCENARIOS_BESIDE) sanity contract lab-test
+	@$(MAKE) molecule-flower_appliance
 	@$(MAKE) e2e
 
 .PHONY: bench
