@@ -147,14 +147,14 @@ def test_any_text_is_shown_as_it_is_and_never_run(page: html.HtmlElement) -> Non
 
 
 def test_the_page_names_the_model_with_size_and_checksum(page: html.HtmlElement) -> None:
-    (row,) = page.xpath("//section[h2='Model']//tr")
-    assert row.text_content().split() == ["model.npz1234", "bytes" + "ab" * 32]
+    (row,) = page.xpath("//section[h2='Files']//tr")
+    assert row.text_content().split() == ["model.npz1.21", "KB" + "ab" * 32]
 
 
 def test_the_page_says_why_the_model_is_missing(tmp_path: Path) -> None:
     report = {"title": "t", "facts": {}, "history": [], "files": [], "files_missing": "The port cannot be reached."}
     page = render(tmp_path, {"accuracy": None, "loss": None, "rounds": 0, "nodes": 0, "seconds": None, "generated": "", **report})
-    assert page.xpath("//section[h2='Model']/p/text()") == ["The port cannot be reached."]
+    assert page.xpath("//section[h2='Files']/p/text()") == ["The port cannot be reached."]
 
 
 def test_the_page_needs_nothing_but_itself(page: html.HtmlElement) -> None:
