@@ -1,0 +1,218 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A machine whose containers see a GPU, and how it gets there; with stand-ins for NVIDIA's programs. The tests build on each other."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+
+import pytest
+from testing import wait_until
+
+PROJECT = pathlib.Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
+GPU, FRESH, MIRROR = "mol-nvidia-gpu", "mol-nvidia-fresh", "mol-nvidia-mirror"
+IMAGE = "small:1"
+KEY = "/etc/apt/keyrings/nvidia-container-toolkit.asc"
+CDI = "/etc/cdi/nvidia.yaml"
+LIBRARY = "/usr/lib/x86_64-linux-gnu/libcuda.so.550.163.01"
+
+
+def on(machine, *command):
+    """Run a command on a machine and return what it said and its status."""
+    return subprocess.run(["docker", "exec", machine, *command], capture_output=True, text=True, check=False)
+
+
+def output(machine, *command):
+    done = on(machine, *command)
+    assert done.returncode == 0, f"{command} on {machine}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def changed_files(machine):
+    """Return what differs from the machine's image."""
+    said = subprocess.run(["docker", "diff", machine], check=True, capture_output=True, text=True).stdout
+    by_itself = r". /(etc|root|run|tmp|var|var/log|var/lib|var/cache|(root/.ansible|run|tmp|var/log|var/lib/systemd|var/tmp)(/.*)?)$"
+    return {line for line in said.splitlines() if not re.match(by_itself, line)}
+
+
+def play(tmp_path, tasks, machine, *extra, fails=False, **variables):
+    """Run tasks, or the role if there are none, on a machine and return what ansible-playbook said, as one line; a failing run must be expected."""
+    book = tmp_path / "play.yml"
+    role = [{"ansible.builtin.include_role": {"name": "opennebula.flower.nvidia_container_toolkit"}}]
+    book.write_text(json.dumps([{"hosts": machine, "gather_facts": False, "tasks": tasks or role}]))
+    values = tmp_path / "values.json"
+    values.write_text(json.dumps(variables))
+    done = subprocess.run(
+        ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], "-e", f"@{values}", *extra, book],
+        capture_output=True, text=True, check=False, cwd=PROJECT, env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"},
+    )  # fmt: skip
+    assert (done.returncode != 0) == fails, done.stdout + done.stderr
+    return " ".join(done.stdout.replace("''", "'").split())
+
+
+@pytest.fixture
+def role(tmp_path):
+    """Run the role on a machine, see play."""
+    return lambda machine, *extra, **how: play(tmp_path, None, machine, *extra, **how)
+
+
+@pytest.fixture
+def checks(tmp_path):
+    """Run gpu_check on the machine with the GPU and return the checks by name."""
+
+    def run(**options):
+        result = tmp_path / "result.json"
+        tasks = [
+            {"opennebula.flower.gpu_check": {"where": "guest", **options}, "register": "found"},
+            {"ansible.builtin.copy": {"dest": str(result), "content": "{{ found | to_json }}"}, "delegate_to": "localhost"},
+        ]
+        play(tmp_path, tasks, GPU)
+        return {check["name"]: check for check in json.loads(result.read_text())["checks"]}
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def image():
+    """Load an image that is little more than a shell into the machine's engine."""
+    root = "mkdir -p /tmp/small/bin && cp /bin/busybox /tmp/small/bin/ && ln -sf busybox /tmp/small/bin/sh && tar -C /tmp/small -cf - ."
+    output(GPU, "sh", "-c", f"{root} | docker import - {IMAGE}")
+    return IMAGE
+
+
+def test_docker_knows_the_runtime_and_what_the_engine_was_told_before():
+    assert json.loads(output(GPU, "docker", "info", "--format", "{{json .Runtimes}}"))["nvidia"]["path"] == "nvidia-container-runtime"
+    assert output(GPU, "docker", "info", "--format", "{{.DefaultRuntime}} {{.LiveRestoreEnabled}}") == "runc true\n"
+
+
+def test_a_container_runs_with_the_runtime(image):
+    assert output(GPU, "docker", "run", "--rm", "--runtime", "nvidia", image, "/bin/busybox", "echo", "hello") == "hello\n"
+    assert "create" in output(GPU, "cat", "/run/nvidia-container-runtime.log")
+
+
+def test_a_container_that_asks_for_gpus_sees_one_and_others_do_not(image):
+    assert "A100" in output(GPU, "docker", "run", "--rm", "--gpus", "all", "--entrypoint", "nvidia-smi", image, "-L")
+    assert on(GPU, "docker", "run", "--rm", "--entrypoint", "nvidia-smi", image, "-L").returncode != 0
+
+
+def test_the_toolkit_stays_at_its_version_though_the_repository_has_a_newer_one():
+    assert "1.21.0-1" in output(GPU, "apt-cache", "madison", "nvidia-container-toolkit")
+    assert "0 upgraded" in output(GPU, "apt-get", "--simulate", "dist-upgrade")
+    assert "1.20.0-1" in output(GPU, "dpkg-query", "--show", "nvidia-container-toolkit", "libnvidia-container1")
+
+
+def test_the_gpu_is_divided_as_declared():
+    assert re.findall(r"MIG (\S+)", output(GPU, "nvidia-smi", "--list-gpus")) == ["3g.40gb", "1g.10gb", "1g.10gb"]
+
+
+def test_the_description_of_the_gpus_names_each_instance():
+    assert re.findall(r'name: "(.+)"', output(GPU, "cat", CDI)) == ["0:0", "0:1", "0:2", "all"]
+
+
+def test_the_description_is_written_again_when_the_driver_changes():
+    newer = LIBRARY.replace("550.163.01", "570.1")
+    output(GPU, "sh", "-c", f"mv {LIBRARY} {newer} && touch /usr/bin/nvidia-smi")
+    assert wait_until(lambda: newer in output(GPU, "cat", CDI), 30)
+    output(GPU, "mv", newer, LIBRARY)
+
+
+def test_the_check_notices_a_description_that_is_out_of_date(checks):
+    assert checks(checks=["cdi"])["cdi"]["state"] == "error"
+    output(GPU, "systemctl", "start", "nvidia-cdi-refresh.service")
+    assert checks(checks=["cdi"])["cdi"]["state"] == "ok"
+
+
+def test_the_units_of_boot_are_enabled_and_divide_and_describe_the_gpus_again():
+    for unit in ("nvidia-mig-layout.service", "nvidia-cdi-refresh.service", "nvidia-cdi-refresh.path"):
+        assert output(GPU, "systemctl", "is-enabled", unit) == "enabled\n"
+    output(GPU, "rm", "/var/lib/nvidia-standin.json", CDI)
+    output(GPU, "systemctl", "start", "nvidia-mig-layout.service", "nvidia-cdi-refresh.service")
+    assert output(GPU, "nvidia-smi", "--list-gpus").count("MIG") == 3
+    assert output(GPU, "cat", CDI).count("containerEdits") == 5
+
+
+def test_the_check_sees_all_but_what_needs_a_real_gpu(checks, image):
+    found = checks(image=image)
+    states = {name: check["state"] for name, check in found.items()}
+    assert {name: states[name] for name in ("gpu", "nvidia_smi", "toolkit", "runtime", "cdi", "container")} == dict.fromkeys(
+        ("gpu", "nvidia_smi", "toolkit", "runtime", "cdi", "container"), "ok"
+    )
+    assert states["driver"] == states["device_nodes"] == states["cuda_product"] == "error"
+    assert "libcuda.so.1" in found["cuda_product"]["finding"]
+    assert states["memory_limit"] == "skipped"
+
+
+def test_the_check_does_not_pull_an_image_unless_told(checks):
+    assert checks(image="not.example.org/there:1", checks=["container"])["container"]["state"] == "warning"
+
+
+def test_an_unknown_profile_is_refused_with_those_that_the_gpu_offers(role):
+    said = role(GPU, fails=True, nvidia_container_toolkit_mig=[{"gpu": 0, "profiles": ["1g.5gb"]}])
+    assert "does not offer the MIG profile '1g.5gb'; it offers 1g.10gb, 1g.10gb+me, 1g.20gb, 2g.20gb, 3g.40gb, 4g.40gb, 7g.80gb" in said
+    assert "changed=0" in said
+
+
+def test_a_gpu_in_use_keeps_its_layout(role):
+    state = json.loads(output(GPU, "cat", "/var/lib/nvidia-standin.json"))
+    busy = json.dumps({**state, "process": "python3"})
+    output(GPU, "sh", "-c", f"echo '{busy}' > /var/lib/nvidia-standin.json")
+    said = role(GPU, fails=True, nvidia_container_toolkit_mig=[{"gpu": 0, "profiles": ["7g.80gb"]}])
+    assert "is in use by python3 (process 4711)" in said
+    idle = json.dumps(state)
+    output(GPU, "sh", "-c", f"echo '{idle}' > /var/lib/nvidia-standin.json")
+    assert output(GPU, "nvidia-smi", "--list-gpus").count("MIG") == 3
+
+
+def test_another_layout_and_a_default_runtime_are_shown_and_then_applied(role):
+    wish = {"nvidia_container_toolkit_mig": [{"gpu": 0, "profiles": ["7g.80gb"]}], "nvidia_container_toolkit_default_runtime": True}
+    said = role(GPU, "--check", "--diff", **wish)
+    assert 'MIG with 7g.80gb' in said
+    assert '+ "default-runtime": "nvidia"' in said
+    assert output(GPU, "nvidia-smi", "--list-gpus").count("MIG") == 3
+    role(GPU, **wish)
+    assert re.findall(r"MIG (\S+)", output(GPU, "nvidia-smi", "--list-gpus")) == ["7g.80gb"]
+    assert output(GPU, "docker", "info", "--format", "{{.DefaultRuntime}}") == "nvidia\n"
+    assert "changed=0" in role(GPU, **wish)
+
+
+def test_a_key_with_another_fingerprint_is_refused_and_nothing_is_written(role):
+    before = changed_files(FRESH)
+    wrong = "0123456789ABCDEF0123456789ABCDEF01234567"
+    said = role(FRESH, fails=True, nvidia_container_toolkit_key_fingerprint=wrong, nvidia_container_toolkit_engines=[])
+    right = output(MIRROR, "cat", "/srv/mirror/fingerprint").strip()
+    assert f"has the fingerprint {right}, expected is {wrong}" in said
+    assert changed_files(FRESH) == before
+
+
+def test_a_container_engine_that_is_not_there_is_refused(role):
+    assert "docker of nvidia_container_toolkit_engines is not on mol-nvidia-fresh" in role(FRESH, fails=True)
+
+
+def test_packages_from_a_directory_are_enough(role, tmp_path):
+    packages = tmp_path / "packages"
+    subprocess.run(["docker", "cp", f"{MIRROR}:/srv/mirror/stable/deb/amd64", packages], check=True, capture_output=True)
+    wish = {"nvidia_container_toolkit_engines": ["containerd"], "nvidia_container_toolkit_driver_package": "", "nvidia_container_toolkit_mig": []}
+    output(FRESH, "ln", "-s", "/bin/true", "/usr/bin/containerd")
+    wish["nvidia_container_toolkit_url"] = "http://unreachable.example.org"
+    said = role(FRESH, nvidia_container_toolkit_directory=str(packages), **wish)
+    assert "No GPU can be used on mol-nvidia-fresh, so containers run on the CPU" in said
+    assert "1.20.0-1" in output(FRESH, "dpkg-query", "--show", "nvidia-container-toolkit")
+    assert "changed=0" in role(FRESH, nvidia_container_toolkit_directory=str(packages), **wish)
+
+
+def test_a_directory_without_the_packages_is_refused(role, tmp_path):
+    said = role(FRESH, fails=True, nvidia_container_toolkit_directory=str(tmp_path), nvidia_container_toolkit_engines=[])
+    assert "on the control node has to hold version 1.20.0-1 of nvidia-container-toolkit" in said
+
+
+def test_absent_leaves_nothing(role):
+    role(GPU, nvidia_container_toolkit_state="absent", nvidia_container_toolkit_mig=[{"gpu": 0, "profiles": ["7g.80gb"]}])
+    assert "nvidia" not in output(GPU, "docker", "info", "--format", "{{json .Runtimes}} {{.DefaultRuntime}}")
+    left = output(GPU, "find", "/etc", "/var/cache", "-name", "*nvidia*").split()
+    assert [path for path in left if "distribution" not in path] == []
+    assert on(GPU, "dpkg-query", "--show", "nvidia-container-toolkit-base").returncode != 0
+    assert output(GPU, "nvidia-smi", "--list-gpus").count("MIG") == 0
+    assert output(GPU, "nvidia-smi", "--query-gpu=mig.mode.current", "--format=csv,noheader") == "Disabled\n"
+    assert "changed=0" in role(GPU, nvidia_container_toolkit_state="absent")

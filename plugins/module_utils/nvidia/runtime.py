@@ -1,0 +1,55 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the settings of container engines say about the NVIDIA runtime. nvidia-ctk adds it; only undoing that is left to us."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+NAME = "nvidia"
+PROGRAM = "nvidia-container-runtime"
+
+
+def docker_has(settings: Mapping[str, Any], default: bool) -> bool:
+    """Say whether daemon.json names the runtime, and as the default one just if it should be."""
+    runtime = settings.get("runtimes", {}).get(NAME, {})
+    return _is_runtime(str(runtime.get("path", ""))) and (settings.get("default-runtime") == NAME) == default
+
+
+def docker_not_default(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return daemon.json without the runtime as the default one."""
+    return {key: value for key, value in settings.items() if (key, value) != ("default-runtime", NAME)}
+
+
+def docker_without(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return daemon.json without the runtime."""
+    rest = docker_not_default(settings)
+    runtimes = {name: value for name, value in rest.pop("runtimes", {}).items() if name != NAME}
+    return {**rest, "runtimes": runtimes} if runtimes else rest
+
+
+def containerd_has(config: str, drop_in: str, imports: str, default: bool) -> bool:
+    """Say whether containerd reads the drop-in (``imports``: the pattern that does it), and whether that names the runtime as it should."""
+    binary = re.search(rf"runtimes\.{NAME}\.options\]\s(?:[^\[]*\s)?BinaryName\s*=\s*[\"']([^\"']+)", drop_in)
+    is_default = re.search(rf"default_runtime_name\s*=\s*[\"']{NAME}[\"']", drop_in) is not None
+    return imports in _imports(config) and binary is not None and _is_runtime(binary.group(1)) and is_default == default
+
+
+def containerd_without(config: str, imports: str) -> str:
+    """Return config.toml without the import of the drop-in, empty if nothing but its version is left."""
+    if _imports(config) != [imports]:
+        return config
+    rest = re.sub(r"^imports\s*=\s*\[[^\]]*\]\s*?\n", "", config, flags=re.MULTILINE)
+    return rest if re.sub(r"^version\s*=.*$", "", rest, flags=re.MULTILINE).strip() else ""
+
+
+def _imports(config: str) -> list[str]:
+    found = re.search(r"^imports\s*=\s*\[([^\]]*)\]", config, re.MULTILINE)
+    return re.findall(r"[\"']([^\"']+)[\"']", found.group(1)) if found else []
+
+
+def _is_runtime(path: str) -> bool:
+    return path.rpartition("/")[2] == PROGRAM
