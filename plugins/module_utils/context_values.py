@@ -22,6 +22,7 @@ _VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
 _HOST_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _PATH = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
 _DISK = re.compile(r"/dev/[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*|LABEL=[A-Za-z0-9._-]{1,16}")
+_GPUS = re.compile(r"all|(\d+|(GPU|MIG)-[0-9A-Za-z/-]+)(,(\d+|(GPU|MIG)-[0-9A-Za-z/-]+))*", re.ASCII)
 _NFS_EXPORT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\]):(/[A-Za-z0-9._-]+)+/?")
 _URL = re.compile(r"https?://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?")
 _NODE_CONFIG_PAIR = re.compile(r"""([A-Za-z0-9_-]+)=("[^"]*"|'[^']*'|[^\s"'=]+)(?=\s|$)""")
@@ -160,6 +161,10 @@ def _absolute_path(text: str, limits: Limits) -> str:
 
 def _disk(text: str, _limits: Limits) -> str:
     return _matching(_DISK, text)
+
+
+def _gpus(text: str, _limits: Limits) -> str:
+    return _matching(_GPUS, text)
 
 
 def _nfs_export(text: str, _limits: Limits) -> str:
@@ -311,6 +316,9 @@ KINDS: Mapping[str, Kind] = {
         lambda _limits: "an absolute path without .. of letters, digits and the characters . _ - /",
     ),
     "disk": Kind(_disk, str, "text", "str", lambda _limits: "a device as /dev/NAME or a file system as LABEL=NAME"),
+    "gpus": Kind(
+        _gpus, str, "text", "str", lambda _limits: "all, or numbers or UUIDs of GPUs or MIG instances with commas between"
+    ),
     "nfs_export": Kind(_nfs_export, str, "text", "str", lambda _limits: "an export as server:/path"),
     "url": Kind(_url, str, "text", "str", lambda _limits: "an address as https://host:port"),
     "alternative_names": Kind(

@@ -5,13 +5,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from logging import INFO
 from pathlib import Path
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.common.logger import log
 
-from federation import catalogue, queries, usecases
+from federation import catalogue, gpu, queries, usecases
 from federation.replies import EXAMPLES, TRAIN_LOSS
 
 # Where a SuperNode's container has the node's own data, unless the node's configuration says otherwise.
@@ -74,6 +76,7 @@ def _prepare(message: Message, context: Context) -> tuple[usecases.UseCase, usec
     framework = node.get("ml-framework", use_case.FRAMEWORKS[0])
     if framework not in use_case.FRAMEWORKS:
         raise ValueError(f"use case {settings['use-case']} runs on {' or '.join(use_case.FRAMEWORKS)}, but this node has {framework}")
+    log(INFO, gpu.prepare(framework, node.get("gpu-memory-fraction")))
     seed = np.random.SeedSequence((settings["seed"], config["server-round"], config["partition-id"]))
     return use_case, usecases.Options(
         framework=framework,

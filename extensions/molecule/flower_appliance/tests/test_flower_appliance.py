@@ -34,7 +34,7 @@ def running_superlink(superlink):
 
 @pytest.fixture(scope="module")
 def running_supernode(running_superlink, supernode):
-    supernode.boot(ONEAPP_FL_NODE_CONFIG="site=berlin")
+    supernode.boot(ONEAPP_FL_NODE_CONFIG="site=berlin", ONEAPP_FL_GPU_ENABLED="YES")  # which it has not
     assert wait_until(ready(supernode), BOOT_SECONDS), supernode.boot_log()
     return supernode
 

@@ -52,6 +52,11 @@ def play(tmp_path, tasks, machine, *extra, fails=False, **variables):
     return " ".join(done.stdout.replace("''", "'").split())
 
 
+def instances():
+    """Return the profiles of the GPU's instances."""
+    return re.findall(r"^  MIG (\S+)", output(GPU, "nvidia-smi", "--list-gpus"), re.MULTILINE)
+
+
 @pytest.fixture
 def role(tmp_path):
     """Run the role on a machine, see play."""
@@ -104,7 +109,7 @@ def test_the_toolkit_stays_at_its_version_though_the_repository_has_a_newer_one(
 
 
 def test_the_gpu_is_divided_as_declared():
-    assert re.findall(r"MIG (\S+)", output(GPU, "nvidia-smi", "--list-gpus")) == ["3g.40gb", "1g.10gb", "1g.10gb"]
+    assert instances() == ["3g.40gb", "1g.10gb", "1g.10gb"]
 
 
 def test_the_description_of_the_gpus_names_each_instance():
@@ -128,8 +133,8 @@ def test_the_units_of_boot_are_enabled_and_divide_and_describe_the_gpus_again():
     for unit in ("nvidia-mig-layout.service", "nvidia-cdi-refresh.service", "nvidia-cdi-refresh.path"):
         assert output(GPU, "systemctl", "is-enabled", unit) == "enabled\n"
     output(GPU, "rm", "/var/lib/nvidia-standin.json", CDI)
-    output(GPU, "systemctl", "start", "nvidia-mig-layout.service", "nvidia-cdi-refresh.service")
-    assert output(GPU, "nvidia-smi", "--list-gpus").count("MIG") == 3
+    output(GPU, "systemctl", "restart", "nvidia-mig-layout.service", "nvidia-cdi-refresh.service")
+    assert instances() == ["3g.40gb", "1g.10gb", "1g.10gb"]
     assert output(GPU, "cat", CDI).count("containerEdits") == 5
 
 
@@ -150,8 +155,8 @@ def test_the_check_does_not_pull_an_image_unless_told(checks):
 
 def test_an_unknown_profile_is_refused_with_those_that_the_gpu_offers(role):
     said = role(GPU, fails=True, nvidia_container_toolkit_mig=[{"gpu": 0, "profiles": ["1g.5gb"]}])
-    assert "does not offer the MIG profile '1g.5gb'; it offers 1g.10gb, 1g.10gb+me, 1g.20gb, 2g.20gb, 3g.40gb, 4g.40gb, 7g.80gb" in said
-    assert "changed=0" in said
+    assert "does not offer the MIG profile '1g.5gb'; it offers 1g.10gb, 1g.10gb+me, 1g.20gb, 2g.20gb, 3g.40gb, 4g.40gb, 7g.80gb" in said, said
+    assert "changed=0" in said, said
 
 
 def test_a_gpu_in_use_keeps_its_layout(role):
@@ -159,20 +164,20 @@ def test_a_gpu_in_use_keeps_its_layout(role):
     busy = json.dumps({**state, "process": "python3"})
     output(GPU, "sh", "-c", f"echo '{busy}' > /var/lib/nvidia-standin.json")
     said = role(GPU, fails=True, nvidia_container_toolkit_mig=[{"gpu": 0, "profiles": ["7g.80gb"]}])
-    assert "is in use by python3 (process 4711)" in said
+    assert "is in use by python3 (process 4711)" in said, said
     idle = json.dumps(state)
     output(GPU, "sh", "-c", f"echo '{idle}' > /var/lib/nvidia-standin.json")
-    assert output(GPU, "nvidia-smi", "--list-gpus").count("MIG") == 3
+    assert instances() == ["3g.40gb", "1g.10gb", "1g.10gb"]
 
 
 def test_another_layout_and_a_default_runtime_are_shown_and_then_applied(role):
     wish = {"nvidia_container_toolkit_mig": [{"gpu": 0, "profiles": ["7g.80gb"]}], "nvidia_container_toolkit_default_runtime": True}
     said = role(GPU, "--check", "--diff", **wish)
-    assert 'MIG with 7g.80gb' in said
-    assert '+ "default-runtime": "nvidia"' in said
-    assert output(GPU, "nvidia-smi", "--list-gpus").count("MIG") == 3
+    assert "MIG with 7g.80gb" in said, said
+    assert '+ "default-runtime": "nvidia"' in said, said
+    assert instances() == ["3g.40gb", "1g.10gb", "1g.10gb"]
     role(GPU, **wish)
-    assert re.findall(r"MIG (\S+)", output(GPU, "nvidia-smi", "--list-gpus")) == ["7g.80gb"]
+    assert instances() == ["7g.80gb"]
     assert output(GPU, "docker", "info", "--format", "{{.DefaultRuntime}}") == "nvidia\n"
     assert "changed=0" in role(GPU, **wish)
 
@@ -182,7 +187,7 @@ def test_a_key_with_another_fingerprint_is_refused_and_nothing_is_written(role):
     wrong = "0123456789ABCDEF0123456789ABCDEF01234567"
     said = role(FRESH, fails=True, nvidia_container_toolkit_key_fingerprint=wrong, nvidia_container_toolkit_engines=[])
     right = output(MIRROR, "cat", "/srv/mirror/fingerprint").strip()
-    assert f"has the fingerprint {right}, expected is {wrong}" in said
+    assert f"has the fingerprint {right}, expected is {wrong}" in said, said
     assert changed_files(FRESH) == before
 
 
@@ -194,17 +199,17 @@ def test_packages_from_a_directory_are_enough(role, tmp_path):
     packages = tmp_path / "packages"
     subprocess.run(["docker", "cp", f"{MIRROR}:/srv/mirror/stable/deb/amd64", packages], check=True, capture_output=True)
     wish = {"nvidia_container_toolkit_engines": ["containerd"], "nvidia_container_toolkit_driver_package": "", "nvidia_container_toolkit_mig": []}
-    output(FRESH, "ln", "-s", "/bin/true", "/usr/bin/containerd")
+    output(FRESH, "ln", "-sf", "/bin/true", "/usr/bin/containerd")
     wish["nvidia_container_toolkit_url"] = "http://unreachable.example.org"
     said = role(FRESH, nvidia_container_toolkit_directory=str(packages), **wish)
-    assert "No GPU can be used on mol-nvidia-fresh, so containers run on the CPU" in said
+    assert "No GPU can be used on mol-nvidia-fresh, so containers run on the CPU" in said, said
     assert "1.20.0-1" in output(FRESH, "dpkg-query", "--show", "nvidia-container-toolkit")
     assert "changed=0" in role(FRESH, nvidia_container_toolkit_directory=str(packages), **wish)
 
 
 def test_a_directory_without_the_packages_is_refused(role, tmp_path):
     said = role(FRESH, fails=True, nvidia_container_toolkit_directory=str(tmp_path), nvidia_container_toolkit_engines=[])
-    assert "on the control node has to hold version 1.20.0-1 of nvidia-container-toolkit" in said
+    assert "on the control node has to hold version 1.20.0-1 of nvidia-container-toolkit" in said, said
 
 
 def test_absent_leaves_nothing(role):
@@ -213,6 +218,6 @@ def test_absent_leaves_nothing(role):
     left = output(GPU, "find", "/etc", "/var/cache", "-name", "*nvidia*").split()
     assert [path for path in left if "distribution" not in path] == []
     assert on(GPU, "dpkg-query", "--show", "nvidia-container-toolkit-base").returncode != 0
-    assert output(GPU, "nvidia-smi", "--list-gpus").count("MIG") == 0
+    assert instances() == []
     assert output(GPU, "nvidia-smi", "--query-gpu=mig.mode.current", "--format=csv,noheader") == "Disabled\n"
     assert "changed=0" in role(GPU, nvidia_container_toolkit_state="absent")

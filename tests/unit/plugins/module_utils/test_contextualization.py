@@ -151,6 +151,11 @@ class TestValidation:
             ("FL_CERT_EXTRA_SAN", "DNS:a b"),
             ("FL_CERT_EXTRA_SAN", "DNS:a,,DNS:b"),
             ("FL_SSL_CA_CERTFILE", "not a certificate"),
+            ("FL_CUDA_VISIBLE_DEVICES", "0,"),
+            ("FL_CUDA_VISIBLE_DEVICES", "all,0"),
+            ("FL_CUDA_VISIBLE_DEVICES", "0 --privileged"),
+            ("FL_GPU_MEMORY_FRACTION", "0"),
+            ("FL_GPU_MEMORY_FRACTION", "1.1"),
         ],
     )
     def test_refuses(self, name: str, value: str) -> None:
@@ -170,6 +175,10 @@ class TestValidation:
     def test_both_addresses_on_one_port(self) -> None:
         (error,) = errors({"ONEAPP_FL_CONTROL_API_ADDRESS": "127.0.0.1:9092"})
         assert "another port" in error
+
+    @pytest.mark.parametrize("gpus", ["all", "0", "0,1", "GPU-9c73eb7b-8d6d-6c0e-dc13-97873e2ede40", "MIG-a686709d-6dc2,MIG-b8479d6e-d08f"])
+    def test_gpus_are_all_or_numbers_or_uuids(self, gpus: str) -> None:
+        assert table.validate({"ONEAPP_FL_CUDA_VISIBLE_DEVICES": gpus}, "supernode")["flower_cuda_visible_devices"] == gpus
 
     def test_unknown_name_is_an_error_with_a_hint(self) -> None:
         assert errors({"ONEAPP_FL_NUM_ROUND": "3"}) == ["ONEAPP_FL_NUM_ROUND: there is no such parameter, expected perhaps ONEAPP_FL_NUM_ROUNDS"]

@@ -49,7 +49,7 @@ def test_a_node_has_no_run(context: Path) -> None:
 
 
 def test_fails_with_every_problem(context: Path) -> None:
-    context.write_text("ONEAPP_FL_NUM_ROUNDS='0'\nONEAPP_FL_GPU_ENABLED='YES'\n")
+    context.write_text("ONEAPP_FL_NUM_ROUNDS='0'\nONEAPP_FL_DCGM_ENABLED='YES'\n")
     result = run(context)
     assert result["failed"] is True
     assert len(result["errors"]) == 2

@@ -1,0 +1,34 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What a node says about its GPU before it trains, and the share of the memory that it may use."""
+
+from __future__ import annotations
+
+
+def prepare(framework: str, memory_fraction: float | None) -> str:
+    """Keep PyTorch to a share of the memory of each GPU (None is no limit) and return what this process trains on, in a sentence.
+
+    TensorFlow takes memory as it needs it, which its environment says; scikit-learn uses no GPU.
+    """
+    if framework not in ("pytorch", "tensorflow"):
+        return "Using CPU"
+    names = _pytorch(memory_fraction) if framework == "pytorch" else _tensorflow()
+    return f"Using GPU: {', '.join(names)}" if names else "CUDA not available, using CPU"
+
+
+def _pytorch(memory_fraction: float | None) -> list[str]:
+    import torch  # noqa: PLC0415 - on nodes only, see UseCase
+
+    if not torch.cuda.is_available():
+        return []
+    devices = range(torch.cuda.device_count())
+    if memory_fraction is not None:
+        for device in devices:
+            torch.cuda.set_per_process_memory_fraction(memory_fraction, device)
+    return [torch.cuda.get_device_name(device) for device in devices]
+
+
+def _tensorflow() -> list[str]:
+    import tensorflow  # noqa: PLC0415 - on nodes only, see UseCase
+
+    return [device.name for device in tensorflow.config.list_physical_devices("GPU")]
