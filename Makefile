@@ -75,7 +75,7 @@ clean-lab: lab-reset ## Remove the lab zone, its images, and the Docker engine i
 SCENARIOS := $(ROLES:%=molecule-%)
 SCENARIOS_BESIDE := $(filter-out %-flower_appliance %-wireguard,$(SCENARIOS))
 
-.PHONY: check lint unit sanity contract integration app lab-test variants molecule $(SCENARIOS) machine-images recovery e2e test docs
+.PHONY: check lint unit sanity contract integration app lab-test variants molecule $(SCENARIOS) machine-images vfio recovery e2e test docs
 check: lint unit ## Lint and unit tests, for every commit
 
 lint: $(VENV)/.test build/collections/.done
@@ -125,6 +125,10 @@ machine-images: images
 	@python -m lab.images base --suite trixie
 	@python -m lab.images wheels --suite trixie
 
+vfio: $(VENV)/.test build/collections/.done ## Role vfio_host in emulated machines with an IOMMU that really restart
+	@echo "== vfio_host"
+	@pytest -q -rs tests/vfio
+
 recovery: images $(VENV)/.test ## Trainings whose nodes, SuperLink and VMs are broken, with figures
 	@echo "== recovery"
 	@pytest -q tests/recovery
@@ -135,6 +139,7 @@ e2e: images $(VENV)/.test ## make demo with assertions, scaling and teardown
 
 # Machines mostly wait for their disks and each other, so that three suites at a time keep two cores busy. The boot of an appliance, which
 # must not take long, and the demo, which removes the engine it started, have the machine to themselves.
+# Not in here, because it emulates whole machines: make vfio.
 test: $(VENV)/.test build/collections/.done machine-images ## Everything that CI runs
 	@$(MAKE) --jobs=3 --output-sync=target check recovery molecule-wireguard variants app integration $(SCENARIOS_BESIDE) sanity contract lab-test
 	@$(MAKE) molecule-flower_appliance

@@ -57,7 +57,7 @@ def is_enabled(host: dict) -> bool:
 
 
 def monitor(core: Core, seen: list[dict], error: str) -> None:
-    """See the enabled hosts, new ones included, and keep a sample of each when it is due.
+    """See the enabled hosts, new ones included, and keep a sample of each when it is due. Devices are seen of disabled hosts, too.
 
     seen: the attributes of the hosts' PCI devices. error: why the hosts cannot be seen, empty if they can.
     """
@@ -74,6 +74,9 @@ def monitor(core: Core, seen: list[dict], error: str) -> None:
             host["devices"] = seen
             host["template"].pop("ERROR", None)
             host["template"] = _seen(core, host) | host["template"]
+            core.store.save("host", host)
+        if host["state"] in (HostState.MONITORED, HostState.DISABLED) and not error and host.get("devices", seen) != seen:
+            host["devices"] = seen
             core.store.save("host", host)
         if host["state"] == HostState.MONITORED:
             cpu, memory = usage(core, host["id"])

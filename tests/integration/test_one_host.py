@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.opennebula.flower.plugins.module_utils.one.wait import wait_until
 from ansible_collections.opennebula.flower.tests.support.one_zone import PASSWORD, ModuleZone, module_zone
 
 HOST = {"im_mad": "dummy", "vm_mad": "dummy", "wait_timeout": 30}
@@ -209,6 +210,19 @@ def test_all_hosts_are_listed_with_one_call_with_their_capacity_and_devices(zone
         "0000:02:00:0", "02:00.0", "10de", "NVIDIA Corporation", "0302", 0,
     )
     assert (gpu["vm_id"], gpu["vm"], gpu["owner"]) == (None, "", "")
+
+
+def test_devices_that_are_seen_later_are_listed_also_of_a_disabled_host(zone, host, monkeypatch):
+    def lists(number: int) -> bool | None:
+        return [len(item["pci_devices"]) for item in zone.run("one_host_info")["hosts"]] == [number, number] or None
+
+    zone.changed("one_host", name=host, **HOST)
+    zone.changed("one_host", name=host, status="disabled")
+    devices = zone.driver.devices()
+    monkeypatch.setattr(zone.driver, "devices", lambda: devices[:1])
+    wait_until(lambda: lists(1), lambda: "the other devices are still listed", 10)
+    monkeypatch.undo()
+    wait_until(lambda: lists(3), lambda: "the devices that came back are not listed", 10)
 
 
 def test_a_device_says_which_vm_has_it(zone):
