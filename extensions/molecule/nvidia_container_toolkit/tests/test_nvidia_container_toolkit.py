@@ -16,6 +16,7 @@ GPU, FRESH, MIRROR = "mol-nvidia-gpu", "mol-nvidia-fresh", "mol-nvidia-mirror"
 IMAGE = "small:1"
 KEY = "/etc/apt/keyrings/nvidia-container-toolkit.asc"
 CDI = "/etc/cdi/nvidia.yaml"
+UNIT = PROJECT / "roles" / "flower_supernode" / "templates" / "flower-supernode.service.j2"
 LIBRARY = "/usr/lib/x86_64-linux-gnu/libcuda.so.550.163.01"
 
 
@@ -77,6 +78,21 @@ def checks(tmp_path):
         return {check["name"]: check for check in json.loads(result.read_text())["checks"]}
 
     return run
+
+
+@pytest.fixture
+def node(tmp_path):
+    """Return what Ansible says of a SuperNode that asks for a GPU, and the unit that it would have."""
+
+    def configure(machine, **variables):
+        tasks = [
+            {"ansible.builtin.include_role": {"name": "opennebula.flower.flower_supernode", "tasks_from": "gpu", "public": True}},
+            {"ansible.builtin.template": {"src": str(UNIT), "dest": "/run/node.service"}},
+        ]
+        wish = {"flower_gpu_enabled": True, "flower_tls_enabled": False, "flower_supernode_superlink": "192.0.2.1:9092", **variables}
+        return play(tmp_path, tasks, machine, **wish), output(machine, "cat", "/run/node.service")
+
+    return configure
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +167,27 @@ def test_the_check_sees_all_but_what_needs_a_real_gpu(checks, image):
 
 def test_the_check_does_not_pull_an_image_unless_told(checks):
     assert checks(image="not.example.org/there:1", checks=["container"])["container"]["state"] == "warning"
+
+
+def test_a_supernode_that_asks_for_the_gpu_gets_it_with_a_share_of_its_memory(node):
+    _said, unit = node(GPU, flower_ml_framework="pytorch", flower_gpu_memory_fraction=0.25)
+    assert "--gpus all" in unit
+    assert "gpu-memory-fraction=0.25" in unit
+    assert "CUDA_VISIBLE_DEVICES" not in unit
+
+
+def test_a_supernode_may_have_one_instance_alone_and_tensorflow_grows(node):
+    _said, unit = node(GPU, flower_ml_framework="tensorflow", flower_cuda_visible_devices="MIG-a686709d")
+    assert "--env CUDA_VISIBLE_DEVICES=MIG-a686709d" in unit
+    assert "--env TF_FORCE_GPU_ALLOW_GROWTH=true" in unit
+    assert "gpu-memory-fraction" not in unit
+
+
+def test_a_supernode_that_asks_for_a_gpu_on_a_machine_without_one_is_warned_and_has_its_cpu(node):
+    said, unit = node(FRESH, flower_cuda_visible_devices="0")
+    assert "flower_gpu_enabled is set, but this node trains on its CPU: no NVIDIA GPU" in said, said
+    assert "--gpus" not in unit
+    assert "CUDA_VISIBLE_DEVICES" not in unit
 
 
 def test_an_unknown_profile_is_refused_with_those_that_the_gpu_offers(role):

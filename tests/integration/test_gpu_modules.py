@@ -1,0 +1,262 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The modules for GPUs as Ansible runs them, with the stand-ins for NVIDIA's programs that the scenario of the role has."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MODULES = "ansible_collections.opennebula.flower.plugins.modules"
+STANDINS = Path(__file__).parents[2] / "extensions" / "molecule" / "nvidia_container_toolkit" / "standins"
+FINGERPRINT = "F9CB05FB63B0DBCA6FDD1AD7B3CBF67DF4517693"
+OTHER = "C95B321B61E88C1809C4F759DDCAE044F796ECB0"
+KEY = """-----BEGIN PGP PUBLIC KEY BLOCK-----
+
+mQENBGsHi6cBCACm8PaWWulij5BU1vK0KIoIE65UJKr+DYZQzTX7I2RKGvQokQe4
+4EyfLcMR3lwnJRIU03VvroLh2QOOl5dz29qPmkBaGpQzQ1+JcyRr11jPGWDAvT4e
+fiBcaXyQmsvcFeq5dSA4IUmnHW1BTELAyjDYPCgz1SN8eiv3tKjkZ6GB35Qzrv7D
+IPjWcjR7IKhOZgHcwi3NNj7e93MiN+j/IZ8oIDoTShbFMLG9Mdlx1xwQ/HiceEA/
+wL0e+bvwqdUCXvHpINWo3Z0pullxmP4y4KQXVehxaF3jy2wZXwrC5rOYYTNUm+pR
+3DU+mAw67XCM0WdpTS0wxTdnRD96SxZnbuxFABEBAAG0BHRlc3SJAU4EEwEKADgW
+IQT5ywX7Y7Dbym/dGtezy/Z99FF2kwUCaweLpwIbAwULCQgHAgYVCgkICwIEFgID
+AQIeAQIXgAAKCRCzy/Z99FF2k6niB/944zQNqNevi7ObgUnpmg6VZ16Ndj9y+dCe
+Z9EeMQgdIB2v98im7Ge2Pmlbv99fD91e0NBq7nqOkfqM4jc5bIN15GTWjtVVwSYG
+UebbMvf+lzebAMvLR0q7Xq+WWZ8/684qF1zCiCRqxiuluwv5kKEPKglkckk1E3if
+5bq7yw5ex9WLBwIPGFF1lFzbf5MeQPq7rGcrFF8PEW1EZ3WkVq7uAS4cqzq4i0jK
+rTrtkXpdamE1bdoGKRNiTGmv722rOSLMug7QQDYTllXiduGbfmbYjG2E5QJrMoDR
+Iu/lGD0Vhs8sAZp20PI7dF1Rw6J02FT7ByxyiO6rHnrkZvxKToNg
+=47dn
+-----END PGP PUBLIC KEY BLOCK-----
+"""
+
+
+class Modules:
+    """Runs modules on this machine with the stand-ins in the path, or without them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.state = directory / "gpu.json"
+        self.path = f"{STANDINS}:/usr/bin:/bin"
+
+    def run(self, module: str, check: bool = False, **options: Any) -> dict[str, Any]:
+        arguments = {"ANSIBLE_MODULE_ARGS": {"_ansible_check_mode": check, "_ansible_diff": True, **options}}
+        done = subprocess.run(
+            [sys.executable, "-m", f"{MODULES}.{module}"],
+            input=json.dumps(arguments), capture_output=True, text=True, check=False,
+            env={**os.environ, "PATH": self.path, "NVIDIA_STANDIN_STATE": str(self.state)},
+        )  # fmt: skip
+        return json.loads(done.stdout)
+
+    def changed(self, module: str, **options: Any) -> dict[str, Any]:
+        """Run a module that changes something, after a dry run that says so, and before one that changes nothing more."""
+        assert self.run(module, check=True, **options)["changed"] is True
+        result = self.run(module, **options)
+        assert result.get("changed") is True, result
+        assert self.run(module, **options)["changed"] is False
+        return result
+
+    def refused(self, module: str, **options: Any) -> str:
+        result = self.run(module, **options)
+        assert result.get("failed") is True, result
+        return result["msg"]
+
+
+@pytest.fixture
+def modules(tmp_path: Path) -> Modules:
+    return Modules(tmp_path)
+
+
+class TestKey:
+    @pytest.fixture
+    def key(self, tmp_path: Path) -> dict[str, str]:
+        (tmp_path / "gpgkey").write_text(KEY)
+        return {"path": str(tmp_path / "keyrings" / "key.asc"), "url": f"file://{tmp_path}/gpgkey", "fingerprint": FINGERPRINT}
+
+    def test_the_right_one_is_kept_for_everybody_to_read(self, modules: Modules, key: dict[str, str]) -> None:
+        assert modules.changed("openpgp_key", **key)["fingerprint"] == FINGERPRINT
+        assert Path(key["path"]).read_text() == KEY
+        assert Path(key["path"]).stat().st_mode & 0o777 == 0o644
+
+    def test_a_dry_run_writes_nothing(self, modules: Modules, key: dict[str, str]) -> None:
+        assert modules.run("openpgp_key", check=True, **key)["diff"]["after"] == {"key": FINGERPRINT}
+        assert not Path(key["path"]).parent.exists()
+
+    def test_another_one_is_refused_with_both_fingerprints_and_nothing_is_written(self, modules: Modules, key: dict[str, str]) -> None:
+        said = modules.refused("openpgp_key", **{**key, "fingerprint": OTHER})
+        assert f"has the fingerprint {FINGERPRINT}, expected is {OTHER}" in said
+        assert not Path(key["path"]).parent.exists()
+
+    def test_a_second_key_in_the_file_is_refused_whoever_comes_first(self, modules: Modules, key: dict[str, str], tmp_path: Path) -> None:
+        # Another modulus makes another key.
+        lines = KEY.splitlines(keepends=True)
+        second = "".join([*lines[:3], lines[3].swapcase(), *lines[4:]])
+        for text in (KEY + second, second + KEY):
+            (tmp_path / "gpgkey").write_text(text)
+            assert "It is not trusted" in modules.refused("openpgp_key", **key)
+
+    def test_a_page_instead_of_a_key_is_named(self, modules: Modules, key: dict[str, str], tmp_path: Path) -> None:
+        (tmp_path / "gpgkey").write_text("<html>Please log in</html>")
+        assert "gpgkey holds no ASCII-armoured OpenPGP public key. Nothing was changed." in modules.refused("openpgp_key", **key)
+
+    def test_one_that_is_not_there_is_named(self, modules: Modules, key: dict[str, str]) -> None:
+        said = modules.refused("openpgp_key", **{**key, "url": "file:///nowhere/gpgkey"})
+        assert said.startswith("The key at file:///nowhere/gpgkey cannot be read: ")
+
+    def test_an_expected_fingerprint_that_is_none_is_named(self, modules: Modules, key: dict[str, str]) -> None:
+        said = modules.refused("openpgp_key", **{**key, "fingerprint": "F796ECB0"})
+        assert said == "The expected fingerprint 'F796ECB0' is no fingerprint, expected 40 hexadecimal digits."
+
+    def test_it_goes_again(self, modules: Modules, key: dict[str, str]) -> None:
+        modules.run("openpgp_key", **key)
+        modules.changed("openpgp_key", path=key["path"], state="absent")
+        assert not Path(key["path"]).exists()
+
+
+class TestDocker:
+    @pytest.fixture
+    def options(self, tmp_path: Path) -> dict[str, Any]:
+        path = tmp_path / "docker" / "daemon.json"
+        path.parent.mkdir()
+        path.write_text('{"live-restore": true, "runtimes": {"kata": {"path": "kata"}}}')
+        return {"engine": "docker", "config": str(path)}
+
+    @staticmethod
+    def settings(options: dict[str, Any]) -> dict[str, Any]:
+        return json.loads(Path(options["config"]).read_text())
+
+    def test_it_gets_the_runtime_and_keeps_its_other_settings(self, modules: Modules, options: dict[str, Any]) -> None:
+        diff = modules.changed("nvidia_runtime", **options)["diff"][0]
+        assert '"path": "nvidia-container-runtime"' in diff["after"]
+        assert self.settings(options)["live-restore"] is True
+        assert set(self.settings(options)["runtimes"]) == {"kata", "nvidia"}
+
+    def test_a_dry_run_writes_nothing(self, modules: Modules, options: dict[str, Any]) -> None:
+        modules.run("nvidia_runtime", check=True, **options)
+        assert "nvidia" not in self.settings(options)["runtimes"]
+
+    def test_the_runtime_becomes_the_default_one_and_is_it_no_more(self, modules: Modules, options: dict[str, Any]) -> None:
+        modules.changed("nvidia_runtime", default=True, **options)
+        assert self.settings(options)["default-runtime"] == "nvidia"
+        modules.changed("nvidia_runtime", **options)
+        assert "default-runtime" not in self.settings(options)
+
+    def test_absent_gives_back_what_was_there(self, modules: Modules, options: dict[str, Any]) -> None:
+        before = self.settings(options)
+        modules.run("nvidia_runtime", default=True, **options)
+        modules.changed("nvidia_runtime", state="absent", **options)
+        assert self.settings(options) == before
+
+    def test_settings_that_hold_nothing_else_go_with_it(self, modules: Modules, options: dict[str, Any]) -> None:
+        Path(options["config"]).unlink()
+        modules.changed("nvidia_runtime", **options)
+        modules.changed("nvidia_runtime", state="absent", **options)
+        assert not Path(options["config"]).exists()
+
+    def test_settings_that_cannot_be_read_are_named_and_left_alone(self, modules: Modules, options: dict[str, Any]) -> None:
+        Path(options["config"]).write_text("{live")
+        assert f"{options['config']} is no JSON" in modules.refused("nvidia_runtime", **options)
+        assert Path(options["config"]).read_text() == "{live"
+
+
+class TestContainerd:
+    @pytest.fixture
+    def options(self, tmp_path: Path) -> dict[str, Any]:
+        (tmp_path / "conf.d").mkdir()
+        return {"engine": "containerd", "config": str(tmp_path / "config.toml"), "drop_in": str(tmp_path / "conf.d" / "99-nvidia.toml")}
+
+    def test_it_gets_a_drop_in_and_reads_it(self, modules: Modules, options: dict[str, Any]) -> None:
+        Path(options["config"]).write_text("version = 2\n[grpc]\n  uid = 0\n")
+        modules.changed("nvidia_runtime", **options)
+        assert "conf.d/*.toml" in Path(options["config"]).read_text()
+        assert "[grpc]" in Path(options["config"]).read_text()
+        modules.changed("nvidia_runtime", state="absent", **options)
+        assert Path(options["config"]).read_text() == "version = 2\n[grpc]\n  uid = 0\n"
+        assert not Path(options["drop_in"]).exists()
+
+    def test_a_dry_run_writes_nothing(self, modules: Modules, options: dict[str, Any]) -> None:
+        assert "runtimes.nvidia" in modules.run("nvidia_runtime", check=True, **options)["diff"]["after"]
+        assert not Path(options["config"]).exists() and not Path(options["drop_in"]).exists()
+
+    def test_the_runtime_becomes_the_default_one_and_is_it_no_more(self, modules: Modules, options: dict[str, Any]) -> None:
+        modules.changed("nvidia_runtime", default=True, **options)
+        modules.changed("nvidia_runtime", **options)
+        assert "default_runtime_name" not in Path(options["drop_in"]).read_text()
+
+    def test_somebody_elses_drop_in_is_still_read_afterwards(self, modules: Modules, options: dict[str, Any]) -> None:
+        modules.run("nvidia_runtime", **options)
+        Path(options["drop_in"]).with_name("50-own.toml").write_text("")
+        modules.changed("nvidia_runtime", state="absent", **options)
+        assert "conf.d/*.toml" in Path(options["config"]).read_text()
+
+
+def test_a_machine_without_the_toolkit_is_named(modules: Modules, tmp_path: Path) -> None:
+    modules.path = "/usr/bin:/bin"
+    assert "nvidia-ctk" in modules.refused("nvidia_runtime", engine="docker", config=str(tmp_path / "daemon.json"))
+
+
+class TestMig:
+    LAYOUT = {"layout": [{"gpu": 0, "profiles": ["1g.10gb", "3g.40gb"]}]}
+    WHOLE = {"layout": [{"gpu": 0, "profiles": []}]}
+
+    def test_a_gpu_is_divided_and_made_whole(self, modules: Modules) -> None:
+        result = modules.changed("nvidia_mig", **self.LAYOUT)
+        assert result["diff"]["after"] == {"GPU 0 (NVIDIA A100-SXM4-80GB)": "MIG with 1g.10gb, 3g.40gb"}
+        assert json.loads(modules.state.read_text())["instances"] == ["3g.40gb", "1g.10gb"]
+        modules.changed("nvidia_mig", **self.WHOLE)
+        assert json.loads(modules.state.read_text())["mode"] == "Disabled"
+
+    def test_a_dry_run_divides_nothing(self, modules: Modules) -> None:
+        assert modules.run("nvidia_mig", check=True, **self.LAYOUT)["commands"][-1][-2:] == ["3g.40gb,1g.10gb", "-C"]
+        assert not modules.state.exists()
+
+    def test_an_unknown_profile_is_refused_with_those_that_there_are(self, modules: Modules) -> None:
+        modules.run("nvidia_mig", **self.LAYOUT)
+        before = modules.state.read_text()
+        said = modules.refused("nvidia_mig", layout=[{"gpu": 0, "profiles": ["1g.5gb"]}])
+        assert said.endswith("it offers 1g.10gb, 1g.10gb+me, 1g.20gb, 2g.20gb, 3g.40gb, 4g.40gb, 7g.80gb.")
+        assert modules.state.read_text() == before
+
+    def test_a_gpu_that_is_not_there_is_named_before_another_is_changed(self, modules: Modules) -> None:
+        said = modules.refused("nvidia_mig", layout=[*self.LAYOUT["layout"], {"gpu": 1, "profiles": []}])
+        assert said == "there is no GPU 1, nvidia-smi shows 0."
+        assert not modules.state.exists()
+
+    def test_a_machine_without_the_driver_is_named(self, modules: Modules) -> None:
+        modules.path = "/usr/bin:/bin"
+        assert "there is no nvidia-smi on this machine" in modules.refused("nvidia_mig", **self.LAYOUT)
+        assert "does not answer yet" in str(modules.run("nvidia_mig", check=True, **self.LAYOUT)["warnings"])
+
+
+class TestCheck:
+    def test_nothing_is_changed_and_every_check_has_a_state(self, modules: Modules) -> None:
+        for check in (False, True):
+            result = modules.run("gpu_check", check=check, where="guest")
+            assert result["changed"] is False
+            assert result["gpu"] is True
+            assert {entry["state"] for entry in result["checks"]} <= {"ok", "warning", "error", "skipped"}
+        assert not modules.state.exists()
+
+    def test_cuda_is_tried_in_a_process_of_its_own(self, modules: Modules) -> None:
+        (check,) = modules.run("gpu_check", where="guest", checks=["cuda_product"])["checks"]
+        assert (check["state"], "libcuda.so.1: cannot open shared object file" in check["finding"]) == ("error", True)
+
+    def test_a_machine_without_a_gpu_does_not_fail_even_if_errors_do(self, modules: Modules) -> None:
+        modules.path = "/usr/bin:/bin"
+        result = modules.run("gpu_check", where="guest", fail_on="error")
+        assert result.get("failed", False) is False
+        assert result["gpu"] is False
+
+    def test_it_fails_only_if_it_is_asked_to_and_says_everything_all_the_same(self, modules: Modules) -> None:
+        result = modules.run("gpu_check", where="guest", checks=["driver"], fail_on="error")
+        assert result["failed"] is True
+        assert result["msg"] == "1 of 1 checks of this guest failed: driver: kernel module nvidia is not loaded."
+        assert result["checks"][0]["fix"]
+
+    def test_a_name_that_no_check_has_is_named(self, modules: Modules) -> None:
+        assert modules.refused("gpu_check", where="host", checks=["driver"]).startswith("'driver' is no check of a host; there are kernel_parameters")
