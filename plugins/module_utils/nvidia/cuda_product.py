@@ -128,9 +128,8 @@ def main():
         outcome = compute(ctypes.CDLL("libcuda.so.1"))
     except (CudaError, OSError, AttributeError) as problem:
         outcome = {"ok": False, "device": "", "detail": str(problem)}
-    print(json.dumps(outcome))
-    return 0
+    sys.stdout.write(json.dumps(outcome) + "\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
