@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 
+from ..vfio.host import forbidding_parameters
 from .machine import ERROR, OK, SKIPPED, WARNING, Check, Machine
 
 # On the front end, and where its probes are copied to on a host.
 _PCI_FILTERS = ("/var/lib/one/remotes/etc/im/kvm-probes.d/pci.conf", "/var/tmp/one/etc/im/kvm-probes.d/pci.conf")
-_PCI_BRIDGE = "0x06"
 
 
 def kernel_parameters(machine: Machine) -> Check:
@@ -19,16 +19,18 @@ def kernel_parameters(machine: Machine) -> Check:
     name = "kernel_parameters"
     words = machine.text("/proc/cmdline").split()
     amd = "AuthenticAMD" in machine.text("/proc/cpuinfo")
-    off = [word for word in words if word in ("iommu=off", "amd_iommu=off" if amd else "intel_iommu=off")]
+    intel = [word for word in words if word.startswith("intel_iommu=")]
+    # Of Intel's own parameter the last one counts.
+    off = forbidding_parameters(words) + ([] if amd else [word for word in intel[-1:] if word == "intel_iommu=off"])
     if off:
         return Check(name, ERROR, f"the kernel command line switches the IOMMU off: {off[0]}", f"take {off[0]} from the kernel command line and reboot")
     if amd:
         return Check(name, OK, "AMD's IOMMU is on by default")
-    if any(re.fullmatch(r"intel_iommu=(?:\w+,)*on(?:,\w+)*", word) for word in words):
+    if any("on" in word.partition("=")[2].split(",") for word in intel):
         return Check(name, OK, "intel_iommu=on is on the kernel command line")
     if _groups(machine):
         return Check(name, OK, "intel_iommu=on is not on the kernel command line, but this kernel has the IOMMU on")
-    return Check(name, ERROR, "intel_iommu=on is not on the kernel command line", "add intel_iommu=on iommu=pt to it and reboot")
+    return Check(name, ERROR, "intel_iommu=on is not on the kernel command line", "run role opennebula.flower.vfio_host, or add intel_iommu=on iommu=pt to it and reboot")
 
 
 def iommu_groups(machine: Machine) -> Check:
@@ -56,21 +58,20 @@ def binding(machine: Machine) -> Check:
     wrong = [gpu for gpu in gpus if gpu.driver != "vfio-pci"]
     if not wrong:
         return Check("binding", OK, finding)
-    fix = "; ".join(f"driverctl set-override {gpu.address} vfio-pci" for gpu in wrong)
+    fix = "name it in vfio_host_devices of role opennebula.flower.vfio_host, or: " + "; ".join(
+        f"driverctl set-override {gpu.address} vfio-pci" for gpu in wrong
+    )
     return Check("binding", ERROR if any(gpu.driver for gpu in wrong) else WARNING, finding, fix)
 
 
 def group_members(machine: Machine) -> Check:
     """A VM gets whole IOMMU groups: what shares one with a GPU has to be bound to vfio-pci too, but for bridges."""
-    groups = {gpu.group: gpu.address for gpu in machine.gpus() if gpu.group}
+    gpus = machine.gpus()
+    groups = {gpu.group: gpu.address for gpu in gpus if gpu.group is not None}
     if not groups:
         return Check("group_members", SKIPPED, "no NVIDIA GPU is in an IOMMU group")
-    members = [
-        device
-        for device in machine.pci_devices()
-        if device.group in groups and device.address != groups[device.group] and not device.kind.startswith(_PCI_BRIDGE)
-    ]
-    wrong = [device for device in members if device.driver != "vfio-pci" and device.address not in [gpu.address for gpu in machine.gpus()]]
+    members = [device for device in machine.pci_devices() if device.group in groups and device not in gpus and not device.is_passed_over]
+    wrong = [device for device in members if device.driver != "vfio-pci"]
     if not wrong:
         return Check("group_members", OK, f"{len(members)} other devices in the GPUs' IOMMU groups, all bound to vfio-pci" if members else "no others")
     finding = ", ".join(f"{device.address} ({device.driver or 'no driver'}) shares group {device.group} with {groups[device.group]}" for device in wrong)
@@ -85,7 +86,7 @@ def udev_rule(machine: Machine) -> Check:
         for directory in ("/etc/udev/rules.d", "/usr/lib/udev/rules.d")
         for path in machine.files(directory, "*.rules")
         for line in machine.text(f"{directory}/{path.name}").splitlines()
-        if re.match(r"\s*[^#]*SUBSYSTEM\s*==\s*\"vfio\"", line) and "GROUP" in line
+        if re.match(r"[^#]*SUBSYSTEM\s*==\s*\"(?:[^\"]*\|)?vfio(?:\|[^\"]*)?\"", line) and "GROUP" in line
     ]
     if not rules:
         return Check("udev_rule", WARNING, "no udev rule gives VFIO's devices to group kvm", fix)

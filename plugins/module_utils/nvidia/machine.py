@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..vfio.pci import Device, devices
+
 OK, WARNING, ERROR, SKIPPED = "ok", "warning", "error", "skipped"
-NVIDIA = "0x10de"
-# PCI classes of GPUs: VGA controllers and 3D controllers. The audio function of a GPU is of another one.
-_GPU_CLASSES = ("0x0300", "0x0302")
+NVIDIA = "10de"
 
 
 @dataclass
@@ -23,18 +23,6 @@ class Check:
     state: str
     finding: str
     fix: str = ""
-
-
-@dataclass
-class PciDevice:
-    """A PCI device as sysfs shows it; ``driver`` and ``group`` are empty without one."""
-
-    address: str
-    vendor: str
-    device: str
-    kind: str
-    driver: str
-    group: str
 
 
 class Machine:
@@ -66,15 +54,10 @@ class Machine:
         """Return the files of a directory that match, sorted."""
         return sorted(self.path(directory).glob(pattern))
 
-    def gpus(self) -> list[PciDevice]:
-        """Return the NVIDIA GPUs on the PCI bus."""
-        return [device for device in self.pci_devices() if device.vendor == NVIDIA and device.kind.startswith(_GPU_CLASSES)]
+    def gpus(self) -> list[Device]:
+        """Return the NVIDIA GPUs on the PCI bus; the audio function of one is none."""
+        return [device for device in self.pci_devices() if device.vendor == NVIDIA and device.is_display]
 
-    def pci_devices(self) -> list[PciDevice]:
+    def pci_devices(self) -> list[Device]:
         """Return all PCI devices."""
-        return [self._pci_device(path) for path in self.files("/sys/bus/pci/devices", "*")]
-
-    def _pci_device(self, path: Path) -> PciDevice:
-        vendor, device, kind = ((path / name).read_text(encoding="ascii").strip() for name in ("vendor", "device", "class"))
-        driver, group = (link.resolve().name if link.is_symlink() else "" for link in (path / "driver", path / "iommu_group"))
-        return PciDevice(path.name, vendor, device, kind, driver, group)
+        return list(devices(self._root).values())

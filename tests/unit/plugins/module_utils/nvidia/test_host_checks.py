@@ -59,6 +59,7 @@ def host(tmp_path: Path) -> Host:
         (INTEL, "quiet", 0, "error", "intel_iommu=on is not on"),
         (INTEL, "iommu=on", 0, "error", "intel_iommu=on is not on"),
         (INTEL, "quiet", 3, "ok", "this kernel has the IOMMU on"),
+        (INTEL, "intel_iommu=off intel_iommu=on", 0, "ok", "intel_iommu=on is on"),
         (INTEL, "intel_iommu=off", 0, "error", "switches the IOMMU off: intel_iommu=off"),
         (AMD, "quiet", 3, "ok", "AMD's IOMMU is on by default"),
         (AMD, "amd_iommu=off", 0, "error", "switches the IOMMU off: amd_iommu=off"),
@@ -107,6 +108,7 @@ def test_a_device_in_the_group_of_a_gpu_that_the_host_uses_is_named(host: Host) 
     ("rule", "state"),
     [
         ('SUBSYSTEM=="vfio", GROUP="kvm", MODE="0660"', "ok"),
+        ('SUBSYSTEM=="vfio|vfio-dev", GROUP="kvm", MODE="0660"', "ok"),
         ('SUBSYSTEM=="vfio", GROUP="kvm", MODE="0666"', "warning"),
         ('# SUBSYSTEM=="vfio", GROUP="kvm", MODE="0660"', "warning"),
     ],
