@@ -30,7 +30,8 @@ def kernel_parameters(machine: Machine) -> Check:
         return Check(name, OK, "intel_iommu=on is on the kernel command line")
     if _groups(machine):
         return Check(name, OK, "intel_iommu=on is not on the kernel command line, but this kernel has the IOMMU on")
-    return Check(name, ERROR, "intel_iommu=on is not on the kernel command line", "run role opennebula.flower.vfio_host, or add intel_iommu=on iommu=pt to it and reboot")
+    fix = "run role opennebula.flower.vfio_host, or add intel_iommu=on iommu=pt to it and reboot"
+    return Check(name, ERROR, "intel_iommu=on is not on the kernel command line", fix)
 
 
 def iommu_groups(machine: Machine) -> Check:
