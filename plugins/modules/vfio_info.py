@@ -72,7 +72,8 @@ system:
   description:
     - How the machine boots. C(boot_loader) is C(grub-debian), C(grubby), C(grub2), C(systemd-boot) or empty, C(initramfs) is
       C(initramfs-tools), C(dracut) or empty.
-    - C(configured_devices) are bound at every boot by the role P(opennebula.flower.vfio_host#role).
+    - C(configured) says whether the role P(opennebula.flower.vfio_host#role) has configured the machine, C(configured_devices) are the
+      addresses of the devices that are bound at every boot by it.
   returned: success
   type: dict
   sample:
@@ -80,6 +81,7 @@ system:
     initramfs: initramfs-tools
     driverctl: false
     kernel_parameters: ["root=/dev/sda1", "ro"]
+    configured: false
     configured_devices: []
 devices:
   description:

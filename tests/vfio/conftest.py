@@ -53,7 +53,9 @@ class Hypervisor:
         directory.joinpath("role.yml").write_text(ROLE)
         host = {
             "ansible_host": "127.0.0.1", "ansible_port": machine.port, "ansible_user": "root", "ansible_ssh_private_key_file": str(machine.key),
-            "ansible_ssh_common_args": "-F /dev/null -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR",
+            # Connections through QEMU's network do not end when the machine restarts.
+            "ansible_ssh_common_args": "-F /dev/null -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR "
+            "-o ServerAliveInterval=10 -o ServerAliveCountMax=3",
             "ansible_python_interpreter": "/usr/bin/python3", "ansible_become": False,
         }
         frontend = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "ansible_become": False}

@@ -53,7 +53,8 @@ class Platform:
     """What tells an Intel machine from an AMD one.
 
     kernel: Debian package of the kernel. packages: more packages in it. iommu: QEMU's device. parameters: on the kernel command line
-    before anything is configured. early_modules: what its initramfs has to hold; without them it has no initramfs.
+    before anything is configured. early_modules: what its initramfs has to hold; without them it has no initramfs. spare: where QEMU plugs
+    the spare disk in.
     """
 
     name: str
@@ -62,12 +63,13 @@ class Platform:
     iommu: str
     parameters: str
     early_modules: tuple[str, ...]
+    spare: str
 
 
 # The cloud kernel has everything for its disk built in, and takes the spare NVMe disk before any program runs.
-INTEL = Platform("intel", "linux-image-cloud-amd64", (), "intel-iommu,intremap=on,caching-mode=on", "intel_iommu=off", ())
-# Only the full kernel has AMD's IOMMU; it needs an initramfs.
-AMD = Platform("amd", "linux-image-amd64", ("initramfs-tools", "zstd", "driverctl"), "amd-iommu", "", ("nvme", "ext4"))
+INTEL = Platform("intel", "linux-image-cloud-amd64", (), "intel-iommu,intremap=on,caching-mode=on", "intel_iommu=off", (), "bus=rp1")
+# Only the full kernel has AMD's IOMMU; it needs an initramfs. QEMU's IOMMU does not translate for what is behind a bridge.
+AMD = Platform("amd", "linux-image-amd64", ("initramfs-tools", "zstd", "driverctl"), "amd-iommu", "", ("nvme", "ext4"), "addr=8")
 
 
 class Unavailable(Exception):

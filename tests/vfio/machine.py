@@ -83,8 +83,8 @@ class Machine:
 def running(platform: Platform, directory: Path) -> Iterator[Machine]:
     """Boot a machine of the platform with a fresh disk.
 
-    Behind root ports of their own, and so in groups of their own: an NVMe disk of the same kind as the one with the root file system, and
-    a network card that no driver takes. The functions of the chipset share one group.
+    In groups of their own: an NVMe disk of the same kind as the one with the root file system, and a network card that the cloud kernel has
+    no driver for. The functions of the chipset share one group.
     """
     made = built(platform)
     overlay, spare, console = directory / "disk.qcow2", directory / "spare.img", directory / "console.log"
@@ -101,7 +101,7 @@ def running(platform: Platform, directory: Path) -> Iterator[Machine]:
                 "-device", "nvme,drive=d0,serial=root0,bootindex=1,addr=4",
                 "-netdev", f"user,id=n0,hostfwd=tcp:127.0.0.1:{port}-:22", "-device", "virtio-net-pci,netdev=n0,addr=5",
                 "-device", "pcie-root-port,id=rp1,chassis=1,slot=1,addr=6",
-                "-drive", f"file={spare},if=none,id=d1,format=raw,cache=unsafe", "-device", "nvme,drive=d1,serial=spare0,bus=rp1",
+                "-drive", f"file={spare},if=none,id=d1,format=raw,cache=unsafe", "-device", f"nvme,drive=d1,serial=spare0,{platform.spare}",
                 "-device", "pcie-root-port,id=rp2,chassis=2,slot=2,addr=7", "-device", "e1000e,bus=rp2",
             ],
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,

@@ -13,7 +13,7 @@ import pytest
 from conftest import Hypervisor, changes
 from disk import AMD
 
-ROOT_DISK, SPARE_DISK = "0000:00:04.0", "0000:01:00.0"
+ROOT_DISK, SPARE_DISK = "0000:00:04.0", "0000:00:08.0"
 
 
 @pytest.fixture(scope="module")

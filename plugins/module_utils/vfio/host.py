@@ -73,6 +73,7 @@ def system(root: Path) -> dict:
         "initramfs": _initramfs(root),
         "driverctl": has_program(root, "driverctl"),
         "kernel_parameters": running_parameters(root),
+        "configured": root.joinpath(DEVICES_FILE).exists(),
         "configured_devices": configured(root),
     }
 

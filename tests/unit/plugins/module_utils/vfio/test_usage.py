@@ -50,8 +50,10 @@ def test_an_nvme_disk_with_several_ways_leads_to_its_controllers(tree) -> None:
     (tree.root / controller).mkdir(parents=True)
     subsystem = Path("sys/devices/virtual/nvme-subsystem/nvme-subsys0")
     tree.block(subsystem / "nvme0n1", "259:0")
+    tree.block(subsystem / "nvme0n1/nvme0n1p1", "259:1")
+    tree.file(f"{subsystem}/nvme0n1/nvme0n1p1/partition", "1\n")
     tree.link(f"{subsystem}/nvme0", controller)
-    tree.mount("259:0", "/")
+    tree.mount("259:1", "/")
     assert set(usage.disks(tree.root)) == {OTHER}
 
 
