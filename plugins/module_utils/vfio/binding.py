@@ -64,13 +64,13 @@ def main() -> int:
         try:
             bind(address)
         except OSError as error:
-            print(f"{address}: {error}", file=sys.stderr)
+            sys.stderr.write(f"{address}: {error}\n")
         holder = driver(address)
         if holder != _DRIVER:
-            print(f"{address} is held by {holder or 'no driver'}, not {_DRIVER}", file=sys.stderr)
+            sys.stderr.write(f"{address} is held by {holder or 'no driver'}, not {_DRIVER}\n")
             status = 1
     return status
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())
