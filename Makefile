@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 VENV := $(CURDIR)/.venv
-ROLES := container_engine flower_superlink flower_supernode flower_appliance wireguard
+ROLES := container_engine flower_superlink flower_supernode flower_appliance nvidia_container_toolkit wireguard
 
 export PATH := $(VENV)/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)
