@@ -108,6 +108,11 @@ def test_docker_knows_the_runtime_and_what_the_engine_was_told_before():
     assert output(GPU, "docker", "info", "--format", "{{.DefaultRuntime}} {{.LiveRestoreEnabled}}") == "runc true\n"
 
 
+def test_containerd_reads_the_runtime_from_a_file_of_its_own():
+    assert "containerd.runtimes.nvidia]" in output(GPU, "containerd", "config", "dump")
+    assert output(GPU, "systemctl", "is-active", "containerd.service") == "active\n"
+
+
 def test_a_container_runs_with_the_runtime(image):
     assert output(GPU, "docker", "run", "--rm", "--runtime", "nvidia", image, "/bin/busybox", "echo", "hello") == "hello\n"
     assert "create" in output(GPU, "cat", "/run/nvidia-container-runtime.log")
@@ -241,18 +246,18 @@ def test_a_directory_without_the_packages_is_refused_and_nothing_is_written(role
 def test_packages_from_a_directory_are_enough(role, tmp_path):
     packages = tmp_path / "packages"
     subprocess.run(["docker", "cp", f"{MIRROR}:/srv/mirror/stable/deb/amd64", packages], check=True, capture_output=True)
-    wish = {"nvidia_container_toolkit_engines": ["containerd"], "nvidia_container_toolkit_driver_package": "", "nvidia_container_toolkit_mig": []}
-    output(FRESH, "ln", "-sf", "/bin/true", "/usr/bin/containerd")
-    wish["nvidia_container_toolkit_url"] = "http://unreachable.example.org"
-    said = role(FRESH, nvidia_container_toolkit_directory=str(packages), **wish)
+    wish = {"nvidia_container_toolkit_directory": str(packages), "nvidia_container_toolkit_url": "http://unreachable.example.org"}
+    wish |= {"nvidia_container_toolkit_engines": [], "nvidia_container_toolkit_driver_package": "", "nvidia_container_toolkit_mig": []}
+    said = role(FRESH, **wish)
     assert "No GPU can be used on mol-nvidia-fresh, so containers run on the CPU" in said, said
     assert "1.20.0-1" in output(FRESH, "dpkg-query", "--show", "nvidia-container-toolkit")
-    assert "changed=0" in role(FRESH, nvidia_container_toolkit_directory=str(packages), **wish)
+    assert "changed=0" in role(FRESH, **wish)
 
 
 def test_absent_leaves_nothing(role):
     role(GPU, nvidia_container_toolkit_state="absent", nvidia_container_toolkit_mig=[{"gpu": 0, "profiles": ["7g.80gb"]}])
     assert "nvidia" not in output(GPU, "docker", "info", "--format", "{{json .Runtimes}} {{.DefaultRuntime}}")
+    assert "nvidia" not in output(GPU, "containerd", "config", "dump")
     assert output(GPU, "find", "/etc", "-name", "*nvidia*") == ""
     assert on(GPU, "dpkg-query", "--show", "nvidia-container-toolkit-base").returncode != 0
     assert instances() == []
