@@ -2,7 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests of several scenarios need."""
 
+import subprocess
 import time
+
+
+def on(machine, *command):
+    """Run a command on a machine and return what it said and its status."""
+    return subprocess.run(["docker", "exec", machine, *command], capture_output=True, text=True, check=False)
+
+
+def output(machine, *command):
+    """Run a command on a machine, which has to succeed, and return what it said."""
+    done = on(machine, *command)
+    assert done.returncode == 0, f"{command} on {machine}: {done.stdout}{done.stderr}"
+    return done.stdout
 
 
 def wait_until(condition, seconds=60):

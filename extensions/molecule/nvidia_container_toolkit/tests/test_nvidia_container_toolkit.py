@@ -9,7 +9,7 @@ import re
 import subprocess
 
 import pytest
-from testing import wait_until
+from testing import on, output, wait_until
 
 PROJECT = pathlib.Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 GPU, FRESH, MIRROR = "mol-nvidia-gpu", "mol-nvidia-fresh", "mol-nvidia-mirror"
@@ -18,17 +18,6 @@ KEY = "/etc/apt/keyrings/nvidia-container-toolkit.asc"
 CDI = "/etc/cdi/nvidia.yaml"
 UNIT = PROJECT / "roles" / "flower_supernode" / "templates" / "flower-supernode.service.j2"
 LIBRARY = "/usr/lib/x86_64-linux-gnu/libcuda.so.550.163.01"
-
-
-def on(machine, *command):
-    """Run a command on a machine and return what it said and its status."""
-    return subprocess.run(["docker", "exec", machine, *command], capture_output=True, text=True, check=False)
-
-
-def output(machine, *command):
-    done = on(machine, *command)
-    assert done.returncode == 0, f"{command} on {machine}: {done.stdout}{done.stderr}"
-    return done.stdout
 
 
 def changed_files(machine):

@@ -11,7 +11,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from testing import wait_until
+from testing import on, output, wait_until
 
 PROJECT = pathlib.Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 A, B, C, D = "mol-wg-a", "mol-wg-b", "mol-wg-c", "mol-wg-d"
@@ -28,17 +28,6 @@ def site(machine, **extra):
 HUB = site(A, hub=True, endpoint=f"{A}:51820", subnets=["10.109.10.0/24"])
 SPOKES = [site(B, subnets=["10.109.11.0/24"]), site(C, subnets=["10.109.12.0/24"])]
 FOURTH = site(D, endpoint=f"{D}:51820", subnets=["10.109.13.0/24"])
-
-
-def on(machine, *command):
-    """Run a command on a machine and return what it said and its status."""
-    return subprocess.run(["docker", "exec", machine, *command], capture_output=True, text=True, check=False)
-
-
-def output(machine, *command):
-    done = on(machine, *command)
-    assert done.returncode == 0, f"{command} on {machine}: {done.stderr}"
-    return done.stdout
 
 
 def answers(machine, address, seconds=1):
