@@ -1,7 +1,10 @@
 #!/usr/bin/python
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A module that makes one raw call, to measure the others against: the least that any module of its kind does."""
+"""A module that makes one raw call, to measure the others against.
+
+It is written as such modules are: requests, which OpenNebula's own client pyone sends with too, and Python's XML-RPC and XML parsers.
+"""
 
 from __future__ import annotations
 

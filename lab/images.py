@@ -50,7 +50,7 @@ VARIANTS = {
     "tensorflow": 1_800_000_000,
 }
 DEMO_VARIANT = "sklearn"
-GUEST_PACKAGES = ("ansible-core==2.19.14", "requests", "cryptography")
+GUEST_PACKAGES = ("ansible-core==2.19.14", "urllib3", "cryptography")
 # Removed from the Debian root: nothing reads it, and every VM would carry it.
 UNNEEDED = ("var/cache/apt/*", "var/lib/apt/lists/*", "usr/share/doc/*", "usr/share/man/*", "usr/share/locale/*", "var/log/*")
 DPKG_SLIM = "".join(

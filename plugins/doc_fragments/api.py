@@ -47,7 +47,7 @@ options:
         of O(api_url).
     type: str
 requirements:
-  - requests
+  - urllib3 >= 1.26
 notes:
   - For OpenNebula 6.8 to 7.4; tested against answers recorded from 6.10 and 7.4.
   - A name is unique per owner only; where it means several objects the error lists their ids.

@@ -30,7 +30,7 @@ options:
     type: float
     default: 10
 requirements:
-  - requests
+  - urllib3 >= 1.26
 notes:
   - Endpoint, VM and token come from the VM's context unless they are given.
   - Every error is one sentence, and RV(ignore:error.kind) says its kind for programs, one of C(authentication),

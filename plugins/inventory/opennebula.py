@@ -20,7 +20,7 @@ extends_documentation_fragment:
   - ansible.builtin.constructed
   - ansible.builtin.inventory_cache
 requirements:
-  - requests
+  - urllib3 >= 1.26
 options:
   plugin:
     description: The name of this plugin.
@@ -277,7 +277,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.errors impor
     TIMEOUT,
     OneException,
 )
-from ansible_collections.opennebula.flower.plugins.module_utils.one.http import REQUESTS_IMPORT_ERROR
+from ansible_collections.opennebula.flower.plugins.module_utils.one.http import URLLIB3_IMPORT_ERROR
 from ansible_collections.opennebula.flower.plugins.plugin_utils import vm_hosts
 from ansible_collections.opennebula.flower.plugins.plugin_utils.zones import Zone, list_vms, zone
 
@@ -311,8 +311,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         """Add the hosts of a source to the inventory. Raises AnsibleParserError with one sentence."""
         super().parse(inventory, loader, path, cache)
         config = self._read_config_data(path)
-        if REQUESTS_IMPORT_ERROR:
-            raise AnsibleParserError("The inventory of OpenNebula needs the Python library requests.")
+        if URLLIB3_IMPORT_ERROR:
+            raise AnsibleParserError("The inventory of OpenNebula needs the Python library urllib3.")
         try:
             # Ansible lets pass what no option is called, and a misspelt filter would choose all VMs.
             _check_names("the source", config, self.get_options())

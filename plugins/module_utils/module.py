@@ -17,7 +17,7 @@ from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_requ
 from .one.client import Client
 from .one.compare import difference
 from .one.errors import INVALID, OneException, TemplateSyntaxError
-from .one.http import REQUESTS_IMPORT_ERROR
+from .one.http import URLLIB3_IMPORT_ERROR
 
 # The action plugin of the same name shows what a module appends to the file named here.
 PROGRESS_FILE_VARIABLE = "OPENNEBULA_FLOWER_PROGRESS_FILE"
@@ -38,8 +38,8 @@ class OneModule(AnsibleModule):
 
     def __init__(self, argument_spec: dict, **kwargs: object) -> None:
         super().__init__(argument_spec={**argument_spec, **API_OPTIONS}, **kwargs)
-        if REQUESTS_IMPORT_ERROR:
-            self.fail_json(msg=missing_required_lib("requests"), exception=REQUESTS_IMPORT_ERROR)
+        if URLLIB3_IMPORT_ERROR:
+            self.fail_json(msg=missing_required_lib("urllib3"), exception=URLLIB3_IMPORT_ERROR)
         self._client: Client | None = None
 
     @property

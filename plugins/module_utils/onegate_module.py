@@ -13,7 +13,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from .one.errors import INVALID, OneException
-from .one.http import REQUESTS_IMPORT_ERROR
+from .one.http import URLLIB3_IMPORT_ERROR
 from .one.onegate import OneGate
 
 GATE_OPTIONS = {
@@ -30,8 +30,8 @@ class OneGateModule(AnsibleModule):
 
     def __init__(self, argument_spec: dict, **kwargs: object) -> None:
         super().__init__(argument_spec={**argument_spec, **GATE_OPTIONS}, **kwargs)
-        if REQUESTS_IMPORT_ERROR:
-            self.fail_json(msg=missing_required_lib("requests"), exception=REQUESTS_IMPORT_ERROR)
+        if URLLIB3_IMPORT_ERROR:
+            self.fail_json(msg=missing_required_lib("urllib3"), exception=URLLIB3_IMPORT_ERROR)
 
     @cached_property
     def gate(self) -> OneGate:

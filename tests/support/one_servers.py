@@ -114,18 +114,22 @@ def hanging(first_bytes: bytes = b"") -> Iterator[str]:
 
 
 @contextmanager
-def dripping(answer: bytes) -> Iterator[str]:
-    """Answer every connection with one byte after the other, slowly but never silent for long. Yields the URL."""
-    with running(_DrippingServer(answer)) as server:
+def dripping(answer: bytes, pause: float = 0.05) -> Iterator[str]:
+    """Answer every connection with one byte after the other, slowly but never silent for long. Yields the URL.
+
+    pause: seconds between two bytes.
+    """
+    with running(_DrippingServer(answer, pause)) as server:
         yield f"http://127.0.0.1:{server.server_port}"
 
 
 class _DrippingServer(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, answer: bytes) -> None:
+    def __init__(self, answer: bytes, pause: float) -> None:
         super().__init__(("127.0.0.1", 0), _Dripper)
         self.answer = answer
+        self.pause = pause
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that breaks off is part of the tests."""
@@ -136,7 +140,7 @@ class _Dripper(BaseHTTPRequestHandler):
         pause = threading.Event()
         for byte in self.server.answer:
             self.connection.sendall(bytes((byte,)))
-            pause.wait(0.05)
+            pause.wait(self.server.pause)
 
 
 @contextmanager

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import re
 import threading
@@ -12,15 +13,14 @@ import time
 import traceback
 from collections.abc import Callable
 
-from .errors import TIMEOUT, OneException
+from .errors import INVALID, TIMEOUT, OneException
 
 try:
-    import requests
     import urllib3
 except ImportError:
-    REQUESTS_IMPORT_ERROR: str | None = traceback.format_exc()
+    URLLIB3_IMPORT_ERROR: str | None = traceback.format_exc()
 else:
-    REQUESTS_IMPORT_ERROR = None
+    URLLIB3_IMPORT_ERROR = None
 
 # Pauses before a read is sent again after a connection fault, in seconds.
 _RETRY_PAUSES = (0.2, 0.8)
@@ -39,57 +39,69 @@ class Http:
         self, timeout: float, validate_certs: bool = True, ca_path: str | None = None, trust_hint: str = _TRUST_HINT
     ) -> None:
         self._timeout = timeout
+        self._validate_certs = validate_certs
+        self._ca_path = ca_path
         self._trust_hint = trust_hint
-        self._verify: bool | str = (ca_path or True) if validate_certs else False
-        self._session = requests.Session()
-        if not validate_certs:
-            # The user asked for it; a warning per request would only bury the module's output.
-            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        self._pool: urllib3.PoolManager | None = None
 
     def send(
-        self,
-        method: str,
-        url: str,
-        body: bytes | None = None,
-        *,
-        headers: dict | None = None,
-        auth: tuple[str, str] | None = None,
-        retry: bool = False,
+        self, method: str, url: str, body: bytes | None = None, *, headers: dict, retry: bool = False
     ) -> tuple[int, bytes]:
         """Return status and body of the answer.
 
         retry: send again after a connection fault; only for requests that change nothing.
         Raises OneException of kind network, timeout or invalid.
         """
-        session, pauses = self._session, list(_RETRY_PAUSES) if retry else []
+        pauses = list(_RETRY_PAUSES) if retry else []
         deadline = time.monotonic() + self._timeout
 
         def request() -> tuple[int, bytes]:
-            response = session.request(
-                method, url, data=body, headers=headers, auth=auth,
-                timeout=self._timeout, verify=self._verify, allow_redirects=False,
-            )
-            return response.status_code, response.content
+            response = self._request(method, url, body=body, headers=headers)
+            return response.status, response.data
 
         while True:
             try:
                 return _until(deadline, request)
             except queue.Empty:
-                # The session is still at work.
-                self._session = requests.Session()
+                # The pool's connection is still at work.
+                self._pool = None
                 raise self._late(url) from None
-            # requests' own exceptions are OSErrors, and a ca_path that does not exist is a plain one.
-            except OSError as error:
+            # Files with certificates, and what http.client thinks of addresses and headers, are the other two.
+            except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
                 from .http_faults import is_connection_fault
 
                 if not pauses or not is_connection_fault(error) or time.monotonic() + pauses[0] > deadline:
                     raise self._explained(url, error) from None
             time.sleep(pauses.pop(0))
 
+    def _request(self, method: str, url: str, **options: object) -> urllib3.BaseHTTPResponse:
+        if self._pool is None:
+            self._pool = self._new_pool(url)
+        return self._pool.request(method, url, timeout=self._timeout, retries=False, redirect=False, **options)
+
+    def _new_pool(self, url: str) -> urllib3.PoolManager:
+        trust = self._trust()
+        if any(name.lower().endswith("_proxy") for name in os.environ):
+            from .http_proxy import proxy_for
+
+            proxy = proxy_for(url)
+            if proxy:
+                return urllib3.ProxyManager(proxy[0], proxy_headers=urllib3.make_headers(proxy_basic_auth=proxy[1]), **trust)
+        return urllib3.PoolManager(**trust)
+
+    def _trust(self) -> dict:
+        if not self._validate_certs:
+            # The user asked for it; a warning per request would only bury the module's output.
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+            return {"cert_reqs": "CERT_NONE"}
+        if self._ca_path and not os.path.exists(self._ca_path):
+            raise OneException(INVALID, f"There are no certificates to trust at {self._ca_path}, which ca_path names.")
+        return {"cert_reqs": "CERT_REQUIRED", "ca_certs": self._ca_path}
+
     def _late(self, url: str) -> OneException:
         return OneException(TIMEOUT, f"{without_credentials(url)} did not answer within {self._timeout:g} seconds.")
 
-    def _explained(self, url: str, error: OSError) -> OneException:
+    def _explained(self, url: str, error: Exception) -> OneException:
         from .http_faults import explained, is_timeout
 
         return self._late(url) if is_timeout(error) else explained(without_credentials(url), error, self._trust_hint)

@@ -5,13 +5,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 from .errors import INVALID, PROTOCOL, OneException
 from .http import Http, without_credentials
 
+# Without urllib3 there is no request that could fail, see http.py.
+with suppress(ImportError):
+    from urllib3.exceptions import HTTPError
+
 if TYPE_CHECKING:
-    import requests
+    from urllib3 import BaseHTTPResponse
 
 _BLOCK = 1 << 20
 
@@ -26,17 +31,15 @@ class DownloadHttp(Http):
         Raises OneException of kind network, timeout, invalid or protocol.
         """
         try:
-            with self._session.get(
-                url, headers=headers, timeout=self._timeout, verify=self._verify, allow_redirects=False, stream=True
-            ) as response:
-                if response.status_code == 200:
+            with self._request("GET", url, headers=headers, preload_content=False) as response:
+                if response.status == 200:
                     self._copy(url, response, sink, limit)
-                return response.status_code
-        except OSError as error:
+                return response.status
+        except (HTTPError, OSError, ValueError) as error:
             raise self._explained(url, error) from None
 
-    def _copy(self, url: str, response: requests.Response, sink: BinaryIO, limit: int) -> None:
-        for block in response.iter_content(_BLOCK):
+    def _copy(self, url: str, response: BaseHTTPResponse, sink: BinaryIO, limit: int) -> None:
+        for block in response.stream(_BLOCK):
             limit -= len(block)
             if limit < 0:
                 raise OneException(PROTOCOL, f"{without_credentials(url)} sends more than was announced.")

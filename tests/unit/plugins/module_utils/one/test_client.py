@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 import xmlrpc.client
+from base64 import b64encode
 
 import pytest
 
@@ -162,6 +163,26 @@ def test_a_ca_path_that_does_not_exist_is_named():
     assert "/no/such/file" in error.message
 
 
+def test_an_answer_that_is_broken_off_is_a_network_error():
+    with dripping(LONG_BODY + b"<", pause=0) as url:
+        error = error_of(client(url).call, "one.image.info", 1)
+    assert (error.kind, error.message) == ("network", f"{url}/RPC2 broke off its answer.")
+
+
+def test_the_proxy_of_the_environment_is_asked_with_its_password_unless_the_server_is_near(monkeypatch):
+    with scripted(success("7.4.0")) as server:
+        monkeypatch.setenv("http_proxy", server.url.replace("//", "//jane:p%40ss@"))
+        monkeypatch.setenv("no_proxy", "localhost,127.0.0.0/8")
+        assert client("http://cloud.example:2633").version == (7, 4, 0)
+        method, path, _body, headers = server.requests[0]
+        assert (method, path) == ("POST", "http://cloud.example:2633/RPC2")
+        assert headers["proxy-authorization"] == f"Basic {b64encode(b'jane:p@ss').decode()}"
+        for near in ("localhost", "127.0.0.1"):
+            error = error_of(client(f"http://{near}:{unused_port()}").call, "one.system.version")
+            assert error.message.endswith("cannot be reached: Connection refused.")
+        assert len(server.requests) == 1
+
+
 def test_a_read_is_repeated_after_a_connection_fault_and_a_write_is_not():
     with scripted(None, success("<IMAGE><ID>3</ID></IMAGE>")) as server:
         assert client(server.url).call("one.image.info", 3) == {"ID": "3"}
@@ -198,7 +219,7 @@ def test_oneflow_is_asked_with_json_and_basic_authentication():
     assert document == {"DOCUMENT": {"ID": "6"}}
     method, path, body, headers = server.requests[0]
     assert (method, path, body) == ("POST", "/service_template", b'{"name": "\\u00e9"}')
-    assert headers["Authorization"].startswith("Basic ")
+    assert headers["Authorization"] == f"Basic {b64encode(f'oneadmin:{PASSWORD}'.encode()).decode()}"
 
 
 def test_oneflow_by_default_is_beside_the_api():
