@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from lab.core import hosts, images, machines, networks, scheduler
 from lab.core.markup import attributes
 from lab.core.samples import Samples
-from lab.core.states import ImageState, LcmState, NetworkState, VmState
+from lab.core.states import VM_ACTIONS, ImageState, LcmState, NetworkState, VmState
 from lab.driver import DriverError, PollResult, VmSpec
 
 if TYPE_CHECKING:
@@ -28,8 +28,11 @@ _CHANGES = (
     LcmState.HOTPLUG, LcmState.HOTPLUG_NIC, LcmState.HOTPLUG_NIC_POWEROFF, LcmState.HOTPLUG_PROLOG_POWEROFF,
     LcmState.HOTPLUG_EPILOG_POWEROFF, LcmState.HOTPLUG_RESIZE,
 )
-#: states of a VM that is being resumed, and where it was resumed from
-_RESUMES = {LcmState.BOOT_POWEROFF: VmState.POWEROFF, LcmState.BOOT_SUSPENDED: VmState.SUSPENDED}
+#: states of a VM that is being resumed or moved, and where it is resumed from
+_RESUMES = {
+    LcmState.BOOT_POWEROFF: VmState.POWEROFF, LcmState.BOOT_SUSPENDED: VmState.SUSPENDED,
+    LcmState.SAVE_MIGRATE: VmState.SUSPENDED, LcmState.BOOT_MIGRATE: VmState.SUSPENDED,
+}
 #: what goes on in the states images and networks only pass through
 _IMAGE_WORK = {ImageState.LOCKED: images.register, ImageState.DELETE: images.remove}
 _NETWORK_WORK = {NetworkState.LOCK_CREATE: networks.create, NetworkState.LOCK_DELETE: networks.remove}
@@ -128,17 +131,53 @@ class Lifecycle:
 
     def place(self, vm: dict, host: dict) -> None:
         """Put a pending VM on a host and boot it."""
-        now = self._core.now()
         system = self._core.store.get("datastore", 0)
-        vm["host"] = host["id"]
         vm["template"]["TM_MAD_SYSTEM"] = system["template"]["TM_MAD"]
         if vm["user_template"].pop("SCHED_MESSAGE", None) is not None and self._core.config.release.keeps_message:
             vm["user_template"]["SCHED_MESSAGE"] = ""
-        vm["history"] = [{
-            "HOSTNAME": host["name"], "HID": host["id"], "TM_MAD": system["template"]["TM_MAD"], "DS_ID": 0,
-            "STIME": now, "RSTIME": 0, "ETIME": 0, "ACTION": 0, "UID": -1, "GID": -1,
-        }]
+        vm["history"] = []
+        self._enter(vm, host)
         self.deploy(vm)
+
+    def can_migrate(self, vm: dict) -> bool:
+        return vm["state"] == VmState.POWEROFF or (
+            vm["state"] == VmState.ACTIVE and vm["lcm"] in (LcmState.RUNNING, LcmState.UNKNOWN)
+        )
+
+    def migrate(self, vm: dict, host: dict) -> None:
+        """Move a VM to another host, cold: one that runs is saved on its host and goes on there."""
+        core = self._core
+        vm["resched"] = False
+
+        def enter() -> None:
+            vm["history"][-1]["ACTION"] = VM_ACTIONS["migrate"]
+            self._stop_clock(vm)
+            self._enter(vm, host)
+
+        if vm["state"] == VmState.POWEROFF:
+            enter()
+            core.store.save("vm", vm)
+            return
+        self.set_state(vm, VmState.ACTIVE, LcmState.SAVE_MIGRATE)
+
+        def move(spec: VmSpec) -> None:
+            core.driver.suspend(spec)
+            with core.locked():
+                if vm["lcm"] == LcmState.SAVE_MIGRATE:
+                    enter()
+                    self.set_state(vm, VmState.ACTIVE, LcmState.BOOT_MIGRATE)
+            core.driver.resume(spec)
+
+        self._drive(vm, move, lambda: self._running(vm), lambda reason: self._still_running(vm, reason))
+
+    def _enter(self, vm: dict, host: dict) -> None:
+        """Note that a VM is on a host from now on."""
+        system = self._core.store.get("datastore", 0)
+        vm["host"] = host["id"]
+        vm["history"].append({
+            "HOSTNAME": host["name"], "HID": host["id"], "TM_MAD": system["template"]["TM_MAD"], "DS_ID": 0,
+            "STIME": self._core.now(), "RSTIME": 0, "ETIME": 0, "ACTION": 0, "UID": -1, "GID": -1,
+        })
 
     def deploy(self, vm: dict) -> None:
         """Boot a VM on its host: PROLOG, BOOT, then RUNNING, or BOOT_FAILURE with the driver's reason."""
@@ -186,11 +225,13 @@ class Lifecycle:
             self._done(vm)
 
     def poweroff(self, vm: dict, hard: bool) -> None:
+        vm["resched"] = False
         self.set_state(vm, VmState.ACTIVE, LcmState.SHUTDOWN_POWEROFF)
         self._drive(vm, lambda spec: self._core.driver.poweroff(spec, hard),
                     lambda: self.set_state(vm, VmState.POWEROFF), lambda reason: self._still_running(vm, reason))
 
     def suspend(self, vm: dict) -> None:
+        vm["resched"] = False
         self.set_state(vm, VmState.ACTIVE, LcmState.SAVE_SUSPEND)
         self._drive(vm, self._core.driver.suspend, lambda: self.set_state(vm, VmState.SUSPENDED),
                     lambda reason: self._still_running(vm, reason))

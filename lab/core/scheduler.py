@@ -1,6 +1,6 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Placement of pending VMs on hosts with room for them."""
+"""Placement of VMs on hosts with room for them: pending ones, and those that are to move to another host."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _KB = 1024
 
 
 def place(core: Core) -> None:
-    """Put every pending VM on the emptiest host with room for it, or note in it why there is none."""
-    pending = [vm for vm in core.store.all("vm") if vm["state"] == VmState.PENDING]
-    if not pending:
+    """Put every VM that waits on the emptiest host with room for it, or note in a pending one why there is none."""
+    waiting = [vm for vm in core.store.all("vm") if vm["state"] == VmState.PENDING or _is_to_move(core, vm)]
+    if not waiting:
         return
     enabled = [host for host in core.store.all("host") if hosts.is_enabled(host)]
     free, machines = {}, {}
@@ -28,9 +28,10 @@ def place(core: Core) -> None:
         cpu, memory = hosts.usage(core, host["id"])
         free[host["id"]] = [host["cpu"] - cpu, host["memory"] - memory]
         machines[host["id"]] = len(hosts.machines_on(core, host["id"]))
-    for vm in pending:
+    for vm in waiting:
         cpu, memory = round(float(vm["template"]["CPU"]) * 100), int(vm["template"]["MEMORY"]) * _KB
-        fitting = [host for host in enabled if cpu <= free[host["id"]][0] and memory <= free[host["id"]][1]]
+        others = [host for host in enabled if host["id"] != vm["host"]]
+        fitting = [host for host in others if cpu <= free[host["id"]][0] and memory <= free[host["id"]][1]]
         wanted = as_list(vm["template"].get("PCI"))
         chosen = {host["id"]: devices.choose(host, hosts.machines_on(core, host["id"]) if wanted else [], wanted) for host in fitting}
         equipped = [host for host in fitting if chosen[host["id"]] is not None]
@@ -40,9 +41,18 @@ def place(core: Core) -> None:
             free[host["id"]][0] -= cpu
             free[host["id"]][1] -= memory
             devices.give(wanted, chosen[host["id"]])
-            core.lifecycle.place(vm, host)
-        else:
+            if vm["state"] == VmState.PENDING:
+                core.lifecycle.place(vm, host)
+            else:
+                core.lifecycle.migrate(vm, host)
+        elif vm["state"] == VmState.PENDING:
             _explain(core, vm, free, cpu, memory, [host["id"] for host in fitting])
+
+
+def _is_to_move(core: Core, vm: dict) -> bool:
+    """Tell whether a VM was asked to move and can. One that runs with PCI devices cannot be saved: it stays, and goes on being asked."""
+    saved = vm["state"] != VmState.POWEROFF
+    return vm.get("resched", False) and core.lifecycle.can_migrate(vm) and not (saved and as_list(vm["template"].get("PCI")))
 
 
 def _explain(core: Core, vm: dict, free: dict[int, list[int]], cpu: int, memory: int, lacking: list[int]) -> None:

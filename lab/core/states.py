@@ -23,6 +23,7 @@ class LcmState(IntEnum):
     BOOT = 2
     RUNNING = 3
     SAVE_SUSPEND = 6
+    SAVE_MIGRATE = 7
     EPILOG = 11
     SHUTDOWN = 12
     UNKNOWN = 16
@@ -34,6 +35,7 @@ class LcmState(IntEnum):
     HOTPLUG_NIC = 25
     HOTPLUG_PROLOG_POWEROFF = 33
     HOTPLUG_EPILOG_POWEROFF = 34
+    BOOT_MIGRATE = 35
     BOOT_FAILURE = 36
     EPILOG_FAILURE = 40
     HOTPLUG_NIC_POWEROFF = 65
@@ -74,7 +76,7 @@ class NetworkState(IntEnum):
 
 #: numbers in HISTORY/ACTION
 VM_ACTIONS = {
-    "none": 0, "suspend": 10, "resume": 11, "poweroff": 19, "poweroff-hard": 20, "terminate": 27, "terminate-hard": 28,
+    "none": 0, "migrate": 1, "suspend": 10, "resume": 11, "poweroff": 19, "poweroff-hard": 20, "terminate": 27, "terminate-hard": 28,
     "attachpci": 58, "detachpci": 59,
 }
 

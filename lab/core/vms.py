@@ -32,19 +32,20 @@ def _body(core: Core, vm: dict) -> dict:
     sample = core.lifecycle.samples.last("vm", vm["id"])
     return head(core, vm) | {
         "LAST_POLL": int(sample["TIMESTAMP"]) if sample else 0, **state,
-        "PREV_STATE": state["STATE"], "PREV_LCM_STATE": state["LCM_STATE"], "RESCHED": 0,
+        "PREV_STATE": state["STATE"], "PREV_LCM_STATE": state["LCM_STATE"], "RESCHED": int(vm.get("resched", False)),
         "STIME": vm["stime"], "ETIME": vm["etime"], "DEPLOY_ID": vm["deploy_id"], "MONITORING": sample or {},
         "SCHED_ACTIONS": {}, "TEMPLATE": attributes(vm["template"]), "USER_TEMPLATE": attributes(vm["user_template"]),
-        "HISTORY_RECORDS": {"HISTORY": [_history(core, vm, record) for record in vm["history"]]}
+        "HISTORY_RECORDS": {"HISTORY": [_history(core, vm, number) for number in range(len(vm["history"]))]}
         if vm["history"] else None,
         "BACKUPS": {"BACKUP_CONFIG": None, "BACKUP_IDS": {}},
     }
 
 
-def _history(core: Core, vm: dict, record: dict) -> dict:
+def _history(core: Core, vm: dict, number: int) -> dict:
+    record = vm["history"][number]
     ends = record["ETIME"]
     return {
-        "OID": vm["id"], "SEQ": 0, "HOSTNAME": record["HOSTNAME"], "HID": record["HID"], "CID": 0,
+        "OID": vm["id"], "SEQ": number, "HOSTNAME": record["HOSTNAME"], "HID": record["HID"], "CID": 0,
         "STIME": record["STIME"], "ETIME": ends, "VM_MAD": Data(core.driver.name), "TM_MAD": Data(record["TM_MAD"]),
         "DS_ID": record["DS_ID"], "PLAN_ID": -1, "ACTION_ID": 0, "PSTIME": record["STIME"], "PETIME": record["RSTIME"],
         "RSTIME": record["RSTIME"], "RETIME": ends, "ESTIME": ends, "EETIME": ends, "ACTION": record["ACTION"],
@@ -61,7 +62,7 @@ def _pool_body(core: Core, vm: dict) -> dict:
     history = [
         {key: full[key] for key in ("OID", "SEQ")} | {"HOSTNAME": Data(full["HOSTNAME"])}
         | {key: full[key] for key in ("HID", "CID", "DS_ID", "VM_MAD", "TM_MAD")} | {"ACTION": Data(full["ACTION"])}
-        for full in (_history(core, vm, record) for record in vm["history"][-1:])
+        for full in [_history(core, vm, number) for number in range(len(vm["history"]))][-1:]
     ]
     monitoring = body.pop("MONITORING")
     del body["TEMPLATE"], body["USER_TEMPLATE"], body["HISTORY_RECORDS"]
@@ -163,6 +164,11 @@ def _action(call: Call, action: str, vm_id: int) -> int:
             if asleep:
                 quotas.check_running(call, vm)
             lifecycle.resume(vm)
+        case "resched" | "unresched" if not hard:
+            call.get("vm", vm_id, "ADMIN")
+            demand(lifecycle.can_migrate(vm))
+            vm["resched"] = action == "resched"
+            call.core.store.save("vm", vm)
         case "hold" if not hard:
             demand(vm["state"] == VmState.PENDING)
             lifecycle.set_state(vm, VmState.HOLD)

@@ -35,6 +35,15 @@ options:
         with the reason.
     type: str
     choices: [enabled, disabled, offline]
+  flush:
+    description:
+      - Whether the VMs on the host are moved to other hosts, by OpenNebula's scheduler and the way it is configured. The
+        host must not be enabled, or it would get new ones.
+      - With O(wait), the host is waited for until no VM is on it, also none that is powered off.
+      - VMs that are suspended or failed are not moved and are an error before anything is changed. Those that run with PCI
+        devices are moved only by a scheduler that powers VMs off to move them.
+    type: bool
+    default: false
   cluster:
     description:
       - Name or id of the cluster the host belongs to.
@@ -80,6 +89,12 @@ EXAMPLES = r"""
   opennebula.flower.one_host:
     name: node1.example.com
     status: disabled
+
+- name: Nothing runs on a host any more
+  opennebula.flower.one_host:
+    name: node1.example.com
+    status: disabled
+    flush: true
 
 - name: The host is gone
   opennebula.flower.one_host:
@@ -143,11 +158,17 @@ host:
       returned: always
       type: dict
       sample: {"ARCH": "x86_64", "RESERVED_CPU": "200"}
+    vms:
+      description: The ids of the VMs on it.
+      returned: with O(flush)
+      type: list
+      elements: int
+      sample: []
 """
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one import hosts, resources
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import WRONG_STATE, OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.one import host_flush, hosts, resources
+from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, WRONG_STATE, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.one.managed import (
     STATE_OPTIONS,
     WAIT_OPTIONS,
@@ -178,17 +199,24 @@ class Host(ManagedObject):
             "im_mad": document["IM_MAD"],
             "vm_mad": document["VM_MAD"],
             "template": self.template(document),
+            **({"vms": host_flush.numbers(document)} if self.params["flush"] else {}),
         }
 
     def wanted(self, before: dict) -> dict:
         """Return what is compared, as it should be."""
+        status = self.params["status"] or before.get("status", "enabled")
+        if self.params["flush"]:
+            if status == "enabled":
+                raise OneException(INVALID, "A host that is enabled gets new VMs; flush takes the status disabled or offline.")
+            host_flush.check(self.client, before.get("vms", []))
         return {
             "name": before.get("name", self.name),
-            "status": self.params["status"] or before.get("status", "enabled"),
+            "status": status,
             "cluster": self._cluster(before),
             "im_mad": self.params["im_mad"] or before.get("im_mad", _DEFAULT_DRIVER),
             "vm_mad": self.params["vm_mad"] or before.get("vm_mad", _DEFAULT_DRIVER),
             "template": self.target(before),
+            **({"vms": []} if self.params["flush"] else {}),
         }
 
     def facts(self, document: dict) -> dict:
@@ -215,9 +243,13 @@ class Host(ManagedObject):
             self.client.call("one.cluster.addhost", self._cluster_id, number)
         if after["status"] != before["status"]:
             self.client.call("one.host.status", number, _STATUS.index(after["status"]))
+        if before.get("vms"):
+            host_flush.ask(self.client, before["vms"])
 
     def settled(self, number: int, document: dict | None) -> dict:
-        """Return the host, waiting until it is monitored if the task says so."""
+        """Return the host, waiting until it is monitored or empty if the task says so."""
+        if self.params["flush"] and self.params["wait"] and document is None:
+            return self._emptied(number)
         seen = {"document": document or self.read(number)}
         enabled = hosts.status(seen["document"]) == "enabled"
         asked_for = document is None or self.params["status"] or hosts.is_new(seen["document"])
@@ -233,6 +265,17 @@ class Host(ManagedObject):
             return host if hosts.is_monitored(host) else None
 
         return self.wait(probe, lambda: f"its state is {seen['state']}", number, "MONITORED")
+
+    def _emptied(self, number: int) -> dict:
+        seen = {}
+
+        def probe() -> dict | None:
+            host = self.read(number)
+            ids = host_flush.numbers(host)
+            seen["left"] = host_flush.ask(self.client, ids) if ids else ""
+            return None if ids else host
+
+        return self.wait(probe, lambda: seen["left"], number, "empty")
 
     def _cluster(self, before: dict) -> str:
         """Return the name of the wanted cluster, and keep its id."""
@@ -254,6 +297,7 @@ def main() -> None:
             **STATE_OPTIONS,
             **WAIT_OPTIONS,
             "status": {"type": "str", "choices": list(_STATUS)},
+            "flush": {"type": "bool", "default": False},
             "cluster": {"type": "str"},
             "im_mad": {"type": "str"},
             "vm_mad": {"type": "str"},

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -190,6 +190,90 @@ def test_a_playbook_shows_what_a_host_waits_for(zone, host, tmp_path, monkeypatc
     assert "one_host node1: its state is INIT" in done.stdout + done.stderr
     assert "is not MONITORED after 1 seconds" in done.stdout
     assert "found node1 in default" in done.stdout
+
+
+# ---- Moving VMs off --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def guests(zone: ModuleZone) -> Iterator[Callable[..., int]]:
+    """Makes VMs on the zone's own host, a second host being there for them to go to."""
+    made = []
+
+    def make(name: str, state: str = "running", **options: object) -> int:
+        made.append(name)
+        zone.changed("one_host", name="node1", status="disabled", **HOST)
+        vm = zone.changed("one_vm", name=name, vm_template="small", wait_timeout=30, **options)["vms"][0]
+        if state != "running":
+            zone.changed("one_vm", name=name, state=state, wait_timeout=30)
+        zone.changed("one_host", name="node1", status="enabled", **HOST)
+        assert vm["host"] == "modules-host01"
+        return vm["id"]
+
+    yield make
+    for name in made:
+        zone.run("one_vm", name=name, state="absent", wait_timeout=30)
+    zone.run("one_host", name="modules-host01", status="enabled")
+
+
+def test_the_vms_of_a_host_go_on_on_another_one(zone, host, guests):
+    running, off = guests("guest"), guests("sleeper", "poweroff")
+    wanted = {"name": "modules-host01", "status": "disabled", "flush": True, "wait_timeout": 30}
+    zone.calls.clear()
+    predicted = zone.changed("one_host", check=True, **wanted)
+    assert zone.writes == []
+    done = zone.changed("one_host", **wanted)
+    assert predicted["diff"] == done["diff"] == {
+        "before": {"status": "enabled", "vms": [running, off]}, "after": {"status": "disabled", "vms": []},
+    }
+    assert zone.writes[0] == "one.host.status"
+    assert zone.run("one_host_info", name="node1")["hosts"][0]["vms"] == [running, off]
+    found = {vm["id"]: (vm["state"], vm["host"]) for vm in zone.run("one_vm_info")["vms"]}
+    assert found == {running: ("RUNNING", "node1"), off: ("POWEROFF", "node1")}
+    assert zone.unchanged("one_host", **wanted)["host"]["vms"] == []
+
+
+def test_a_vm_that_runs_with_a_pci_device_is_named_when_it_does_not_leave(zone, host, guests):
+    guests("guest")
+    number = guests("trainer", pcis=[{"SHORT_ADDRESS": "02:00.0"}])
+    result = zone.fails("one_host", name="0", status="disabled", flush=True, wait_timeout=1)
+    assert result["error"]["kind"] == "timeout"
+    assert f"Host 'modules-host01' (id 0) is not empty after 1 seconds: VM 'trainer' (id {number}) is RUNNING with PCI devices" in result["msg"]
+    assert "guest" not in result["msg"]
+    assert zone.run("one_host_info", name="0")["hosts"][0]["vms"] == [number]
+
+
+def test_a_vm_that_is_still_being_booted_is_moved_once_it_runs(zone, host, monkeypatch):
+    waits = threading.Event()
+    deploy = zone.driver.deploy
+    monkeypatch.setattr(zone.driver, "deploy", lambda vm: waits.wait(30) and deploy(vm))
+    zone.changed("one_host", name=host, status="disabled", **HOST)
+    zone.changed("one_vm", name="guest", vm_template="small", wait=False)
+    wait_until(lambda: zone.run("one_host_info", name="0")["hosts"][0]["vms"] or None, lambda: "it is not placed", 10)
+    zone.changed("one_host", name=host, status="enabled")
+    zone.calls.clear()
+
+    def end_boot() -> None:
+        # The module looks whether the host is empty after it has asked for the first time.
+        wait_until(lambda: "one.host.info" in zone.calls or None, lambda: "it does not wait", 30)
+        waits.set()
+
+    boot = threading.Thread(target=end_boot)
+    boot.start()
+    zone.changed("one_host", name="modules-host01", status="disabled", flush=True, wait_timeout=30)
+    boot.join()
+    assert zone.run("one_vm_info", name="guest")["vms"][0]["host"] == host
+    zone.changed("one_vm", name="guest", state="absent", wait_timeout=30)
+    zone.changed("one_host", name="modules-host01", status="enabled")
+
+
+def test_a_vm_that_cannot_be_moved_is_refused_before_anything_is_changed(zone, host, guests):
+    number = guests("guest", "suspended")
+    zone.calls.clear()
+    result = zone.fails("one_host", name="modules-host01", status="disabled", flush=True)
+    assert f"VM 'guest' (id {number}) is SUSPENDED: OpenNebula moves only VMs that run or are powered off." in result["msg"]
+    assert "A host that is enabled gets new VMs" in zone.fails("one_host", name="modules-host01", flush=True)["msg"]
+    assert zone.writes == []
 
 
 # ---- Reading ---------------------------------------------------------------------------------------

@@ -53,6 +53,8 @@ class ManagedObject(ABC):
         self.params = module.params
         self.client = module.client
         self.name = module.params["name"]
+        # The task may name it by its id.
+        self.called = self.name
         self.ownership = self._ownership() if self.owned else None
 
     @abstractmethod
@@ -95,6 +97,7 @@ class ManagedObject(ABC):
         """Bring the object to the wanted state and return the module's result. Raises OneException."""
         self._check_template()
         current = self.find()
+        self.called = current["NAME"] if current else self.name
         if self.params["state"] == "absent":
             return self._absent(current)
         if current is None:
@@ -161,7 +164,7 @@ class ManagedObject(ABC):
     def label(self, number: int) -> str:
         """Return the object as sentences begin with it."""
         label = resources.KINDS[self.kind].label
-        return f"{label[0].upper()}{label[1:]} {self.name!r} (id {number})"
+        return f"{label[0].upper()}{label[1:]} {self.called!r} (id {number})"
 
     def _without_blank(self, template: dict) -> dict:
         return {name: value for name, value in template.items() if value or name not in self.blank}
