@@ -148,7 +148,7 @@ def booted() -> Callable:
 
 @pytest.fixture(scope="module")
 def zone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleZone]:
-    """A zone with the machine as its only host for VMs. It lists no devices."""
+    """A zone with the machine as its only enabled host. It lists no devices."""
     with module_zone(tmp_path_factory.mktemp("zone")) as zone:
         zone.driver.devices = list
         zone.changed("one_host", name="modules-host01", status="disabled")

@@ -106,7 +106,7 @@ def built(platform: Platform) -> Path:
     for outdated in BUILD.glob(f"{platform.name}-*"):
         shutil.rmtree(outdated)
     BUILD.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="vfio-", dir=_scratch()) as scratch, tempfile.TemporaryDirectory(dir=BUILD) as made:
+    with tempfile.TemporaryDirectory(prefix="vfio-", dir=memory_directory()) as scratch, tempfile.TemporaryDirectory(dir=BUILD) as made:
         root, target = Path(scratch, "root"), Path(made, "machine")
         target.mkdir()
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(target / "key"))
@@ -171,7 +171,7 @@ def _loader(scratch: Path, target: Path) -> None:
     target.write_bytes(Path(GRUB_FILES[0]).read_bytes() + (scratch / "core.img").read_bytes())
 
 
-def _scratch() -> str | None:
+def memory_directory() -> str | None:
     """Return a directory in memory if there is room: debootstrap waits for the disk more than it computes."""
     memory = Path("/dev/shm")
     return str(memory) if memory.is_dir() and shutil.disk_usage(memory).free > 3 << 30 else None

@@ -7,6 +7,7 @@ Everything is emulated (TCG), so that the tests need no virtualisation of the ma
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import time
@@ -23,10 +24,11 @@ BOOT_SECONDS = 600
 class Machine:
     """A machine that runs, and how to reach it."""
 
-    def __init__(self, port: int, key: Path, console: Path, process: subprocess.Popen) -> None:
+    def __init__(self, port: int, key: Path, console: Path, monitor: Path, process: subprocess.Popen) -> None:
         self.port = port
         self.key = key
         self._console = console
+        self._monitor = monitor
         self._process = process
 
     def ssh(self, command: str, timeout: float = 60) -> str:
@@ -69,6 +71,21 @@ class Machine:
                 raise AssertionError(f"no SSH after {BOOT_SECONDS} s; the console ends with: {self._tail()}")
             time.sleep(1)
 
+    def plug_in_card(self) -> None:
+        """Plug another network card of the spare ones' kind into the port that is empty."""
+        plug = {"execute": "device_add", "arguments": {"driver": "e1000e", "bus": "rp4", "id": "late"}}
+        with socket.socket(socket.AF_UNIX) as monitor:
+            monitor.settimeout(60)
+            monitor.connect(str(self._monitor))
+            lines = monitor.makefile("rw")
+            # It greets first, and tells events in between.
+            for command in ({"execute": "qmp_capabilities"}, plug):
+                print(json.dumps(command), file=lines, flush=True)
+                answer = json.loads(lines.readline())
+                while not answer.keys() & {"return", "error"}:
+                    answer = json.loads(lines.readline())
+                assert "error" not in answer, answer
+
     def _ssh(self, command: str, timeout: float, check: bool = True) -> subprocess.CompletedProcess:
         options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=10"]
         return subprocess.run(
@@ -84,11 +101,12 @@ class Machine:
 def running(platform: Platform, directory: Path) -> Iterator[Machine]:
     """Boot a machine of the platform with a fresh disk.
 
-    In groups of their own: an NVMe disk of the same kind as the one with the root file system, and a network card that the cloud kernel has
-    no driver for. The functions of the chipset share one group.
+    In groups of their own: an NVMe disk of the same kind as the one with the root file system, two network cards of another kind than the
+    machine's own, which the cloud kernel has no driver for, a sound card, and a port that is empty. The functions of the chipset share one
+    group.
     """
     made = built(platform)
-    overlay, spare, console = directory / "disk.qcow2", directory / "spare.img", directory / "console.log"
+    overlay, spare, console, monitor = (directory / name for name in ("disk.qcow2", "spare.img", "console.log", "monitor"))
     run("qemu-img", "create", "-q", "-f", "qcow2", "-b", str(made / "disk.img"), "-F", "raw", str(overlay))
     run("qemu-img", "create", "-q", "-f", "raw", str(spare), "64M")
     port = _free_port()
@@ -97,6 +115,7 @@ def running(platform: Platform, directory: Path) -> Iterator[Machine]:
             [
                 "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-M", "q35", "-cpu", "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt",
                 "-smp", "2", "-m", "1024", "-display", "none", "-serial", "stdio", "-no-user-config",
+                "-qmp", f"unix:{monitor},server=on,wait=off",
                 "-device", platform.iommu, "-kernel", str(made / "grub.krn"),
                 "-drive", f"file={overlay},if=none,id=d0,format=qcow2,cache=unsafe",
                 "-device", "nvme,drive=d0,serial=root0,bootindex=1,addr=4",
@@ -104,11 +123,13 @@ def running(platform: Platform, directory: Path) -> Iterator[Machine]:
                 "-device", "pcie-root-port,id=rp1,chassis=1,slot=1,addr=6",
                 "-drive", f"file={spare},if=none,id=d1,format=raw,cache=unsafe", "-device", f"nvme,drive=d1,serial=spare0,{platform.spare}",
                 "-device", "pcie-root-port,id=rp2,chassis=2,slot=2,addr=7", "-device", "e1000e,bus=rp2",
+                "-device", "pcie-root-port,id=rp3,chassis=3,slot=3,addr=9", "-device", "e1000e,bus=rp3",
+                "-device", "pcie-root-port,id=rp4,chassis=4,slot=4,addr=10", "-device", "ich9-intel-hda,addr=11",
             ],
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
         )
     try:
-        machine = Machine(port, made / "key", console, process)
+        machine = Machine(port, made / "key", console, monitor, process)
         machine.wait_for_ssh()
         yield machine
     finally:
