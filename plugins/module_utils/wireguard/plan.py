@@ -373,6 +373,7 @@ def _site_plan(overlay: _Overlay, site: Site, keepalive: int) -> dict[str, Any]:
         "routes": [prefix for prefix in dict.fromkeys(routes) if prefix not in own],
         "floating": _floating(overlay, site),
         "hubs": [str(hub.addresses[0]) for hub in overlay.hubs] if overlay.topology == FAILOVER and not site.hub else [],
+        "probes": _probes(overlay, site),
         "forward": bool(site.subnets) or (site.hub and bool(_forwarded(overlay, site))),
         "accept_from": [prefix for other in reached for prefix in other.prefixes],
         "local": sorted(own),
@@ -415,6 +416,13 @@ def _direct(overlay: _Overlay, site: Site) -> list[Site]:
 def _beyond(overlay: _Overlay, spoke: Site) -> list[str]:
     """Return what a spoke reaches through its hub beside the hub's own."""
     return [prefix for other in overlay.sites if other is not spoke and not other.hub and overlay.talk(spoke, other) for prefix in other.prefixes]
+
+
+def _probes(overlay: _Overlay, site: Site) -> list[str]:
+    """Return the peers that could not find a site once they have restarted, by address; those of a failover are asked by its watch."""
+    if site.endpoint or overlay.topology == FAILOVER:
+        return []
+    return [str(other.addresses[0]) for other in _direct(overlay, site)]
 
 
 def _floating(overlay: _Overlay, site: Site) -> list[str]:

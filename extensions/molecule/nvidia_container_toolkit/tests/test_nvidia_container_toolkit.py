@@ -14,6 +14,7 @@ from testing import on, output, wait_until
 PROJECT = pathlib.Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 GPU, FRESH, MIRROR = "mol-nvidia-gpu", "mol-nvidia-fresh", "mol-nvidia-mirror"
 IMAGE = "small:1"
+SMALL = "/tmp/small"
 KEY = "/etc/apt/keyrings/nvidia-container-toolkit.asc"
 CDI = "/etc/cdi/nvidia.yaml"
 UNIT = PROJECT / "roles" / "flower_supernode" / "templates" / "flower-supernode.service.j2"
@@ -85,11 +86,24 @@ def node(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def image():
-    """Load an image that is little more than a shell into the machine's engine."""
-    root = "mkdir -p /tmp/small/bin && cp /bin/busybox /tmp/small/bin/ && ln -sf busybox /tmp/small/bin/sh && tar -C /tmp/small -cf - ."
-    output(GPU, "sh", "-c", f"{root} | docker import - {IMAGE}")
+def small():
+    """Make a file system that is little more than a shell and return where it is on the machine."""
+    output(GPU, "sh", "-c", f"mkdir -p {SMALL}/bin && cp /bin/busybox {SMALL}/bin/ && ln -sf busybox {SMALL}/bin/sh")
+    return SMALL
+
+
+@pytest.fixture(scope="module")
+def image(small):
+    """Load an image of that file system into the machine's engine."""
+    output(GPU, "sh", "-c", f"tar -C {small} -cf - . | docker import - {IMAGE}")
     return IMAGE
+
+
+def podman(root, *options):
+    """List the driver's library in a container of Podman on the file system `root`, which stays as it is."""
+    # The machine is a container itself, whose file system has no layers and whose control groups are not its own.
+    container = ["--rm", "--network=none", "--cgroups=disabled", *options, "--rootfs", f"{root}:O"]
+    return on(GPU, "podman", "--root=/tmp/podman", "--storage-driver=vfs", "run", *container, "/bin/busybox", "ls", LIBRARY)
 
 
 def test_docker_knows_the_runtime_and_what_the_engine_was_told_before():
@@ -110,6 +124,18 @@ def test_a_container_runs_with_the_runtime(image):
 def test_a_container_that_asks_for_gpus_sees_one_and_others_do_not(image):
     assert "A100" in output(GPU, "docker", "run", "--rm", "--gpus", "all", "--entrypoint", "nvidia-smi", image, "-L")
     assert on(GPU, "docker", "run", "--rm", "--entrypoint", "nvidia-smi", image, "-L").returncode != 0
+
+
+def test_a_container_of_podman_sees_the_driver_if_it_asks_for_gpus(small):
+    seen = podman(small, "--device=nvidia.com/gpu=all")
+    assert seen.stdout == f"{LIBRARY}\n", seen.stderr
+    assert podman(small).returncode != 0
+
+
+def test_podman_refuses_a_gpu_that_is_not_described(small):
+    refused = podman(small, "--device=nvidia.com/gpu=9")
+    assert refused.returncode != 0
+    assert "nvidia.com/gpu=9" in refused.stderr
 
 
 def test_the_toolkit_stays_at_its_version_though_the_repository_has_a_newer_one():

@@ -71,6 +71,18 @@ def test_in_a_failover_the_first_hub_has_what_is_behind_both_at_first() -> None:
     assert plan["s1"]["hubs"] == []
 
 
+def test_a_site_without_endpoint_asks_its_peers_since_they_cannot_find_it_after_a_restart() -> None:
+    plan = make_plan([hub(1), site(2), site(3, endpoint="s3.example.org:51820")], TUNNEL)
+    assert {name: mine["probes"] for name, mine in plan.items()} == {"s1": [], "s2": ["10.109.0.1"], "s3": []}
+    mesh = [site(1, endpoint="s1.example.org:1"), site(2), site(3, endpoint="s3.example.org:1")]
+    assert make_plan(mesh, TUNNEL, topology="mesh")["s2"]["probes"] == ["10.109.0.1", "10.109.0.3"]
+
+
+def test_the_watch_of_a_failover_asks_often_enough() -> None:
+    plan = make_plan([hub(1, subnets=[]), hub(2, subnets=[]), site(3)], TUNNEL, topology="failover")
+    assert plan["s3"]["probes"] == []
+
+
 def test_both_families_have_addresses_of_their_own() -> None:
     sites = [hub(1), site(2)]
     for entry in sites:
