@@ -99,11 +99,17 @@ def image(small):
     return IMAGE
 
 
-def podman(root, *options):
-    """List the driver's library in a container of Podman on the file system `root`, which stays as it is."""
-    # The machine is a container itself, whose file system has no layers and whose control groups are not its own.
-    container = ["--rm", "--network=none", "--cgroups=disabled", *options, "--rootfs", f"{root}:O"]
-    return on(GPU, "podman", "--root=/tmp/podman", "--storage-driver=vfs", "run", *container, "/bin/busybox", "ls", LIBRARY)
+@pytest.fixture(scope="module")
+def podman(small):
+    """Install Podman and list the driver's library in a container of it that gets these options."""
+    output(GPU, "apt-get", "install", "--yes", "--no-install-recommends", "podman")
+
+    def run(*options):
+        # The machine is a container itself, whose file system has no layers and whose control groups are not its own.
+        container = ["--rm", "--network=none", "--cgroups=disabled", *options, "--rootfs", f"{small}:O"]
+        return on(GPU, "podman", "--root=/tmp/podman", "--storage-driver=vfs", "run", *container, "/bin/busybox", "ls", LIBRARY)
+
+    return run
 
 
 def test_docker_knows_the_runtime_and_what_the_engine_was_told_before():
@@ -126,14 +132,14 @@ def test_a_container_that_asks_for_gpus_sees_one_and_others_do_not(image):
     assert on(GPU, "docker", "run", "--rm", "--entrypoint", "nvidia-smi", image, "-L").returncode != 0
 
 
-def test_a_container_of_podman_sees_the_driver_if_it_asks_for_gpus(small):
-    seen = podman(small, "--device=nvidia.com/gpu=all")
+def test_a_container_of_podman_sees_the_driver_if_it_asks_for_gpus(podman):
+    seen = podman("--device=nvidia.com/gpu=all")
     assert seen.stdout == f"{LIBRARY}\n", seen.stderr
-    assert podman(small).returncode != 0
+    assert podman().returncode != 0
 
 
-def test_podman_refuses_a_gpu_that_is_not_described(small):
-    refused = podman(small, "--device=nvidia.com/gpu=9")
+def test_podman_refuses_a_gpu_that_is_not_described(podman):
+    refused = podman("--device=nvidia.com/gpu=9")
     assert refused.returncode != 0
     assert "nvidia.com/gpu=9" in refused.stderr
 
