@@ -246,6 +246,13 @@ def test_in_a_failover_the_next_hub_takes_over_and_gives_back(connect):
     assert answers(B, BEHIND_THE_HUBS, 5)
 
 
+def test_the_failover_stops_and_starts_with_the_tunnel():
+    output(B, "systemctl", "stop", "wg-quick@wg0")
+    assert on(B, "systemctl", "is-active", "wireguard-failover@wg0").stdout == "inactive\n"
+    output(B, "systemctl", "start", "wg-quick@wg0")
+    assert output(B, "systemctl", "is-active", "wireguard-failover@wg0") == "active\n"
+
+
 def test_a_run_during_a_failover_leaves_the_hub_in_use(connect):
     second = {**FOURTH, "hub": True, "subnets": HUB["subnets"]}
     output(A, "ip", "link", "set", "wg0", "down")
