@@ -166,8 +166,10 @@ host:
       sample: []
 """
 
+from types import ModuleType
+
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one import host_flush, hosts, resources
+from ansible_collections.opennebula.flower.plugins.module_utils.one import hosts, resources
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, WRONG_STATE, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.one.managed import (
     STATE_OPTIONS,
@@ -199,7 +201,7 @@ class Host(ManagedObject):
             "im_mad": document["IM_MAD"],
             "vm_mad": document["VM_MAD"],
             "template": self.template(document),
-            **({"vms": host_flush.numbers(document)} if self.params["flush"] else {}),
+            **({"vms": _host_flush().numbers(document)} if self.params["flush"] else {}),
         }
 
     def wanted(self, before: dict) -> dict:
@@ -208,7 +210,7 @@ class Host(ManagedObject):
         if self.params["flush"]:
             if status == "enabled":
                 raise OneException(INVALID, "A host that is enabled gets new VMs; flush takes the status disabled or offline.")
-            host_flush.check(self.client, before.get("vms", []))
+            _host_flush().check(self.client, before.get("vms", []))
         return {
             "name": before.get("name", self.name),
             "status": status,
@@ -244,7 +246,7 @@ class Host(ManagedObject):
         if after["status"] != before["status"]:
             self.client.call("one.host.status", number, _STATUS.index(after["status"]))
         if before.get("vms"):
-            host_flush.ask(self.client, before["vms"])
+            _host_flush().ask(self.client, before["vms"])
 
     def settled(self, number: int, document: dict | None) -> dict:
         """Return the host, waiting until it is monitored or empty if the task says so."""
@@ -271,8 +273,8 @@ class Host(ManagedObject):
 
         def probe() -> dict | None:
             host = self.read(number)
-            ids = host_flush.numbers(host)
-            seen["left"] = host_flush.ask(self.client, ids) if ids else ""
+            ids = _host_flush().numbers(host)
+            seen["left"] = _host_flush().ask(self.client, ids) if ids else ""
             return None if ids else host
 
         return self.wait(probe, lambda: seen["left"], number, "empty")
@@ -288,6 +290,13 @@ class Host(ManagedObject):
         cluster = self.resolve("cluster", wanted)
         self._cluster_id = int(cluster["ID"])
         return cluster["NAME"]
+
+
+def _host_flush() -> ModuleType:
+    # Few tasks need it, see module_utils/module.py.
+    from ansible_collections.opennebula.flower.plugins.module_utils.one import host_flush
+
+    return host_flush
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from lab_federation import Event, LabFederation, when
 
-ROUNDS = 6
+ROUNDS = 5
 INTERVAL = 2
 # A SuperNode that vanishes is missed after 60 s: Flower's heartbeat, which no setting changes.
 HEARTBEAT_SECONDS = 60
@@ -79,9 +79,9 @@ def recovered(federation: LabFederation, reference: dict[str, Any], figures: lis
         federation.boot_vm(federation.superlink)
 
     breaks = {
-        "process": broken(federation, "recovered", 4, federation.kill_superlink_process),
-        "container": broken(federation, "recovered", 5, federation.kill_superlink_container),
-        "VM": broken(federation, "recovered", 6, cut_power),
+        "process": broken(federation, "recovered", 3, federation.kill_superlink_process),
+        "container": broken(federation, "recovered", 4, federation.kill_superlink_container),
+        "VM": broken(federation, "recovered", 5, cut_power),
     }
     for what, taken in breaks.items():
         figures.append(f"SuperLink {what} killed: next round after {taken.seconds:.0f} s, complete rounds repeated: {taken.repeated}")
