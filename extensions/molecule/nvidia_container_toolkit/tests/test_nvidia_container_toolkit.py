@@ -102,12 +102,13 @@ def image(small):
 @pytest.fixture(scope="module")
 def podman(small):
     """Install Podman and list the driver's library in a container of it that gets these options."""
-    output(GPU, "apt-get", "install", "--yes", "--no-install-recommends", "podman")
+    output(GPU, "apt-get", "install", "--yes", "--no-install-recommends", "podman", "crun")
 
     def run(*options):
-        # The machine is a container itself, whose file system has no layers and whose control groups are not its own.
+        # The machine is a container itself: its file system has no layers, and its control groups are not its own, which runc insists on.
+        engine = ["podman", "--root=/tmp/podman", "--storage-driver=vfs", "--runtime=crun"]
         container = ["--rm", "--network=none", "--cgroups=disabled", *options, "--rootfs", f"{small}:O"]
-        return on(GPU, "podman", "--root=/tmp/podman", "--storage-driver=vfs", "run", *container, "/bin/busybox", "ls", LIBRARY)
+        return on(GPU, *engine, "run", *container, "/bin/busybox", "ls", LIBRARY)
 
     return run
 
