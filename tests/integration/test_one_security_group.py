@@ -63,7 +63,7 @@ def test_a_group_is_made_changed_and_removed_exactly_once(zone):
     assert zone.writes == []
     done = zone.changed("one_security_group", **change)
     assert predicted["diff"] == done["diff"] == {
-        "before": {"rules": {"INBOUND TCP 22 0": made["security_group"]["rules"][0]}, "template": {"DESCRIPTION": "web servers"}},
+        "before": {"rules": {"INBOUND TCP RANGE=22 NETWORK_ID=0": made["security_group"]["rules"][0]}, "template": {"DESCRIPTION": "web servers"}},
         "after": {"rules": {}, "template": {"NOTE": "1"}},
     }
     zone.unchanged("one_security_group", **change)

@@ -27,7 +27,13 @@ _NUMBERS = ("ICMP_TYPE", "ICMPV6_TYPE", "SIZE", "NETWORK_ID")
 
 def by_meaning(rules: list[dict]) -> dict[str, dict]:
     """Return the rules of a security group by what they mean, in an order of their own."""
-    return {" ".join(rule.values()): rule for rule in sorted(map(_normal, rules), key=lambda rule: list(rule.values()))}
+    named = {_meaning(rule): rule for rule in map(_normal, rules)}
+    return dict(sorted(named.items()))
+
+
+def _meaning(rule: dict[str, str]) -> str:
+    # With the names of the values: ICMP type 0 and network 0 are two things.
+    return " ".join(value if name in ("RULE_TYPE", "PROTOCOL") else f"{name}={value}" for name, value in rule.items())
 
 
 def check(rule: dict) -> None:

@@ -101,9 +101,7 @@ def image(small):
 
 @pytest.fixture(scope="module")
 def podman(small):
-    """Install Podman and list the driver's library in a container of it that gets these options."""
-    output(GPU, "apt-get", "install", "--yes", "--no-install-recommends", "podman", "crun")
-
+    """List the driver's library in a container of Podman that gets these options."""
     def run(*options):
         # The machine is a container itself: its file system has no layers, and its control groups are not its own, which runc insists on.
         engine = ["podman", "--root=/tmp/podman", "--storage-driver=vfs", "--runtime=crun"]

@@ -8,7 +8,7 @@ import ipaddress
 import random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import OneException
@@ -70,10 +70,11 @@ def test_rules_written_in_another_way_and_order_mean_the_same(rules, chance):
 
 @settings(LEAN)
 @given(RULES, RULES)
+@example({"RULE_TYPE": "INBOUND", "PROTOCOL": "ICMP", "NETWORK_ID": 0}, {"RULE_TYPE": "INBOUND", "PROTOCOL": "ICMP", "ICMP_TYPE": 0})
 def test_rules_that_differ_do_not_mean_the_same(first, second):
     one, other = plain(first), plain(second)
     same = {**first, "RANGE": set(first.get("RANGE", ()))} == {**second, "RANGE": set(second.get("RANGE", ()))}
-    assert (by_meaning([one]) == by_meaning([other])) == same
+    assert (len(by_meaning([one, other])) == 1) == same
 
 
 @settings(LEAN)
