@@ -62,7 +62,7 @@ def _pool_body(core: Core, vm: dict) -> dict:
     history = [
         {key: full[key] for key in ("OID", "SEQ")} | {"HOSTNAME": Data(full["HOSTNAME"])}
         | {key: full[key] for key in ("HID", "CID", "DS_ID", "VM_MAD", "TM_MAD")} | {"ACTION": Data(full["ACTION"])}
-        for full in [_history(core, vm, number) for number in range(len(vm["history"]))][-1:]
+        for full in (_history(core, vm, number) for number in range(len(vm["history"]))[-1:])
     ]
     monitoring = body.pop("MONITORING")
     del body["TEMPLATE"], body["USER_TEMPLATE"], body["HISTORY_RECORDS"]
