@@ -209,7 +209,7 @@ class Host(ManagedObject):
         status = self.params["status"] or before.get("status", "enabled")
         if self.params["flush"]:
             if status == "enabled":
-                raise OneException(INVALID, "A host that is enabled gets new VMs; flush takes the status disabled or offline.")
+                raise OneException(INVALID, f"Host {self.called!r} with status enabled gets new VMs; flush takes the status disabled or offline.")
             _host_flush().check(self.client, before.get("vms", []))
         return {
             "name": before.get("name", self.name),

@@ -272,7 +272,7 @@ def test_a_vm_that_cannot_be_moved_is_refused_before_anything_is_changed(zone, h
     zone.calls.clear()
     result = zone.fails("one_host", name="modules-host01", status="disabled", flush=True)
     assert f"VM 'guest' (id {number}) is SUSPENDED: OpenNebula moves only VMs that run or are powered off." in result["msg"]
-    assert "A host that is enabled gets new VMs" in zone.fails("one_host", name="modules-host01", flush=True)["msg"]
+    assert "Host 'modules-host01' with status enabled gets new VMs" in zone.fails("one_host", name="modules-host01", flush=True)["msg"]
     assert zone.writes == []
 
 
