@@ -56,8 +56,8 @@ options:
   mode:
     description:
       - The permissions of owner, group and others as octal digits, each use 4, manage 2 and admin 1, such as V("640").
-      - Has to be quoted, or YAML takes leading zeros away.
-    type: str
+      - Has to be quoted, as YAML reads V(0640) without quotes as the number 416. A number that could be such a reading is refused.
+    type: raw
 """
 
     WAIT = r"""

@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from . import resources, xml
 from .client import Client
 from .errors import INVALID, OneException
 
-OPTIONS = {"owner": {"type": "str"}, "group": {"type": "str"}, "mode": {"type": "str"}}
+OPTIONS = {"owner": {"type": "str"}, "group": {"type": "str"}, "mode": {"type": "raw"}}
 _PERMISSIONS = [f"{party}_{right}" for party in ("OWNER", "GROUP", "OTHER") for right in "UMA"]
 
 
@@ -83,11 +82,12 @@ def _named(wanted: str | None, name: str, number: str) -> str:
     return wanted
 
 
-def _checked_mode(digits: str | None) -> str | None:
+def _checked_mode(digits: object) -> str | None:
     if digits is None:
         return None
-    if not re.fullmatch(r"0?[0-7]{3}", digits):
-        raise OneException(
-            INVALID, f"mode is {digits!r}, it must be three octal digits such as '640', quoted to keep leading zeros."
-        )
-    return digits[-3:]
+    from ..scalars import permissions
+
+    try:
+        return permissions(digits)
+    except ValueError as error:
+        raise OneException(INVALID, f"mode: {error}.") from None

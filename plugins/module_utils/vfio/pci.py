@@ -18,7 +18,6 @@ _KINDS = {
     "0601": "ISA bridge", "0604": "PCI bridge", "0c03": "USB controller", "0c05": "SMBus controller", "0c80": "serial bus controller",
     "1200": "accelerator",
 }
-_ADDRESS = re.compile(r"^(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])$", re.IGNORECASE)
 IN_A_PATH = re.compile(r"^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$")
 
 
@@ -78,18 +77,6 @@ class Device:
             "address": self.address, "short_address": self.address.partition(":")[2], "vendor": self.vendor, "device": self.device,
             "class": self.kind, "driver": self.driver, "group": self.group, "numa_node": self.numa_node, "boot_vga": self.boot_vga,
         }
-
-
-def normalised(address: str) -> str:
-    """Return a PCI address in full, 0000:e1:00.0 for e1:00.0.
-
-    :raises ValueError: when it is none.
-    """
-    match = _ADDRESS.match(address.strip())
-    if not match:
-        raise ValueError(f"'{address}' is not a PCI address, expected one such as 0000:e1:00.0 or e1:00.0")
-    domain, bus, slot, function = match.groups()
-    return f"{domain or '0000'}:{bus}:{slot}.{function}".lower()
 
 
 def devices(root: Path) -> dict[str, Device]:

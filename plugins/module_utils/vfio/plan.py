@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from ..addresses import pci_address
 from .host import Hardware, forbidding_parameters
-from .pci import Device, normalised
+from .pci import Device
 
 DRIVER = "vfio-pci"
 # What a graphics card has beside the graphics: sound, USB, USB-C.
@@ -74,7 +75,7 @@ def _named(machine: Machine, addresses: Iterable[str], plan: Plan) -> set[str]:
     found = set()
     for text in addresses:
         try:
-            address = normalised(text)
+            address = pci_address(text)
         except ValueError as problem:
             plan.problems.append(str(problem))
             continue
