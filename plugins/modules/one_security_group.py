@@ -33,7 +33,7 @@ options:
       - Each has C(RULE_TYPE), which is V(INBOUND) or V(OUTBOUND), and C(PROTOCOL), which is V(TCP), V(UDP), V(ICMP),
         V(ICMPV6), V(IPSEC) or V(ALL).
       - With TCP and UDP it may have C(RANGE), ports and ranges of ports such as V(22,80:90), with ICMP C(ICMP_TYPE) and
-        with ICMPv6 C(ICMPV6_TYPE).
+        with ICMPv6 C(ICMPV6_TYPE). A range such as V(20:21) has to be quoted, as YAML reads it as a number.
       - It is for all addresses, for C(SIZE) of them from C(IP) on, or for those of a network, C(NETWORK) with its name
         or id.
       - The order of rules and ports, the case of names, and numbers written as text make no difference.

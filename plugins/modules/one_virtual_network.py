@@ -37,6 +37,7 @@ options:
         or C(GLOBAL_PREFIX). C(TYPE) is C(IP4) where it is not given.
       - A range of the network is the one with the same first address. If nothing in it is an address, the position
         in the list counts.
+      - Addresses and numbers are compared as values, however they are written.
       - What a range says besides and the task does not name stays.
     type: list
     elements: dict

@@ -331,6 +331,7 @@ def test_a_device_says_which_vm_has_it(zone):
         ({"cluster": "rack*"}, ["node1"]), ({"states": ["disabled"]}, ["node1"]), ({"states": ["MONITORED"]}, ["modules-host01"]),
         ({"attributes": {"rack": 7}}, ["node1"]), ({"attributes": {"RACK": "8"}}, []),
         ({"pci_device": {"vendor": "10DE", "class": "03*"}}, ["modules-host01", "node1"]), ({"pci_device": {"vendor": "8086"}}, []),
+        ({"pci_device": {"vendor": "0x10DE", "class": "302"}}, ["modules-host01", "node1"]),
     ],
 )
 def test_hosts_are_found_by(zone, rack_host, wanted, names):
@@ -347,4 +348,5 @@ def rack_host(zone: ModuleZone) -> Iterator[None]:
 
 def test_a_filter_that_cannot_hold_is_an_error(zone):
     assert "'SLEEPING' is no state of a host" in zone.fails("one_host_info", states=["SLEEPING"])["msg"]
+    assert "write it in quotes" in zone.fails("one_host_info", pci_device={"vendor": 0x10DE})["msg"]
     assert "'colour' is nothing a PCI device has" in zone.fails("one_host_info", pci_device={"colour": "red"})["msg"]

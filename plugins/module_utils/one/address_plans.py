@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-import re
-
-from . import compare
+from .. import addresses as forms
+from . import compare, part_values
 from .errors import CONFLICT, INVALID, OneException
 from .networks import address, addresses, leases, on_hold, settings
 
 # What an address range is recognized by.
 _FIRST_ADDRESS = ("IP", "GLOBAL_PREFIX", "ULA_PREFIX", "IP6", "MAC")
-_MAC = re.compile(r"([0-9a-f]{1,2}:){5}[0-9a-f]{1,2}")
+_COLONS_OF_A_MAC = 5
 
 
 class RangePlan:
@@ -26,13 +25,14 @@ class RangePlan:
     def __init__(self, there: list[dict], wanted: list[dict] | None, replace: bool) -> None:
         self.added: list[dict] = []
         targets: dict[str, dict] = {}
-        for position, wish in enumerate(wanted or []):
+        for position, given in enumerate(wanted or []):
+            wish = _read(given)
             free = [item for item in there if item["AR_ID"] not in targets]
-            found = _matching(free, _upper(wish), there[position] if position < len(there) else None)
+            found = _matching(free, wish, there[position] if position < len(there) else None)
             if found is None:
                 self.added.append(new_range(wish))
             else:
-                targets[found["AR_ID"]] = compare.wanted_template(settings(found), wish)
+                targets[found["AR_ID"]] = compare.wanted_template(settings(found), _in_words_of(found, wish))
         drop_others = replace and wanted is not None
         kept = [item for item in there if item["AR_ID"] in targets or not drop_others]
         self.removed = [int(item["AR_ID"]) for item in there if item not in kept]
@@ -60,7 +60,7 @@ class HoldPlan:
         self.released: list[dict] = []
         if wanted is None:
             return
-        chosen = [_normal(text) for text in wanted]
+        chosen = list(dict.fromkeys(read_lease(text, "held") for text in wanted))
         for text in chosen:
             lease = next((lease for lease in leases(network) if text in addresses(lease)), None)
             if lease is None:
@@ -75,35 +75,46 @@ class HoldPlan:
 
 def new_range(wish: dict) -> dict:
     """Return a range to make. Raises OneException of kind invalid for one without a size."""
-    result = {"TYPE": "IP4", **compare.wanted_template({}, wish)}
-    if not result.get("SIZE", "").isdigit() or int(result["SIZE"]) < 1:
+    result = {"TYPE": "IP4", **compare.wanted_template({}, _read(wish))}
+    if not result.get("SIZE"):
         raise OneException(INVALID, f"Address range {result} needs a SIZE, the number of its addresses.")
     return result
 
 
 def lease_of(text: str) -> dict:
-    """Return an address by the name that leases have it under."""
-    if _MAC.fullmatch(text):
+    """Return an address by the name that leases have it under. text: as read_lease returns it."""
+    if text.count(":") == _COLONS_OF_A_MAC and "::" not in text:
         return {"MAC": text}
     return {"IP6" if ":" in text else "IP": text}
+
+
+def read_lease(text: str, option: str) -> str:
+    """Return an IP or MAC address in its one form. Raises OneException of kind invalid for what is neither."""
+    for form in (forms.mac_address, forms.ip_address):
+        try:
+            return form(text)
+        except ValueError:
+            continue
+    raise OneException(
+        INVALID, f"{text!r} in {option} is no IP or MAC address, expected one such as 192.168.10.5, fd00::5 or 02:00:c0:a8:0a:05."
+    )
+
+
+def _read(wish: dict) -> dict[str, str]:
+    return part_values.normal("AR", wish, "an address range")
 
 
 def _matching(there: list[dict], wanted: dict, at_position: dict | None) -> dict | None:
     for key in _FIRST_ADDRESS:
         if wanted.get(key):
-            return next((item for item in there if item.get(key) == str(wanted[key]).strip()), None)
+            return next((item for item in there if part_values.there("AR", item).get(key) == wanted[key]), None)
     return at_position if at_position in there else None
 
 
-def _upper(wish: dict) -> dict:
-    return {str(name).upper(): value for name, value in wish.items()}
-
-
-def _normal(text: str) -> str:
-    normal = text.strip().lower()
-    if not re.fullmatch(r"[0-9a-f:.]+", normal):
-        raise OneException(INVALID, f"{text!r} in held is no IP or MAC address.")
-    return normal
+def _in_words_of(there: dict, wish: dict) -> dict:
+    """Return a wish with the server's own words wherever they mean the same."""
+    meant = part_values.there("AR", there)
+    return {name: there[name] if meant.get(name) == value else value for name, value in wish.items()}
 
 
 def _user(lease: dict) -> str:

@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from .. import addresses
 from . import hosts, machines, patterns, resources, states, xml
 from .client import Client
 from .errors import INVALID, OneException
@@ -15,6 +18,11 @@ _DEVICE = {
     "address": "ADDRESS", "short_address": "SHORT_ADDRESS", "vendor": "VENDOR", "vendor_name": "VENDOR_NAME",
     "device": "DEVICE", "device_name": "DEVICE_NAME", "class": "CLASS", "class_name": "CLASS_NAME",
     "interface": "IFNAME", "profiles": "PROFILES",
+}
+# Those of them that are values with more than one spelling.
+_FORMS = {
+    "address": addresses.pci_address, "short_address": addresses.short_pci_address, "vendor": addresses.hexadecimal,
+    "device": addresses.hexadecimal, "class": addresses.hexadecimal,
 }
 # OpenNebula's words for nothing.
 _NOTHING = "-"
@@ -33,13 +41,14 @@ def listed(client: Client, params: dict) -> list[dict]:
         raise OneException(INVALID, f"{state!r} is no state of a host; the states are {', '.join(states.HOST)}.")
     for name in sorted(map(str, params["pci_device"].keys() - _DEVICE.keys())):
         raise OneException(INVALID, f"{name!r} is nothing a PCI device has; that is {', '.join(_DEVICE)}.")
+    is_device = _device_matcher(params["pci_device"])
     found = [
         host for host in resources.pool(client, "host")
         if _is_named(params["name"], host["ID"], host["NAME"])
         and _is_named(params["cluster"], host["CLUSTER_ID"], host["CLUSTER"])
         and (not wanted_states or hosts.state(host) in wanted_states)
         and _has(xml.section(host, "TEMPLATE"), params["attributes"])
-        and (not params["pci_device"] or any(_is_device(device, params["pci_device"]) for device in _devices(host)))
+        and (not params["pci_device"] or any(is_device(device) for device in _devices(host)))
     ]
     users = _users(client) if any(_user_id(device) is not None for host in found for device in _devices(host)) else {}
     return [_facts(host, users) for host in sorted(found, key=lambda host: int(host["ID"]))]
@@ -59,10 +68,36 @@ def _has(template: dict, attributes: dict) -> bool:
     return True
 
 
-def _is_device(device: dict, wanted: dict) -> bool:
-    return all(
-        patterns.matcher(scalar(value).lower())(device.get(_DEVICE[name], "").lower()) for name, value in wanted.items()
-    )
+def _device_matcher(wanted: dict) -> Callable[[dict], bool]:
+    matchers = {name: _value_matcher(name, value) for name, value in wanted.items()}
+    return lambda device: all(matches(device.get(_DEVICE[name], "")) for name, matches in matchers.items())
+
+
+def _value_matcher(name: str, value: object) -> Callable[[str], bool]:
+    if name not in _FORMS:
+        return _pattern_matcher(value)
+    form = _FORMS[name]
+    if isinstance(value, str) and patterns.is_pattern(value):
+        matches = _pattern_matcher(value)
+        return lambda text: matches(text) or matches(_one_form(form, text))
+    try:
+        meant = form(value)
+    except ValueError as error:
+        raise OneException(INVALID, f"{name} of pci_device: {error}.") from None
+    return lambda text: _one_form(form, text) == meant
+
+
+def _pattern_matcher(value: object) -> Callable[[str], bool]:
+    matches = patterns.matcher(scalar(value).lower())
+    return lambda text: matches(text.lower())
+
+
+def _one_form(form: Callable[[object], str], text: str) -> str:
+    """Return what the server says in its one form, or as it is where it is no such value."""
+    try:
+        return form(text)
+    except ValueError:
+        return text
 
 
 def _devices(host: dict) -> list[dict]:

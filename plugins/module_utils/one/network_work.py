@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from . import compare, networks, resources
-from .address_plans import HoldPlan, RangePlan, lease_of, new_range
+from .address_plans import HoldPlan, RangePlan, lease_of, new_range, read_lease
 from .client import Client
 from .ownership import Ownership
 from .ownership_change import write
@@ -100,7 +100,7 @@ class NetworkWork:
     def _reserve(self, parent: int, size: int, target: dict) -> int:
         wanted = self._params["reservation"]
         source = {} if wanted["address_range"] is None else {"AR_ID": wanted["address_range"]}
-        first = lease_of(wanted["address"].strip().lower()) if wanted["address"] else {}
+        first = lease_of(read_lease(wanted["address"], "reservation")) if wanted["address"] else {}
         return self._client.call(f"{_PREFIX}.reserve", parent, {"SIZE": size, **target, **source, **first})
 
     def _hold(self, number: int, plan: HoldPlan) -> None:

@@ -24,3 +24,8 @@ def matcher(pattern: str) -> Callable[[str], bool]:
             raise OneException(INVALID, f"{pattern[1:]!r} is no regular expression: {error}.") from None
         return lambda text: expression.search(text) is not None
     return lambda text: text == pattern or fnmatch.fnmatchcase(text, pattern)
+
+
+def is_pattern(text: str) -> bool:
+    """Tell whether a text can mean others than itself."""
+    return text.startswith("~") or any(character in text for character in "*?[")

@@ -9,9 +9,9 @@ address, and rules that occur twice make no difference.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 
+from .. import addresses, scalars
 from .errors import INVALID, OneException
 from .values import scalar
 
@@ -49,7 +49,7 @@ def check(rule: dict) -> None:
         if name in normal and normal["PROTOCOL"] not in protocols:
             raise _invalid(rule, f"has {name}, which is for {' and '.join(protocols)} only")
     for name in _NUMBERS:
-        if not normal.get(name, "0").isdigit():
+        if not re.fullmatch("[0-9]+", normal.get(name, "0")):
             raise _invalid(rule, f"has {name} {normal[name]!r}, which is no number")
     _check_ports(rule, normal.get("RANGE", ""))
     if ("IP" in normal) != ("SIZE" in normal):
@@ -58,7 +58,7 @@ def check(rule: dict) -> None:
         raise _invalid(rule, "has both IP and a network; it is for one of them")
     if "IP" in normal:
         try:
-            ipaddress.ip_address(normal["IP"])
+            addresses.ip_address(normal["IP"])
         except ValueError:
             raise _invalid(rule, f"has IP {normal['IP']!r}, which is no address") from None
 
@@ -80,8 +80,8 @@ def _normal(rule: dict) -> dict[str, str]:
         if name in ordered:
             ordered[name] = ordered[name].upper()
     for name in _NUMBERS:
-        if ordered.get(name, "").isdigit():
-            ordered[name] = str(int(ordered[name]))
+        if name in ordered:
+            ordered[name] = _normal_number(ordered[name])
     if "RANGE" in ordered:
         ordered["RANGE"] = _normal_ports(ordered["RANGE"])
     if "IP" in ordered:
@@ -97,9 +97,16 @@ def _normal_ports(ports: str) -> str:
     return ",".join(str(first) if first == last else f"{first}:{last}" for first, last in ranges)
 
 
+def _normal_number(text: str) -> str:
+    try:
+        return str(scalars.whole_number(text))
+    except ValueError:
+        return text
+
+
 def _normal_address(address: str) -> str:
     try:
-        return str(ipaddress.ip_address(address))
+        return addresses.ip_address(address)
     except ValueError:
         return address
 
