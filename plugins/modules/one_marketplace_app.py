@@ -237,7 +237,7 @@ class MarketplaceApp(ManagedObject):
             "name": document["NAME"],
             "marketplace": document["MARKETPLACE"],
             **({"state": "ERROR"} if self._is_replaced(document) else {}),
-            **{option: apps.decoded(document, attribute) for option, attribute in _ENCODED.items()},
+            **{option: self._decoded(document, option) for option in _ENCODED},
             "template": template,
         }
 
@@ -305,6 +305,16 @@ class MarketplaceApp(ManagedObject):
             return self.new(before)
         self._check_image(current)
         return super().change(current)
+
+    def _decoded(self, document: dict, option: str) -> dict:
+        """Return what is encoded for an option; of what goes anyway, nothing if it cannot be read."""
+        try:
+            return apps.decoded(document, _ENCODED[option])
+        except OneException:
+            replaced = self.params[option] is not None and self.params["update"] == "replace"
+            if replaced or self.params["state"] == "absent":
+                return {}
+            raise
 
     def _encoded_target(self, before: dict, option: str) -> dict:
         wanted = self.params[option]

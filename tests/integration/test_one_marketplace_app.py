@@ -199,3 +199,27 @@ def test_another_image_for_an_app_is_an_error_since_it_cannot_be_exchanged(zone,
     assert result["error"]["kind"] == "conflict"
     assert "was made from image 0, not from 'other' (id 1)" in result["msg"]
     zone.unchanged("one_marketplace_app", name=app, image=0)
+
+
+@pytest.mark.parametrize(
+    "broken", ["not base64!", "Y", b64encode(b"CPU = [").decode(), b64encode(b"\xff\xfe").decode(), b64encode(b"A=\x07").decode()]
+)
+@pytest.mark.parametrize("attribute", ["APPTEMPLATE64", "VMTEMPLATE64"])
+def test_a_template_of_an_app_that_cannot_be_read_is_neither_taken_for_empty_nor_lost(zone, app, attribute, broken):
+    number = zone.changed("one_marketplace_app", name=app, **APP)["app"]["id"]
+    zone.call("one.marketapp.update", number, f'{attribute}="{broken}"', 1)
+    zone.calls.clear()
+    for arguments in (EXPORT, {"template": {"VERSION": "2"}}):
+        error = zone.run("one_marketplace_app", name=app, **arguments)
+        assert error["error"]["kind"] == "invalid"
+        assert f"{attribute} of marketplace app 'appliance' (id {number}) is no template that can be read" in error["msg"]
+    assert zone.writes == []
+    options = {"image_template": {"DEV_PREFIX": "vd"}, "vm_attributes": {"MEMORY": 64}}
+    zone.changed("one_marketplace_app", name=app, update="replace", **options)
+    zone.unchanged("one_marketplace_app", name=app, update="replace", **options)
+
+
+def test_a_template_that_is_encoded_without_padding_is_read(zone, app):
+    number = zone.changed("one_marketplace_app", name=app, **APP)["app"]["id"]
+    zone.call("one.marketapp.update", number, f'VMTEMPLATE64="{b64encode(b"MEMORY=1024").decode().rstrip("=")}"', 1)
+    assert zone.unchanged("one_marketplace_app", name=app)["app"]["vm_attributes"] == {"MEMORY": "1024"}

@@ -73,6 +73,8 @@ class AppExport:
             raise apps.broken(app)
         if apps.state(app) != "READY":
             raise OneException(WRONG_STATE, f"{_label(app)} is in state {apps.state(app)}, it has to be READY.")
+        # One that cannot be read stops the export before anything is made.
+        apps.decoded(app, apps.OWN_TEMPLATE)
 
     def _vm_attributes(self) -> dict:
         return apps.decoded(self._app, apps.VM_TEMPLATE if apps.kind(self._app) == "IMAGE" else apps.OWN_TEMPLATE)

@@ -10,7 +10,7 @@ import binascii
 
 from . import resources, states, xml
 from .client import Client
-from .errors import WRONG_STATE, OneException, TemplateSyntaxError
+from .errors import INVALID, WRONG_STATE, OneException, TemplateSyntaxError
 from .template import parse, render
 
 # Attributes of an app's template that hold a template: for what the app is, and for a VM with its image.
@@ -46,12 +46,20 @@ def parts(client: Client, app: dict) -> list[dict]:
 
 
 def decoded(app: dict, attribute: str) -> dict:
-    """Return the template that is encoded in an attribute of the app, empty if there is none that can be read."""
+    """Return the template that is encoded in an attribute of the app, empty if it has none.
+
+    Raises OneException of kind invalid for one that cannot be read.
+    """
     text = xml.section(app, "TEMPLATE").get(attribute, "")
     try:
-        return parse(base64.b64decode(text).decode())
-    except (binascii.Error, UnicodeDecodeError, TemplateSyntaxError):
-        return {}
+        # OpenNebula's tools do without the padding.
+        return parse(base64.b64decode(f"{text}==").decode())
+    except (binascii.Error, UnicodeError, TemplateSyntaxError) as error:
+        raise OneException(
+            INVALID,
+            f"{attribute} of marketplace app {app['NAME']!r} (id {app['ID']}) is no template that can be read: "
+            f"{str(error).rstrip('.')}.",
+        ) from error
 
 
 def encoded(template: dict) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from .compare import wanted_template
-from .errors import INVALID, OneException
+from .errors import INVALID, OneException, TemplateSyntaxError
 from .flow_documents import check_cardinality
 from .values import scalar
 
@@ -151,9 +151,17 @@ def _settled_roles(current: list[dict], wanted: list[dict], replace: bool) -> li
 
 def _same(current: object, wanted: object, key: str) -> bool:
     if key == "vm_template_contents" and isinstance(current, str):
-        from .template import parse
-
-        return parse(current) == parse(str(wanted))
+        return current == wanted or _read(current) == _read(str(wanted))
     if isinstance(wanted, (bool, list, dict)):
         return current == wanted
     return current is not None and str(current) == str(wanted)
+
+
+def _read(text: str) -> dict | str:
+    """Return the attributes of a template, the text itself if it is none."""
+    from .template import parse
+
+    try:
+        return parse(text)
+    except TemplateSyntaxError:
+        return text

@@ -81,3 +81,10 @@ def test_the_text_of_old_vm_template_contents_is_compared_by_meaning():
     there = {"roles": [{"name": "a", "vm_template_contents": 'B="2"\nA = 1'}]}
     wanted = {"roles": [{"name": "a", "vm_template_contents": 'A="1"\nB="2"'}]}
     assert merged(there, wanted, replace=False) == there
+
+
+def test_old_vm_template_contents_that_are_no_template_differ_from_those_that_are_wanted():
+    there = {"roles": [{"name": "a", "vm_template_contents": "A = ["}]}
+    assert merged(there, there, replace=False) == there
+    wanted = {"roles": [{"name": "a", "vm_template_contents": "A = 1"}]}
+    assert merged(there, wanted, replace=False) == wanted
