@@ -19,16 +19,22 @@ import time
 from pathlib import Path
 
 from lab import engine
+from lab.addresses import free_port, free_subnet
+from lab.checkout import CHECKOUT, ROOT
 from lab.driver import DRIVERS, DriverError, load_driver
 from lab.releases import NEWEST, RELEASES
 from lab.zone import Zone, ZoneConfig, ZoneError
 
-_ROOT = Path(__file__).resolve().parent.parent
 _START_SECONDS = 60
 _STOP_SECONDS = 60
 _POLL_SECONDS = 0.1
 _LOG_LINES = 15
 _NOT_RUNNING = 3
+# Of the zone, where nobody else has them; a zone keeps what it got when it first started.
+_WANTED_PORTS = {"port": 2633, "oneflow_port": 2474, "onegate_port": 5030}
+_SUBNET_PREFIX = "10.88"
+# CPU that hosts offer for each core: as with KVM, it is a weight among VMs that want more than there is, not a ceiling.
+_CPU_PER_CORE = 4
 
 
 class ZoneFiles:
@@ -101,11 +107,11 @@ def foreground(args: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_args: stopped.set())
     with files.hold_pid():
-        zone = Zone(_zone_config(args, files))
+        settings = _settings(args, files)
+        zone = Zone(_zone_config(args, files, settings))
         try:
             zone.start()
-            files.settings.write_text(json.dumps({"driver": args.driver}))
-            _write_endpoints(zone, files)
+            _write_endpoints(zone, files, settings["subnet"])
             logging.info("zone %s runs", args.name)
             stopped.wait()
             logging.info("zone %s stops", args.name)
@@ -166,7 +172,7 @@ def _start_in_background(args: argparse.Namespace, files: ZoneFiles) -> subproce
     # The password is not passed on: arguments are for everybody to see, and the zone finds it in its file.
     options = {name: value for name, value in vars(args).items() if name not in ("command", "foreground", "password")}
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not None]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
     with files.log.open("a") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "lab", "up", "--foreground", *arguments],
@@ -185,24 +191,44 @@ def _wait_for_start(name: str, files: ZoneFiles, process: subprocess.Popen | Non
         time.sleep(_POLL_SECONDS)
 
 
-def _write_endpoints(zone: Zone, files: ZoneFiles) -> None:
+def _write_endpoints(zone: Zone, files: ZoneFiles, subnet: str) -> None:
     """Write the endpoints in one step: the file says the zone has started."""
     unfinished = files.endpoints.with_suffix(".new")
     unfinished.write_text(
         f"ONE_XMLRPC={zone.xmlrpc_url}\nONEFLOW_URL={zone.oneflow_url}\n"
         f"ONEGATE_ENDPOINT={zone.onegate_url}\nONE_AUTH={files.auth.resolve()}\n"
+        f"LAB_SUBNET={subnet}\n"
     )
     unfinished.rename(files.endpoints)
 
 
-def _zone_config(args: argparse.Namespace, files: ZoneFiles) -> ZoneConfig:
+def _settings(args: argparse.Namespace, files: ZoneFiles) -> dict:
+    """Return and keep the driver, ports and subnet of a zone: those asked for, else those it had, else free ones."""
+    kept = json.loads(files.settings.read_text()) if files.settings.exists() else {}
+    onegate_host = args.onegate_host or _onegate_host(args.driver)
+    hosts = {"port": args.host or ZoneConfig.host, "oneflow_port": args.host or ZoneConfig.host, "onegate_port": onegate_host}
+    for name, wanted in _WANTED_PORTS.items():
+        asked = getattr(args, name)
+        kept[name] = asked if asked is not None else kept.get(name) or free_port(hosts[name], wanted)
+    try:
+        subnet = kept.get("subnet") or free_subnet(_SUBNET_PREFIX, first=int(CHECKOUT, 16))
+    except OSError as error:
+        raise ZoneError(f"Zone {args.name} has no network for its VMs: {error}.") from error
+    kept |= {"driver": args.driver, "onegate_host": onegate_host, "subnet": subnet}
+    files.settings.write_text(json.dumps(kept))
+    return kept
+
+
+def _zone_config(args: argparse.Namespace, files: ZoneFiles, settings: dict) -> ZoneConfig:
     chosen = {
         name: value for name in ("host", "host_cpu", "host_memory") if (value := getattr(args, name)) is not None
     }
+    if args.driver == "docker":
+        chosen.setdefault("host_cpu", _CPU_PER_CORE * (os.cpu_count() or 1))
     return ZoneConfig(
         name=args.name, state_dir=files.state_dir, password=files.password(args.password), driver=args.driver,
-        version=args.version, port=args.port, oneflow_port=args.oneflow_port, onegate_port=args.onegate_port,
-        onegate_host=args.onegate_host or _onegate_host(args.driver), interval=args.interval, **chosen,
+        version=args.version, port=settings["port"], oneflow_port=settings["oneflow_port"], onegate_port=settings["onegate_port"],
+        onegate_host=settings["onegate_host"], interval=args.interval, **chosen,
     )
 
 
@@ -222,11 +248,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--driver", choices=sorted(DRIVERS), default="docker", help="what runs the VMs (%(default)s)")
     parser.add_argument("--version", choices=tuple(RELEASES), default=NEWEST, help="release it answers as (%(default)s)")
     parser.add_argument("--host", help="address of XML-RPC and OneFlow (127.0.0.1)")
-    parser.add_argument("--port", type=int, default=2633, help="port of XML-RPC (%(default)s)")
-    parser.add_argument("--oneflow-port", type=int, default=2474, help="port of OneFlow (%(default)s)")
+    parser.add_argument("--port", type=int, help="port of XML-RPC (2633, or a free one)")
+    parser.add_argument("--oneflow-port", type=int, help="port of OneFlow (2474, or a free one)")
     parser.add_argument("--onegate-host", help="address of OneGate, which VMs must reach")
-    parser.add_argument("--onegate-port", type=int, default=5030, help="port of OneGate (%(default)s)")
-    parser.add_argument("--host-cpu", type=float, help="cores VMs may take in all (those of this machine)")
+    parser.add_argument("--onegate-port", type=int, help="port of OneGate (5030, or a free one)")
+    parser.add_argument("--host-cpu", type=float, help="CPU that VMs may take in all (the cores of this machine; with the driver docker four times as much)")
     parser.add_argument("--host-memory", type=int, help="MB VMs may take in all (those of this machine)")
     parser.add_argument("--interval", type=float, default=1.0, help="seconds between two looks at everything (%(default)s)")
     parser.add_argument("--password", default=os.environ.get("LAB_PASSWORD", ""),
@@ -241,7 +267,7 @@ COMMANDS = {"up": up, "down": down, "status": status, "clean": clean}
 def main(arguments: list[str]) -> int:
     """Run a command; errors people can do something about are one sentence, without a traceback."""
     args = _parser().parse_args(arguments)
-    args.state_dir = (args.state_dir or _ROOT / "build" / "lab" / args.name).resolve()
+    args.state_dir = (args.state_dir or ROOT / "build" / "lab" / args.name).resolve()
     command = foreground if args.command == "up" and args.foreground else COMMANDS[args.command]
     try:
         return command(args)

@@ -3,7 +3,7 @@
 """The Docker engine under the lab: calling it, and on Debian and Ubuntu installing and starting one.
 
 ``python -m lab.engine ensure`` leaves an engine that answers, ``status`` says whether one does, and ``stop`` ends the
-engine that ``ensure`` started itself (one run by systemd or by somebody else is left alone).
+engine that ``ensure`` started itself (one run by systemd or by somebody else, or one that still has containers, is left alone).
 """
 from __future__ import annotations
 
@@ -103,6 +103,9 @@ def stop() -> None:
     :raises EngineError: when it has not ended after STOP_SECONDS.
     """
     pid = _background_daemon()
+    if pid and docker("ps", "--all", "--quiet"):
+        _say(f"the Docker engine (process {pid}) goes on: it has containers of others")
+        return
     if pid:
         _say(f"stopping the Docker engine (process {pid})")
         os.kill(pid, signal.SIGTERM)

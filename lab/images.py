@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lab's images, built on this machine because no registry is needed (or reachable) for a lab.
 
-``python -m lab.images base``    ``onelab/debian12`` (a Debian root) and ``onelab/debian12-vm`` (with systemd and agent)
+``python -m lab.images base``    ``debian12`` (a Debian root) and ``debian12-vm`` (with systemd and agent)
 ``python -m lab.images wheels``  Python packages for Flower and for the guests, in ``build/wheels``
 ``python -m lab.images flower``  ``flower-superlink`` and ``flower-supernode-sklearn``, also as archives in ``build/images``
 ``python -m lab.images all``     all of that, which is what the demo needs; ``clean`` removes everything
 ``python -m lab.images variant pytorch tensorflow``  SuperNodes of other frameworks; ``--archive`` saves them as archives
 
-Whatever is already there and was made from the same inputs is kept: images carry the digest of their inputs as a label,
-files have it beside them.
+Names begin with ``onelab-CHECKOUT/``, see lab/checkout.py. Whatever is already there and was made from the same inputs is kept: images carry
+the digest of their inputs as a label, files have it beside them. What another checkout made from the same inputs gets a name here as well.
 """
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ from pathlib import Path
 
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.frameworks import FRAMEWORKS
 from lab import engine
+from lab.checkout import IMAGE_PREFIX, ROOT
 from lab.engine import EngineError, docker
 
 HERE = Path(__file__).resolve().parent
-BUILD = HERE.parent / "build"
+BUILD = ROOT / "build"
 WHEELS = BUILD / "wheels"
 ARCHIVES = BUILD / "images"
 DIGEST_LABEL = "opennebula.lab.digest"
@@ -40,7 +41,7 @@ APPLIANCE_LABEL = "opennebula.appliance"
 
 FLOWER_VERSION = "1.41.0"
 BASE_PACKAGES = ("python3", "python3-venv", "ca-certificates")
-SUPERLINK_IMAGE = f"flower-superlink:{FLOWER_VERSION}"
+SUPERLINK_IMAGE = f"{IMAGE_PREFIX}/flower-superlink:{FLOWER_VERSION}"
 SUPERLINK_PACKAGES = (f"flwr=={FLOWER_VERSION}", "numpy")
 # The SuperNode's image by framework, and how large it may be: bytes, uncompressed, as the engine counts.
 VARIANTS = {
@@ -80,7 +81,7 @@ class Suite:
     @property
     def base_image(self) -> str:
         """Name of the plain root image."""
-        return f"onelab/debian{self.release}"
+        return f"{IMAGE_PREFIX}/debian{self.release}"
 
     @property
     def vm_image(self) -> str:
@@ -173,7 +174,12 @@ def build_variants(names: Iterable[str], suite: Suite, archive: bool = False) ->
 
 def variant_image(name: str) -> str:
     """Return the name of the SuperNode's image for a framework."""
-    return f"flower-supernode-{name}:{FLOWER_VERSION}"
+    return f"{IMAGE_PREFIX}/flower-supernode-{name}:{FLOWER_VERSION}"
+
+
+def archive_path(image: str) -> Path:
+    """Return where the archive of an image lies."""
+    return ARCHIVES / f"{image.rpartition('/')[2].replace(':', '-')}.tar"
 
 
 def build_flower(suite: Suite, base_digest: str) -> None:
@@ -203,22 +209,20 @@ def build(what: str, suite: Suite) -> None:
 
 
 def clean() -> None:
-    """Remove all images made here or baked from them, with the volumes they name, and all wheels and archives."""
-    selection = ("--filter", f"label={DIGEST_LABEL}")
-    listed = docker("image", "ls", *selection, "--format", "{{.Repository}}:{{.Tag}}").splitlines()
-    names = [name for name in listed if not name.startswith("<none>")]
+    """Remove all images that this checkout made or baked, with the volumes they name, and all wheels and archives."""
+    names = docker("image", "ls", "--filter", f"reference={IMAGE_PREFIX}/*", "--format", "{{.Repository}}:{{.Tag}}").split()
     if names:
         docker("image", "rm", "--force", *names)
-    volumes = docker("volume", "ls", "--quiet", "--filter", f"label={APPLIANCE_LABEL}").split()
+    listed = docker("volume", "ls", "--format", f'{{{{.Name}}}} {{{{.Label "{APPLIANCE_LABEL}"}}}}', "--filter", f"label={APPLIANCE_LABEL}")
+    volumes = [volume for volume, appliance in map(str.split, listed.splitlines()) if appliance.startswith(f"{IMAGE_PREFIX}/")]
     if volumes:
         docker("volume", "rm", "--force", *volumes)
-    docker("image", "prune", "--force", *selection)
     shutil.rmtree(WHEELS, ignore_errors=True)
     shutil.rmtree(ARCHIVES, ignore_errors=True)
 
 
 def _debootstrap(suite: Suite, digest: str) -> None:
-    with tempfile.TemporaryDirectory(prefix="onelab-", dir=_scratch()) as directory:
+    with tempfile.TemporaryDirectory(prefix=f"{IMAGE_PREFIX}-", dir=_scratch()) as directory:
         root = Path(directory, "root")
         _run(["debootstrap", "--variant=minbase", f"--include={','.join(BASE_PACKAGES)}", suite.name, str(root)])
         for pattern in UNNEEDED:
@@ -240,7 +244,7 @@ def _scratch() -> str | None:
 def _flower_image(
     parent: str, image: str, command: str, packages: tuple[str, ...], data_packages: tuple[str, ...], digest: str
 ) -> None:
-    container = f"onelab-build-{uuid.uuid4().hex[:8]}"
+    container = f"{IMAGE_PREFIX}-build-{uuid.uuid4().hex[:8]}"
     recipe = HERE / "recipes" / "flower-install.sh"
     changes = [*FLOWER_IMAGE_SETTINGS, f'ENTRYPOINT ["{command}"]', f"LABEL {DIGEST_LABEL}={digest}"]
     try:
@@ -261,7 +265,7 @@ def _flower_image(
 
 
 def _archive(image: str, digest: str) -> None:
-    path = ARCHIVES / f"{image.replace(':', '-')}.tar"
+    path = archive_path(image)
     done = path.with_suffix(".digest")
     if not (path.exists() and _file_says(done, digest)):
         ARCHIVES.mkdir(parents=True, exist_ok=True)
@@ -270,11 +274,17 @@ def _archive(image: str, digest: str) -> None:
 
 
 def _image_is(image: str, digest: str) -> bool:
-    template = f'{{{{index .Config.Labels "{DIGEST_LABEL}"}}}}'
+    """Return whether an image was made from these inputs; one that another checkout made from them gets its name."""
+    anywhere = image.replace(IMAGE_PREFIX, "onelab-*")
+    same = docker("image", "ls", "--no-trunc", "--quiet", "--filter", f"label={DIGEST_LABEL}={digest}", "--filter", f"reference={anywhere}").split()
     try:
-        return docker("image", "inspect", "--format", template, image) == digest
+        if docker("image", "inspect", "--format", "{{.Id}}", image) in same:
+            return True
     except EngineError:
-        return False
+        pass
+    if same:
+        docker("tag", same[0], image)
+    return bool(same)
 
 
 def _file_says(path: Path, digest: str) -> bool:

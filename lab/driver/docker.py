@@ -12,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+from lab.checkout import CHECKOUT, CHECKOUT_LABEL
 from lab.driver import Driver, DriverError, ImageSpec, NetSpec, NicSpec, PollResult, VmSpec
 from lab.engine import EngineError, docker, version
 
@@ -48,15 +49,17 @@ cp -an . "/volumes/$2/"
 
 
 class DockerDriver(Driver):
-    """Machines are containers one-ZONE-ID, their disks volumes one-ZONE-ID-N, networks bridges one-ZONE-net-ID."""
+    """Machines are containers one-CHECKOUT-ZONE-ID, their disks volumes one-CHECKOUT-ZONE-ID-N, networks bridges one-CHECKOUT-ZONE-net-ID."""
 
     name = "docker"
 
     def __init__(self, zone: str, state_dir: str) -> None:
         """Raises DriverError when no Docker engine answers."""
         self._zone = zone
+        self._prefix = machine_prefix(zone)
         self._contexts = Path(state_dir, "context").resolve()
-        self._label = f"{ZONE_LABEL}={zone}"
+        self._labels = ("--label", CHECKOUT_LABEL, "--label", f"{ZONE_LABEL}={zone}")
+        self._ours = ("--filter", f"label={CHECKOUT_LABEL}", "--filter", f"label={ZONE_LABEL}={zone}")
         self._usage = CpuUsage()
         try:
             version()
@@ -75,7 +78,7 @@ class DockerDriver(Driver):
             _docker(
                 f"VM {vm.id} cannot boot",
                 "run", "--detach", "--name", name, "--hostname", name,
-                "--label", self._label, "--label", f"{VM_LABEL}={vm.id}",
+                *self._labels, "--label", f"{VM_LABEL}={vm.id}",
                 *MACHINE_FLAGS, *_limits(vm), *self._network_flags(first),
                 "--volume", f"{context}:/mnt/context:ro", "--volume", mount,
                 vm.image,
@@ -108,7 +111,7 @@ class DockerDriver(Driver):
         """Ask the engine for all containers of the zone at once; load comes from the kernel's own counters."""
         listed = _docker(
             "The machines of the zone cannot be monitored",
-            "ps", "--all", "--no-trunc", "--filter", f"label={self._label}",
+            "ps", "--all", "--no-trunc", *self._ours,
             "--format", f'{{{{.Label "{VM_LABEL}"}}}}\t{{{{.ID}}}}\t{{{{.State}}}}\t{{{{.Status}}}}',
         )  # fmt: skip
         found = {}
@@ -132,7 +135,7 @@ class DockerDriver(Driver):
         gateway = ("--gateway", net.gateway) if net.subnet and net.gateway else ()
         _docker(
             f"Network {net.name} {net.subnet} cannot be made",
-            "network", "create", "--label", self._label, *subnet, *gateway,
+            "network", "create", *self._labels, *subnet, *gateway,
             "--opt", "com.docker.network.bridge.enable_ip_masquerade=false", name,
         )  # fmt: skip
 
@@ -160,25 +163,24 @@ class DockerDriver(Driver):
     def clean(self) -> None:
         """Remove every container, volume, network and context of the zone, known to it or not."""
         what = f"The zone {self._zone} cannot be cleaned"
-        selection = ("--filter", f"label={self._label}")
         for listing, removal in (
             (("ps", "--all"), ("rm", "--force", "--volumes")),
             (("volume", "ls"), ("volume", "rm", "--force")),
             (("network", "ls"), ("network", "rm")),
         ):
-            names = _docker(what, *listing, "--quiet", *selection).split()
+            names = _docker(what, *listing, "--quiet", *self._ours).split()
             if names:
                 _docker(what, *removal, *names)
         shutil.rmtree(self._contexts, ignore_errors=True)
 
     def _machine(self, vm_id: int) -> str:
-        return f"one-{self._zone}-{vm_id}"
+        return f"{self._prefix}-{vm_id}"
 
     def _disk(self, vm_id: int) -> str:
-        return f"one-{self._zone}-{vm_id}-0"
+        return f"{self._prefix}-{vm_id}-0"
 
     def _network(self, network_id: int) -> str:
-        return f"one-{self._zone}-net-{network_id}"
+        return f"{self._prefix}-net-{network_id}"
 
     def _network_flags(self, nic: NicSpec | None) -> list[str]:
         # No hardware address: clients from 28 on refuse it for older engines, so the guest agent sets it.
@@ -205,7 +207,7 @@ class DockerDriver(Driver):
         what = f"VM {vm.id} cannot boot"
         prepared = _prepared_volume(_inspect_image(what, vm.image))
         disk = self._disk(vm.id)
-        _docker(what, "volume", "create", "--label", self._label, "--label", f"{VM_LABEL}={vm.id}", disk)
+        _docker(what, "volume", "create", *self._labels, "--label", f"{VM_LABEL}={vm.id}", disk)
         if prepared is None:
             return f"{disk}:{ENGINE_DIRECTORY}"
         path, source = prepared
@@ -213,7 +215,7 @@ class DockerDriver(Driver):
         root = os.path.commonpath(points)
         _docker(
             what,
-            "run", "--rm", "--label", self._label, "--network", "none", "--user", "root", "--entrypoint", "/bin/sh",
+            "run", "--rm", *self._labels, "--network", "none", "--user", "root", "--entrypoint", "/bin/sh",
             "--volume", f"{root}:/volumes", vm.image,
             "-c", CLONE_SCRIPT, "clone", *(os.path.relpath(point, root) for point in points),
             timeout=CLONE_SECONDS,
@@ -234,6 +236,11 @@ class DockerDriver(Driver):
             _docker(what, "rm", "--force", "--volumes", self._machine(vm_id))
         _docker(what, "volume", "rm", "--force", self._disk(vm_id))
         shutil.rmtree(self._contexts / str(vm_id), ignore_errors=True)
+
+
+def machine_prefix(zone: str) -> str:
+    """Return what the names of everything begin with that the driver makes for a zone of this checkout."""
+    return f"one-{CHECKOUT}-{zone}"
 
 
 class CpuUsage:

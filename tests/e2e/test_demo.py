@@ -1,19 +1,26 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""`make demo` as a new user runs it, and what must hold of the federation that it leaves. The tests build on each other."""
+"""`make demo` as a new user runs it, and what must hold of the federation that it leaves. The tests build on each other.
+
+The user's checkout is a copy of this one: what somebody tries out here goes on meanwhile.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
+import os
 import pathlib
 import re
+import shutil
 import socket
 import ssl
 import subprocess
+import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -24,16 +31,43 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-ROOT = pathlib.Path(__file__).parents[2]
+HERE = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(tempfile.mkdtemp(prefix="flower-e2e-")).resolve() / "checkout"
 REPORT = ROOT / "build/report"
-ONE_AUTH = ROOT / "build/lab/zone0/one_auth"
+ZONE = ROOT / "build/lab/zone0"
+ONE_AUTH = ZONE / "one_auth"
 ALL, ANY = -2, -1
+# Of the copy; what belongs to this checkout carries its own name.
+ENVIRONMENT = os.environ | {
+    "PATH": f"{ROOT}/.venv/bin{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "ANSIBLE_CONFIG": f"{ROOT}/ansible.cfg",
+    "ANSIBLE_COLLECTIONS_PATH": f"{ROOT}:{ROOT}/build/collections",
+}  # fmt: skip
+
+
+def identity(checkout: pathlib.Path) -> str:
+    return hashlib.sha256(str(checkout).encode()).hexdigest()[:6]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def checkout() -> Iterator[None]:
+    """The files of this checkout in another place, with what was downloaded for it."""
+    listed = subprocess.check_output(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=HERE, text=True)
+    for name in filter(None, listed.split("\0")):
+        if (HERE / name).is_symlink() or (HERE / name).exists():
+            (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(HERE / name, ROOT / name, follow_symlinks=False)
+    (ROOT / "build").mkdir()
+    (ROOT / ".venv").symlink_to((HERE / ".venv").resolve())
+    (ROOT / "build/collections").symlink_to((HERE / "build/collections").resolve())
+    shutil.copytree(HERE / "build/wheels", ROOT / "build/wheels", copy_function=os.link)
+    yield
+    shutil.rmtree(ROOT.parent)
 
 
 def run(*argv: str, timeout: int = 900) -> str:
     """Run a command in the checkout, show its output as it comes and return it; fails the test unless it succeeds."""
     lines = []
-    with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen(argv, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         for line in process.stdout:
             print(line, end="", flush=True)
             lines.append(line)
@@ -53,8 +87,13 @@ def recap(output: str) -> dict[str, int]:
     return {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", line)}
 
 
+def endpoint() -> str:
+    """Where the zone answers; its ports are free ones."""
+    return re.search("^ONE_XMLRPC=(.*)$", (ZONE / "endpoints").read_text(), re.MULTILINE)[1]
+
+
 def zone() -> pyone.OneServer:
-    return pyone.OneServer("http://127.0.0.1:2633/RPC2", session=ONE_AUTH.read_text().strip())
+    return pyone.OneServer(endpoint(), session=ONE_AUTH.read_text().strip())
 
 
 def vms() -> list:
@@ -84,12 +123,17 @@ def docker(*argv: str) -> str:
 
 def leftovers() -> dict[str, str]:
     """What of the zone the Docker engine holds."""
-    label = "label=opennebula.zone=zone0"
+    labels = ("--filter", "label=opennebula.zone=zone0", "--filter", f"label=opennebula.checkout={identity(ROOT)}")
     return {
-        "containers": docker("ps", "--all", "--quiet", "--filter", label),
-        "networks": docker("network", "ls", "--quiet", "--filter", label),
-        "volumes": docker("volume", "ls", "--quiet", "--filter", label),
+        "containers": docker("ps", "--all", "--quiet", *labels),
+        "networks": docker("network", "ls", "--quiet", *labels),
+        "volumes": docker("volume", "ls", "--quiet", *labels),
     }
+
+
+def images(checkout: pathlib.Path) -> list[str]:
+    """The images that the Docker engine holds for a checkout."""
+    return sorted(docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}", "--filter", f"reference=onelab-{identity(checkout)}/*").splitlines())
 
 
 NOTHING = {"containers": "", "networks": "", "volumes": ""}
@@ -224,7 +268,7 @@ def test_model_is_offered_to_who_has_its_token_only(fleet, published_ca, token):
 @pytest.mark.parametrize("port", [9093, 18000, 18001, 8405])
 def test_no_other_port_of_the_superlink_is_open(fleet, port):
     with pytest.raises(OSError):
-        socket.create_connection((fleet[0], port), timeout=3)
+        socket.create_connection((fleet[0], port), timeout=10)
 
 
 def test_second_run_changes_nothing(demo):
@@ -263,18 +307,21 @@ def test_teardown_removes_the_federation(demo):
 
 
 def test_reset_zone_leaves_no_machine_and_no_process(demo):
+    port = int(re.search(r":(\d+)/", endpoint())[1])
     run("make", "lab-reset")
     assert leftovers() == NOTHING
     assert not ONE_AUTH.parent.exists()
     with pytest.raises(OSError):
-        socket.create_connection(("127.0.0.1", 2633), timeout=1)
+        socket.create_connection(("127.0.0.1", port), timeout=10)
 
 
-def test_clean_lab_leaves_no_image_and_no_file(demo):
+def test_clean_lab_leaves_no_image_and_no_file_and_what_is_not_its_own_alone(demo):
+    others = images(HERE)
     run("make", "clean-lab")
     assert not (ROOT / "build/images").exists()
     assert not (ROOT / "build/wheels").exists()
     # An engine that was started for the demo is gone by now, and one that was there before holds nothing of it.
     if subprocess.run(["docker", "version"], capture_output=True, check=False).returncode == 0:
-        assert docker("image", "ls", "--quiet", "--filter", "label=opennebula.lab.digest") == ""
-        assert docker("volume", "ls", "--quiet", "--filter", "label=opennebula.appliance") == ""
+        assert images(ROOT) == []
+        assert identity(ROOT) not in docker("volume", "ls", "--format", "{{.Name}} {{.Labels}}")
+        assert images(HERE) == others

@@ -5,23 +5,27 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from lab.addresses import free_subnet
 from lab.driver import NetSpec, NicSpec, VmSpec
-from lab.driver.docker import DockerDriver
+from lab.driver.docker import DockerDriver, machine_prefix
 from lab.engine import docker
 from lab.images import SUITES
 
 VM_IMAGE = SUITES["bookworm"].vm_image
-NETWORK = NetSpec(id=0, name="private", subnet="10.213.77.0/24", gateway="10.213.77.1")
+SUBNET = free_subnet("10.213", first=os.getpid())
+PREFIX = SUBNET.removesuffix(".0/24")
+NETWORK = NetSpec(id=0, name="private", subnet=SUBNET, gateway=f"{PREFIX}.1")
 TOKEN = "token-of-the-machine"
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 20) -> None:
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 120) -> None:
     """Return as soon as the condition holds; fail with what was waited for after that many seconds."""
     pause = threading.Event()
     for _attempt in range(int(seconds * 10)):
@@ -68,7 +72,7 @@ class Machines:
 
     def spec(self, image: str | None = None, **context: str) -> VmSpec:
         vm_id = next(self._ids)
-        nic = NicSpec(network_id=NETWORK.id, ip=f"10.213.77.{10 + vm_id}", mac=f"02:00:0a:d5:4d:{10 + vm_id:02x}")
+        nic = NicSpec(network_id=NETWORK.id, ip=f"{PREFIX}.{10 + vm_id}", mac=f"02:00:0a:d5:4d:{10 + vm_id:02x}")
         context = {"VMID": str(vm_id), "ETH0_MAC": nic.mac, "ETH0_GATEWAY": NETWORK.gateway, **context}
         return VmSpec(vm_id, f"vm-{vm_id}", 0.5, 512, image or self.image, [nic], context, TOKEN)
 
@@ -78,7 +82,7 @@ class Machines:
         return vm
 
     def name(self, vm: VmSpec) -> str:
-        return f"one-{self.zone}-{vm.id}"
+        return f"{machine_prefix(self.zone)}-{vm.id}"
 
     def run(self, vm: VmSpec, *command: str) -> str:
         return docker("exec", self.name(vm), *command)

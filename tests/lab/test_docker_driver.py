@@ -4,16 +4,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from docker_zone import NETWORK, TOKEN, VM_IMAGE, Machines, OneGate, wait_until
+from docker_zone import NETWORK, PREFIX, TOKEN, VM_IMAGE, Machines, OneGate, wait_until
 
+from lab.addresses import free_subnet
 from lab.driver import DriverError, ImageSpec, NetSpec, NicSpec, VmSpec
-from lab.driver.docker import DockerDriver
+from lab.driver.docker import DockerDriver, machine_prefix
 from lab.engine import EngineError, docker
 
 pytestmark = pytest.mark.docker
@@ -247,8 +249,8 @@ def test_unusable_image_path_is_named(driver: DockerDriver, path: str) -> None:
 
 def test_machine_that_cannot_boot_says_why_and_leaves_nothing(machines: Machines, leftovers) -> None:
     vm = machines.spec()
-    astray = VmSpec(**{**vars(vm), "nics": [NicSpec(99, "10.213.99.5", "02:00:0a:d5:63:05")]})
-    with pytest.raises(DriverError, match=rf"^VM {vm.id} cannot boot: .*one-{machines.zone}-net-99 not found\.$"):
+    astray = VmSpec(**{**vars(vm), "nics": [NicSpec(99, f"{PREFIX}.5", "02:00:0a:d5:63:05")]})
+    with pytest.raises(DriverError, match=rf"^VM {vm.id} cannot boot: .*{machine_prefix(machines.zone)}-net-99 not found\.$"):
         machines.driver.deploy(astray)
     assert leftovers() == []
 
@@ -271,12 +273,12 @@ def test_token_is_not_to_be_seen_at_the_engine(machines: Machines, vm: VmSpec) -
 
 
 def test_network_with_an_overlapping_subnet_is_refused_by_name(driver: DockerDriver) -> None:
-    with pytest.raises(DriverError, match=r"^Network twin 10\.213\.77\.0/25 cannot be made: .*overlap"):
-        driver.create_network(NetSpec(id=1, name="twin", subnet="10.213.77.0/25", gateway="10.213.77.2"))
+    with pytest.raises(DriverError, match=rf"^Network twin {PREFIX}\.0/25 cannot be made: .*overlap"):
+        driver.create_network(NetSpec(id=1, name="twin", subnet=f"{PREFIX}.0/25", gateway=f"{PREFIX}.2"))
 
 
 def test_networks_can_be_made_and_removed_twice(driver: DockerDriver) -> None:
-    spare = NetSpec(id=2, name="spare", subnet="10.213.78.0/24", gateway="")
+    spare = NetSpec(id=2, name="spare", subnet=free_subnet("10.213", first=os.getpid() + 1), gateway="")
     for action in (driver.create_network, driver.create_network, driver.delete_network, driver.delete_network):
         action(spare)
 
@@ -284,11 +286,13 @@ def test_networks_can_be_made_and_removed_twice(driver: DockerDriver) -> None:
 def test_clean_removes_what_no_one_remembers(zone: str, tmp_path: Path, machines: Machines) -> None:
     forgotten_zone = f"{zone}x"
     first = DockerDriver(forgotten_zone, str(tmp_path))
-    first.create_network(NetSpec(id=0, name="private", subnet="10.213.79.0/24", gateway="10.213.79.1"))
+    subnet = free_subnet("10.213", first=os.getpid() + 1)
+    address = subnet.replace(".0/24", ".9")
+    first.create_network(NetSpec(id=0, name="private", subnet=subnet, gateway=""))
     vm = machines.spec()
-    first.deploy(VmSpec(**{**vars(vm), "nics": [NicSpec(0, "10.213.79.9", "")]}))
+    first.deploy(VmSpec(**{**vars(vm), "nics": [NicSpec(0, address, "")]}))
     DockerDriver(forgotten_zone, str(tmp_path)).clean()
     selection = ("--quiet", "--filter", f"label=opennebula.zone={forgotten_zone}")
     assert [docker(*what, *selection) for what in (("ps", "--all"), ("volume", "ls"), ("network", "ls"))] == ["", "", ""]
     assert not (tmp_path / "context").exists()
-    assert docker("network", "ls", "--quiet", "--filter", f"name=one-{zone}-net-{NETWORK.id}$") != ""
+    assert docker("network", "ls", "--quiet", "--filter", f"name={machine_prefix(zone)}-net-{NETWORK.id}$") != ""

@@ -10,12 +10,12 @@ import tarfile
 import pytest
 
 from lab.engine import docker
-from lab.images import ARCHIVES, FLOWER_VERSION, SUITES, build
+from lab.images import DEMO_VARIANT, FLOWER_VERSION, SUITES, SUPERLINK_IMAGE, archive_path, build, variant_image
 
 pytestmark = pytest.mark.docker
 
-SUPERLINK = f"flower-superlink:{FLOWER_VERSION}"
-SUPERNODE = f"flower-supernode-sklearn:{FLOWER_VERSION}"
+SUPERLINK = SUPERLINK_IMAGE
+SUPERNODE = variant_image(DEMO_VARIANT)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,7 +48,7 @@ def test_flower_image_keeps_the_upstream_contract(image: str, command: str) -> N
 @pytest.mark.parametrize("image", [SUPERLINK, SUPERNODE])
 def test_flower_image_is_a_single_layer_and_its_archive_too(image: str) -> None:
     assert len(json.loads(docker("image", "inspect", image))[0]["RootFS"]["Layers"]) == 1
-    with tarfile.open(ARCHIVES / f"{image.replace(':', '-')}.tar") as archive:
+    with tarfile.open(archive_path(image)) as archive:
         manifest = json.load(archive.extractfile("manifest.json"))
     assert [(entry["RepoTags"], len(entry["Layers"])) for entry in manifest] == [([image], 1)]
 

@@ -19,11 +19,11 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.client impor
 from ansible_collections.opennebula.flower.plugins.module_utils.one.vms import vm_info
 from ansible_collections.opennebula.flower.plugins.module_utils.trainings import Trainings
 from ansible_collections.opennebula.flower.tests.support.one_zone import run_module
+from lab.driver.docker import machine_prefix
 
 ROOT = Path(__file__).parents[2]
 NAME = "recovery"
-PORTS = {"port": 3633, "oneflow-port": 3474, "onegate-port": 6030}
-AUTH = ROOT / f"build/lab/{NAME}/one_auth"
+ZONE = ROOT / f"build/lab/{NAME}"
 SERVICE = "flower"
 POWEROFF = "8"
 # Settings of every training here; the tests add to them.
@@ -52,13 +52,14 @@ Event = dict[str, Any]
 
 
 class LabFederation:
-    """A service with one SuperLink and two SuperNodes. Its VMs are the containers one-recovery-ID."""
+    """A service with one SuperLink and two SuperNodes."""
 
     def __init__(self) -> None:
-        password = AUTH.read_text().strip().split(":", 1)[1]
-        url, flow = (f"http://127.0.0.1:{PORTS[port]}" for port in ("port", "oneflow-port"))
-        self._client = Client(f"{url}/RPC2", "oneadmin", password, 30, True, None, flow)
-        self._options = {"api_url": f"{url}/RPC2", "oneflow_url": flow, "api_username": "oneadmin", "api_password": password}
+        password = (ZONE / "one_auth").read_text().strip().split(":", 1)[1]
+        endpoints = dict(line.split("=", 1) for line in (ZONE / "endpoints").read_text().splitlines())
+        url, flow = endpoints["ONE_XMLRPC"], endpoints["ONEFLOW_URL"]
+        self._client = Client(url, "oneadmin", password, 30, True, None, flow)
+        self._options = {"api_url": url, "oneflow_url": flow, "api_username": "oneadmin", "api_password": password}
         self.trainings = Trainings(self._client, SERVICE)
         self.superlink = self.trainings.vm_id
         self.supernodes = services.service_vms(services.get_service(self._client, SERVICE), "supernode")
@@ -117,7 +118,7 @@ class LabFederation:
 
     def inside(self, vm: int, *argv: str, check: bool = True) -> str:
         """Run a command in a VM and return what it prints."""
-        return docker("exec", f"one-{NAME}-{vm}", *argv, check=check)
+        return docker("exec", f"{machine_prefix(NAME)}-{vm}", *argv, check=check)
 
     def kill_superlink_process(self) -> None:
         pid = self.inside(self.superlink, "docker", "inspect", "--format", "{{.State.Pid}}", "flower-superlink").strip()
@@ -128,8 +129,8 @@ class LabFederation:
 
     def kill_vm(self, vm: int) -> None:
         """Let a VM lose its power, as when its host dies, and wait until OpenNebula sees that."""
-        docker("kill", f"one-{NAME}-{vm}")
-        deadline = time.monotonic() + 30
+        docker("kill", f"{machine_prefix(NAME)}-{vm}")
+        deadline = time.monotonic() + 300
         while vm_info(self._client, vm)["STATE"] != POWEROFF:
             assert time.monotonic() < deadline, f"VM {vm} was killed and OpenNebula has not noticed"
             time.sleep(0.5)
@@ -147,7 +148,7 @@ def deploy() -> LabFederation:
     """Bake the appliances unless they are there, start the zone and deploy the federation, which trains nothing yet."""
     run("ansible-playbook", "-i", "tests/recovery/inventory", "playbooks/build_appliance.yml", *_extra())
     clean()
-    run("python", "-m", "lab", "up", "--name", NAME, *(part for port, number in PORTS.items() for part in (f"--{port}", str(number))))
+    run("python", "-m", "lab", "up", "--name", NAME)
     run("ansible-playbook", "-i", "tests/recovery/inventory", "playbooks/site.yml", "-e", "flower_use_case=none", *_extra())
     return LabFederation()
 

@@ -16,8 +16,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lab.checkout import CHECKOUT
+from lab.images import SUITES
+
 REPOSITORY = Path(__file__).resolve().parents[2]
-MACHINE = "test-checkpoint-disk"
+MACHINE = f"test-checkpoint-disk-{CHECKOUT}"
 MOUNT = "opt-flower-checkpoints.mount"
 DEADLINE = 60  # seconds
 
@@ -42,7 +45,7 @@ def machine(*command: str, standard_input: str = "", check: bool = True) -> subp
 @pytest.fixture(scope="module")
 def booted() -> Iterator[None]:
     flags = yaml.safe_load((REPOSITORY / "playbooks/vars/systemd_container.yml").read_text())["systemd_container_flags"]
-    subprocess.run(["docker", "run", "--detach", "--name", MACHINE, *flags, "onelab/debian12-vm", "/sbin/init"], check=True)
+    subprocess.run(["docker", "run", "--detach", "--name", MACHINE, *flags, SUITES["bookworm"].vm_image, "/sbin/init"], check=True)
     try:
         deadline = time.monotonic() + DEADLINE
         while machine("systemctl", "is-system-running", check=False).stdout.strip() not in ("running", "degraded"):

@@ -5,10 +5,17 @@
 import subprocess
 import time
 
+from lab.checkout import CHECKOUT
+
+
+def container(machine):
+    """Return the container that a machine of the scenario is."""
+    return f"{machine}-{CHECKOUT}"
+
 
 def on(machine, *command):
     """Run a command on a machine and return what it said and its status."""
-    return subprocess.run(["docker", "exec", machine, *command], capture_output=True, text=True, check=False)
+    return subprocess.run(["docker", "exec", container(machine), *command], capture_output=True, text=True, check=False)
 
 
 def output(machine, *command):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import testinfra
+from testing import container
 
 TOKEN = "a-token"
 ROLES = {"superlink": "10", "supernode": "11"}
@@ -91,7 +92,7 @@ class Machine:
 
     @property
     def name(self):
-        return f"mol-appliance-{self.role}"
+        return container(f"mol-appliance-{self.role}")
 
     @property
     def host(self):

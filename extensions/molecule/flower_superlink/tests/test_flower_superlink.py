@@ -3,7 +3,7 @@
 """What a machine with the role flower_superlink offers, and what it refuses."""
 
 import pytest
-from testing import unit_property, wait_until
+from testing import container, unit_property, wait_until
 
 CA = "/opt/flower/certs/ca.crt"
 PROBE = """
@@ -111,7 +111,7 @@ def test_flower_does_not_run_as_root(host):
 
 def test_flower_comes_back_after_a_crash(host):
     before = unit_property(host, "flower-superlink", "MainPID")
-    if host.backend.name == "mol-superlink-container":
+    if host.backend.name == container("mol-superlink-container"):
         host.check_output("docker kill flower-superlink")
     else:
         host.check_output(f"kill -9 {before}")
@@ -125,7 +125,7 @@ def test_health_check_agrees_with_the_state(host):
 
 
 def test_command_line_of_operators_works_on_the_machine(host):
-    if host.backend.name == "mol-superlink-container":
+    if host.backend.name == container("mol-superlink-container"):
         flwr = "docker exec --env FLWR_HOME=/app/cli flower-superlink flwr"
     else:
         flwr = "runuser -u app -- env PATH=/opt/flower/native/bin:/usr/bin FLWR_HOME=/opt/flower/config/flwr flwr"

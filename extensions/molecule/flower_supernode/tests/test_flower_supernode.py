@@ -6,7 +6,7 @@ import json
 
 import pytest
 import testinfra
-from testing import unit_property, wait_until
+from testing import container, unit_property, wait_until
 
 HEALTHY = "/opt/flower/bin/flower-healthy"
 CA = "/opt/flower/certs/ca.crt"
@@ -15,7 +15,7 @@ UNIT = "flower-supernode"
 
 @pytest.fixture(name="superlink", scope="module")
 def superlink_machine():
-    return testinfra.get_host("docker://mol-supernode-superlink")
+    return testinfra.get_host(f"docker://{container('mol-supernode-superlink')}")
 
 
 def online_nodes(superlink):

@@ -9,7 +9,7 @@ import re
 import subprocess
 
 import pytest
-from testing import on, output, wait_until
+from testing import container, on, output, wait_until
 
 PROJECT = pathlib.Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 GPU, FRESH, MIRROR = "mol-nvidia-gpu", "mol-nvidia-fresh", "mol-nvidia-mirror"
@@ -23,7 +23,7 @@ LIBRARY = "/usr/lib/x86_64-linux-gnu/libcuda.so.550.163.01"
 
 def changed_files(machine):
     """Return what differs from the machine's image."""
-    said = subprocess.run(["docker", "diff", machine], check=True, capture_output=True, text=True).stdout
+    said = subprocess.run(["docker", "diff", container(machine)], check=True, capture_output=True, text=True).stdout
     by_itself = r". /(etc|root|run|tmp|var|var/log|var/lib|var/cache|(root/.ansible|run|tmp|var/log|var/lib/systemd|var/tmp)(/.*)?)$"
     return {line for line in said.splitlines() if not re.match(by_itself, line)}
 
@@ -265,7 +265,7 @@ def test_a_directory_without_the_packages_is_refused_and_nothing_is_written(role
 
 def test_packages_from_a_directory_are_enough(role, tmp_path):
     packages = tmp_path / "packages"
-    subprocess.run(["docker", "cp", f"{MIRROR}:/srv/mirror/stable/deb/amd64", packages], check=True, capture_output=True)
+    subprocess.run(["docker", "cp", f"{container(MIRROR)}:/srv/mirror/stable/deb/amd64", packages], check=True, capture_output=True)
     wish = {"nvidia_container_toolkit_directory": str(packages), "nvidia_container_toolkit_url": "http://unreachable.example.org"}
     wish |= {"nvidia_container_toolkit_engines": [], "nvidia_container_toolkit_driver_package": "", "nvidia_container_toolkit_mig": []}
     said = role(FRESH, **wish)

@@ -9,12 +9,14 @@ import re
 import subprocess
 import time
 from contextlib import contextmanager
+from itertools import pairwise
 
 import pytest
-from testing import on, output, wait_until
+from testing import container, on, output, wait_until
 
 PROJECT = pathlib.Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 A, B, C, D = "mol-wg-a", "mol-wg-b", "mol-wg-c", "mol-wg-d"
+ROUTER = "mol-wg-router"
 # Addresses of the sites in the tunnel, and one behind the hubs.
 TUNNEL = {A: "10.109.9.1", B: "10.109.9.2", C: "10.109.9.3", D: "10.109.9.4"}
 BEHIND_THE_HUBS = "10.109.10.5"
@@ -33,7 +35,8 @@ MESH = [site(A, endpoint=f"{A}:51820"), site(D, endpoint=f"{D}:51820"), site(B)]
 IDLE = {machine: address.replace(".9.", ".8.") for machine, address in TUNNEL.items()}
 
 
-def answers(machine, address, seconds=1):
+def answers(machine, address, seconds=60):
+    """Return whether an address answers in time; only for one that must not answer the time is short."""
     return on(machine, "ping", "-n", "-c", "1", "-i", "0.5", "-w", str(seconds), address).returncode == 0
 
 
@@ -93,38 +96,37 @@ def wrong_verification(connect):
 
 
 @contextmanager
-def longest_silence(machine, address):
-    """Send five packets a second and give the longest time without an answer, in seconds, once the block is done."""
-    silence = []
-    command = ["docker", "exec", machine, "sh", "-c", f"echo $$ > /run/probe.pid; exec ping -n -D -O -i 0.2 {address}"]
+def longest_loss(machine, address):
+    """Send five packets a second and give how many in a row got lost at most, once the block is done.
+
+    A busy machine sends and answers late, but loses nothing: packets tell an interruption, seconds do not.
+    """
+    longest = []
+    command = ["docker", "exec", container(machine), "sh", "-c", f"echo $$ > /run/probe.pid; exec ping -n -i 0.2 {address}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as probe:
         try:
-            yield silence
+            yield longest
         finally:
             output(machine, "sh", "-c", "kill -INT $(cat /run/probe.pid)")
             said, _ = probe.communicate(timeout=30)
-    sent = [float(stamp) for stamp in re.findall(r"^\[([0-9.]+)\]", said, re.MULTILINE)]
-    answered = [float(stamp) for stamp in re.findall(r"^\[([0-9.]+)\] .*bytes from", said, re.MULTILINE)]
+    answered = sorted({int(number) for number in re.findall(r"bytes from .* icmp_seq=([0-9]+) ", said)})
     assert answered, f"{address} never answered {machine}: {said}"
-    moments = [sent[0], *answered, sent[-1]]
-    silence.append(max(later - earlier for earlier, later in zip(moments, moments[1:], strict=False)))
+    longest.append(max(later - earlier - 1 for earlier, later in pairwise([0, *answered])))
 
 
 @pytest.fixture(scope="module")
-def idle_since(connect):
-    """Connect the machines by a second tunnel that nobody uses, b and the hub without keepalives, and return when that was."""
+def idle_tunnel(connect):
+    """Connect the machines by a second tunnel that nobody uses, b and the hub without keepalives."""
     sites = [{"name": m[-1], "host": m, "addresses": [IDLE[m]], "port": 51821} for m in (A, B, C)]
     sites[0] |= {"hub": True, "endpoint": f"{A}:51821"}
     setting = {"wireguard_interface": "wg1", "wireguard_networks": ["10.109.8.0/24"], "wireguard_probe_interval": 0}
     connect(sites, "--skip-tags", "verify", **setting)
-    assert all(answers(A, IDLE[spoke], 10) for spoke in (B, C))
+    assert all(answers(A, IDLE[spoke]) for spoke in (B, C))
     for machine, peer in ((A, B), (B, A)):
         output(machine, "wg", "set", "wg1", "peer", public_key(peer, "wg1"), "persistent-keepalive", "0")
-    return time.monotonic()
 
 
-def test_a_second_tunnel_of_the_same_machines_sends_no_probes_if_they_are_switched_off(idle_since):
-    assert idle_since
+def test_a_second_tunnel_of_the_same_machines_sends_no_probes_if_they_are_switched_off(idle_tunnel):
     assert probed(C) == {TUNNEL[A]}
 
 
@@ -165,7 +167,7 @@ def test_the_hub_lets_spokes_reach_each_other_only_if_that_is_declared(connect):
     assert answers(B, TUNNEL[A])
     assert not answers(B, TUNNEL[C], 3)
     connect([HUB, *SPOKES], "--skip-tags", "verify", wireguard_flows=[["a", "b"], ["a", "c"], ["b", "c"]])
-    assert answers(B, TUNNEL[C], 10)
+    assert answers(B, TUNNEL[C])
 
 
 def test_that_run_restored_what_was_changed_by_hand():
@@ -174,25 +176,26 @@ def test_that_run_restored_what_was_changed_by_hand():
 
 
 def test_a_fourth_site_joins_without_interrupting_the_others(connect):
-    with longest_silence(B, TUNNEL[A]) as from_b, longest_silence(A, TUNNEL[C]) as to_c:
+    with longest_loss(B, TUNNEL[A]) as from_b, longest_loss(A, TUNNEL[C]) as to_c:
         connect([HUB, *SPOKES, FOURTH])
-    assert answers(D, TUNNEL[A], 10)
-    print(f"longest silence while a site joined: {from_b[0]:.2f} s and {to_c[0]:.2f} s")
-    assert max(from_b[0], to_c[0]) < 1
+    assert answers(D, TUNNEL[A])
+    print(f"packets lost in a row while a site joined: {from_b[0]} and {to_c[0]}")
+    assert max(from_b[0], to_c[0]) < 5
 
 
 def test_spokes_do_not_reach_each_other_any_more_once_that_is_not_declared():
     assert not answers(B, TUNNEL[C], 3)
 
 
-def test_new_keys_for_all_sites_interrupt_no_tunnel_for_more_than_5_seconds(connect):
+def test_new_keys_for_all_sites_interrupt_no_tunnel_for_longer_than_their_exchange(connect):
     before = [public_key(machine) for machine in (A, B, C, D)]
-    with longest_silence(B, TUNNEL[A]) as from_b, longest_silence(A, TUNNEL[C]) as to_c:
+    with longest_loss(B, TUNNEL[A]) as from_b, longest_loss(A, TUNNEL[C]) as to_c:
         connect([HUB, *SPOKES, FOURTH], wireguard_rotate_keys=True)
     after = [public_key(machine) for machine in (A, B, C, D)]
     assert not set(before) & set(after)
-    print(f"longest silence while keys changed: {from_b[0]:.2f} s and {to_c[0]:.2f} s")
-    assert max(from_b[0], to_c[0]) < 5
+    print(f"packets lost in a row while keys changed: {from_b[0]} and {to_c[0]}")
+    # 100 are 20 s. Without new handshakes at once, sessions with the old keys last up to two minutes: 600.
+    assert max(from_b[0], to_c[0]) < 100
     again = connect([HUB, *SPOKES, FOURTH], "--limit", A, "--skip-tags", "verify")
     assert "changed=0" in re.findall(rf"{A} .*", again)[-1]
 
@@ -205,23 +208,32 @@ def test_a_site_that_leaves_is_no_peer_any_more(connect):
     assert "10.109.13.0/24" not in output(A, "ip", "route")
 
 
-def test_a_tunnel_that_idles_three_minutes_stays_open_because_of_its_keepalives(idle_since):
-    # Nothing was sent meanwhile: only the keepalives of site c pass the firewall, which forgets after 30 s.
-    assert wait_until(lambda: time.monotonic() > idle_since + 180 or time.sleep(1), 190)
+def remembered(machine):
+    """Return whether the firewall still lets answers to the machine's second tunnel in."""
+    address = json.loads(output(machine, "ip", "-json", "-4", "address", "show", "dev", "eth0"))[0]["addr_info"][0]["local"]
+    entries = output(ROUTER, "conntrack", "-L", "-p", "udp").splitlines()
+    return any(f"src={address} " in entry and "dport=51821 " in entry for entry in entries)
+
+
+def test_an_idle_tunnel_stays_open_because_of_its_keepalives(idle_tunnel):
+    # Nothing is sent: only the keepalives of site c pass the firewall, which forgets after 30 s.
+    assert wait_until(lambda: not remembered(B), 600)
+    assert remembered(C)
     assert answers(A, IDLE[C])
     assert not answers(A, IDLE[B], 3)
 
 
-def test_spokes_that_send_nothing_are_back_within_30_seconds_of_a_restart_of_the_hub():
+def test_spokes_that_send_nothing_are_back_after_a_restart_of_the_hub_long_before_their_session_ends():
     for spoke in (B, C):
         # A new session: an old one would end soon and bring a handshake by that.
         output(spoke, "systemctl", "stop", "wg-quick@wg0")
         output(spoke, "systemctl", "start", "wg-quick@wg0")
-    assert wait_until(lambda: connected(B) == connected(C) == {public_key(A)}, 10)
+    assert wait_until(lambda: connected(B) == connected(C) == {public_key(A)}, 100)
     spokes = {public_key(B), public_key(C)}
     started = time.monotonic()
-    subprocess.run(["docker", "restart", A], check=True, capture_output=True)
-    assert wait_until(lambda: connected(A) >= spokes, started + 30 - time.monotonic())
+    subprocess.run(["docker", "restart", container(A)], check=True, capture_output=True)
+    # A session lasts up to two minutes, the probes find out after some 20 s.
+    assert wait_until(lambda: connected(A) >= spokes, 90)
     print(f"spokes back after {time.monotonic() - started:.1f} s, the restart of the hub included")
     assert answers(A, TUNNEL[B])
     assert answers(A, TUNNEL[C])
@@ -235,15 +247,15 @@ def test_in_a_failover_the_next_hub_takes_over_and_gives_back(connect):
     assert networks in peers(B)[public_key(A)]
     assert probed(B) == set()
     stopped = time.monotonic()
-    subprocess.run(["docker", "pause", A], check=True, capture_output=True)
+    subprocess.run(["docker", "pause", container(A)], check=True, capture_output=True)
     try:
-        assert wait_until(lambda: all([answers(B, BEHIND_THE_HUBS), answers(C, BEHIND_THE_HUBS)]), 30)
+        assert wait_until(lambda: all([answers(B, BEHIND_THE_HUBS, 1), answers(C, BEHIND_THE_HUBS, 1)]), 300)
         print(f"second hub in use after {time.monotonic() - stopped:.1f} s")
         assert networks in peers(B)[public_key(D)]
     finally:
-        subprocess.run(["docker", "unpause", A], check=True, capture_output=True)
-    assert wait_until(lambda: networks in peers(B)[public_key(A)], 30)
-    assert answers(B, BEHIND_THE_HUBS, 5)
+        subprocess.run(["docker", "unpause", container(A)], check=True, capture_output=True)
+    assert wait_until(lambda: networks in peers(B)[public_key(A)], 300)
+    assert answers(B, BEHIND_THE_HUBS)
 
 
 def test_the_failover_stops_and_starts_with_the_tunnel():
@@ -256,7 +268,7 @@ def test_the_failover_stops_and_starts_with_the_tunnel():
 def test_a_run_during_a_failover_leaves_the_hub_in_use(connect):
     second = {**FOURTH, "hub": True, "subnets": HUB["subnets"]}
     output(A, "ip", "link", "set", "wg0", "down")
-    assert wait_until(lambda: HUB["subnets"][0] in peers(B)[public_key(D)], 30)
+    assert wait_until(lambda: HUB["subnets"][0] in peers(B)[public_key(D)], 300)
     connect([HUB, second, *SPOKES], "--limit", B, "--skip-tags", "verify", wireguard_topology="failover")
     assert HUB["subnets"][0] in peers(B)[public_key(D)]
     output(A, "systemctl", "restart", "wg-quick@wg0")
