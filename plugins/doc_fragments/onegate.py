@@ -18,13 +18,13 @@ options:
     description: Id of this VM.
     type: int
   token_file:
-    description: File with this VM's token.
+    description: File with nothing but this VM's token, for machines without OpenNebula's guest agent.
     type: path
-    default: /run/one-context/token.txt
   context_file:
-    description: File with the VM's context, where O(endpoint) and O(vm_id) come from when they are not given.
+    description:
+      - File with the VM's context, in either form of the guest agent. O(endpoint) and O(vm_id) come from it when they are not given.
+      - Without it, the files that OpenNebula's guest agent leaves in C(/run/one-context), the newest first.
     type: path
-    default: /run/one-context/one_env
   timeout:
     description: Seconds after which a request ends with an error.
     type: float
@@ -32,7 +32,8 @@ options:
 requirements:
   - urllib3 >= 1.26
 notes:
-  - Endpoint, VM and token come from the VM's context unless they are given.
+  - Endpoint, VM and token come from what OpenNebula's guest agent leaves in C(/run/one-context) unless they are given. The token is
+    C(ONEGATE_TOKEN) of the context, else C(TOKENTXT) in C(one_env). Only root may read these files.
   - Every error is one sentence, and RV(ignore:error.kind) says its kind for programs, one of C(authentication),
     C(authorization), C(missing), C(invalid), C(network), C(timeout) and C(protocol).
 """

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
+from .context_files import ContextMissing, parse, read_context, read_token
 from .one.errors import INVALID, OneException
 from .one.http import URLLIB3_IMPORT_ERROR
 from .one.onegate import OneGate
@@ -19,8 +19,8 @@ from .one.onegate import OneGate
 GATE_OPTIONS = {
     "endpoint": {"type": "str"},
     "vm_id": {"type": "int"},
-    "token_file": {"type": "path", "default": "/run/one-context/token.txt"},
-    "context_file": {"type": "path", "default": "/run/one-context/one_env"},
+    "token_file": {"type": "path"},
+    "context_file": {"type": "path"},
     "timeout": {"type": "float", "default": 10},
 }
 
@@ -37,16 +37,25 @@ class OneGateModule(AnsibleModule):
     def gate(self) -> OneGate:
         """OneGate with the identity of this VM. Raises OneException."""
         endpoint, vm_id = self.params["endpoint"], self.params["vm_id"]
-        if endpoint is None or vm_id is None:
-            context = _context(Path(self.params["context_file"]))
-            endpoint = context.get("ONEGATE_ENDPOINT") if endpoint is None else endpoint
-            vm_id = context.get("VMID") if vm_id is None else vm_id
-        if not endpoint or vm_id is None:
-            lacking = "ONEGATE_ENDPOINT" if not endpoint else "VMID"
-            raise OneException(INVALID, f"The context in {self.params['context_file']} has no {lacking}.")
-        token = _text(Path(self.params["token_file"])).strip()
+        try:
+            context = None
+            if endpoint is None or vm_id is None:
+                context, source = self._context()
+                endpoint = context.get("ONEGATE_ENDPOINT") if endpoint is None else endpoint
+                vm_id = context.get("VMID") if vm_id is None else vm_id
+                if not endpoint or not vm_id and vm_id != 0:
+                    lacking = "VMID" if endpoint else "ONEGATE_ENDPOINT"
+                    raise OneException(INVALID, f"The context in {source} has no {lacking}.")
+            token = _text(self.params["token_file"]).strip() if self.params["token_file"] else read_token(context)
+        except ContextMissing as problem:
+            text = str(problem)
+            raise OneException(INVALID, f"{text[:1].upper()}{text[1:]}.") from None
         self.no_log_values.add(token)
         return OneGate(endpoint, vm_id, token, self.params["timeout"])
+
+    def _context(self) -> tuple[dict[str, str], str]:
+        file = self.params["context_file"]
+        return (parse(_text(file)), file) if file else read_context()
 
     def run(self, work: Callable[[], dict]) -> None:
         """Exit with what work returns, or fail with one sentence and the kind of error."""
@@ -58,14 +67,8 @@ class OneGateModule(AnsibleModule):
             self.exit_json(**result)
 
 
-def _context(path: Path) -> dict[str, str]:
-    """Return the variables of a context as OpenNebula's guest agent writes it: export NAME="value"."""
-    pattern = re.compile(r"""^(?:export )?([A-Za-z_][A-Za-z0-9_]*)=(["']?)(.*)\2$""", re.MULTILINE)
-    return {name: value for name, _quote, value in pattern.findall(_text(path))}
-
-
-def _text(path: Path) -> str:
+def _text(path: str) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise OneException(INVALID, f"{path} cannot be read: {error.strerror}.") from None

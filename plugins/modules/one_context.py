@@ -24,13 +24,14 @@ options:
     required: true
     choices: [superlink, supernode, edge]
   context_file:
-    description: File with lines C(KEY='value'), preferred because no value gets lost in it.
+    description:
+      - File with the VM's context, in either form of the guest agent, C(KEY='value') or C(export KEY="value").
+      - Without it, the files that OpenNebula's guest agent leaves in C(/run/one-context). These are the copy of the context from the newest
+        phase, C(context.sh.network), C(context.sh.online) or C(context.sh.local), else C(one_env), whose values are not escaped.
     type: path
-    default: /run/one-context/context.sh
   environment_file:
-    description: File with lines C(export KEY="value"), read when O(context_file) does not exist.
+    description: File that is read when O(context_file) is given and does not exist.
     type: path
-    default: /run/one-context/one_env
   include_secrets:
     description:
       - Return secret values too, in RV(secret_values).
@@ -60,7 +61,7 @@ source:
   description: The file that was read.
   returned: success
   type: str
-  sample: /run/one-context/context.sh
+  sample: /run/one-context/context.sh.network
 values:
   description: Typed values by role variable, without secrets.
   returned: success
@@ -102,14 +103,14 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "role": {"type": "str", "required": True, "choices": list(contextualization.ROLES)},
-            "context_file": {"type": "path", "default": "/run/one-context/context.sh"},
-            "environment_file": {"type": "path", "default": "/run/one-context/one_env"},
+            "context_file": {"type": "path"},
+            "environment_file": {"type": "path"},
             "include_secrets": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
     try:
-        raw, source = read_context(module.params["context_file"], module.params["environment_file"])
+        raw, source = read_context(*filter(None, (module.params["context_file"], module.params["environment_file"])))
         checked = contextualization.check(raw, module.params["role"])
     except ContextMissing as problem:
         module.fail_json(msg=str(problem))

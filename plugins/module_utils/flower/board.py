@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..context_files import read_token
 from ..one.errors import OneException
 from ..one.onegate import OneGate, decode, encode
 from .runs import ENDED, Refusal, Run, artifacts_to_json, published_to_json, refusal_to_json
@@ -96,10 +97,14 @@ class OneGateBoard:
 
 
 def open_board(settings: dict[str, Any] | None) -> Board:
-    """Return the board for the settings endpoint, vm_id and token_file; OSError when there is no token."""
+    """Return the board for the settings endpoint, vm_id and, where no guest agent leaves a token, token_file.
+
+    Raises OSError or ContextMissing when there is no token.
+    """
     if settings is None:
         return NoBoard()
-    token = Path(settings["token_file"]).read_text(encoding="utf-8").strip()
+    token_file = settings.get("token_file")
+    token = Path(token_file).read_text(encoding="utf-8").strip() if token_file else read_token()
     return OneGateBoard(OneGate(settings["endpoint"], settings["vm_id"], token, _TIMEOUT))
 
 

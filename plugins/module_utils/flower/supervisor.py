@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..context_files import ContextMissing
 from ..contextualization import ContextError, run_overrides
 from .apps import AppError, read_config, stage
 from .artifacts import ArtifactServer, Collection, collect
@@ -470,7 +471,7 @@ def main() -> int:
         supervisor = Supervisor(config, open_board(config.onegate))
         if config.artifacts_port is not None:
             ArtifactServer(config.artifacts_port, config.runs_directory, supervisor.collections).start()
-    except (OSError, ValueError, KeyError, TypeError) as problem:
+    except (OSError, ValueError, KeyError, TypeError, ContextMissing) as problem:
         LOGGER.error("The supervisor cannot start: %s", problem)
         return 1
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -4,7 +4,8 @@
 
 Runs the baked playbook on this machine with what the VM's context says, and leaves in /etc/one-appliance/status
 configure_success, bootstrap_success or failure, and in /var/log/one-appliance the seconds of each stage
-(flower-boot.log) and everything Ansible said (flower-ansible.log).
+(flower-boot.log) and everything Ansible said (flower-ansible.log). After a bootstrap it reports READY to OneGate itself
+when the context asks for that: the guest agent gives up after three tries, which a long boot outlasts.
 """
 
 import fcntl
@@ -12,12 +13,13 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, "/usr/share/ansible/collections")
 
-from ansible_collections.opennebula.flower.plugins.module_utils.context_files import ContextMissing, read_context
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.context_files import ContextMissing, read_context, read_token
+from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import AUTHENTICATION, AUTHORIZATION, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.one.onegate import OneGate
 
 COLLECTIONS = Path("/usr/share/ansible/collections")
@@ -25,9 +27,14 @@ PLAYBOOK = COLLECTIONS / "ansible_collections/opennebula/flower/playbooks/applia
 APPLIANCE = Path("/etc/one-appliance")
 LOGS = Path("/var/log/one-appliance")
 BOOT_LOG = LOGS / "flower-boot.log"
+HEALTH_CHECK = "/opt/flower/bin/health-check"
 # Of the context, only what describes the machine; the playbook reads and validates the rest itself.
 PLATFORM = re.compile(r"VMID|ONEGATE_ENDPOINT|ETH\d+_IP")
-
+# The guest agent exports the whole context to its hooks; what would steer Ansible or Python is not taken from there.
+FOREIGN = re.compile(r"ANSIBLE_.*|PYTHON.*|LD_.*")
+# A SuperLink or SuperNode that was healthy a moment ago, and an OneGate that is restarted.
+READY_SECONDS = 300
+READY_PAUSE = 5
 
 # What FL_ERROR says, by the stage of the boot that failed.
 ERRORS = {
@@ -41,21 +48,20 @@ ERRORS = {
 }
 
 
-def platform_context() -> dict[str, str]:
-    """Return what the context says about this machine; nothing without a context, which the playbook then reports."""
+def machine_context() -> dict[str, str]:
+    """Return the VM's context; nothing without a usable one, which the playbook then reports."""
     try:
-        values, _source = read_context("/run/one-context/context.sh", "/run/one-context/one_env")
+        return read_context()[0]
     except ContextMissing:
         return {}
-    return {name: value for name, value in values.items() if PLATFORM.fullmatch(name)}
 
 
 def run_playbook(step: str, context: dict[str, str]) -> int:
     """Run the playbook up to ``step`` and return its exit status."""
     venv = Path(sys.executable).parent
     environment = {
-        **os.environ,
-        **context,
+        **{name: value for name, value in os.environ.items() if not FOREIGN.fullmatch(name)},
+        **{name: value for name, value in context.items() if PLATFORM.fullmatch(name)},
         "PATH": f"{venv}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/root",
         "LC_ALL": "C.UTF-8",
@@ -83,10 +89,47 @@ def publish_failure(context: dict[str, str]) -> None:
         "FL_ERROR": ERRORS.get(failed.group(1), "boot_failed") if failed else "boot_failed",
     }
     try:
-        token = Path("/run/one-context/token.txt").read_text(encoding="ascii").strip()
-        OneGate(context["ONEGATE_ENDPOINT"], context["VMID"], token).put(attributes)
-    except (KeyError, OSError, OneException) as problem:
+        open_gate(context).put(attributes)
+    except (ContextMissing, OneException) as problem:
         print(f"the failure could not be published: {problem}", file=sys.stderr)
+
+
+def report_ready(context: dict[str, str]) -> None:
+    """Tell OneGate READY=YES as soon as the health check passes, when the context asks for that.
+
+    A context with another check than the appliance's own leaves the report to the guest agent.
+    """
+    if context.get("REPORT_READY") != "YES":
+        return
+    if context.get("READY_SCRIPT_PATH", HEALTH_CHECK) != HEALTH_CHECK or context.get("READY_SCRIPT"):
+        print("the context has a check of its own, so that READY is left to the guest agent")
+        return
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        checked = subprocess.run([HEALTH_CHECK], capture_output=True, text=True, check=False)
+        problem = f"{HEALTH_CHECK}: {checked.stdout.strip() or checked.stderr.strip()}"
+        if checked.returncode == 0:
+            try:
+                open_gate(context).put({"READY": "YES"})
+            except (ContextMissing, OneException) as reason:
+                problem = str(reason)
+                if getattr(reason, "kind", None) in (AUTHENTICATION, AUTHORIZATION):
+                    break
+            else:
+                print("reported READY")
+                return
+        if time.monotonic() > deadline:
+            break
+        time.sleep(READY_PAUSE)
+    print(f"READY could not be reported: {problem}", file=sys.stderr)
+
+
+def open_gate(context: dict[str, str]) -> OneGate:
+    """Return OneGate with the identity of this VM. Raises ContextMissing."""
+    for name in ("ONEGATE_ENDPOINT", "VMID"):
+        if not context.get(name):
+            raise ContextMissing(f"the context of this VM has no {name}")
+    return OneGate(context["ONEGATE_ENDPOINT"], context["VMID"], read_token(context))
 
 
 def main() -> int:
@@ -103,12 +146,14 @@ def main() -> int:
         # A changed context calls this again while the boot may still be at it.
         fcntl.flock(lock, fcntl.LOCK_EX)
         status.unlink(missing_ok=True)
-        context = platform_context()
+        context = machine_context()
         code = run_playbook(step, context)
         status.write_text(f"{step}_success\n" if code == 0 else "failure\n", encoding="utf-8")
         if code:
             print(f"{step} failed, see flower-boot.log and flower-ansible.log in {LOGS}", file=sys.stderr)
             publish_failure(context)
+        elif step == "bootstrap":
+            report_ready(context)
     return code
 
 

@@ -1,0 +1,67 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The program that runs an appliance's life cycle, against a small OneGate."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from ansible_collections.opennebula.flower.tests.support.one_servers import scripted
+
+SERVICE = Path(__file__).parents[3] / "roles" / "flower_appliance" / "files" / "service.py"
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The program with a health check that passes at its third try."""
+    specification = importlib.util.spec_from_file_location("appliance_service", SERVICE)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    check = tmp_path / "health-check"
+    check.write_text(f"#!/bin/sh\necho tried >>{tmp_path}/tries\n[ $(wc -l <{tmp_path}/tries) -gt 2 ] || {{ echo not yet; exit 1; }}\n")
+    check.chmod(0o755)
+    monkeypatch.setattr(module, "HEALTH_CHECK", str(check))
+    monkeypatch.setattr(module, "READY_PAUSE", 0.01)
+    return module
+
+
+def context(url: str, service: ModuleType, **more: str) -> dict[str, str]:
+    own = {"REPORT_READY": "YES", "READY_SCRIPT_PATH": service.HEALTH_CHECK}
+    return {"ONEGATE_ENDPOINT": url, "VMID": "7", "ONEGATE_TOKEN": "secret", **own, **more}
+
+
+def test_ready_is_reported_as_soon_as_the_health_check_passes(service: ModuleType, tmp_path: Path) -> None:
+    with scripted((500, "restarting"), (200, "")) as gate:
+        service.report_ready(context(gate.url, service))
+    assert [(method, path, body) for method, path, body, _headers in gate.requests] == [("PUT", "/vm", b"READY=YES")] * 2
+    assert {name.upper(): value for name, value in gate.requests[-1][3].items()}["X-ONEGATE-TOKEN"] == "secret"
+    assert (tmp_path / "tries").read_text().count("tried") == 4
+
+
+@pytest.mark.parametrize("more", [{"REPORT_READY": "NO"}, {"READY_SCRIPT": "true"}, {"READY_SCRIPT_PATH": "/usr/local/bin/my-check"}])
+def test_ready_is_not_reported_when_nobody_asked_or_the_context_has_its_own_check(service: ModuleType, more: dict[str, str]) -> None:
+    with scripted((200, "")) as gate:
+        service.report_ready(context(gate.url, service, **more))
+    assert gate.requests == []
+
+
+def test_a_refused_token_ends_the_report_with_the_reason(service: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    with scripted((401, "no")) as gate:
+        service.report_ready(context(gate.url, service))
+    assert len(gate.requests) == 1
+    assert "READY could not be reported: OneGate at" in capsys.readouterr().err
+
+
+def test_an_appliance_that_never_gets_healthy_says_so(
+    service: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(service, "HEALTH_CHECK", "/bin/false")
+    monkeypatch.setattr(service, "READY_SECONDS", 0.05)
+    with scripted((200, "")) as gate:
+        service.report_ready(context(gate.url, service))
+    assert gate.requests == []
+    assert "READY could not be reported: /bin/false" in capsys.readouterr().err
