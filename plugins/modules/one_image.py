@@ -233,7 +233,8 @@ class Image:
             self._delete(current)
         return self.module.result(_attributes(current) if current else {}, {}, image={})
 
-    def _create(self, before: dict) -> dict:
+    def _create(self, before: dict, failed: dict | None = None) -> dict:
+        """Register the image. failed: one that could not be registered, whose place it takes once all is checked."""
         if resources.is_id(self.name):
             raise resources.missing(self.client, "image", self.name)
         if not self.params["path"] and not self.params["size"]:
@@ -253,6 +254,8 @@ class Image:
         self.ownership.check({}, after, self.module.unresolved)
         if self.module.check_mode:
             return self.module.result(before, after, image=after)
+        if failed:
+            self._delete(failed)
         number = self.client.call(f"{_PREFIX}.allocate", self._new_template(after), int(datastore["ID"]), False)
         image = self._available(number)
         if not after["enabled"]:
@@ -270,9 +273,7 @@ class Image:
     def _replace_failed(self, current: dict) -> dict:
         if resources.is_id(self.name):
             raise images.broken(current)
-        if not self.module.check_mode:
-            self._delete(current)
-        return self._create({**_attributes(current), "state": "ERROR"})
+        return self._create({**_attributes(current), "state": "ERROR"}, current)
 
     def _change(self, current: dict) -> dict:
         if images.state(current) == "ERROR":

@@ -222,6 +222,11 @@ class MarketplaceApp(ManagedObject):
     own = {"ORIGIN_ID": "image", **{attribute: option for option, attribute in _ENCODED.items()}}
     server = read_only = frozenset({"ERROR", "FORMAT", "MD5", "REGTIME", "SIZE", "SOURCE", "TYPE", "ZONE_ID"})
 
+    def __init__(self, module: OneModule) -> None:
+        super().__init__(module)
+        # An app whose import failed, and whose place the new one takes once all is checked.
+        self._failed: dict | None = None
+
     def ensure(self) -> dict:
         """Bring the app to the wanted state and return the module's result."""
         if self.params["state"] == "exported":
@@ -271,6 +276,8 @@ class MarketplaceApp(ManagedObject):
 
     def create(self, after: dict) -> int:
         """Make the app and return its id."""
+        if self._failed:
+            self.remove(int(self._failed["ID"]))
         attributes = {
             **self.server_template(after), "NAME": self.name, "TYPE": "IMAGE", "ORIGIN_ID": self._image["ID"],
         }
@@ -300,8 +307,7 @@ class MarketplaceApp(ManagedObject):
         """Change an app that exists, or import one again whose import failed."""
         if self._is_replaced(current):
             before = {**self.attributes(current), **self.ownership.before(current)}
-            if not self.module.check_mode:
-                self.remove(int(current["ID"]))
+            self._failed = current
             return self.new(before)
         self._check_image(current)
         return super().change(current)

@@ -138,7 +138,8 @@ def test_an_import_that_fails_ends_the_wait_at_once_and_is_done_again_by_the_nex
     zone.driver.publish_error = ""
     zone.calls.clear()
     zone.changed("one_marketplace_app", check=True, name=app, **APP)
-    assert zone.writes == []
+    zone.fails("one_marketplace_app", name=app, **{**APP, "marketplace": "nowhere"})
+    assert zone.writes == [], "the app goes only when the new one can be imported"
     done = zone.changed("one_marketplace_app", name=app, **APP)
     assert (done["diff"]["before"]["state"], done["app"]["state"]) == ("ERROR", "READY")
     zone.unchanged("one_marketplace_app", name=app, **APP)

@@ -249,6 +249,31 @@ def test_a_change_of_an_address_range_keeps_what_the_task_does_not_name(zone):
     zone.changed("one_virtual_network", name="thing", state="absent")
 
 
+def test_an_address_range_goes_only_once_the_one_in_its_place_is_there(zone):
+    zone.changed("one_virtual_network", name="thing", **NETWORK)
+    zone.calls.clear()
+    bad, good = ([{**kind, "IP": "10.9.0.100", "SIZE": 3}] for kind in ({"TYPE": "IP5"}, {}))
+    zone.fails("one_virtual_network", name="thing", **{**NETWORK, "address_ranges": bad}, update="replace")
+    assert zone.writes == ["one.vn.add_ar"]
+    assert [item["IP"] for item in network_of(zone, "thing")["address_ranges"]] == ["10.9.0.10"]
+    zone.calls.clear()
+    zone.changed("one_virtual_network", name="thing", **{**NETWORK, "address_ranges": good}, update="replace")
+    assert zone.writes == ["one.vn.add_ar", "one.vn.rm_ar"]
+    zone.changed("one_virtual_network", name="thing", state="absent")
+
+
+def test_an_address_range_that_vms_use_is_not_replaced_and_nothing_else_is_changed(zone):
+    zone.changed("one_virtual_network", name="thing", **NETWORK)
+    vm = zone.changed("one_vm", name="vm", vm_template="small", nics=[{"NETWORK": "thing"}], wait_timeout=60)["vms"][0]
+    zone.calls.clear()
+    failed = zone.fails("one_virtual_network", name="thing", address_ranges=[{"IP": "10.9.0.100", "SIZE": 3}], update="replace", mode="640")
+    assert failed["error"]["kind"] == "conflict"
+    assert f"Address range 0 from 10.9.0.10 on cannot be removed, its addresses are in use by VM {vm['id']}." in failed["msg"]
+    assert zone.writes == []
+    zone.changed("one_vm", name="vm", state="absent", wait_timeout=60)
+    zone.changed("one_virtual_network", name="thing", state="absent")
+
+
 def test_addresses_on_hold_go_to_no_vm_and_those_of_vms_are_not_held(zone):
     zone.changed("one_virtual_network", name="thing", **{**NETWORK, "address_ranges": [{"IP": "10.9.0.10", "SIZE": 3}]}, held=["10.9.0.10"])
     zone.changed("one_vm", name="vm", vm_template="small", nics=[{"NETWORK": "thing"}], wait_timeout=20)
@@ -308,7 +333,9 @@ def test_a_broken_image_is_reported_with_the_drivers_reason_and_replaced_by_the_
     assert "Image 'thing'" in result["msg"] and "/broken/disk is no disk image" in result["msg"]
     zone.calls.clear()
     zone.changed("one_image", check=True, name="thing", **IMAGE)
-    assert zone.writes == []
+    for wrong in ({"datastore": "nowhere"}, {"owner": "nobody"}, {"type": "CDROM", "persistent": True}):
+        zone.fails("one_image", name="thing", **{**IMAGE, **wrong})
+    assert zone.writes == [], "the image goes only when the new one can be registered"
     assert zone.changed("one_image", name="thing", **IMAGE)["image"]["state"] == "READY"
     zone.unchanged("one_image", name="thing", **IMAGE)
     zone.changed("one_image", name="thing", state="absent")

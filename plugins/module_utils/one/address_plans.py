@@ -8,7 +8,7 @@ from __future__ import annotations
 from .. import addresses as forms
 from . import compare, part_values
 from .errors import CONFLICT, INVALID, OneException
-from .networks import address, addresses, leases, on_hold, settings
+from .networks import address, addresses, is_on_hold, leases, leases_of, on_hold, settings, user
 
 # What an address range is recognized by.
 _FIRST_ADDRESS = ("IP", "GLOBAL_PREFIX", "ULA_PREFIX", "IP6", "MAC")
@@ -19,7 +19,7 @@ class RangePlan:
     """What to do to the address ranges a network has so that it has the wanted ones.
 
     added: attributes to write. changed: all attributes of ranges that change. removed: ids. result: the settings of
-    all ranges afterwards.
+    all ranges afterwards. Raises OneException of kind conflict for a range that goes although a VM has an address of it.
     """
 
     def __init__(self, there: list[dict], wanted: list[dict] | None, replace: bool) -> None:
@@ -36,6 +36,14 @@ class RangePlan:
         drop_others = replace and wanted is not None
         kept = [item for item in there if item["AR_ID"] in targets or not drop_others]
         self.removed = [int(item["AR_ID"]) for item in there if item not in kept]
+        for item in there:
+            users = [user(lease) for lease in leases_of(item) if not is_on_hold(lease)]
+            if users and item not in kept:
+                raise OneException(
+                    CONFLICT,
+                    f"Address range {item['AR_ID']} from {address(item)} on cannot be removed, "
+                    f"its addresses are in use by {', '.join(dict.fromkeys(users))}.",
+                )
         # The server forgets what an update of a range does not name.
         self.changed = [
             {"AR_ID": item["AR_ID"], **targets[item["AR_ID"]]}
@@ -66,7 +74,7 @@ class HoldPlan:
             if lease is None:
                 self.held.append(lease_of(text))
             elif lease not in there:
-                raise OneException(CONFLICT, f"{text} of virtual network {network['NAME']!r} is in use by {_user(lease)}.")
+                raise OneException(CONFLICT, f"{text} of virtual network {network['NAME']!r} is in use by {user(lease)}.")
         surplus = [lease for lease in there if replace and not addresses(lease) & set(chosen)]
         self.released = [lease_of(address(lease)) for lease in surplus]
         kept = [address(lease) for lease in there if lease not in surplus]
@@ -116,7 +124,3 @@ def _in_words_of(there: dict, wish: dict) -> dict:
     meant = part_values.there("AR", there)
     return {name: there[name] if meant.get(name) == value else value for name, value in wish.items()}
 
-
-def _user(lease: dict) -> str:
-    kinds = {"VM": "VM", "VNET": "reservation", "VROUTER": "virtual router"}
-    return next((f"{label} {lease[name]}" for name, label in kinds.items() if name in lease), "something")

@@ -10,20 +10,13 @@ from collections.abc import Callable, Iterable
 from . import machines, states
 from .client import Client
 from .compare import update
+from .errors import OneException
 from .machine_change import GOALS, MachineChange
+from .machine_reshape import Reshaping
 from .machine_wait import MachinesWait
 from .machine_wish import Plan
 from .ownership import Ownership
 from .ownership_change import permission_bits
-from .template import render
-
-_UPDATE_MERGE = 1
-# By option of the task: the attribute of a part, and the methods that detach and attach one.
-_PART_CALLS = {
-    "nics": ("NIC", "one.vm.detachnic", "one.vm.attachnic"),
-    "disks": ("DISK", "one.vm.detach", "one.vm.attach"),
-    "pcis": ("PCI", "one.vm.detachpci", "one.vm.attachpci"),
-}
 
 
 class Changer:
@@ -49,8 +42,12 @@ class Changer:
         self._settle(change for change in changes if change.reshapes or change.action)
         for change in changes:
             self._describe(change.plan)
-        self._stop([change for change in changes if change.stops])
-        self._reshape([change for change in changes if change.reshapes])
+        reshaping = Reshaping(self._client, [change.plan for change in changes if change.reshapes], self.wait)
+        try:
+            self._stop([change for change in changes if change.stops])
+            reshaping.apply()
+        except OneException as error:
+            raise OneException(error.kind, f"{error.message}{self._recovered(reshaping, changes)}") from error
         self._start(changes)
         self._suspend([change.vm for change in changes if change.action == "suspend"])
         for change in changes:
@@ -121,32 +118,21 @@ class Changer:
         if self._params["wait"] or any(change.reshapes for change in changes):
             self.wait(standing, acted=True).reach("POWEROFF")
 
-    def _reshape(self, changes: list[MachineChange]) -> None:
-        """Do the first thing with each VM, then the second and so on: the server takes one at a time of each."""
-        work = [(change.vm, self._steps(change.plan)) for change in changes]
-        while work:
-            group = [vm for vm, _steps in work]
-            standing = self._current(group)
-            for _vm, steps in work:
-                self._client.call(*steps.pop(0))
-            self.wait(standing).rest()
-            work = [(vm, steps) for vm, steps in work if steps]
+    def _recovered(self, reshaping: Reshaping, changes: list[MachineChange]) -> str:
+        """Bring back what a failed change took away, start what was only stopped for it, and return how the VMs are now."""
+        said = ""
+        try:
+            reshaping.undo()
+            off = [vm for vm in self._settled([change.vm for change in changes if change.restarts]) if _is_off(vm)]
+            self.act("resume", off)
+            if off:
+                self.wait(off, acted=True).reach("RUNNING")
+        except OneException as error:
+            said = f" Undoing it failed too: {error.message}"
+        return f"{said} {reshaping.standing()}"
 
-    def _steps(self, plan: Plan) -> list[tuple]:
-        """The calls that change a VM's size, configuration, interfaces, disks and PCI devices."""
-        number = int(plan.vm["ID"])
-        steps: list[tuple] = []
-        if plan.size:
-            enforce_capacity = True
-            steps.append(("one.vm.resize", number, render(plan.size), enforce_capacity))
-        if plan.configuration:
-            steps.append(("one.vm.updateconf", number, render(plan.configuration), _UPDATE_MERGE))
-        for option, part in plan.parts.items():
-            attribute, detach, attach = _PART_CALLS[option]
-            steps += [(detach, number, old) for old in part.detach]
-            steps += [("one.vm.attachsg", number, nic, group) for nic, groups in part.groups.items() for group in groups]
-            steps += [(attach, number, render({attribute: new})) for new in part.attach]
-        return steps
+    def _settled(self, group: list[dict]) -> list[dict]:
+        return self.wait(group).settle() if group else []
 
     def _start(self, changes: list[MachineChange]) -> None:
         stopped = [change for change in changes if change.stops and not change.restarts]
@@ -175,3 +161,7 @@ class Changer:
         """Return the VMs as they are now."""
         found = machines.by_id(self._client, (int(vm["ID"]) for vm in group))
         return [found.get(int(vm["ID"]), vm) for vm in group]
+
+
+def _is_off(vm: dict) -> bool:
+    return states.vm_state(vm) == "POWEROFF"

@@ -17,11 +17,15 @@ if TYPE_CHECKING:
     from .references import References
 
 _ATTRIBUTES = {"nics": "NIC", "disks": "DISK", "pcis": "PCI"}
+# What an interface that is a PCI device is chosen by.
+_DEVICE = ("SHORT_ADDRESS", "VENDOR", "DEVICE", "CLASS")
 # One of these says what a part is; NETWORK_MODE leaves it to the scheduler.
 _IDENTITIES = {
     "nics": ("NETWORK", "NETWORK_ID", "NETWORK_MODE"), "disks": ("IMAGE", "IMAGE_ID", "SIZE"),
-    "pcis": ("SHORT_ADDRESS", "VENDOR", "DEVICE", "CLASS"),
+    "pcis": _DEVICE,
 }
+# The addresses that an interface may be asked for with.
+_ADDRESSES = ("IP", "MAC")
 
 
 class PartsWish:
@@ -41,7 +45,13 @@ class PartsWish:
             if not parts:
                 raise OneException(INVALID, f"{option} is empty: a new VM cannot be made without those of its VM template.")
         resolved = {"nics": self._references.nic, "disks": self._references.disk, "pcis": dict}
-        return {_ATTRIBUTES[option]: [resolved[option](part) for part in parts] for option, parts in self._parts.items()}
+        result: dict[str, list[dict]] = {}
+        for option, parts in self._parts.items():
+            result.setdefault(_ATTRIBUTES[option], [])
+            for part in parts:
+                result.setdefault(attribute_of(option, part), []).append(resolved[option](part))
+        # A list that is empty would take away what the VM template has.
+        return {name: parts for name, parts in result.items() if parts}
 
     def lists(self, vm: dict) -> dict[str, PartList]:
         """Return what has to be done to the parts of a VM, by option."""
@@ -58,28 +68,31 @@ class PartList:
     before: list = field(default_factory=list)
     after: list = field(default_factory=list)
     attach: list[dict] = field(default_factory=list)
-    detach: list[int] = field(default_factory=list)
+    detach: list[dict] = field(default_factory=list)
     groups: dict[int, list[int]] = field(default_factory=dict)
 
     @classmethod
     def of_nics(cls, vm: dict, wanted: list[dict], exclusive: bool, references: References) -> PartList:
         """Compare the VM's NICs with the wanted ones; a NIC is known by its network, and IP and MAC where given."""
-        there = xml.items(xml.section(vm, "TEMPLATE"), "NIC")
+        there = present(vm, "nics")
         pairs, missing, surplus = _match(there, wanted, _same_nic, exclusive)
         result = cls._of(there, missing, surplus, "NIC_ID", ("NETWORK", "NETWORK_ID", "IP"))
         result.attach = [references.nic(nic) for nic in missing]
+        for nic in result.attach:
+            if nic.keys() & set(_ADDRESSES):
+                references.check_addresses(vm, nic, surplus)
         for nic, wish in pairs:
-            present = {int(number) for number in nic.get("SECURITY_GROUPS", "").split(",") if number}
-            lacking = sorted(references.security_groups(wish) - present)
+            held = {int(number) for number in nic.get("SECURITY_GROUPS", "").split(",") if number}
+            lacking = sorted(references.security_groups(wish) - held)
             if lacking:
                 result.groups[int(nic["NIC_ID"])] = lacking
-                result.after.append({"NIC_ID": nic["NIC_ID"], "SECURITY_GROUPS": sorted({*present, *lacking})})
+                result.after.append({"NIC_ID": nic["NIC_ID"], "SECURITY_GROUPS": sorted({*held, *lacking})})
         return result
 
     @classmethod
     def of_disks(cls, vm: dict, wanted: list[dict], exclusive: bool, references: References) -> PartList:
         """Compare the VM's disks with the wanted ones; a disk is known by its image, a volatile one by its size."""
-        there = xml.items(xml.section(vm, "TEMPLATE"), "DISK")
+        there = present(vm, "disks")
         _pairs, missing, surplus = _match(there, wanted, _same_disk, exclusive)
         result = cls._of(there, missing, surplus, "DISK_ID", ("IMAGE", "IMAGE_ID", "SIZE"))
         result.attach = [references.disk(disk) for disk in missing]
@@ -88,8 +101,7 @@ class PartList:
     @classmethod
     def of_pcis(cls, vm: dict, wanted: list[dict], exclusive: bool, _references: References) -> PartList:
         """Compare the VM's PCI devices with the wanted ones, known by whatever is said of them."""
-        # Those that are interfaces are attached and detached as such.
-        there = [pci for pci in xml.items(xml.section(vm, "TEMPLATE"), "PCI") if pci.get("TYPE") != "NIC"]
+        there = present(vm, "pcis")
         _pairs, missing, surplus = _match(there, wanted, _same_pci, exclusive)
         result = cls._of(there, missing, surplus, "PCI_ID", _IDENTITIES["pcis"])
         result.attach = missing
@@ -104,8 +116,23 @@ class PartList:
         return cls(
             before=[view(part) for part in there],
             after=[view(part) for part in staying] + missing,
-            detach=[int(part[key]) for part in surplus],
+            detach=surplus,
         )
+
+
+def present(vm: dict, option: str) -> list[dict]:
+    """Return the NICs, disks or PCI devices that a VM has. A PCI device that is an interface counts as one."""
+    machine = xml.section(vm, "TEMPLATE")
+    if option == "nics":
+        devices = [pci for pci in xml.items(machine, "PCI") if pci.get("TYPE") == "NIC"]
+        return sorted([*xml.items(machine, "NIC"), *devices], key=lambda nic: int(nic["NIC_ID"]))
+    parts = xml.items(machine, _ATTRIBUTES[option])
+    return [part for part in parts if part.get("TYPE") != "NIC"] if option == "pcis" else parts
+
+
+def attribute_of(option: str, part: dict) -> str:
+    """Return the attribute that the server knows a part by."""
+    return "PCI" if option == "nics" and part.get("TYPE") == "NIC" else _ATTRIBUTES[option]
 
 
 def _match(there: list[dict], wanted: list[dict], same: Callable[[dict, dict], bool], exclusive: bool) -> tuple:
@@ -122,6 +149,8 @@ def _match(there: list[dict], wanted: list[dict], same: Callable[[dict, dict], b
 
 
 def _same_nic(nic: dict, wish: dict) -> bool:
+    if (nic.get("TYPE") == "NIC") != (wish.get("TYPE") == "NIC") or not _same_pci(nic, wish):
+        return False
     return all(nic.get(name) == wish[name] for name in ("NETWORK", "NETWORK_ID", "IP", "MAC") if name in wish)
 
 
@@ -147,5 +176,8 @@ def _checked(option: str, parts: list) -> list[dict]:
                 upper[f"{key}_ID"] = upper.pop(key)
         if not upper.keys() & set(_IDENTITIES[option]):
             raise OneException(INVALID, f"One of {option} is {part!r}, it must have {' or '.join(_IDENTITIES[option])}.")
+        if option == "nics" and upper.keys() & set(_DEVICE):
+            # A PCI device with a network.
+            upper["TYPE"] = "NIC"
         result.append(upper)
     return result

@@ -65,16 +65,17 @@ class NetworkWork:
         number, plan = int(network["ID"]), self.ranges(network)
         held = self.holds(network)
         self._update(number, before["template"], after["template"])
-        for range_id in plan.removed:
-            self._client.call(f"{_PREFIX}.rm_ar", number, range_id)
-        for changed in plan.changed:
-            self._client.call(f"{_PREFIX}.update_ar", number, {"AR": changed})
         for added in plan.added:
             self._client.call(f"{_PREFIX}.add_ar", number, {"AR": added})
+        for changed in plan.changed:
+            self._client.call(f"{_PREFIX}.update_ar", number, {"AR": changed})
         if before["reservation"] != after["reservation"]:
             lacking = after["reservation"]["size"] - before["reservation"]["size"]
             self._reserve(after["reservation"]["network"], lacking, {"NETWORK_ID": number})
         self._hold(number, held)
+        # What goes does so last: by then everything that takes its place is there.
+        for range_id in plan.removed:
+            self._client.call(f"{_PREFIX}.rm_ar", number, range_id)
         write(self._client, self._ownership, _PREFIX, network)
         return self.ready(number)
 
@@ -104,10 +105,10 @@ class NetworkWork:
         return self._client.call(f"{_PREFIX}.reserve", parent, {"SIZE": size, **target, **source, **first})
 
     def _hold(self, number: int, plan: HoldPlan) -> None:
-        for lease in plan.released:
-            self._client.call(f"{_PREFIX}.release", number, {"LEASES": lease})
         for lease in plan.held:
             self._client.call(f"{_PREFIX}.hold", number, {"LEASES": lease})
+        for lease in plan.released:
+            self._client.call(f"{_PREFIX}.release", number, {"LEASES": lease})
 
     def _wait(self, number: int, done: Callable[[dict | None], bool], goal: str) -> None:
         if not self._params["wait"]:

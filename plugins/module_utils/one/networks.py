@@ -55,12 +55,22 @@ def size(network: dict) -> int:
 
 def leases(network: dict) -> list[dict]:
     """Return the addresses of a network that are not free."""
-    return [lease for item in ranges(network) for lease in xml.items(xml.section(item, "LEASES"), "LEASE")]
+    return [lease for item in ranges(network) for lease in leases_of(item)]
+
+
+def leases_of(address_range: dict) -> list[dict]:
+    """Return the addresses of an address range that are not free."""
+    return xml.items(xml.section(address_range, "LEASES"), "LEASE")
 
 
 def on_hold(network: dict) -> list[dict]:
     """Return the addresses of a network that are taken out of use."""
-    return [lease for lease in leases(network) if lease.get("VM") == _ON_HOLD]
+    return [lease for lease in leases(network) if is_on_hold(lease)]
+
+
+def is_on_hold(lease: dict) -> bool:
+    """Tell whether a lease takes its address out of use."""
+    return lease.get("VM") == _ON_HOLD
 
 
 def addresses(lease: dict) -> set[str]:
@@ -71,3 +81,11 @@ def addresses(lease: dict) -> set[str]:
 def address(lease: dict) -> str:
     """Return the address that a lease is known by."""
     return next(lease[name].lower() for name in _LEASE_ADDRESSES if lease.get(name))
+
+
+def user(lease: dict) -> str:
+    """Return what has a lease, as sentences name it."""
+    if is_on_hold(lease):
+        return "nobody, it is on hold"
+    kinds = {"VM": "VM", "VNET": "reservation", "VROUTER": "virtual router"}
+    return next((f"{label} {lease[name]}" for name, label in kinds.items() if name in lease), "something")

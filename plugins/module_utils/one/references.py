@@ -56,6 +56,17 @@ class References:
                 numbers |= self._found("security group", name, self._security_groups)
         return numbers
 
+    def check_addresses(self, vm: dict, nic: dict, leaving: list[dict]) -> None:
+        """Refuse the address of an interface to attach that its network cannot give the VM. Raises OneException.
+
+        nic: with the id of its network. leaving: interfaces of the VM whose addresses become free.
+        """
+        from .lease_check import check_available
+
+        network = resources.get(self._client, "network", int(nic["NETWORK_ID"])) if "NETWORK_ID" in nic else None
+        if network:
+            check_available(network, nic, vm, leaving)
+
     @cached_property
     def _security_groups(self) -> list[dict]:
         return self._client.pool("one.secgrouppool.info", "SECURITY_GROUP")

@@ -1,0 +1,175 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Interfaces, disks and PCI devices of VMs that exist: what a change that fails leaves behind, against a zone that boots nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from ansible_collections.opennebula.flower.tests.support.one_zone import ModuleZone, module_zone
+from lab.driver import DriverError
+
+WAIT = {"wait_timeout": 60}
+NEW = {"vm_template": "small", **WAIT}
+GONE_ON = "The next run goes on from there."
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleZone]:
+    with module_zone(tmp_path_factory.mktemp("zone")) as zone:
+        for octet, name in enumerate(("private", "public")):
+            zone.changed(
+                "one_virtual_network", name=name, template={"VN_MAD": "bridge", "BRIDGE": f"br{octet}"},
+                address_ranges=[{"IP": f"10.{octet}.0.10", "SIZE": 10}],
+            )
+        for image in ("system", "data"):
+            zone.changed("one_image", name=image, path=f"/images/{image}", size=100)
+        zone.changed("one_template", name="small", template={"CPU": 0.1, "MEMORY": 64, "CONTEXT": {"NETWORK": True}})
+        zone.call("one.user.allocate", "alice", "alicepw", "", [])
+        yield zone
+
+
+@pytest.fixture
+def zone(prepared: ModuleZone) -> Iterator[ModuleZone]:
+    """The zone, without VMs before and after the test."""
+    yield prepared
+    prepared.driver.__dict__.pop("change", None)
+    for vm in prepared.zone.core.store.all("vm"):
+        if vm["state"] != 6:
+            prepared.call("one.vm.recover", vm["id"], 3)
+            assert not prepared.run("one_vm", name=str(vm["id"]), state="absent", **WAIT).get("failed")
+
+
+@pytest.fixture
+def failing_change(zone: ModuleZone) -> Callable[[int], None]:
+    """Let the driver fail at the changes with these numbers, counted from now on."""
+
+    def fail_at(*numbers: int) -> None:
+        count, change = iter(range(1, 100)), type(zone.driver).change
+
+        def fails(spec) -> None:
+            if next(count) in numbers:
+                raise DriverError("no such bridge")
+            change(zone.driver, spec)
+
+        zone.driver.change = fails
+
+    return fail_at
+
+
+def only(result: dict) -> dict:
+    (vm,) = result["vms"]
+    return vm
+
+
+def addresses(zone: ModuleZone, name: str = "web") -> list[str]:
+    return only(zone.run("one_vm_info", name=name))["addresses"]
+
+
+# ---- A change that fails takes nothing away -------------------------------------------------------
+
+
+@pytest.mark.parametrize(("nic", "kind", "words"), [
+    ({"IP": "10.0.0.99"}, "invalid", ["'private' (id 0)", "no range with the IP 10.0.0.99", "10.0.0.10 to 10.0.0.19"]),
+    ({"IP": "10.0.0.15"}, "conflict", ["10.0.0.15", "taken by VM"]),
+    ({"IP": "10.0.0.16"}, "conflict", ["10.0.0.16", "on hold"]),
+    ({"IP": "10.0.0.256"}, "invalid", ["'10.0.0.256'", "no such address"]),
+    ({"MAC": "02:00:0b:00:00:01"}, "invalid", ["no range with the MAC 02:00:0b:00:00:01"]),
+    ({"IP": "10.0.0.19", "MAC": "02:00:0a:00:00:13"}, "invalid", ["IP and MAC", "one of them"]),
+])
+def test_an_address_that_the_network_cannot_give_is_refused_before_anything_is_changed(zone, nic, kind, words):
+    zone.changed("one_vm", name="other", nics=[{"NETWORK": "private", "IP": "10.0.0.15"}], **NEW)
+    zone.changed("one_virtual_network", name="private", held=["10.0.0.16"])
+    zone.changed("one_vm", name="web", nics=[{"NETWORK": "private"}], **NEW)
+    before = addresses(zone)
+    zone.calls.clear()
+    failed = zone.fails("one_vm", name="web", nics=[{"NETWORK": "private", **nic}], update="replace", mode="640", **WAIT)
+    zone.changed("one_virtual_network", name="private", held=[], update="replace")
+    assert failed["error"]["kind"] == kind
+    for word in words:
+        assert word in failed["msg"]
+    assert [call for call in zone.writes if call.startswith("one.vm.")] == []
+    assert addresses(zone) == before
+
+
+def test_an_interface_that_the_driver_cannot_attach_leaves_the_one_it_would_replace(zone, failing_change):
+    zone.changed("one_vm", name="web", nics=[{"NETWORK": "private", "IP": "10.0.0.12"}], **NEW)
+    failing_change(1)
+    failed = zone.fails("one_vm", name="web", nics=[{"NETWORK": "public"}], update="replace", **WAIT)
+    assert "no such bridge" in failed["msg"]
+    assert f"is RUNNING with 1 interface, 0 disks, 0 PCI devices. {GONE_ON}" in failed["msg"]
+    assert addresses(zone) == ["10.0.0.12"]
+    assert only(zone.changed("one_vm", name="web", nics=[{"NETWORK": "public"}], update="replace", **WAIT))["addresses"][0].startswith("10.1.")
+
+
+def test_a_disk_that_the_driver_cannot_attach_leaves_the_one_it_would_replace(zone, failing_change):
+    zone.changed("one_vm", name="web", disks=[{"IMAGE": "system"}], **NEW)
+    failing_change(1)
+    failed = zone.fails("one_vm", name="web", disks=[{"IMAGE": "data"}], update="replace", **WAIT)
+    assert "with 0 interfaces, 1 disk, 0 PCI devices" in failed["msg"]
+    assert [disk["image"] for disk in only(zone.run("one_vm_info", name="web"))["disks"]] == ["system"]
+
+
+def test_what_is_new_is_there_before_anything_of_any_kind_is_detached(zone):
+    zone.changed("one_vm", name="web", nics=[{"NETWORK": "private"}], disks=[{"IMAGE": "system"}], **NEW)
+    zone.calls.clear()
+    zone.changed("one_vm", name="web", nics=[{"NETWORK": "public"}], disks=[{"IMAGE": "data"}], update="replace", **WAIT)
+    assert zone.writes == ["one.vm.attachnic", "one.vm.attach", "one.vm.detachnic", "one.vm.detach"]
+
+
+@pytest.fixture
+def limited(zone: ModuleZone) -> Iterator[ModuleZone]:
+    """A VM of a user who may have one address of the network."""
+    zone.changed("one_vm", name="web", owner="alice", nics=[{"NETWORK": "private", "IP": "10.0.0.12"}], **NEW)
+    alice = next(user["id"] for user in zone.zone.core.store.all("user") if user["name"] == "alice")
+    zone.call("one.user.quota", alice, "NETWORK=[ID=0, LEASES=1]")
+    yield zone
+    zone.call("one.user.quota", alice, "NETWORK=[ID=0, LEASES=-1]")
+
+
+MOVED = {"nics": [{"NETWORK": "private", "IP": "10.0.0.13"}], "update": "replace", **WAIT}
+
+
+def test_an_interface_goes_first_where_a_limit_leaves_no_room_for_both(limited):
+    limited.calls.clear()
+    assert only(limited.changed("one_vm", name="web", **MOVED))["addresses"] == ["10.0.0.13"]
+    assert limited.writes == ["one.vm.attachnic", "one.vm.detachnic", "one.vm.attachnic"]
+    limited.unchanged("one_vm", name="web", **MOVED)
+
+
+def test_an_interface_that_went_first_comes_back_when_the_new_one_cannot_be_attached(limited, failing_change):
+    failing_change(2)
+    failed = limited.fails("one_vm", name="web", **MOVED)
+    assert "no such bridge" in failed["msg"] and f"is RUNNING with 1 interface, 0 disks, 0 PCI devices. {GONE_ON}" in failed["msg"]
+    assert addresses(limited) == ["10.0.0.12"]
+    assert only(limited.changed("one_vm", name="web", **MOVED))["addresses"] == ["10.0.0.13"]
+
+
+def test_an_interface_that_cannot_come_back_either_is_said_to_be_gone(limited, failing_change):
+    failing_change(2, 3)
+    failed = limited.fails("one_vm", name="web", **MOVED)
+    assert "Undoing it failed too" in failed["msg"] and "with 0 interfaces" in failed["msg"] and GONE_ON in failed["msg"]
+
+
+def test_a_vm_that_was_stopped_for_a_change_that_fails_runs_again(zone):
+    zone.changed("one_vm", name="other", pcis=[{"SHORT_ADDRESS": "02:00.0"}], **NEW)
+    zone.changed("one_vm", name="web", **NEW)
+    wanted = {"memory": 96, "pcis": [{"SHORT_ADDRESS": "02:00.0"}], "restart": True}
+    failed = zone.fails("one_vm", name="web", **wanted, **WAIT)
+    assert "Check address and free devices" in failed["msg"] and "is RUNNING with" in failed["msg"] and GONE_ON in failed["msg"]
+    vm = only(zone.run("one_vm_info", name="web"))
+    assert (vm["state"], vm["memory"]) == ("RUNNING", 96)
+    zone.changed("one_vm", name="other", state="absent", **WAIT)
+    assert len(only(zone.changed("one_vm", name="web", **wanted, **WAIT))["pcis"]) == 1
+
+
+def test_a_vm_that_could_not_be_enlarged_runs_again(zone):
+    zone.changed("one_vm", name="web", owner="alice", **NEW)
+    alice = next(user["id"] for user in zone.zone.core.store.all("user") if user["name"] == "alice")
+    zone.call("one.user.quota", alice, "VM=[MEMORY=80]")
+    failed = zone.fails("one_vm", name="web", memory=128, restart=True, **WAIT)
+    zone.call("one.user.quota", alice, "VM=[MEMORY=-1]")
+    assert failed["error"]["kind"] == "quota" and "is RUNNING with" in failed["msg"]
+    assert only(zone.run("one_vm_info", name="web"))["state"] == "RUNNING"
