@@ -100,7 +100,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.opennebula.flower.plugins.module_utils.addresses import ip_address
 from ansible_collections.opennebula.flower.plugins.module_utils.wireguard.interface import parse_dump
+from ansible_collections.opennebula.flower.plugins.module_utils.wireguard.values import interface_name
 
 _SIDE_BY_SIDE = 32
 # Bytes that an echo request adds to its payload.
@@ -161,6 +163,19 @@ class Checks:
         return output
 
 
+def _check_options(module: AnsibleModule) -> None:
+    params = module.params
+    try:
+        interface_name(params["name"])
+        for entry in params["addresses"]:
+            entry["address"] = ip_address(entry["address"])
+    except ValueError as error:
+        module.fail_json(msg=f"{error}.", results=[])
+    for name in ("timeout", "handshake_age"):
+        if params[name] < 1:
+            module.fail_json(msg=f"{name} is {params[name]}, it must be 1 or more.", results=[])
+
+
 def _result(site: str, check: str, good: bool, finding: str) -> dict:
     return {"site": site, "check": check, "ok": good, "finding": finding}
 
@@ -182,6 +197,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    _check_options(module)
     results = Checks(module).all()
     wrong = [f"{result['check']} of site '{result['site']}': {result['finding']}" for result in results if not result["ok"]]
     if wrong:

@@ -41,12 +41,13 @@ options:
     type: int
     required: true
   addresses:
-    description: Addresses of the interface, with prefix length.
+    description:
+      - Addresses of the interface, with prefix length; one without stands alone. Those that Linux gives by itself stay.
     type: list
     elements: str
     required: true
   routes:
-    description: Networks that are routed into the interface.
+    description: Networks that are routed into the interface. V(default) stands for V(0.0.0.0/0).
     type: list
     elements: str
     default: []
@@ -83,7 +84,7 @@ options:
         type: str
         default: ""
       allowed_ips:
-        description: Networks of the peer.
+        description: Networks of the peer. No two peers have the same one.
         type: list
         elements: str
         default: []
@@ -140,7 +141,10 @@ def bring(module: AnsibleModule) -> dict:
             module.fail_json(msg=f"{' '.join(argv[:3])} on interface {wanted['name']} failed: {error.strip() or output.strip()}.")
         return output
 
-    wanted = module.params
+    try:
+        wanted = interface.checked(module.params, keys_may_lack=module.check_mode)
+    except ValueError as error:
+        module.fail_json(msg=f"Interface {module.params['name']!r} cannot be brought to that: {error}.")
     state = interface.read_state(run, wanted["name"])
     commands = interface.commands(state, wanted["name"], wanted, time.time())
     if not module.check_mode:

@@ -52,7 +52,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import changed_result
-from ansible_collections.opennebula.flower.plugins.module_utils.wireguard.plan import is_key
+from ansible_collections.opennebula.flower.plugins.module_utils.wireguard.values import is_key
 
 MODE = 0o600
 
@@ -62,6 +62,8 @@ def ensure(module: AnsibleModule) -> dict:
     path, kind = Path(module.params["path"]), module.params["kind"]
     exists = path.exists()
     before = {"exists": exists, "mode": oct(path.stat().st_mode & 0o777) if exists else None}
+    if exists and not path.is_file():
+        module.fail_json(msg=f"{path} is no file that could hold a key.")
     if not path.parent.is_dir() and not module.check_mode:
         module.fail_json(msg=f"The directory {path.parent} of key {path} does not exist.")
     if not module.check_mode:

@@ -5,17 +5,22 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .. import addresses, scalars
+from . import values
+
 # Runs an argument list and returns its standard output; raises when the command fails.
 Run = Callable[[Sequence[str]], str]
 
 _NONE = "(none)"
+_EVERYTHING = {4: "0.0.0.0/0", 6: "::/0"}
+# IPv4 must not have less; of IPv6 Linux takes no address at all where it has less than this.
+_LEAST_MTU, _LEAST_MTU_6, _LAST_MTU = 576, 1280, 65535
 # A peer that answered within this many seconds is alive: WireGuard makes a new session at least every 120 s of traffic and gives one up after 180.
 ALIVE_SECONDS = 180
 
@@ -65,11 +70,96 @@ def read_state(run: Run, name: str) -> State:
     state = parse_dump(run(["wg", "show", name, "dump"]))
     link = json.loads(run(["ip", "-json", "address", "show", "dev", name]))[0]
     state.mtu = link["mtu"]
-    state.addresses = [f"{entry['local']}/{entry['prefixlen']}" for entry in link["addr_info"] if entry["scope"] == "global"]
-    for family in ("-4", "-6"):
-        routes = json.loads(run(["ip", "-json", family, "route", "show", "dev", name]) or "[]")
-        state.routes += [str(ipaddress.ip_network(route["dst"])) for route in routes if route.get("protocol") != "kernel" and route["dst"] != "default"]
+    state.addresses = [
+        addresses.ip_interface(f"{entry['local']}/{entry['prefixlen']}") for entry in link["addr_info"] if not _is_kernels_own(entry)
+    ]
+    for family in (4, 6):
+        routes = json.loads(run(["ip", "-json", f"-{family}", "route", "show", "dev", name]) or "[]")
+        state.routes += [_destination(route["dst"], family) for route in routes if route.get("protocol") != "kernel"]
     return state
+
+
+def checked(wanted: Mapping[str, Any], keys_may_lack: bool = False) -> dict[str, Any]:
+    """Return what is wanted of an interface with every value in the one form that `wg` and `ip` show it in; see ``commands``.
+
+    ``keys_may_lack``: whether a public key may be empty, as it is where check mode merely would have made it.
+
+    Raises:
+        ValueError: something cannot be; the sentence has no full stop.
+    """
+    found = {
+        **wanted,
+        "name": values.interface_name(wanted["name"]),
+        "public_key": _key(wanted["public_key"], "public_key", keys_may_lack),
+        "port": _named("port", values.port, wanted["port"]),
+        "mtu": _named("mtu", lambda value: scalars.whole_number(value, _LEAST_MTU, _LAST_MTU), wanted["mtu"]),
+        "addresses": _each("addresses", addresses.ip_interface, wanted["addresses"]),
+        "routes": _each("routes", lambda value: _destination(value, 4), wanted["routes"]),
+        "floating": _each("floating", addresses.ip_network, wanted["floating"]),
+        "peers": [_checked_peer(peer, keys_may_lack) for peer in wanted["peers"]],
+    }
+    if found["mtu"] < _LEAST_MTU_6 and any(":" in item for item in found["addresses"]):
+        raise ValueError(f"mtu is {found['mtu']}, but with an IPv6 address it must be {_LEAST_MTU_6} or more")
+    _check_peers(found)
+    return found
+
+
+def _is_kernels_own(entry: Mapping[str, Any]) -> bool:
+    """Say whether an address is one that Linux gave to the interface by itself: a link-local one, or one from a router."""
+    return str(entry.get("protocol", "")).startswith("kernel") or bool(entry.get("stable-privacy")) or bool(entry.get("dynamic"))
+
+
+def _destination(value: object, family: int) -> str:
+    return _EVERYTHING[family] if value == "default" else addresses.ip_network(value)
+
+
+def _checked_peer(peer: Mapping[str, Any], key_may_lack: bool) -> dict[str, Any]:
+    label = f"of peer {peer['site']!r}"
+    endpoint = peer.get("endpoint") or ""
+    try:
+        endpoint = values.endpoint(endpoint) if endpoint else ""
+    except ValueError as problem:
+        raise ValueError(f"endpoint {endpoint!r} {label} {problem}, expected host:port or [IPv6]:port") from None
+    # wg takes an address within a network for the network.
+    allowed = _each(f"allowed_ips {label}", lambda value: addresses.ip_network(value, strict=False), peer["allowed_ips"])
+    return {
+        **peer,
+        "public_key": _key(peer["public_key"], f"public_key {label}", key_may_lack),
+        "endpoint": endpoint,
+        "allowed_ips": allowed,
+        "keepalive": _named(f"keepalive {label}", values.keepalive, peer["keepalive"]),
+    }
+
+
+def _check_peers(wanted: Mapping[str, Any]) -> None:
+    owners: dict[str, str] = {wanted["public_key"]: "this interface itself"}
+    holders: dict[str, str] = {}
+    for peer in wanted["peers"]:
+        key = peer["public_key"]
+        if key and key in owners:
+            raise ValueError(f"public_key of peer {peer['site']!r} is that of {owners[key]}")
+        owners[key] = f"peer {peer['site']!r}"
+        for network in peer["allowed_ips"]:
+            if network in holders:
+                raise ValueError(f"allowed_ips {network} is at peer {holders[network]!r} and at peer {peer['site']!r}, WireGuard gives it to one")
+            holders[network] = peer["site"]
+
+
+def _key(text: str, what: str, may_lack: bool) -> str:
+    if not values.is_key(text) and not (may_lack and not text):
+        raise ValueError(f"{what} is {text!r}, expected 32 bytes in base64")
+    return text
+
+
+def _named(what: str, form: Callable[[Any], Any], value: object) -> Any:
+    try:
+        return form(value)
+    except ValueError as problem:
+        raise ValueError(f"{what}: {problem}") from None
+
+
+def _each(what: str, form: Callable[[Any], str], given: Sequence[object]) -> list[str]:
+    return list(dict.fromkeys(_named(what, form, value) for value in given))
 
 
 def commands(state: State, name: str, wanted: Mapping[str, Any], now: float) -> list[list[str]]:

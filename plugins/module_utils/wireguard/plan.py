@@ -9,13 +9,15 @@ for each site however many there are.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any
+
+from .. import addresses, scalars
+from ..addresses import Address, Network
+from . import values
 
 HUB_AND_SPOKE = "hub_and_spoke"
 MESH = "mesh"
@@ -24,13 +26,9 @@ TOPOLOGIES = (HUB_AND_SPOKE, MESH, FAILOVER)
 
 DEFAULT_PORT = 51820
 
-Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]  # noqa: UP007 - read by Pythons without |
-Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]  # noqa: UP007
-
 _KEYS = {"name", "host", "hub", "addresses", "endpoint", "port", "subnets", "public_key"}
 # Names become parts of file names.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
-_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")
 
 
 class PlanError(ValueError):
@@ -99,11 +97,12 @@ def make_plan(
     """
     errors: list[str] = []
     overlay = _Overlay(_read_sites(sites, errors), _read_networks(networks, errors), topology)
+    keepalive = _read(values.keepalive, keepalive, "keepalive", errors)
     if topology not in TOPOLOGIES:
         errors.append(f"There is no topology '{topology}', expected one of: {', '.join(TOPOLOGIES)}.")
     if errors:
         raise PlanError(errors)
-    errors += _check_names(overlay.sites) + _check_hubs(overlay) + _check_addresses(overlay) + _check_subnets(overlay)
+    errors += _check_names(overlay.sites) + _check_keys(overlay.sites) + _check_hubs(overlay) + _check_addresses(overlay) + _check_subnets(overlay)
     overlay.pairs = _pairs(overlay, flows, errors)
     if not errors:
         errors += _check_endpoints(overlay)
@@ -118,8 +117,14 @@ def interface_peers(
     """Return the peers of a site's plan as the interface takes them.
 
     ``public_keys`` and ``secrets`` (files with the pre-shared key) are by site name; ``new_secrets`` are the sites whose file changed.
+
+    Raises:
+        ValueError: two sites have the same key.
     """
     new = set(new_secrets)
+    for key in _repeated([key for key in public_keys.values() if key]):
+        names = ", ".join(f"'{name}'" for name, own in public_keys.items() if own == key)
+        raise ValueError(f"sites {names} have the same key, as copies of one machine do; remove the key file of all but one of them")
     return [
         {
             "site": peer["site"],
@@ -138,9 +143,10 @@ def interface_peers(
 
 
 def _read_sites(given: Sequence[Mapping[str, Any]], errors: list[str]) -> list[Site]:
-    if not given:
+    entries = _list(given, "The list of sites", errors)
+    if not entries and not given:
         errors.append("There are no sites, expected at least two.")
-    return [site for site in (_read_site(entry, number, errors) for number, entry in enumerate(given, 1)) if site]
+    return [site for site in (_read_site(entry, number, errors) for number, entry in enumerate(entries, 1)) if site]
 
 
 def _read_site(entry: Mapping[str, Any], number: int, errors: list[str]) -> Site | None:
@@ -150,77 +156,85 @@ def _read_site(entry: Mapping[str, Any], number: int, errors: list[str]) -> Site
     name = str(entry.get("name") or "")
     label = f"Site '{name}'" if name else f"Site number {number}"
     before = len(errors)
-    secret = sorted(key for key in entry if "private" in str(key).lower())
+    secret = sorted(str(key) for key in entry if "private" in str(key).lower())
     if secret:
         errors.append(
             f"{label} has a private key in the inventory ({', '.join(secret)}): remove it and make a new one, it is not a secret any "
             f"more; each site makes its own key, which never leaves it."
         )
-    unknown = sorted(str(key) for key in set(entry) - _KEYS - set(secret))
+    unknown = sorted(str(key) for key in set(entry) - _KEYS if str(key) not in secret)
     if unknown:
         errors.append(f"{label} has unknown keys: {', '.join(unknown)}, expected: {', '.join(sorted(_KEYS))}.")
     if not _NAME.fullmatch(name):
         errors.append(f"{label} has no usable name, expected letters, digits, '.', '_' and '-'.")
-    endpoint = str(entry.get("endpoint") or "")
-    problem = endpoint and _endpoint_problem(endpoint)
-    if problem:
-        errors.append(f"{label}: endpoint '{endpoint}' {problem}, expected host:port or [IPv6]:port.")
-    port = entry.get("port") or (endpoint.rpartition(":")[2] if endpoint and not problem else DEFAULT_PORT)
-    if not _is_port(str(port)):
+    endpoint = _read_endpoint(str(entry.get("endpoint") or ""), label, errors)
+    hub = _read(scalars.boolean, entry["hub"], f"{label}: hub", errors) if entry.get("hub") is not None else False
+    port = entry.get("port")
+    if port in (None, ""):
+        port = endpoint.rpartition(":")[2] or DEFAULT_PORT
+    elif _read(values.port, port, None, errors) is None:
         errors.append(f"{label}: port '{port}' is not a port, expected 1 to 65535.")
-    addresses = [_parse(ipaddress.ip_address, text, label, "tunnel address", errors) for text in entry.get("addresses") or []]
-    subnets = [_parse(ipaddress.ip_network, text, label, "subnet", errors) for text in entry.get("subnets") or []]
+    tunnel = [_parse(addresses.ip_address, ipaddress.ip_address, text, label, "tunnel address", errors)
+              for text in _list(entry.get("addresses"), f"{label}: addresses", errors)]
+    subnets = [_parse(_routed_network, ipaddress.ip_network, text, label, "subnet", errors)
+               for text in _list(entry.get("subnets"), f"{label}: subnets", errors)]
     public_key = str(entry.get("public_key") or "")
-    if public_key and not is_key(public_key):
+    if public_key and not values.is_key(public_key):
         errors.append(f"{label}: public key '{public_key}' is not a WireGuard key, expected 32 bytes in base64.")
     if len(errors) > before:
         return None
-    return Site(
-        name, str(entry.get("host") or name), bool(entry.get("hub")), tuple(addresses), endpoint, int(port), tuple(subnets), public_key
-    )
+    return Site(name, str(entry.get("host") or name), bool(hub), tuple(tunnel), endpoint, values.port(port), tuple(subnets), public_key)
 
 
 def _read_networks(given: Sequence[str], errors: list[str]) -> list[Network]:
-    if not given:
+    entries = _list(given, "The overlay: networks", errors)
+    if not entries and not given:
         errors.append("The overlay has no tunnel network, expected at least one.")
-    networks = [_parse(ipaddress.ip_network, text, "The overlay", "tunnel network", errors) for text in given]
+    networks = [_parse(_routed_network, ipaddress.ip_network, text, "The overlay", "tunnel network", errors) for text in entries]
     return [network for network in networks if network is not None]
 
 
-def _parse(kind: Any, text: object, label: str, what: str, errors: list[str]) -> Any:
+def _read_endpoint(text: str, label: str, errors: list[str]) -> str:
     try:
-        return kind(str(text))
+        return values.endpoint(text) if text else ""
+    except ValueError as problem:
+        errors.append(f"{label}: endpoint '{text}' {problem}, expected host:port or [IPv6]:port.")
+        return ""
+
+
+def _list(given: object, what: str, errors: list[str]) -> list[Any]:
+    if given is None or isinstance(given, (list, tuple)):
+        return list(given or [])
+    errors.append(f"{what} is {given!r}, expected a list.")
+    return []
+
+
+def _read(form: Callable[[Any], Any], value: object, what: str | None, errors: list[str]) -> Any:
+    """Return a value in its one form, none where it has none; what: what it is in the error, none for no error."""
+    try:
+        return form(value)
+    except ValueError as problem:
+        if what:
+            errors.append(f"{what}: {problem}.")
+        return None
+
+
+def _parse(form: Callable[[object], str], kind: Callable[[str], Any], text: object, label: str, what: str, errors: list[str]) -> Any:
+    try:
+        return kind(form(text))
     except ValueError as problem:
         errors.append(f"{label}: {what} '{text}' is not usable: {problem}.")
         return None
 
 
-def _endpoint_problem(endpoint: str) -> str:
-    host, separator, port = endpoint.rpartition(":")
-    if not separator or ":" in host.strip("[]") and not (host.startswith("[") and host.endswith("]")):
-        return "has no port"
-    if not _is_port(port):
-        return f"has no port between 1 and 65535 ('{port}')"
-    if host.startswith("["):
-        try:
-            ipaddress.IPv6Address(host[1:-1])
-        except ValueError:
-            return f"holds '{host}', which is not an IPv6 address"
-    elif not _HOST_NAME.fullmatch(host):
-        return f"holds '{host}', which is neither an address nor a host name"
-    return ""
-
-
-def _is_port(text: str) -> bool:
-    return text.isdecimal() and 0 < int(text) < 2**16
-
-
-def is_key(text: str) -> bool:
-    """Say whether a text is a WireGuard key: 32 bytes in base64."""
-    try:
-        return len(base64.b64decode(text, validate=True)) == 32
-    except (binascii.Error, ValueError):
-        return False
+def _routed_network(value: object) -> str:
+    text = addresses.ip_network(value)
+    network = ipaddress.ip_network(text)
+    if not network.prefixlen:
+        raise ValueError("it stands for every address there is, the way to the other sites too")
+    if network.is_multicast or network.is_loopback or network.is_link_local:
+        raise ValueError("it is multicast, loopback or link-local, which is not routed")
+    return text
 
 
 # ---- Checking -------------------------------------------------------------------------------------
@@ -228,8 +242,17 @@ def is_key(text: str) -> bool:
 
 def _check_names(sites: list[Site]) -> list[str]:
     errors = []
-    for what, values in (("Site", [site.name for site in sites]), ("Host", [site.host for site in sites])):
-        errors += [f"{what} '{value}' is listed {values.count(value)} times." for value in _repeated(values)]
+    for what, names in (("Site", [site.name for site in sites]), ("Host", [site.host for site in sites])):
+        errors += [f"{what} '{name}' is listed {names.count(name)} times." for name in _repeated(names)]
+    return errors
+
+
+def _check_keys(sites: list[Site]) -> list[str]:
+    errors = []
+    for what, found in (("public key", {site.name: site.public_key for site in sites}), ("endpoint", {site.name: site.endpoint for site in sites})):
+        for value in _repeated([value for value in found.values() if value]):
+            names = ", ".join(f"'{name}'" for name, own in found.items() if own == value)
+            errors.append(f"Sites {names} have the same {what} '{value}', which can belong to one of them only.")
     return errors
 
 
@@ -294,6 +317,11 @@ def _check_subnets(overlay: _Overlay) -> list[str]:
 
 def _check_endpoints(overlay: _Overlay) -> list[str]:
     errors = [f"Hub '{hub.name}' has no endpoint, the other sites cannot find it." for hub in overlay.hubs if not hub.endpoint]
+    for site in overlay.sites:
+        address = values.endpoint_address(site.endpoint)
+        inside = next((network for network in (*overlay.networks, *site.subnets) if address is not None and address in network), None)
+        if inside is not None:
+            errors.append(f"Endpoint '{site.endpoint}' of site '{site.name}' is in {inside}, which is reached through the tunnel itself.")
     if overlay.topology == MESH:
         silent = [site.name for site in overlay.sites if not site.endpoint]
         for position, one in enumerate(silent):
@@ -309,8 +337,9 @@ def _pairs(overlay: _Overlay, flows: Sequence[Sequence[str]] | None, errors: lis
     names = [site.name for site in overlay.sites]
     if flows is not None:
         known = set(names)
+        flows = _list(flows, "The list of flows", errors)
         for pair in flows:
-            if not isinstance(pair, (list, tuple)) or len(pair) != 2 or pair[0] == pair[1]:
+            if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not all(isinstance(name, str) for name in pair) or pair[0] == pair[1]:
                 errors.append(f"Flow {pair!r} is not a pair of two different sites.")
             else:
                 errors += [f"Flow {list(pair)!r} names '{name}', which is not a site." for name in pair if name not in known]

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.opennebula.flower.plugins.module_utils.wireguard.plan import PlanError, make_plan
+from ansible_collections.opennebula.flower.plugins.module_utils.wireguard.plan import PlanError, interface_peers, make_plan
 
 TUNNEL = ("10.109.0.0/24",)
+KEY = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
 
 
 def site(number: int, **extra: object) -> dict:
@@ -124,9 +125,38 @@ def test_everything_wrong_is_named_at_once() -> None:
         ([hub(1), site(2), {**site(3), "host": "s2"}], {}, "Host 's2' is listed 2 times."),
         ([hub(1), site(2, private_key="x")], {}, "Site 's2' has a private key in the inventory (private_key): remove it and make a new one"),
         ([hub(1), site(2, endpoint="s2.example.org")], {}, "Site 's2': endpoint 's2.example.org' has no port"),
-        ([hub(1), site(2, endpoint="fd00::2")], {}, "Site 's2': endpoint 'fd00::2' has no port"),
+        ([hub(1), site(2, endpoint="fd00::2")], {}, "Site 's2': endpoint 'fd00::2' has an IPv6 address without brackets"),
         ([hub(1), site(2, endpoint="s2:70000")], {}, "endpoint 's2:70000' has no port between 1 and 65535 ('70000')"),
         ([hub(1), site(2, endpoint="a b:1")], {}, "holds 'a b', which is neither an address nor a host name"),
+        ([hub(1), site(2, endpoint="10.0.0.256:51820")], {}, "holds '10.0.0.256', which is not an IPv4 address"),
+        ([hub(1), site(2, endpoint="0.0.0.0:51820")], {}, "holds '0.0.0.0', which is not the address of one machine"),
+        ([hub(1), site(2, endpoint="[::]:51820")], {}, "holds '::', which is not the address of one machine"),
+        ([hub(1), site(2, endpoint="[ff02::1]:51820")], {}, "holds 'ff02::1', which is not the address of one machine"),
+        ([hub(1), site(2, endpoint="224.0.0.1:51820")], {}, "holds '224.0.0.1', which is not the address of one machine"),
+        ([hub(1), site(2, endpoint="[::1%x\nPostUp = evil]:1")], {}, "which is not an IPv6 address"),
+        ([hub(1), site(2, endpoint="s2:\u0661")], {}, "has no port between 1 and 65535"),
+        ([hub(1), site(2, endpoint="10.109.0.7:1")], {}, "is in 10.109.0.0/24, which is reached through the tunnel itself"),
+        ([hub(1), site(2, endpoint="10.110.2.7:1")], {}, "is in 10.110.2.0/24, which is reached through the tunnel itself"),
+        ([hub(1), site(2, endpoint="S1.example.org:51820")], {}, "Sites 's1', 's2' have the same endpoint 's1.example.org:51820'"),
+        ([hub(1, public_key=KEY), site(2, public_key=KEY)], {}, f"Sites 's1', 's2' have the same public key '{KEY}'"),
+        ([hub(1), site(2, public_key="A" * 43 + "=")], {}, "is not a WireGuard key"),
+        ([hub(1), site(2, public_key=KEY[:-2] + "h=")], {}, "is not a WireGuard key"),
+        ([hub(1), site(2, hub="perhaps")], {}, "Site 's2': hub: 'perhaps' is neither yes nor no, expected true or false."),
+        ([hub(1), site(2, port=0)], {}, "Site 's2': port '0' is not a port, expected 1 to 65535."),
+        ([hub(1), site(2, port=True)], {}, "Site 's2': port 'True' is not a port, expected 1 to 65535."),
+        ([hub(1), site(2)], {"keepalive": -1}, "keepalive: -1 is out of range, expected a whole number from 0 to 65535."),
+        ([hub(1), site(2)], {"keepalive": 99999}, "keepalive: 99999 is out of range, expected a whole number from 0 to 65535."),
+        ([hub(1), site(2, addresses="10.109.0.2")], {}, "Site 's2': addresses is '10.109.0.2', expected a list."),
+        ([hub(1), site(2, subnets="10.110.2.0/24")], {}, "Site 's2': subnets is '10.110.2.0/24', expected a list."),
+        ([hub(1), site(2, addresses=["10.109.0.2/24"])], {}, "tunnel address '10.109.0.2/24' is not usable: '10.109.0.2/24' has a prefix length"),
+        ([hub(1), site(2, subnets=["fe80::%x\nPostUp = evil/64"])], {}, "is not usable"),
+        ([hub(1), site(2, subnets=["224.0.0.0/4"])], {}, "is multicast, loopback or link-local, which is not routed"),
+        ([hub(1), site(2, subnets=["169.254.0.0/16"])], {}, "is multicast, loopback or link-local, which is not routed"),
+        ([hub(1), site(2, subnets=["::/0"])], {}, "stands for every address there is"),
+        ([hub(1), site(2, subnets=[10])], {}, "Site 's2': subnet '10' is not usable: 10 is a number"),
+        ("s1, s2", {}, "The list of sites is 's1, s2', expected a list."),
+        ([hub(1), site(2)], {"flows": "s1, s2"}, "The list of flows is 's1, s2', expected a list."),
+        ([hub(1), site(2)], {"flows": [[["s1"], "s2"]]}, "is not a pair of two different sites."),
         ([hub(1), site(2, public_key="abc")], {}, "Site 's2': public key 'abc' is not a WireGuard key"),
         ([hub(1), site(2, name="../s2")], {}, "Site '../s2' has no usable name"),
         ([hub(1), site(2, addresses=["10.109.0.1"])], {}, "Tunnel address 10.109.0.1 is given twice, to site 's1' and to site 's2'."),
@@ -153,3 +183,29 @@ def test_a_wrong_plan_is_refused_with_the_object_and_the_value(sites: list[dict]
 def test_a_tunnel_network_too_small_for_the_sites_is_refused() -> None:
     sites = [{**hub(1), "addresses": ["10.109.0.0"]}, {**site(2), "addresses": ["10.109.0.1"]}, site(3)]
     assert "Tunnel network 10.109.0.0/31 has 2 addresses, too few for 3 sites." in problems(sites, ["10.109.0.0/31"])
+
+
+def test_one_error_for_a_text_in_the_place_of_a_list() -> None:
+    assert problems([hub(1), site(2)], "10.109.0.0/24")[0] == "The overlay: networks is '10.109.0.0/24', expected a list."
+    assert len(problems([hub(1), site(2)], "10.109.0.0/24")) == 1
+
+
+@pytest.mark.parametrize("no", ["no", "False", "off", "0", 0, False, None])
+def test_a_site_whose_hub_says_no_is_a_spoke(no: object) -> None:
+    plan = make_plan([hub(1), site(2, hub=no)], TUNNEL)
+    assert [peer["site"] for peer in plan["s2"]["peers"]] == ["s1"]
+
+
+def test_values_reach_the_interface_in_their_one_form() -> None:
+    sites = [
+        {"name": "s1", "hub": "yes", "addresses": ["FD00:0::1"], "endpoint": "[2001:DB8:0::1]:051820", "subnets": ["010.110.001.000/24", "FD01::/048"]},
+        {"name": "s2", "addresses": ["fd00::2/128"]},
+    ]
+    plan = make_plan(sites, ["FD00:0::/64"])
+    assert allowed(plan, "s2", "s1") == ["fd00::1/128", "10.110.1.0/24", "fd01::/48"]
+    assert (plan["s1"]["endpoint"], plan["s1"]["port"], plan["s2"]["addresses"]) == ("[2001:db8::1]:51820", 51820, ["fd00::2/64"])
+
+
+def test_the_same_key_on_two_machines_is_refused_as_on_copies_of_one() -> None:
+    with pytest.raises(ValueError, match="sites 's1', 's2' have the same key, as copies of one machine do"):
+        interface_peers([], {"s1": KEY, "s2": KEY, "s3": "", "s4": ""}, {})
