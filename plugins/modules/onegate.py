@@ -32,7 +32,7 @@ options:
     type: bool
     default: false
   absent:
-    description: Names of attributes to remove.
+    description: Names of attributes to remove. None of them is in O(attributes), in whatever case.
     type: list
     elements: str
     default: []
@@ -71,6 +71,7 @@ service:
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import changed_result
 from ansible_collections.opennebula.flower.plugins.module_utils.one import onegate
+from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.one.values import scalar
 from ansible_collections.opennebula.flower.plugins.module_utils.one.xml import section
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate_module import OneGateModule
@@ -78,7 +79,8 @@ from ansible_collections.opennebula.flower.plugins.module_utils.onegate_module i
 
 def publish(module: OneGateModule) -> dict:
     """Bring the VM's attributes to the wanted state and return the module's result."""
-    wanted = {str(name).upper(): scalar(value) for name, value in module.params["attributes"].items()}
+    wanted = _wanted(module.params["attributes"])
+    absent = _absent(module.params["absent"], wanted)
     if module.params["encode"]:
         wanted = {name: onegate.encode(value) for name, value in wanted.items()}
     for name, value in wanted.items():
@@ -87,7 +89,7 @@ def publish(module: OneGateModule) -> dict:
     vm = gate.get_vm()
     there = section(vm, "USER_TEMPLATE")
     new = {name: value for name, value in wanted.items() if there.get(name) != value}
-    gone = [name.upper() for name in module.params["absent"] if name.upper() in there]
+    gone = [name for name in absent if name in there]
     after = {name: value for name, value in {**there, **new}.items() if name not in gone}
     if not module.check_mode:
         gate.put(new)
@@ -96,6 +98,28 @@ def publish(module: OneGateModule) -> dict:
     if module.params["service"]:
         result["service"] = gate.get_service()
     return result
+
+
+def _wanted(attributes: dict) -> dict[str, str]:
+    """Return the attributes to publish by the names that OneGate keeps. Raises OneException of kind invalid."""
+    wanted: dict[str, str] = {}
+    for given, value in attributes.items():
+        name = str(given).upper()
+        if name in wanted:
+            raise OneException(INVALID, f"{name} is twice in attributes: the case of names makes no difference.")
+        if isinstance(value, (dict, list)):
+            raise OneException(INVALID, f"The value of {name} is {value!r}, expected a text, a number or a boolean.")
+        wanted[name] = scalar(value)
+    return wanted
+
+
+def _absent(names: list[str], wanted: dict[str, str]) -> list[str]:
+    """Return the names of attributes to remove, each once. Raises OneException of kind invalid for one that is published too."""
+    absent = list(dict.fromkeys(name.upper() for name in names))
+    both = [name for name in absent if name in wanted]
+    if both:
+        raise OneException(INVALID, f"{both[0]} is both in attributes and in absent: the case of names makes no difference.")
+    return absent
 
 
 def main() -> None:

@@ -675,6 +675,26 @@ def test_attributes_are_published_once_and_removed_once(inside):
     assert not run_module("onegate", {**inside, "absent": ["fl_note", "GHOST"]})["changed"]
 
 
+def test_names_are_compared_as_onegate_keeps_them(inside):
+    assert run_module("onegate", {**inside, "attributes": {"flap": 1}})["changed"]
+    assert not run_module("onegate", {**inside, "attributes": {"FLAP": 1}, "absent": ["ghost", "GHOST"]})["changed"]
+    assert run_module("onegate", {**inside, "absent": ["flap", "Flap"]})["diff"]["before"] == {"FLAP": "1"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"attributes": {"FLAP": 1}, "absent": ["flap"]}, "FLAP is both in attributes and in absent: the case of names makes no difference."),
+        ({"attributes": {"FLAP": 1, "flap": 2}}, "FLAP is twice in attributes: the case of names makes no difference."),
+        ({"attributes": {"FLAP": {"a": 1}}, "encode": True}, "The value of FLAP is {'a': 1}, expected a text, a number or a boolean."),
+    ],
+)
+def test_a_contradiction_is_refused_before_anything_is_published(inside, wanted, said):
+    result = run_module("onegate", {**inside, **wanted})
+    assert (result["msg"], result["error"]["kind"]) == (said, "invalid")
+    assert "FLAP" not in run_module("onegate", inside)["vm"]["USER_TEMPLATE"]
+
+
 def test_an_awkward_value_is_refused_unless_it_is_encoded(inside):
     wanted = {**inside, "attributes": {"FL_NOTE": 'a,"b"\n[c]'}}
     assert "The value of FL_NOTE cannot be published" in run_module("onegate", wanted)["msg"]
