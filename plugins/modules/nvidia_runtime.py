@@ -12,7 +12,7 @@ short_description: Let a container engine know the NVIDIA runtime
 version_added: 0.1.0
 description:
   - Has C(nvidia-ctk runtime configure) add the runtime C(nvidia) to the settings of Docker or containerd, if they do not name it yet.
-  - Other settings stay as they are. The engine has to be told to read its settings again.
+  - Other settings stay as they are. Where the settings are a symbolic link, what it leads to is changed. The engine has to be told to read its settings again.
   - Podman and other engines that read specifications of the Container Device Interface need no runtime.
 author:
   - opennebula.flower contributors (@opennebula)
@@ -66,30 +66,43 @@ CONFIG = {"docker": "/etc/docker/daemon.json", "containerd": "/etc/containerd/co
 
 def docker(module: AnsibleModule) -> dict:
     """Bring daemon.json to the wanted state and return the module's result."""
-    path, default = Path(module.params["config"] or CONFIG["docker"]), module.params["default"]
-    text = _read(path)
+    path, default = _file(module, module.params["config"] or CONFIG["docker"]), module.params["default"]
+    text = _read(module, path)
     try:
-        settings = json.loads(text or "{}")
+        settings = runtime.docker_settings(text)
     except ValueError as problem:
-        module.fail_json(msg=f"{path} is no JSON: {problem}.")
+        module.fail_json(msg=f"{path} {problem}.")
     wanted = settings
     if module.params["state"] == "absent":
         wanted = runtime.docker_without(settings)
     elif not runtime.docker_has(settings, default):
-        proposed = json.loads(_configure(module, [f"--config={path}", "--dry-run"]))
+        proposed = _proposed(module, settings)
         wanted = proposed if default else runtime.docker_not_default(proposed)
     if wanted == settings:
         return {"changed": False}
-    after = json.dumps(wanted, indent=4, sort_keys=True) + "\n" if wanted else ""
+    # What a link leads to is somebody's file: it stays, with nothing in it.
+    after = json.dumps(wanted, indent=4, sort_keys=True) + "\n" if wanted or path.is_symlink() else ""
     if not module.check_mode:
         _write(module, path, after)
     return _result([(path, text, after)])
 
 
+def _proposed(module: AnsibleModule, settings: dict) -> dict:
+    """Return daemon.json as nvidia-ctk would have it, which takes neither null nor a byte order mark in the file itself."""
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=module.tmpdir, suffix=".json") as stream:
+        json.dump(settings, stream)
+        stream.flush()
+        output = _configure(module, [f"--config={stream.name}", "--dry-run"])
+    try:
+        return runtime.docker_settings(output)
+    except ValueError as problem:
+        module.fail_json(msg=f"What nvidia-ctk proposes for Docker {problem}.")
+
+
 def containerd(module: AnsibleModule) -> dict:
     """Bring containerd's settings to the wanted state and return the module's result."""
-    path, drop_in = Path(module.params["config"] or CONFIG["containerd"]), Path(module.params["drop_in"])
-    before, before_drop_in = _read(path), _read(drop_in)
+    path, drop_in = _file(module, module.params["config"] or CONFIG["containerd"]), _file(module, module.params["drop_in"])
+    before, before_drop_in = _read(module, path), _read(module, drop_in)
     imports = f"{drop_in.parent}/*.toml"
     if module.params["state"] == "absent":
         others = [other for other in drop_in.parent.glob("*.toml") if other != drop_in]
@@ -101,11 +114,11 @@ def containerd(module: AnsibleModule) -> dict:
         return _result([(path, before, after), (drop_in, before_drop_in, "")])
     if runtime.containerd_has(before, before_drop_in, imports, module.params["default"]):
         return {"changed": False}
-    arguments = [f"--config={path}", f"--drop-in-config={drop_in}"]
+    arguments = [f"--config={path.resolve()}", f"--drop-in-config={drop_in}"]
     proposed = _configure(module, [*arguments, "--dry-run"] if module.check_mode else arguments)
     if module.check_mode:
         return {"changed": True, "diff": {"before": before_drop_in + before, "after": proposed}}
-    return _result([(path, before, _read(path)), (drop_in, before_drop_in, _read(drop_in))])
+    return _result([(path, before, _read(module, path)), (drop_in, before_drop_in, _read(module, drop_in))])
 
 
 def _configure(module: AnsibleModule, arguments: list[str]) -> str:
@@ -118,22 +131,38 @@ def _configure(module: AnsibleModule, arguments: list[str]) -> str:
     return output
 
 
-def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+def _file(module: AnsibleModule, name: str) -> Path:
+    """Return the path of a file that is there or can be made."""
+    path = Path(name)
+    try:
+        target = path.resolve()
+    except (OSError, RuntimeError):
+        module.fail_json(msg=f"{path} is a symbolic link that leads to itself.")
+    if target.exists() and not target.is_file():
+        module.fail_json(msg=f"{path} is no file that could hold settings.")
+    return path
+
+
+def _read(module: AnsibleModule, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig") if path.is_file() else ""
+    except UnicodeDecodeError:
+        module.fail_json(msg=f"{path} is not text in UTF-8.")
 
 
 def _write(module: AnsibleModule, path: Path, text: str) -> None:
-    """Write a file, or remove it when nothing is left to write."""
-    if not text:
-        path.unlink(missing_ok=True)
+    """Write a file, or remove it when nothing is left to write. A symbolic link stays: what it leads to is written."""
+    target = path.resolve()
+    if not text and not path.is_symlink():
+        target.unlink(missing_ok=True)
         return
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    new = not path.exists()
+    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    new = not target.exists()
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=module.tmpdir, delete=False) as stream:
         stream.write(text)
-    module.atomic_move(stream.name, str(path))
+    module.atomic_move(stream.name, str(target))
     if new:
-        module.set_mode_if_different(str(path), "0644", True)
+        module.set_mode_if_different(str(target), "0644", True)
 
 
 def _result(files: list[tuple[Path, str, str]]) -> dict:

@@ -147,6 +147,66 @@ class TestDocker:
         assert Path(options["config"]).read_text() == "{live"
 
 
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "", " \n\t\n", "null", "{}", "\ufeff", "\ufeffnull", '\ufeff{"live-restore": true}', '{"runtimes": null}', '{"runtimes": {}}',
+            '{"runtimes": {"nvidia": null}}', '{"runtimes": {"nvidia": {}}}', '{"default-runtime": null}', '{"runtimes": {"nvidia": {"path": null}}}',
+        ],
+    )
+    def test_what_says_nothing_is_in_nobodys_way(self, modules: Modules, options: dict[str, Any], text: str) -> None:
+        Path(options["config"]).write_text(text, encoding="utf-8")
+        modules.changed("nvidia_runtime", **options)
+        assert self.settings(options)["runtimes"]["nvidia"]["path"] == "nvidia-container-runtime"
+        modules.changed("nvidia_runtime", state="absent", **options)
+
+    @pytest.mark.parametrize("text", ["", "null", "{}", '{"runtimes": {}}', '{"runtimes": null}'])
+    def test_what_does_not_name_the_runtime_is_left_as_it_is(self, modules: Modules, options: dict[str, Any], text: str) -> None:
+        Path(options["config"]).write_text(text)
+        assert modules.run("nvidia_runtime", state="absent", **options) == modules.run("nvidia_runtime", state="absent", **options)
+        assert Path(options["config"]).read_text() == text
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            (b"[]", "has [], expected an object in braces."), (b'"x"', 'has "x", expected an object in braces.'),
+            (b'{"runtimes": []}', "has [] in runtimes, expected"), (b'{"runtimes": {"nvidia": "x"}}', 'has "x" in runtimes.nvidia, expected'),
+            (b'{"runtimes": {"nvidia": []}}', "has [] in runtimes.nvidia, expected"), (b'{"a": NaN}', "is no JSON"),
+            (b"\xff\xfe{\0}\0", "is not text in UTF-8."), (b"[" * 100_000, "it is nested too deeply."),
+        ],
+    )
+    @pytest.mark.parametrize("state", ["present", "absent"])
+    def test_settings_of_another_kind_are_named_and_left_alone(
+        self, modules: Modules, options: dict[str, Any], text: bytes, said: str, state: str
+    ) -> None:
+        Path(options["config"]).write_bytes(text)
+        assert f"{options['config']} {said}" in modules.refused("nvidia_runtime", state=state, **options).replace("is no JSON that can be read: ", "")
+        assert Path(options["config"]).read_bytes() == text
+
+    @pytest.mark.parametrize("text", ['{"live-restore": true}', "{}", None])
+    def test_a_link_stays_and_what_it_leads_to_is_written(self, modules: Modules, options: dict[str, Any], tmp_path: Path, text: str | None) -> None:
+        link, target = Path(options["config"]), tmp_path / "managed" / "daemon.json"
+        link.unlink()
+        link.symlink_to(target)
+        if text:
+            target.parent.mkdir()
+            target.write_text(text)
+        modules.changed("nvidia_runtime", **options)
+        assert json.loads(target.read_text())["runtimes"]["nvidia"]
+        modules.changed("nvidia_runtime", state="absent", **options)
+        assert json.loads(target.read_text()) == json.loads(text or "{}")
+        assert link.is_symlink()
+
+    def test_a_link_to_itself_and_a_directory_are_named(self, modules: Modules, options: dict[str, Any]) -> None:
+        link = Path(options["config"])
+        link.unlink()
+        link.symlink_to(link)
+        assert modules.refused("nvidia_runtime", **options) == f"{link} is a symbolic link that leads to itself."
+        link.unlink()
+        link.mkdir()
+        assert modules.refused("nvidia_runtime", **options) == f"{link} is no file that could hold settings."
+
+
 class TestContainerd:
     @pytest.fixture
     def options(self, tmp_path: Path) -> dict[str, Any]:
@@ -170,6 +230,28 @@ class TestContainerd:
         modules.changed("nvidia_runtime", default=True, **options)
         modules.changed("nvidia_runtime", **options)
         assert "default_runtime_name" not in Path(options["drop_in"]).read_text()
+
+    def test_links_stay_and_what_they_lead_to_is_written(self, modules: Modules, options: dict[str, Any], tmp_path: Path) -> None:
+        for name in ("config", "drop_in"):
+            (tmp_path / f"{name}-target").write_text("")
+            Path(options[name]).symlink_to(tmp_path / f"{name}-target")
+        modules.changed("nvidia_runtime", **options)
+        assert "runtimes.nvidia" in (tmp_path / "drop_in-target").read_text()
+        assert "imports" in (tmp_path / "config-target").read_text()
+        modules.changed("nvidia_runtime", state="absent", **options)
+        assert (tmp_path / "drop_in-target").read_text() == ""
+        assert Path(options["config"]).is_symlink() and Path(options["drop_in"]).is_symlink()
+
+    @pytest.mark.parametrize("text", ["", "\n", "\ufeff", "\ufeffversion = 2\n", "imports = []\n"])
+    def test_what_says_nothing_is_in_nobodys_way(self, modules: Modules, options: dict[str, Any], text: str) -> None:
+        Path(options["config"]).write_text(text, encoding="utf-8")
+        modules.changed("nvidia_runtime", **options)
+        modules.changed("nvidia_runtime", state="absent", **options)
+
+    def test_settings_that_are_no_text_are_named_and_left_alone(self, modules: Modules, options: dict[str, Any]) -> None:
+        Path(options["config"]).write_bytes(b"\xff\xfe")
+        assert modules.refused("nvidia_runtime", **options) == f"{options['config']} is not text in UTF-8."
+        assert Path(options["config"]).read_bytes() == b"\xff\xfe"
 
     def test_somebody_elses_drop_in_is_still_read_afterwards(self, modules: Modules, options: dict[str, Any]) -> None:
         modules.run("nvidia_runtime", **options)

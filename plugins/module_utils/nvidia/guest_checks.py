@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from . import cuda_product as product_program
 from . import memory_limit as limit_program
 from .machine import ERROR, OK, SKIPPED, WARNING, Check, Machine
-from .runtime import docker_has
+from .runtime import docker_has, docker_settings
 
 _MISSING = 127
 _CDI_SPECS = ("/etc/cdi/nvidia.yaml", "/var/run/cdi/nvidia.yaml")
@@ -224,10 +224,10 @@ def _engine_knows(guest: Guest, engine: str) -> bool:
     if engine == "containerd":
         return "runtimes.nvidia" in machine.text("/etc/containerd/config.toml") + machine.text("/etc/containerd/conf.d/99-nvidia.toml")
     status, output, _error = machine.run(["docker", "info", "--format", "{{json .Runtimes}}"])
-    if status == 0:
-        return "nvidia" in json.loads(output or "{}")
     try:
-        settings = json.loads(machine.text("/etc/docker/daemon.json") or "{}")
+        if status == 0:
+            return "nvidia" in (json.loads(output or "{}") or {})
+        settings = docker_settings(machine.text("/etc/docker/daemon.json"))
     except ValueError:
         return False
     return docker_has(settings, settings.get("default-runtime") == "nvidia")

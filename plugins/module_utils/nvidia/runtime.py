@@ -5,12 +5,33 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
 NAME = "nvidia"
 PROGRAM = "nvidia-container-runtime"
+_BYTE_ORDER_MARK = "\ufeff"
+
+
+def docker_settings(text: str) -> dict[str, Any]:
+    """Return what daemon.json says; nothing, null and empty sections say nothing, as for Docker.
+
+    Raises:
+        ValueError: the text is no JSON, or its parts are of other kinds than Docker's; the sentence has no full stop.
+    """
+    try:
+        settings = json.loads(text.removeprefix(_BYTE_ORDER_MARK).strip() or "{}", parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("is no JSON that can be read: it is nested too deeply") from None
+    except ValueError as problem:
+        raise ValueError(f"is no JSON: {problem}") from None
+    settings = _object(settings, "")
+    runtimes = _object(settings.pop("runtimes", None), " in runtimes")
+    runtimes[NAME] = _object(runtimes.get(NAME), f" in runtimes.{NAME}")
+    runtimes = {name: value for name, value in runtimes.items() if name != NAME or value}
+    return {**settings, "runtimes": runtimes} if runtimes else settings
 
 
 def docker_has(settings: Mapping[str, Any], default: bool) -> bool:
@@ -53,3 +74,15 @@ def _imports(config: str) -> list[str]:
 
 def _is_runtime(path: str) -> bool:
     return path.rpartition("/")[2] == PROGRAM
+
+
+def _object(value: object, where: str) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ValueError(f"has {json.dumps(value)[:60]}{where}, expected an object in braces")
+    return dict(value)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
