@@ -261,7 +261,7 @@ def _change(call: Call, vm: dict, changed: dict, passing: LcmState, done: Callab
         vm["template"] = before
         undo()
 
-    call.core.lifecycle.change(vm, passing, done, failed)
+    call.core.lifecycle.change(vm, passing, done, failed, context_only=list(changed) == ["CONTEXT"])
 
 
 def _kept(context: dict) -> dict:

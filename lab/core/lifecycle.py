@@ -255,7 +255,7 @@ class Lifecycle:
 
         self._drive(vm, cycle, lambda: self._running(vm), lambda reason: self._still_running(vm, reason))
 
-    def change(self, vm: dict, passing: LcmState, done: Callable[[], None], undo: Callable[[], None]) -> None:
+    def change(self, vm: dict, passing: LcmState, done: Callable[[], None], undo: Callable[[], None], context_only: bool = False) -> None:
         """Let the driver take over a change of a VM that runs or is powered off."""
         powered_off = vm["state"] == VmState.POWEROFF
         self.set_state(vm, VmState.ACTIVE, passing)
@@ -269,7 +269,8 @@ class Lifecycle:
             vm["user_template"]["ERROR"] = images.timestamped(self._core, reason)
             self._back(vm, powered_off)
 
-        self._drive(vm, self._core.driver.change, succeeded, failed)
+        driver = self._core.driver
+        self._drive(vm, driver.change_context if context_only else driver.change, succeeded, failed)
 
     def _back(self, vm: dict, powered_off: bool) -> None:
         if powered_off:

@@ -104,6 +104,10 @@ class Driver(ABC):
         """Give a machine that exists the size, interfaces, disks and context it has now; raises DriverError."""
         raise DriverError(f"VM {vm.id} cannot be changed: the driver {self.name} only makes machines as they are.")
 
+    def change_context(self, vm: VmSpec) -> None:
+        """Give a machine that runs its context as it is now, on a changed CD; raises DriverError."""
+        self.change(vm)
+
     @abstractmethod
     def poll(self) -> dict[int, PollResult]:
         """What every machine of this zone is doing, by its id."""

@@ -16,10 +16,11 @@ RUN apt-get update \
  && systemctl mask console-getty.service getty.target systemd-logind.service systemd-udevd.service systemd-udev-trigger.service \
       systemd-networkd.service systemd-resolved.service systemd-timesyncd.service systemd-remount-fs.service \
       systemd-modules-load.service dev-hugepages.mount sys-kernel-debug.mount sys-kernel-tracing.mount \
+      dev-sr0.device \
       apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer
 
 COPY . /
-RUN systemctl enable one-context.service
+RUN systemctl enable one-context-local.service one-context-online.service one-context.service one-context-changed.path
 
 STOPSIGNAL SIGRTMIN+3
 CMD ["/sbin/init"]

@@ -73,7 +73,7 @@ class Machines:
     def spec(self, image: str | None = None, **context: str) -> VmSpec:
         vm_id = next(self._ids)
         nic = NicSpec(network_id=NETWORK.id, ip=f"{PREFIX}.{10 + vm_id}", mac=f"02:00:0a:d5:4d:{10 + vm_id:02x}")
-        context = {"VMID": str(vm_id), "ETH0_MAC": nic.mac, "ETH0_GATEWAY": NETWORK.gateway, **context}
+        context = {"TOKEN": "YES", "VMID": str(vm_id), "ETH0_MAC": nic.mac, "ETH0_GATEWAY": NETWORK.gateway, **context}
         return VmSpec(vm_id, f"vm-{vm_id}", 0.5, 512, image or self.image, [nic], context, TOKEN)
 
     def deploy(self, image: str | None = None, **context: str) -> VmSpec:
@@ -91,9 +91,13 @@ class Machines:
         return self.run(vm, "sh", "-c", text)
 
     def log(self, vm: VmSpec) -> list[str]:
-        """The guest agent's log, once it says that the agent is through."""
-        wait_until(lambda: self.agent_runs(vm) > 0, f"the guest agent of VM {vm.id} to finish")
-        return self.script(vm, "cat /var/log/one-context.log").splitlines()
+        """What the guest agent said in this boot, once it is through with all phases."""
+        wait_until(lambda: self.agent_is_through(vm), f"the guest agent of VM {vm.id} to finish", seconds=60)
+        return self.journal(vm)
 
-    def agent_runs(self, vm: VmSpec) -> int:
-        return int(self.script(vm, "grep -c finished /var/log/one-context.log 2>/dev/null || true") or 0)
+    def journal(self, vm: VmSpec) -> list[str]:
+        return self.script(vm, "journalctl --boot --identifier one-contextd --output cat").splitlines()
+
+    def agent_is_through(self, vm: VmSpec) -> bool:
+        state = self.script(vm, "systemctl show --property ActiveState --value one-context || true")
+        return state in ("active", "failed")

@@ -69,39 +69,57 @@ def test_systemd_is_up_with_nothing_failed(machines: Machines, vm: VmSpec) -> No
     assert machines.script(vm, "systemctl is-system-running --wait") == "running"
 
 
-def test_agent_writes_environment_and_token_for_root_alone(machines: Machines) -> None:
+def test_agent_leaves_context_and_token_for_root_alone_and_no_cd(machines: Machines) -> None:
     vm = machines.deploy(FL_NODE_CONFIG='site="berlin"', MOTTO="it's $5; `id`")
     machines.log(vm)
-    assert machines.script(vm, "stat -c '%a %U' /run/one-context/one_env /run/one-context/token.txt") == "400 root\n400 root"
-    assert machines.run(vm, "cat", "/run/one-context/token.txt") == TOKEN
+    assert sorted(machines.script(vm, "stat -c '%n %a %U' /run/one-context /run/one-context/*").splitlines()) == [
+        "/run/one-context 700 root",
+        *(f"/run/one-context/{name} 400 root" for name in ("context.sh.local", "context.sh.network", "context.sh.online", "one_env")),
+    ]
     environment = machines.run(vm, "cat", "/run/one-context/one_env").splitlines()
-    assert f'export TOKENTXT="{TOKEN}"' in environment
+    assert environment[0] == f'export TOKENTXT="{TOKEN}"'
     assert f'export VMID="{vm.id}"' in environment
     assert 'export FL_NODE_CONFIG="site="berlin""' in environment
     assert 'export MOTTO="it\'s $5; `id`"' in environment
+    assert "mount." not in machines.script(vm, "findmnt --list --noheadings --output TARGET")
+    machines.driver.shutdown(vm, hard=True)
+
+
+def test_a_machine_gets_a_token_only_when_its_context_asks_for_one(machines: Machines) -> None:
+    vm = machines.deploy(TOKEN="NO")
+    machines.log(vm)
+    assert machines.run(vm, "cat", "/run/one-context/one_env").splitlines()[0] == 'export TOKENTXT=""'
+    assert machines.run(vm, "ls", "/context") == "context.sh"
     machines.driver.shutdown(vm, hard=True)
 
 
 def test_context_cannot_be_changed_from_inside(machines: Machines, vm: VmSpec) -> None:
     with pytest.raises(EngineError, match="Read-only file system"):
-        machines.run(vm, "touch", "/mnt/context/context.sh")
+        machines.run(vm, "touch", "/context/context.sh")
 
 
-def test_local_hooks_run_before_network_hooks_each_in_the_order_of_names(machines: Machines, vm: VmSpec) -> None:
-    ran = [line.split()[2] for line in machines.log(vm) if " exit=" in line]
-    local = [name for name in ran if name.startswith("loc-")]
-    network = [name for name in ran if name.startswith("net-")]
-    assert local and network
-    assert ran == sorted(local) + sorted(network)
+def test_units_of_the_phases_ran_and_the_log_is_the_journal(machines: Machines, vm: VmSpec) -> None:
+    units = ("one-context-local", "one-context-online", "one-context")
+    assert machines.script(vm, "systemctl is-active " + " ".join(units)).splitlines() == ["active"] * 3
+    began = [line.split()[1] for line in machines.log(vm) if line.startswith("phase ")]
+    assert began == ["local", "online", "network"]
+    assert "one-context.log" not in machines.run(vm, "ls", "/var/log")
 
 
-def test_log_has_exit_status_and_seconds_of_a_failing_hook_and_the_next_one_still_runs(machines: Machines) -> None:
+def test_journal_has_exit_status_and_output_of_a_failing_hook_and_the_next_one_still_runs(machines: Machines) -> None:
     vm = machines.deploy(START_SCRIPT="echo broken; exit 3", REPORT_READY="NO")
     log = machines.log(vm)
-    failed = next(number for number, line in enumerate(log) if "net-97-start-script exit=3 seconds=0." in line)
-    assert log[failed - 1] == "broken"
-    assert any("net-99-report-ready exit=0" in line for line in log[failed:])
+    failed = log.index("net-97-start-script ended with exit status 3")
+    assert log[failed - 1] == "net-97-start-script said: broken"
+    assert "net-99-report-ready ended with exit status 0" in log[failed:]
     machines.driver.shutdown(vm, hard=True)
+
+
+def test_a_changed_cd_starts_the_phases_again(machines: Machines, vm: VmSpec) -> None:
+    changed = VmSpec(**{**vars(vm), "context": {**vm.context, "SET_HOSTNAME": "changed"}})
+    machines.driver.change_context(changed)
+    wait_until(lambda: machines.run(vm, "hostname") == "changed", "the changed context to be applied", seconds=60)
+    assert "called for phase all to reconfigure" in machines.journal(vm)
 
 
 def test_host_name_and_ssh_key_come_from_the_context(machines: Machines) -> None:
@@ -132,10 +150,11 @@ def test_ready_is_reported_to_onegate_with_the_machines_token(machines: Machines
     machines.driver.shutdown(vm, hard=True)
 
 
-@pytest.mark.parametrize(("script", "reason"), [("/bin/false", "not ready at attempt 1"), ("/no/such/script", "/no/such/script does not exist")])
+@pytest.mark.parametrize(("script", "reason"), [("/bin/false", "not ready, 0 tries left"), ("/no/such/script", "/no/such/script does not exist")])
 def test_ready_is_not_reported_while_the_ready_script_fails(machines: Machines, onegate: OneGate, script: str, reason: str) -> None:
     vm = machines.deploy(REPORT_READY="YES", READY_SCRIPT_PATH=script, ONEGATE_ENDPOINT=onegate.endpoint)
-    wait_until(lambda: reason in machines.script(vm, "cat /var/log/one-context.log || true"), reason)
+    assert reason in "\n".join(machines.log(vm))
+    assert onegate.puts == []
     assert onegate.puts == []
     machines.driver.shutdown(vm, hard=True)
 
@@ -193,7 +212,7 @@ def test_disk_survives_a_power_cycle_and_the_agent_runs_again(machines: Machines
     assert machines.driver.poll()[vm.id].state == "poweroff"
     changed = VmSpec(**{**vars(vm), "context": {**vm.context, "SET_HOSTNAME": "renamed"}})
     machines.driver.resume(changed)
-    wait_until(lambda: machines.agent_runs(vm) == 2, "the agent to run again")
+    machines.log(vm)
     assert machines.run(vm, "cat", "/var/tmp/file") == "kept"
     assert machines.run(vm, "hostname") == "renamed"
     assert f"inet {vm.nics[0].ip}/24" in machines.run(vm, "ip", "address", "show", "eth0")
