@@ -931,12 +931,13 @@ def run_overrides(config: Mapping[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key, given in config.items():
         parameter = _BY_RUN_CONFIG.get(key) or _BY_VARIABLE.get(key)
-        text = _request_text(parameter, given)
         if parameter is None or not (parameter.run_config and parameter.status == IMPLEMENTED):
             errors.append(f"'{key}' is not part of the run configuration, expected one of: {', '.join(_BY_RUN_CONFIG)}")
         elif parameter.run_config in result:
             errors.append(f"'{key}' is given twice, also as '{parameter.run_config}'")
-        elif text:
+        elif isinstance(given, (list, dict)):
+            errors.append(f"{key}: {given} is not valid, expected {parameter.value_kind.expected(parameter.limits)}")
+        elif text := _request_text(parameter, given):
             try:
                 result[parameter.run_config] = _value(parameter, text, key)
             except ValueError as problem:
@@ -1030,12 +1031,11 @@ def _value(parameter: Parameter, text: str, name: str | None = None) -> Any:
         raise ValueError(f"{name}: {parameter.shown(text)} is not valid, expected {expected}") from None
 
 
-def _request_text(parameter: Parameter | None, given: Any) -> str:
-    """Return what a request gives, typed as the settings of a playbook are or as text, as a context would hold it."""
+def _request_text(parameter: Parameter, given: Any) -> str:
+    """Return a single value that a request gives, typed as in a playbook or as text, as a context would hold it."""
     if given is None:
         return ""
-    typed = parameter is not None and isinstance(given, (bool, list, dict))
-    return (parameter.value_kind.render(given) if typed else str(given)).strip()
+    return (parameter.value_kind.render(given) if isinstance(given, bool) else str(given)).strip()
 
 
 def _render(parameter: Parameter, value: Any) -> str:

@@ -72,6 +72,7 @@ class OneGateServer:
         self.attributes: dict[str, str] = {}
         self.puts: list[list[str]] = []
         self.broken = False
+        self.document: bytes | None = None  # answered instead of the VM
 
 
 @contextmanager
@@ -84,6 +85,8 @@ def serve(superlink: SuperLink, onegate: OneGateServer) -> Iterator[str]:
                 self._answer(200 if superlink.healthy else 503, b"")
             elif onegate.broken or not self._authorized():
                 self._answer(500, b"Internal server error")
+            elif onegate.document is not None:
+                self._answer(200, onegate.document)
             else:
                 vm = {"VM": {"ID": "7", "USER_TEMPLATE": onegate.attributes}}
                 self._answer(200, json.dumps(vm).encode())

@@ -11,18 +11,24 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
+import http.client
 import logging
+import os
 import re
 import secrets
+import socket
+import sys
 import threading
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, BinaryIO
 from urllib.parse import quote, unquote
 
 from .run_directory import RunDirectory
+from .untrusted import decode_json, sentence
 
 LOGGER = logging.getLogger("flower-supervisor")
 
@@ -31,9 +37,18 @@ TOKEN_HEADER = "X-Artifact-Token"
 # The final model in every form that the app exports, and what happened.
 _ARTIFACT = re.compile(r"(model[.-][A-Za-z0-9._-]{1,60}|events\.jsonl)")
 _ARTIFACTS = 16
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _TOKEN_BYTES = 32
 _BLOCK = 1 << 20
+_RUN_FILES_BYTES = 64 << 30
+_PUBLISHED_BYTES = 1 << 20
+# A connection is for one request, which comes within so many seconds and bytes; a client that takes a file more slowly
+# than this, or is silent for a minute, is cut off.
+_REQUEST_SECONDS = 20
+_REQUEST_BYTES = 16 << 10
+_LEAST_BYTES_PER_SECOND = 4 << 10
 _IDLE_SECONDS = 60
+MOST_CONNECTIONS = 64
 
 
 @dataclass(frozen=True)
@@ -63,14 +78,14 @@ class Collection:
             token, files = record["token"], tuple(Artifact(*file) for file in record["files"])
         except (KeyError, TypeError):
             raise ValueError("not a collection of files") from None
-        if not isinstance(token, str) or not all(_is_artifact(file) for file in files):
+        if not isinstance(token, str) or not _TOKEN.fullmatch(token) or len(files) > _ARTIFACTS or not all(map(_is_artifact, files)):
             raise ValueError("not a collection of files")
         return cls(token, files)
 
 
 def collections_from_json(text: str) -> dict[str, Collection]:
     """Parse what is published of the files of runs, by name of the run; ValueError when it is something else."""
-    records = json.loads(text)
+    records = decode_json(text, _PUBLISHED_BYTES)
     if not isinstance(records, dict) or not all(isinstance(record, dict) for record in records.values()):
         raise ValueError("not the files of runs")
     return {name: Collection.from_record(record) for name, record in records.items()}
@@ -82,14 +97,19 @@ def artifact_path(run: str, name: str) -> str:
 
 
 def collect(directory: RunDirectory) -> Collection:
-    """Register what a run left behind, under a new token; files that cannot be read are left out."""
-    files = []
+    """Register what a run left behind, under a new token; files that cannot be read, or are too large, are left out."""
+    files: list[Artifact] = []
+    left = _RUN_FILES_BYTES
     for name in [name for name in _names(directory) if _ARTIFACT.fullmatch(name)][:_ARTIFACTS]:
         try:
             with directory.open(name) as stream:
-                files.append(Artifact(name, *_measure(stream)))
+                size = os.fstat(stream.fileno()).st_size
+                if size > left:
+                    raise OSError(f"the files of a run are limited to {_RUN_FILES_BYTES >> 30} GiB")
+                left -= size
+                files.append(Artifact(name, *_measure(stream, size)))
         except OSError as problem:
-            LOGGER.warning("%s is not offered: %s.", name, problem.strerror or problem)
+            LOGGER.warning("%s is not offered: %s.", name, sentence(problem.strerror or problem))
     return Collection(secrets.token_hex(_TOKEN_BYTES), tuple(files))
 
 
@@ -103,13 +123,20 @@ class ArtifactServer:
             served_directory = runs_directory
             served = collections
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self._server.daemon_threads = True
+        try:
+            self._server = _Server(("127.0.0.1", port), Handler)
+        except OSError as problem:
+            raise OSError(f"files cannot be served on port {port}: {problem.strerror or problem}") from None
         self.port = self._server.server_address[1]
 
     def start(self) -> None:
         """Serve in a thread until the process ends or ``close`` is called."""
         threading.Thread(target=self._server.serve_forever, name="artifacts", daemon=True).start()
+
+    @property
+    def connections(self) -> int:
+        """How many clients are being served."""
+        return self._server.connections
 
     def close(self) -> None:
         """Stop serving."""
@@ -117,11 +144,91 @@ class ArtifactServer:
         self._server.server_close()
 
 
+class _Server(ThreadingHTTPServer):
+    """Keeps the number of connections and the time of each within bounds, whatever clients do."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, *arguments: Any) -> None:
+        self._deadlines: dict[socket.socket, float] = {}
+        self._lock = threading.Lock()
+        super().__init__(*arguments)
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        with self._lock:
+            return len(self._deadlines)
+
+    def allow(self, connection: socket.socket, seconds: float) -> None:
+        """Cut a connection off after so many seconds from now."""
+        with self._lock:
+            self._deadlines[connection] = time.monotonic() + seconds
+
+    def process_request(self, request: socket.socket, client_address: Any) -> None:
+        """Serve a connection in a thread of its own, or drop it when there are too many."""
+        if self.connections >= MOST_CONNECTIONS:
+            self.shutdown_request(request)
+            return
+        self.allow(request, _REQUEST_SECONDS)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: socket.socket) -> None:
+        """End a connection."""
+        with self._lock:
+            self._deadlines.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Cut off who is late; called twice in a second and after every connection."""
+        now = time.monotonic()
+        with self._lock:
+            for connection, deadline in self._deadlines.items():
+                if deadline < now:
+                    with suppress(OSError):
+                        connection.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, _request: object, _client_address: object) -> None:
+        """Say nothing of clients that go away; what else goes wrong ends one connection and takes one line."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            LOGGER.warning("A request for a file was broken off: %s.", sentence(f"{type(error).__name__}: {error}"))
+
+
+class _Head:
+    """The lines of a request, of which only so many bytes are read."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._left = _REQUEST_BYTES
+
+    def readline(self, size: int) -> bytes:
+        if self._left <= 0:
+            raise http.client.LineTooLong("request")
+        line = self._stream.readline(min(size, self._left))
+        self._left -= len(line)
+        return line
+
+    def close(self) -> None:
+        self._stream.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._stream.closed
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = _IDLE_SECONDS
+    server: _Server
     served_directory: str
     served: Mapping[str, Collection]
+
+    def setup(self) -> None:
+        """Read no more than a request may have."""
+        super().setup()
+        self.rfile = _Head(self.rfile)
 
     def do_GET(self) -> None:
         """Answer with a file, or with 404 for everything else: names are not to be guessed."""
@@ -132,8 +239,14 @@ class _Handler(BaseHTTPRequestHandler):
             return
         with stream:
             LOGGER.info("%s of run '%s' is fetched.", file.name, run)
+            self.server.allow(self.connection, _IDLE_SECONDS + file.size / _LEAST_BYTES_PER_SECOND)
             self._end(200, file.size)
             self._send(stream, file.size)
+
+    def send_error(self, code: int, *_reason: object) -> None:
+        """Answer a request that is none with its status alone."""
+        self.request_version = self.protocol_version  # to older ones there would be no answer
+        self._end(code, 0)
 
     def _opened(self) -> tuple[str, Artifact, BinaryIO]:
         run, _slash, name = self.path.removeprefix(PATH).partition("/")
@@ -150,6 +263,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/octet-stream")
         self.send_header("Content-Length", str(size))
         self.send_header("Cache-Control", "no-store")
+        self.send_header("Connection", "close")  # nobody holds one of the few connections for the next request
         self.end_headers()
 
     def _send(self, stream: BinaryIO, size: int) -> None:
@@ -162,9 +276,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(block)
                 size -= len(block)
         except OSError as problem:
-            LOGGER.warning("Sending a file was broken off: %s.", problem)
-            size = -1
-        self.close_connection = self.close_connection or size != 0
+            LOGGER.warning("Sending a file was broken off: %s.", problem.strerror or problem)
 
     def log_message(self, *_arguments: object) -> None:
         """Say nothing: do_GET logs what was fetched."""
@@ -178,9 +290,10 @@ def _names(directory: RunDirectory) -> list[str]:
         return []
 
 
-def _measure(stream: BinaryIO) -> tuple[int, str]:
+def _measure(stream: BinaryIO, most: int) -> tuple[int, str]:
+    """Return the size and SHA-256 of a file, without what is appended meanwhile."""
     size, digest = 0, hashlib.sha256()
-    while block := stream.read(_BLOCK):
+    while block := stream.read(min(_BLOCK, most - size)):
         size += len(block)
         digest.update(block)
     return size, digest.hexdigest()

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 from ..context_files import read_token
 from ..one.errors import OneException
 from ..one.onegate import OneGate, decode, encode
-from .runs import ENDED, Refusal, Run, artifacts_to_json, published_to_json, refusal_to_json
+from .runs import ENDED, Refusal, Run, artifacts_to_json, figure_text, published_to_json, refusal_to_json
+from .untrusted import sentence
 
 LOGGER = logging.getLogger("flower-supervisor")
 
@@ -56,12 +57,15 @@ class OneGateBoard:
     def request(self) -> str | None:
         """Return the text of the request in the VM's attributes, as it is when it cannot be decoded."""
         try:
-            attributes = self._onegate.get_vm().get("USER_TEMPLATE")
+            attributes = _user_template(self._onegate.get_vm())
         except OneException as problem:
-            self._report(problem)
+            self._report(problem.message)
+            return None
+        except (ValueError, KeyError, TypeError, RecursionError):
+            self._report("OneGate answered with something else than a VM.")
             return None
         self._recovered()
-        encoded = attributes.get(REQUEST_ATTRIBUTE) if isinstance(attributes, dict) else None
+        encoded = attributes.get(REQUEST_ATTRIBUTE)
         if not isinstance(encoded, str):
             return None
         try:
@@ -80,15 +84,15 @@ class OneGateBoard:
         try:
             self._onegate.put(changed)
         except OneException as problem:
-            self._report(problem)
+            self._report(problem.message)
         else:
             self._published |= changed
             self._recovered()
 
-    def _report(self, problem: OneException) -> None:
-        if problem.message != self._problem:
-            LOGGER.warning("%s", problem.message)
-        self._problem = problem.message
+    def _report(self, problem: str) -> None:
+        if problem != self._problem:
+            LOGGER.warning("%s", sentence(problem))
+        self._problem = problem
 
     def _recovered(self) -> None:
         if self._problem:
@@ -122,5 +126,15 @@ def run_attributes(runs: Sequence[Run]) -> dict[str, str]:
         "FL_NODES_CONNECTED": str(shown.nodes),
     }
     if shown.accuracy is not None:
-        attributes["FL_ACCURACY"] = f"{shown.accuracy:.4f}"
+        attributes["FL_ACCURACY"] = figure_text(shown.accuracy)
+    return attributes
+
+
+def _user_template(vm: object) -> dict[str, Any]:
+    """Return the attributes in what OneGate says of a VM; a VM without any has an empty text there, or nothing."""
+    if not isinstance(vm, dict):
+        raise TypeError("not a VM")
+    attributes = vm.get("USER_TEMPLATE") or {}
+    if not isinstance(attributes, dict):
+        raise TypeError("not attributes")
     return attributes

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from dataclasses import dataclass
 from typing import Any
 
+from .untrusted import decode_json, sentence
+
 _FINISHED = "finished:"
+# Flower's client lists all runs of its SuperLink, each with its details.
+_ANSWER_BYTES = 64 << 20
 
 
 class ControlError(Exception):
@@ -57,7 +60,7 @@ class Control:
         """Return all runs the SuperLink knows, by id."""
         answer = self._call("list", self._connection)
         return {
-            str(run["run-id"]): RunStatus(str(run.get("status", "")), str(run.get("status-details") or ""))
+            str(run["run-id"]): RunStatus(sentence(run.get("status", "")), _one_line(run.get("status-details") or ""))
             for run in _objects(answer, "runs")
             if "run-id" in run
         }
@@ -87,14 +90,14 @@ class Control:
             raise ControlError(f"{what} ended with status {done.returncode}: {_last_line(done.stderr or done.stdout)}")
         # The status of the process is 0 for failures too.
         if answer.get("success") is not True:
-            raise ControlError(f"{what} failed: {_one_line(str(answer.get('error-message') or 'no reason given'))}")
+            raise ControlError(f"{what} failed: {_one_line(answer.get('error-message') or 'no reason given')}")
         return answer
 
 
 def _json_object(text: str) -> dict[str, Any] | None:
     """Return the JSON object in an output that may have notices before it."""
     try:
-        answer = json.loads(text[text.index("{") :])
+        answer = decode_json(text[text.index("{") :], _ANSWER_BYTES)
     except ValueError:
         return None
     return answer if isinstance(answer, dict) else None
@@ -105,8 +108,8 @@ def _objects(answer: dict[str, Any], key: str) -> list[dict[str, Any]]:
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _one_line(text: object) -> str:
+    return sentence(" ".join(str(text).split()))
 
 
 def _last_line(text: str) -> str:

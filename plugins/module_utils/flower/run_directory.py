@@ -13,7 +13,10 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import BinaryIO
+
+_MOST_ENTRIES = 100_000
 
 
 class RunDirectory:
@@ -24,10 +27,10 @@ class RunDirectory:
         self._name = name
 
     def names(self) -> list[str]:
-        """Return the names of the regular files, sorted; none when there is no directory."""
+        """Return the names of the regular files, sorted, of so many at most; none when there is no directory."""
         try:
-            with self._opened() as directory:
-                return sorted(entry.name for entry in os.scandir(directory) if entry.is_file(follow_symlinks=False))
+            with self._opened() as directory, os.scandir(directory) as entries:
+                return sorted(entry.name for entry in islice(entries, _MOST_ENTRIES) if entry.is_file(follow_symlinks=False))
         except FileNotFoundError:
             return []
 

@@ -13,6 +13,7 @@ run again after the SuperLink came back, and publishes how all of them stand.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import http.client
 import json
 import logging
@@ -22,7 +23,8 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,15 +34,18 @@ from ..contextualization import ContextError, run_overrides
 from .apps import AppError, read_config, stage
 from .artifacts import ArtifactServer, Collection, collect
 from .board import Board, open_board
-from .control import Control, ControlError
+from .control import Control, ControlError, RunStatus
 from .events import end_of_events, read_events
+from .rebuild import CONFIG_FILE, LOST, find_runs
 from .run_config import flat, toml_document
 from .run_directory import RunDirectory
 from .runs import (
     COMPLETED,
     ENDED,
     FAILED,
+    MESSAGE_CHARACTERS,
     RUNNING,
+    STARTED_REQUEST,
     STOPPED,
     STOPPED_REQUEST,
     WAITING,
@@ -53,6 +58,7 @@ from .runs import (
     request_from_json,
 )
 from .store import Store
+from .untrusted import sentence
 
 LOGGER = logging.getLogger("flower-supervisor")
 
@@ -60,7 +66,12 @@ LOGGER = logging.getLogger("flower-supervisor")
 FRUITLESS_ATTEMPTS = 3
 _HEALTH_TIMEOUT = 3
 _APP_FAILURE = "ServerApp failed"
-_CONFIG_FILE = "run-config.toml"
+# Whoever may write an attribute of the VM may ask again and again.
+_MOST_WAITING = 50
+# An app that writes faster is read on at the next look; people get to see the last events of each block.
+_BLOCKS_AT_ONCE = 8
+_SHOWN_EVENTS = 50
+_KIND_CHARACTERS = 40
 
 
 @dataclass(frozen=True)
@@ -114,6 +125,10 @@ class Config:
         return self.initial_run["config"] if self.initial_run else {}
 
 
+class Stopped(BaseException):
+    """The process is to end; nothing but ``main`` catches it."""
+
+
 class _RefusedError(Exception):
     """A request is well-formed and still not obeyed; the message says why."""
 
@@ -143,9 +158,16 @@ class Supervisor:
         self._last_request: str | None = None
         self._refusal: Refusal | None = None
         self._stopping = threading.Event()
+        self._unsaved = False
+        self._problems: dict[str, str] = {}
+        self._lost: set[str] = set()
+        if self._store.put_aside:
+            self._find_again()
         self.collections = {run.name: Collection.from_record(run.artifacts) for run in self._store.runs if run.artifacts}
-        if config.initial_run and not self._store.find(config.initial_run["name"]):
-            self._add(Run(config.initial_run["name"], app=config.initial_run.get("app") or ""))
+        initial = config.initial_run
+        self._initial = initial["name"] if initial else None
+        if initial and not self._store.find(initial["name"]):
+            self._add(Run(initial["name"], app=initial.get("app") or ""))
 
     @property
     def runs(self) -> list[Run]:
@@ -154,7 +176,7 @@ class Supervisor:
 
     def run_forever(self) -> None:
         """Work until ``stop`` is called."""
-        while not self._stopping.is_set():
+        while not self.stopping:
             self.step()
             self._stopping.wait(self._config.poll_seconds)
 
@@ -162,13 +184,89 @@ class Supervisor:
         """Make ``run_forever`` return soon; the state file says how to go on."""
         self._stopping.set()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether ``stop`` was called."""
+        return self._stopping.is_set()
+
     def step(self) -> None:
-        """Look at requests, SuperLink and events once, act on them and publish."""
-        self._obey(self._board.request())
+        """Look at requests, SuperLink and events once, act on them and publish.
+
+        Whatever goes wrong with one of these, the others are done.
+        """
+        self._survive("a request", lambda: self._obey(self._board.request()))
         run = self._store.current()
         if run:
-            self._advance(run)
-        self._board.publish(self._store.runs, self._refusal)
+            self._survive("a run", lambda: self._advance(run))
+        if self._unsaved:
+            self._save()
+        self.publish()
+
+    def publish(self) -> None:
+        """Tell how all runs stand."""
+        self._survive("what is published", lambda: self._board.publish(self._store.runs, self._refusal))
+
+    def _survive(self, what: str, work: Callable[[], None]) -> None:
+        """Do something; an error that nobody thought of is logged once and does not end the supervisor."""
+        problem = ""
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - the runs go on, whatever it is
+            problem = sentence(f"{type(error).__name__}: {error}")
+        if problem and problem != self._problems.get(what):
+            LOGGER.error("Something is wrong with %s: %s.", what, problem)
+        self._problems[what] = problem
+
+    # Memory
+
+    def _save(self) -> None:
+        """Write the state, at the next look if not now; whoever must not go on without calls the store itself."""
+        try:
+            self._store.save()
+        except OSError as problem:
+            if not self._unsaved:
+                LOGGER.error("The state cannot be written to %s: %s; it is tried again.", self._config.state_file, sentence(problem))
+            self._unsaved = True
+        else:
+            if self._unsaved:
+                LOGGER.info("The state is written again.")
+            self._unsaved = False
+
+    def _find_again(self) -> None:
+        """Add the runs that have a directory and no record.
+
+        Of those without an end only the newest can be one that Flower still trains.
+        """
+        try:
+            found = find_runs(self._config.runs_directory, {run.name for run in self._store.runs})
+        except OSError as problem:
+            LOGGER.error("The directories of the runs cannot be read: %s.", sentence(problem))
+            found = []
+        for run in found:
+            self._restore_config(run)
+        if found and found[-1].status == STOPPED and not self._store.current():
+            found[-1].status, found[-1].ended = WAITING, None
+            self._lost.add(found[-1].name)
+        self._store.runs = found + self._store.runs
+        for run in found:
+            LOGGER.warning("Run '%s' was found again by its directory: %s after round %d.", run.name, run.status, run.round)
+        self._save()
+
+    def _restore_config(self, run: Run) -> None:
+        """Make what was asked for out of what was submitted; what an app made of its file is judged as a request is."""
+        initial, own = self._config.initial_run or {}, self._config.own_app or {}
+        submitted, run.config = run.config, {}
+        if run.name == initial.get("name"):
+            run.app = initial.get("app") or ""
+            return
+        run.app = own.get("source", "") if Path(self._config.apps_directory, run.name).is_dir() else ""
+        base = own.get("config", {}) if run.app else self._config.base
+        given = self._given(run)
+        config = {key: value for key, value in submitted.items() if key not in given and base.get(key) != value}
+        try:
+            run.config = self._checked_config(Request(run.name, config, STARTED_REQUEST, run.app))
+        except (ValueError, ContextError, _RefusedError) as problem:
+            LOGGER.warning("The configuration of run '%s' is lost: %s.", run.name, sentence(problem))
 
     # Requests
 
@@ -180,8 +278,14 @@ class Supervisor:
         try:
             self._obey_request(request_from_json(text))
         except (ValueError, ContextError, _RefusedError) as problem:
-            LOGGER.warning("The request is refused: %s.", problem)
-            self._refusal = Refusal(request_digest(text), str(problem))
+            self._refuse(text, sentence(problem))
+        except Exception as error:
+            self._refuse(text, f"it cannot be understood ({type(error).__name__})")
+            raise
+
+    def _refuse(self, text: str, reason: str) -> None:
+        LOGGER.warning("The request is refused: %s.", reason)
+        self._refusal = Refusal(request_digest(text), reason)
 
     def _obey_request(self, request: Request) -> None:
         run = self._store.find(request.name)
@@ -192,6 +296,9 @@ class Supervisor:
         config = self._checked_config(request)
         as_it_is = request.resume is not None and not request.config and not request.app
         if run is None:
+            waiting = sum(run.status not in ENDED for run in self._store.runs)
+            if waiting >= _MOST_WAITING:
+                raise _RefusedError(f"{waiting} runs wait already; stop some of them, or ask for '{request.name}' later")
             self._add(Run(request.name, config, app=request.app))
         elif not as_it_is and run.digest != digest(config, request.app):
             raise _RefusedError(f"there is a run '{run.name}' with another configuration")
@@ -216,14 +323,16 @@ class Supervisor:
             return
         run.status, run.ended, run.fruitless = WAITING, None, 0
         run.message = "asked to go on"
-        self._store.save()
+        self._save()
         LOGGER.info("Run '%s' was asked to go on after round %d.", run.name, run.round)
 
     def _add(self, run: Run) -> None:
         ahead = self._store.current()
         run.message = f"waiting for run '{ahead.name}' to end" if ahead else "waiting for the SuperLink"
-        self._store.runs.append(run)
-        self._store.save()
+        self._store.add(run, self._initial)
+        for forgotten in [name for name in self.collections if not self._store.find(name)]:
+            del self.collections[forgotten]  # the server has this very dictionary
+        self._save()
         LOGGER.info("Run '%s' was asked for, %s.", run.name, run.message)
 
     def _stop_run(self, run: Run) -> None:
@@ -231,7 +340,7 @@ class Supervisor:
             if run.status == RUNNING:
                 self._control.stop(run.run_id)
         except ControlError as problem:
-            LOGGER.warning("Run '%s' cannot be stopped: %s.", run.name, problem)
+            self._say(run, f"it cannot be stopped: {problem}")
             self._last_request = None
             return
         self._end(run, STOPPED, "stopped on request")
@@ -258,6 +367,9 @@ class Supervisor:
                 self._failed_step(run, error)
             else:
                 self._end(run, FAILED, str(error))
+        except Exception as error:
+            self._failed_step(run, error)
+            raise
 
     def _superlink_problem(self) -> Exception | None:
         # Whatever proxy the environment names, the SuperLink is on this machine.
@@ -275,7 +387,7 @@ class Supervisor:
         self._watch.gone |= isinstance(problem, ConnectionRefusedError)
         if self._watch.silent_since is None:
             self._watch.silent_since = now
-            run.message = f"waiting for the SuperLink ({problem})"
+            run.message = f"waiting for the SuperLink ({sentence(problem)})"
             LOGGER.info("Run '%s' is %s.", run.name, run.message)
         if now - self._watch.silent_since >= self._config.superlink_seconds:
             self._end(run, FAILED, f"the SuperLink did not answer for {self._config.superlink_seconds:g} s: {problem}")
@@ -288,11 +400,22 @@ class Supervisor:
             return
         app, config = self._client(lambda: self._own_app(run)) if run.app else self._shipped_app(run)
         known = self._client(self._control.runs)
+        if run.name in self._lost:
+            self._take_back(run, known)
+            return
         accepted = [run_id for run_id in known if run_id not in run.known_ids] if run.submitting else []
         if accepted:
             # The last submission was cut off after Flower had taken it.
             self._started(run, accepted[0])
             return
+        self._directory(run).write(CONFIG_FILE, toml_document(config))
+        self._announce(run, known)
+        config_file = f"{self._config.runs_directory_in_app}/{run.name}/{CONFIG_FILE}"
+        self._started(run, self._client(lambda: self._control.run(app, config_file)))
+
+    def _announce(self, run: Run, known: Iterable[str]) -> None:
+        """Write down that a run is about to be submitted; without that it is not: OSError, and nothing has changed."""
+        before = dataclasses.replace(run)
         run.attempts += 1
         run.fruitless += 1
         run.submitting = True
@@ -300,10 +423,20 @@ class Supervisor:
         run.known_ids = list(known)
         run.offset = end_of_events(self._directory(run))
         run.started = run.started or int(time.time())
-        self._store.save()
-        self._directory(run).write(_CONFIG_FILE, toml_document(config))
-        config_file = f"{self._config.runs_directory_in_app}/{run.name}/{_CONFIG_FILE}"
-        self._started(run, self._client(lambda: self._control.run(app, config_file)))
+        try:
+            self._store.save()
+        except OSError:
+            vars(run).update(vars(before))
+            raise
+
+    def _take_back(self, run: Run, known: Mapping[str, RunStatus]) -> None:
+        """Follow a run that was found again, if it is the one that Flower trains; else only the initial run is submitted."""
+        self._lost.discard(run.name)
+        active = [run_id for run_id, status in known.items() if not status.finished]
+        if len(active) == 1:
+            self._started(run, active[0])
+        elif run.name != self._initial:
+            self._end(run, STOPPED, LOST)
 
     def _started(self, run: Run, run_id: str) -> None:
         run.run_id = run_id
@@ -312,7 +445,7 @@ class Supervisor:
         run.message = "submitted" if run.attempts == 1 else f"submitted again, attempt {run.attempts}"
         now = self._clock()
         self._watch = _Watch(last_client_call=now, last_event=now, check_now=False)
-        self._store.save()
+        self._save()
         LOGGER.info("Run '%s' was submitted as %s, attempt %d.", run.name, run_id, run.attempts)
 
     def _shipped_app(self, run: Run) -> tuple[str, dict[str, Any]]:
@@ -351,22 +484,32 @@ class Supervisor:
             self._check(run)
 
     def _read_events(self, run: Run) -> None:
-        events, offset = read_events(self._directory(run), run.offset)
-        if not events:
-            return
-        for event in events:
+        begin = run.offset
+        for _block in range(_BLOCKS_AT_ONCE):
+            events, offset = read_events(self._directory(run), run.offset)
+            if offset == run.offset:
+                break
+            run.offset = offset
+            self._take_over(run, events)
+        if run.offset != begin:
+            self._watch.last_event = self._clock()
+            self._save()
+
+    def _take_over(self, run: Run, events: list[dict[str, Any]]) -> None:
+        unseen = len(events) - _SHOWN_EVENTS
+        if unseen > 0:
+            LOGGER.info("Run '%s': %d events that are not shown.", run.name, unseen)
+        for number, event in enumerate(events):
             run.apply(event)
-            self._note(run, event)
-        run.offset = offset
-        self._watch.last_event = self._clock()
-        self._store.save()
+            if number >= unseen:
+                self._note(run, event)
 
     def _note(self, run: Run, event: dict[str, Any]) -> None:
         kind = event["event"]
         if kind == "round_end" and run.history:
             LOGGER.info("Run '%s': %s.", run.name, progress_line(run.rounds, run.history[-1]))
         else:
-            LOGGER.info("Run '%s': %s: %s", run.name, kind, run.message)
+            LOGGER.info("Run '%s': %s: %s", run.name, sentence(kind, _KIND_CHARACTERS), run.message)
 
     def _conclude(self, run: Run) -> None:
         if run.has_model:
@@ -411,19 +554,19 @@ class Supervisor:
         run.status = WAITING
         run.message = f"interrupted after round {run.round}: {reason}"
         self._watch = _Watch()
-        self._store.save()
+        self._save()
         LOGGER.warning("Run '%s' was %s; it is submitted again.", run.name, run.message)
 
     def _end(self, run: Run, status: str, message: str) -> None:
         run.status = status
-        run.message = message
+        run.message = sentence(message, MESSAGE_CHARACTERS)
         run.ended = int(time.time())
         self._offer_files(run)
         if run.app and status == COMPLETED:
             shutil.rmtree(Path(self._config.apps_directory, run.name), ignore_errors=True)
         self._watch = _Watch()
-        self._store.save()
-        LOGGER.log(logging.ERROR if status == FAILED else logging.INFO, "Run '%s' %s: %s", run.name, status, message)
+        self._save()
+        LOGGER.log(logging.ERROR if status == FAILED else logging.INFO, "Run '%s' %s: %s", run.name, status, run.message)
 
     def _offer_files(self, run: Run) -> None:
         found = collect(self._directory(run))
@@ -446,15 +589,21 @@ class Supervisor:
         return last is None or self._clock() - last >= self._config.client_seconds
 
     def _failed_step(self, run: Run, error: Exception) -> None:
-        if self._stopping.is_set():
+        if self.stopping:
             return
         now = self._clock()
         if self._watch.failing_since is None:
             self._watch.failing_since = now
-        run.message = str(error)
-        LOGGER.warning("Run '%s': %s.", run.name, error)
+        self._say(run, str(error))
         if now - max(self._watch.failing_since, self._watch.last_event) >= self._config.superlink_seconds:
             self._end(run, FAILED, f"no success for {self._config.superlink_seconds:g} s: {error}")
+
+    def _say(self, run: Run, problem: str) -> None:
+        """Show a problem of a run, in the log once and not at every look."""
+        message = sentence(problem, MESSAGE_CHARACTERS)
+        if message != run.message:
+            LOGGER.warning("Run '%s': %s.", run.name, message)
+        run.message = message
 
     def _directory(self, run: Run) -> RunDirectory:
         return RunDirectory(self._config.runs_directory, run.name)
@@ -472,11 +621,20 @@ def main() -> int:
         if config.artifacts_port is not None:
             ArtifactServer(config.artifacts_port, config.runs_directory, supervisor.collections).start()
     except (OSError, ValueError, KeyError, TypeError, ContextMissing) as problem:
-        LOGGER.error("The supervisor cannot start: %s", problem)
+        LOGGER.error("The supervisor cannot start: %s", sentence(problem))
         return 1
+
+    def stop(_number: int, _frame: object) -> None:
+        if not supervisor.stopping:
+            supervisor.stop()
+            # Whatever it is at, a restart goes on from the state file, as after a loss of power.
+            raise Stopped
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: supervisor.stop())
-    supervisor.run_forever()
+        signal.signal(number, stop)
+    with suppress(Stopped):
+        supervisor.run_forever()
+    supervisor.publish()
     LOGGER.info("The supervisor stops.")
     return 0
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.opennebula.flower.tests.support.superlink import OneGateServer, SuperLink, serve
+from ansible_collections.opennebula.flower.tests.support.supervisor_scene import Scene
 
 
 @pytest.fixture
@@ -26,3 +27,8 @@ def onegate() -> OneGateServer:
 def url(superlink: SuperLink, onegate: OneGateServer) -> Iterator[str]:
     with serve(superlink, onegate) as address:
         yield address
+
+
+@pytest.fixture
+def scene(tmp_path: Path, superlink: SuperLink, onegate: OneGateServer, url: str) -> Scene:
+    return Scene(tmp_path, superlink, onegate, url)

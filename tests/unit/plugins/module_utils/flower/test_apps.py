@@ -115,9 +115,7 @@ def test_a_link_in_a_fab_is_refused(target: Path, tmp_path: Path) -> None:
         stage(str(path), target)
 
 
-def test_what_is_too_large_is_refused_before_it_is_unpacked_or_copied(
-    app: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_too_large_is_refused_before_it_is_unpacked_or_copied(app: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apps, "_MOST_BYTES", 1000)
     (app / "data.csv").write_text("0" * 2000)
     with pytest.raises(AppError, match="data does not belong into an app"):

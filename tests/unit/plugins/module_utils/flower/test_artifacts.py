@@ -4,14 +4,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import os
+import socket
+import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ansible_collections.opennebula.flower.plugins.module_utils.flower import artifacts
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.artifacts import (
     TOKEN_HEADER,
     ArtifactServer,
@@ -159,3 +164,109 @@ def test_what_was_appended_later_is_not_sent(runs: Path, server: ArtifactServer,
 def test_anything_else_than_collections_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         collections_from_json(text)
+
+
+def test_a_file_without_end_is_not_read_for_its_checksum(runs: Path) -> None:
+    (runs / "one/model.npz").write_bytes(b"weights")
+    with (runs / "one/model.bin").open("wb") as sparse:
+        sparse.truncate(1 << 40)
+    assert [file.name for file in collect(RunDirectory(str(runs), "one")).files] == ["model.npz"]
+
+
+# Hostile clients
+
+
+@pytest.fixture
+def offered(runs: Path, served: dict[str, Collection]) -> Collection:
+    (runs / "one/model.npz").write_bytes(b"weights")
+    served["one"] = collect(RunDirectory(str(runs), "one"))
+    return served["one"]
+
+
+def connected(server: ArtifactServer, content: bytes = b"") -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    connection.sendall(content)
+    return connection
+
+
+def answer(connection: socket.socket) -> bytes:
+    """What comes until the server ends the connection."""
+    content = b""
+    with connection, contextlib.suppress(ConnectionResetError):
+        while block := connection.recv(1 << 16):
+            content += block
+    return content
+
+
+@pytest.mark.parametrize(
+    ("request_text", "status"),
+    [
+        (b"GET /artifacts/one/model.npz HTTP/1.1\r\n" + b"A: b\r\n" * 5000 + b"\r\n", 431),
+        (b"GET /artifacts/one/model.npz HTTP/1.1\r\nA: " + b"b" * 100_000 + b"\r\n\r\n", 431),
+        (b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n", 431),
+        (b"GET /artifacts/one/model.npz HTTP/9.9\r\n\r\n", 505),
+        (b"POST /artifacts/one/model.npz HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", 501),
+        (b"GET //artifacts/one/model.npz HTTP/1.1\r\n\r\n", 404),
+        (b"GET /artifacts/%00/%ff HTTP/1.1\r\n\r\n", 404),
+        (b"GET /artifacts/\xff\xfe/\x00 HTTP/1.1\r\nX-Artifact-Token: \xff\r\n\r\n", 404),
+        (b"GET http://[::1/artifacts/one HTTP/1.1\r\n\r\n", 404),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 x\r\n\r\n", 400),
+    ],
+)
+def test_an_odd_request_gets_a_status_and_harms_nobody(
+    server: ArtifactServer, offered: Collection, capfd: pytest.CaptureFixture[str], request_text: bytes, status: int
+) -> None:
+    assert f" {status} ".encode() in answer(connected(server, request_text)).split(b"\r\n")[0]
+    assert get(server, artifact_path("one", "model.npz"), offered.token) == (200, b"weights")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("wanted", ["bytes=0-1", "bytes=-5", "bytes=9-2", "bytes=0-0,1-1", "lines=1", "bytes=" + "0-0," * 1000])
+def test_a_range_is_answered_with_the_whole_file(server: ArtifactServer, offered: Collection, wanted: str) -> None:
+    head = f"GET /artifacts/one/model.npz HTTP/1.1\r\n{TOKEN_HEADER}: {offered.token}\r\nRange: {wanted}\r\n\r\n"
+    content = answer(connected(server, head.encode()))
+    assert content.startswith(b"HTTP/1.1 200 ")
+    assert content.endswith(b"\r\n\r\nweights")
+
+
+def test_a_client_that_goes_away_leaves_no_trace_in_the_log(server: ArtifactServer, offered: Collection, capfd: pytest.CaptureFixture[str]) -> None:
+    for content in (b"", b"GET /", b"GET / HTTP/1.1\r\nA"):
+        connection = connected(server, content)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset
+        connection.close()
+    assert get(server, artifact_path("one", "model.npz"), offered.token) == (200, b"weights")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_request_that_does_not_end_in_time_is_cut_off(server: ArtifactServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifacts, "_REQUEST_SECONDS", 0)
+    assert answer(connected(server, b"GET /artifacts/one/mod")) == b""
+
+
+def test_a_client_that_takes_a_file_too_slowly_is_cut_off(
+    runs: Path, server: ArtifactServer, served: dict[str, Collection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (runs / "one/model.npz").write_bytes(bytes(64 << 20))  # more than the system keeps for a client
+    served["one"] = collect(RunDirectory(str(runs), "one"))
+    monkeypatch.setattr(artifacts, "_IDLE_SECONDS", 0)
+    monkeypatch.setattr(artifacts, "_LEAST_BYTES_PER_SECOND", 1 << 60)
+    head = f"GET /artifacts/one/model.npz HTTP/1.1\r\n{TOKEN_HEADER}: {served['one'].token}\r\n\r\n"
+    slow = connected(server, head.encode())
+    while server.connections:
+        threading.Event().wait(0.05)
+    assert len(answer(slow)) < 64 << 20
+
+
+def test_connections_without_end_are_dropped_and_those_that_are_served_are_few(
+    server: ArtifactServer, offered: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle = [connected(server) for _number in range(200)]
+    while server.connections < artifacts.MOST_CONNECTIONS:
+        threading.Event().wait(0.05)
+    assert answer(connected(server)) == b""
+    assert server.connections == artifacts.MOST_CONNECTIONS
+    for connection in idle:
+        connection.close()
+    while server.connections:
+        threading.Event().wait(0.05)
+    assert get(server, artifact_path("one", "model.npz"), offered.token) == (200, b"weights")
