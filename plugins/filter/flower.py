@@ -15,7 +15,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils import contextua
 from ansible_collections.opennebula.flower.plugins.module_utils.flower import frameworks, releases
 
 _SYSTEMD_PLAIN = re.compile(r"[A-Za-z0-9_@:/=,.+-]+")
-_SYSTEMD_ESCAPES = {"\\": "\\\\", '"': '\\"', "%": "%%", "$": "$$", "\n": "\\n", "\t": "\\t"}
+_SYSTEMD_ESCAPES = {"\\": "\\\\", '"': '\\"', "%": "%%", "$": "$$", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def systemd_quote(arguments: str | Iterable[str]) -> str:
@@ -28,7 +28,16 @@ def systemd_quote(arguments: str | Iterable[str]) -> str:
 def _quote_argument(argument: str) -> str:
     if _SYSTEMD_PLAIN.fullmatch(argument):
         return argument
-    return '"' + "".join(_SYSTEMD_ESCAPES.get(character, character) for character in argument) + '"'
+    return '"' + "".join(map(_quote_character, argument)) + '"'
+
+
+def _quote_character(character: str) -> str:
+    """Return a character as systemd reads it within quotes; unit files end lines at more than line feeds."""
+    if character == "\0":
+        raise ValueError("a unit of systemd cannot hold a NUL character")
+    if character in _SYSTEMD_ESCAPES:
+        return _SYSTEMD_ESCAPES[character]
+    return character if character.isprintable() else f"\\U{ord(character):08x}"
 
 
 def _as_filter(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,28 +7,47 @@ from __future__ import annotations
 
 import base64
 import binascii
-import ipaddress
 import math
 import re
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from . import addresses
 from .flower.app_source import FORM, parse_source
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _FLOAT = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
 _HOST_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
-_PATH = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
+# Programs take what begins with - for an option.
+_PATH = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._-]*(/[A-Za-z0-9._][A-Za-z0-9._-]*)*")
 _DISK = re.compile(r"/dev/[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*|LABEL=[A-Za-z0-9._-]{1,16}")
 _GPUS = re.compile(r"all|(\d+|(GPU|MIG)-[0-9A-Za-z/-]+)(,(\d+|(GPU|MIG)-[0-9A-Za-z/-]+))*", re.ASCII)
-_NFS_EXPORT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\]):(/[A-Za-z0-9._-]+)+/?")
-_URL = re.compile(r"https?://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?")
-_NODE_CONFIG_PAIR = re.compile(r"""([A-Za-z0-9_-]+)=("[^"]*"|'[^']*'|[^\s"'=]+)(?=\s|$)""")
+_NFS_EXPORT = re.compile(r"(?P<host>[^:\[\]/]+|\[[^\]]+\]):(/[A-Za-z0-9._-]+)+/?")
+_URL = re.compile(r"https?://(?P<host>[^:\[\]/]+|\[[^\]]+\])(:(?P<port>[0-9]{1,5}))?/?")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
+_REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_OBJECT_PREFIX = re.compile(r"[A-Za-z0-9._=@+-]+(/[A-Za-z0-9._=@+-]+)*/?")
+_CREDENTIAL = re.compile(r"[!-~]{1,256}")
+_NODE_CONFIG_PAIR = re.compile(r"""([A-Za-z0-9_][A-Za-z0-9_-]*)=("[^"]*"|'[^']*'|[^\s"'=]+)(?=\s|$)""")
 _BARE_WORD = re.compile(r"[A-Za-z0-9._:/@+-]+")
 _PEM_LABELS = {"certificate": ("CERTIFICATE",), "private_key": ("PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY")}
 _BASE64_LAYERS = 2
+_PEM_COLUMNS = 64
+_LONGEST_TEXT = 1024
+_LAST_PORT = 65535
+# What an app must not take for its checkpoints, nor anything in it: the system's directories and those that Flower itself uses.
+_TAKEN = (
+    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/python", "/root", "/run", "/sbin", "/sys", "/tmp", "/usr",
+    "/var", "/app/apps", "/app/ca.crt", "/app/cli", "/app/data", "/app/federation", "/app/state", "/opt/flower",
+)
+# Directories that hold those of others.
+_SHARED = ("/home", "/media", "/mnt", "/opt", "/srv")
+_ON_THE_VM = "/opt/flower/checkpoints"
+_STATE = "state/"
+_KEPT_IN_STATE = ("runs", "flwr")
 
 
 @dataclass(frozen=True)
@@ -78,29 +97,32 @@ class Kind:
 
 
 def split_address(text: str) -> tuple[str, int]:
-    """Split ``host:port`` or ``[IPv6]:port``; ValueError when either part is not valid."""
-    bracketed = re.fullmatch(r"\[([^\]]+)\]:([0-9]{1,5})", text, re.ASCII)
-    plain = re.fullmatch(r"([^:\[\]]+):([0-9]{1,5})", text, re.ASCII)
+    """Split ``host:port`` or ``[IPv6]:port``; ValueError when either part is not valid. Addresses are in their one form."""
+    bracketed = re.fullmatch(r"\[([^\]]+)\]:([0-9]{1,5})", text)
+    plain = re.fullmatch(r"([^:\[\]]+):([0-9]{1,5})", text)
     if bracketed:
-        host, port = bracketed.groups()
-        ipaddress.IPv6Address(host)
+        host, port = addresses.scoped_address(bracketed.group(1)), bracketed.group(2)
+        if ":" not in host:
+            raise ValueError("IPv4 in brackets")
     elif plain:
-        host, port = plain.groups()
-        check_host(host)
+        host, port = check_host(plain.group(1)), plain.group(2)
     else:
         raise ValueError("not host:port")
-    if not 1 <= int(port) <= 65535:
-        raise ValueError("port out of range")
-    return host, int(port)
+    return host, _port(port)
 
 
-def check_host(text: str) -> None:
-    """Raise ValueError unless the text is an IPv4 address or a host name."""
+def check_host(text: str) -> str:
+    """Return an IPv4 address in its one form, or a host name; ValueError for anything else."""
     labels = text.removesuffix(".").split(".")
     if len(text) > 253 or not all(_HOST_LABEL.fullmatch(label) for label in labels):
         raise ValueError("not a host name")
-    if labels[-1].isdigit():
-        ipaddress.IPv4Address(text)
+    return addresses.ip_address(text, 4) if labels[-1].isdigit() else text
+
+
+def _port(text: str) -> int:
+    if not 1 <= int(text) <= _LAST_PORT:
+        raise ValueError("port out of range")
+    return int(text)
 
 
 def _integer(text: str, limits: Limits) -> int:
@@ -137,58 +159,128 @@ def _version(text: str, limits: Limits) -> str:
 
 
 def _text(text: str, _limits: Limits) -> str:
-    if not text.isprintable():
+    if not text.isprintable() or len(text) > _LONGEST_TEXT:
         raise ValueError("not one line of text")
     return text
 
 
 def _address(text: str, _limits: Limits) -> str:
-    split_address(text)
-    return text
+    host, port = split_address(text)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _relative_path(text: str, _limits: Limits) -> str:
-    if not _PATH.fullmatch(text) or any(part in (".", "..") for part in text.split("/")):
+def _listening_address(text: str, limits: Limits) -> str:
+    address = _address(text, limits)
+    if _is_of_a_group(split_address(address)[0]):
+        raise ValueError("not an address of this machine")
+    return address
+
+
+def _remote_address(text: str, limits: Limits) -> str:
+    address = _address(text, limits)
+    host = split_address(address)[0]
+    if host in ("0.0.0.0", "::") or _is_of_a_group(host):
+        raise ValueError("not the address of one machine")
+    return address
+
+
+def _is_of_a_group(host: str) -> bool:
+    try:
+        address = addresses.read_interface(host.partition("%")[0]).ip
+    except ValueError:
+        return False
+    return address.is_multicast or str(address) == "255.255.255.255"
+
+
+def _relative_path(text: str) -> str:
+    if not _PATH.fullmatch(text) or any(part in (".", "..") for part in text.split("/")) or len(text) > _LONGEST_TEXT:
         raise ValueError("not a relative path")
     return text
 
 
-def _absolute_path(text: str, limits: Limits) -> str:
-    if not text.startswith("/"):
-        raise ValueError("not an absolute path")
-    return "/" + _relative_path(text[1:], limits)
-
-
-def _disk(text: str, _limits: Limits) -> str:
-    return _matching(_DISK, text)
-
-
-def _gpus(text: str, _limits: Limits) -> str:
-    return _matching(_GPUS, text)
-
-
-def _nfs_export(text: str, _limits: Limits) -> str:
-    return _matching(_NFS_EXPORT, text)
-
-
-def _url(text: str, _limits: Limits) -> str:
-    return _matching(_URL, text)
-
-
-def _matching(pattern: re.Pattern[str], text: str) -> str:
-    if not pattern.fullmatch(text) or ".." in text.split("/"):
-        raise ValueError("does not have the form")
+def _state_file(text: str, _limits: Limits) -> str:
+    inside = _relative_path(text).removeprefix(_STATE)
+    if inside == text or inside.split("/")[0] in _KEPT_IN_STATE:
+        raise ValueError("not in the directory of the state")
     return text
 
 
+def _absolute_path(text: str, _limits: Limits) -> str:
+    if not text.startswith("/"):
+        raise ValueError("not an absolute path")
+    return "/" + _relative_path(text[1:])
+
+
+def _own_directory(text: str, limits: Limits) -> str:
+    path = _absolute_path(text, limits)
+    inside = any(path == other or path.startswith(f"{other}/") for other in _TAKEN)
+    around = any(other.startswith(f"{path}/") for other in _TAKEN)
+    if (inside or around or path in _SHARED) and path != _ON_THE_VM:
+        raise ValueError("a directory of the system or of Flower")
+    return path
+
+
+def _disk(text: str, _limits: Limits) -> str:
+    return _matching(_DISK, text).group()
+
+
+def _gpus(text: str, _limits: Limits) -> str:
+    return _matching(_GPUS, text).group()
+
+
+def _nfs_export(text: str, _limits: Limits) -> str:
+    match = _matching(_NFS_EXPORT, text)
+    _check_server(match["host"])
+    return text
+
+
+def _url(text: str, _limits: Limits) -> str:
+    match = _matching(_URL, text)
+    _check_server(match["host"])
+    if match["port"]:
+        _port(match["port"])
+    return text
+
+
+def _bucket(text: str, _limits: Limits) -> str:
+    return _matching(_BUCKET, text).group()
+
+
+def _region(text: str, _limits: Limits) -> str:
+    return _matching(_REGION, text).group()
+
+
+def _object_prefix(text: str, _limits: Limits) -> str:
+    return _matching(_OBJECT_PREFIX, text).group()
+
+
+def _credential(text: str, _limits: Limits) -> str:
+    return _matching(_CREDENTIAL, text).group()
+
+
+def _check_server(host: str) -> None:
+    if host.startswith("["):
+        addresses.ip_address(host[1:-1], 6)
+    else:
+        check_host(host)
+
+
+def _matching(pattern: re.Pattern[str], text: str) -> re.Match[str]:
+    match = pattern.fullmatch(text)
+    if not match or ".." in text.split("/") or len(text) > _LONGEST_TEXT:
+        raise ValueError("does not have the form")
+    return match
+
+
 def _alternative_names(text: str, _limits: Limits) -> list[str]:
-    names = [entry.strip() for entry in text.split(",")]
-    for name in names:
-        kind, _colon, value = name.partition(":")
+    names = []
+    for entry in text.split(","):
+        kind, _colon, value = entry.strip().partition(":")
         if kind == "IP":
-            ipaddress.ip_address(value)
-        elif kind == "DNS":
-            check_host(value.removeprefix("*."))
+            names.append(f"IP:{addresses.ip_address(value)}")
+        elif kind == "DNS" and not value.rpartition(".")[2].isdigit():
+            wildcard = "*." if value.startswith("*.") else ""
+            names.append(f"DNS:{wildcard}{check_host(value.removeprefix('*.'))}")
         else:
             raise ValueError("neither IP nor DNS")
     return names
@@ -254,9 +346,25 @@ def _pem(text: str, label: str) -> str:
             text = base64.b64decode("".join(text.split()), validate=True).decode("ascii")
         except (binascii.Error, UnicodeDecodeError):
             raise ValueError("neither PEM nor base64") from None
-    if not any(f"-----BEGIN {name}-----" in text and f"-----END {name}-----" in text for name in _PEM_LABELS[label]):
+    names = "|".join(_PEM_LABELS[label])
+    blocks = [_pem_block(match[1], match[2]) for match in re.finditer(rf"-----BEGIN ({names})-----(.*?)-----END \1-----", text, re.DOTALL)]
+    if not blocks or (label == "private_key" and len(blocks) > 1):
         raise ValueError("no PEM block of the right kind")
-    return text.strip() + "\n"
+    return "".join(blocks)
+
+
+def _pem_block(name: str, body: str) -> str:
+    """Return a block with the line ends that programs ask for, also where they were lost or are written as \\n."""
+    try:
+        content = base64.b64decode("".join(body.replace("\\n", "").replace("\\r", "").split()), validate=True)
+    except (binascii.Error, ValueError):
+        # Such as a key with a password: whoever reads it says what is wrong with it.
+        lines = [line.strip() for line in body.strip().splitlines()]
+        if not body[:1].isspace() or not all(line.isprintable() for line in lines):
+            raise ValueError("a PEM block that is not base64") from None
+    else:
+        lines = textwrap.wrap(base64.b64encode(content).decode(), _PEM_COLUMNS)
+    return "\n".join([f"-----BEGIN {name}-----", *lines, f"-----END {name}-----", ""])
 
 
 def _render_pem(text: str) -> str:
@@ -299,21 +407,41 @@ KINDS: Mapping[str, Kind] = {
     "boolean": Kind(_boolean, _render_boolean, "boolean", "bool", lambda _limits: "YES or NO"),
     "list": Kind(_member, str, "list", "str", _one_of),
     "address": Kind(
-        _address, str, "text", "str", lambda _limits: "host:port or [IPv6]:port with a port from 1 to 65535"
+        _listening_address, str, "text", "str", lambda _limits: "host:port or [IPv6]:port with a port from 1 to 65535"
     ),
-    "path": Kind(
-        _relative_path,
+    "remote_address": Kind(
+        _remote_address,
         str,
         "text",
         "str",
-        lambda _limits: "a relative path without .. of letters, digits and the characters . _ - /",
+        lambda _limits: "host:port or [IPv6]:port of one machine with a port from 1 to 65535",
+    ),
+    "state_file": Kind(
+        _state_file,
+        str,
+        "text",
+        "str",
+        lambda _limits: (
+            "a file below state/, but not in state/runs or state/flwr: a relative path without .. of letters, digits and the characters "
+            ". _ - /, no part of which begins with -"
+        ),
     ),
     "absolute_path": Kind(
         _absolute_path,
         str,
         "text",
         "str",
-        lambda _limits: "an absolute path without .. of letters, digits and the characters . _ - /",
+        lambda _limits: "an absolute path without .. of letters, digits and the characters . _ - /, no part of which begins with -",
+    ),
+    "own_directory": Kind(
+        _own_directory,
+        str,
+        "text",
+        "str",
+        lambda _limits: (
+            "an absolute path without .. of letters, digits and the characters . _ - /, no part of which begins with -, that is no directory of "
+            "the system or of Flower"
+        ),
     ),
     "disk": Kind(_disk, str, "text", "str", lambda _limits: "a device as /dev/NAME or a file system as LABEL=NAME"),
     "gpus": Kind(
@@ -321,6 +449,12 @@ KINDS: Mapping[str, Kind] = {
     ),
     "nfs_export": Kind(_nfs_export, str, "text", "str", lambda _limits: "an export as server:/path"),
     "url": Kind(_url, str, "text", "str", lambda _limits: "an address as https://host:port"),
+    "bucket": Kind(_bucket, str, "text", "str", lambda _limits: "the name of a bucket: 3 to 63 letters, digits and the characters . _ -"),
+    "region": Kind(_region, str, "text", "str", lambda _limits: "the name of a region: letters, digits and the characters _ -"),
+    "object_prefix": Kind(
+        _object_prefix, str, "text", "str", lambda _limits: "names without .. of letters, digits and the characters . _ - = @ +, with / between"
+    ),
+    "credential": Kind(_credential, str, "text", "str", lambda _limits: "up to 256 visible ASCII characters without blanks"),
     "alternative_names": Kind(
         _alternative_names,
         _render_list,

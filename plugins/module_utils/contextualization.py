@@ -37,6 +37,9 @@ INITIAL_RUN = "initial"
 
 _NODES = (SUPERNODE, EDGE)
 _ADAPTIVE = ("FedAdam", "FedYogi", "FedAdagrad")
+_LONGEST_SHOWN = 100
+# The ports of Flower, the files of runs and the metrics behind the gateway.
+_TAKEN_PORTS = (8405, 18000, 18001)
 _OURS = re.compile(r"(ONEAPP_)?((FL|FLOWER|ML)_[A-Z0-9_]+)")
 
 
@@ -115,7 +118,7 @@ class Parameter:
         """Return a given value for messages; secrets and whole certificates are not repeated."""
         if self.sensitive or self.value_kind.user_input == "text64":
             return "the given value"
-        return f"'{text}'"
+        return _quoted(text)
 
 
 def _planned(name: str, kind: str, default: str, applies: tuple[str, ...], meaning: str, **limits: Any) -> Parameter:
@@ -142,6 +145,12 @@ def _of_privacy(
 
 def _platform(name: str, value: str, meaning: str) -> Parameter:
     return Parameter(name, "text", value, ROLES, meaning, platform=True)
+
+
+def _quoted(text: str) -> str:
+    """Return a text in quotes, on one line however it is made, and no more of it than people read."""
+    shown = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+    return f"'{shown}'" if shown.isprintable() else ascii(shown)
 
 
 PARAMETERS: tuple[Parameter, ...] = (
@@ -232,7 +241,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "FL_DATABASE",
-        "path",
+        "state_file",
         "state/state.db",
         (SUPERLINK,),
         "State database, relative to the working directory of the SuperLink",
@@ -248,7 +257,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         limits=Limits(choices=("DEBUG", "INFO", "WARNING", "ERROR")),
     ),
     # Not an input of a service: inside one, the nodes find their SuperLink through OneGate.
-    Parameter("FL_SUPERLINK_ADDRESS", "address", "", _NODES, "Fleet address of the SuperLink, empty to discover it"),
+    Parameter("FL_SUPERLINK_ADDRESS", "remote_address", "", _NODES, "Fleet address of the SuperLink, empty to discover it"),
     Parameter(
         "FL_NODE_CONFIG",
         "node_config",
@@ -401,7 +410,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "FL_CHECKPOINT_PATH",
-        "absolute_path",
+        "own_directory",
         "/app/checkpoints",
         (SUPERLINK,),
         "Directory of the checkpoints as the app sees it; on the VM it is /opt/flower/checkpoints",
@@ -675,7 +684,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "FL_INITIAL_MODEL",
-        "text",
+        "absolute_path",
         "",
         (SUPERLINK,),
         "Checkpoint or final model of another run to start with, a file as the app sees it",
@@ -716,7 +725,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "FL_S3_BUCKET",
-        "text",
+        "bucket",
         "",
         (SUPERLINK,),
         "Bucket of the object storage, which must exist",
@@ -724,7 +733,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "FL_S3_PREFIX",
-        "text",
+        "object_prefix",
         "",
         (SUPERLINK,),
         "Beginning of the names of the objects, one for each SuperLink that shares the bucket",
@@ -732,7 +741,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "FL_S3_REGION",
-        "text",
+        "region",
         "us-east-1",
         (SUPERLINK,),
         "Region of the object storage",
@@ -740,7 +749,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "FL_S3_ACCESS_KEY",
-        "text",
+        "credential",
         "",
         (SUPERLINK,),
         "Access key of the object storage",
@@ -748,7 +757,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "FL_S3_SECRET_KEY",
-        "text",
+        "credential",
         "",
         (SUPERLINK,),
         "Secret key of the object storage",
@@ -1133,6 +1142,13 @@ def _check_framework(values: Mapping[str, Any]) -> list[str]:
 
 def _check_ports(values: Mapping[str, Any]) -> list[str]:
     fleet, control = values["flower_fleet_api_address"], values["flower_control_api_address"]
+    taken = [
+        f"ONEAPP_{name}: '{address}' is not valid, expected another port than {', '.join(map(str, _TAKEN_PORTS))}, which the SuperLink's VM uses itself"
+        for name, address in (("FL_FLEET_API_ADDRESS", fleet), ("FL_CONTROL_API_ADDRESS", control))
+        if split_address(address)[1] in _TAKEN_PORTS
+    ]
+    if taken:
+        return taken
     if split_address(fleet)[1] != split_address(control)[1]:
         return []
     return [

@@ -24,11 +24,18 @@ FILTERS = FilterModule().filters()
         ("a\\b", '"a\\\\b"'),
         ("two\nlines", '"two\\nlines"'),
         (";", '";"'),
+        ("a\rb", '"a\\rb"'),
+        ("a\x0bb\x85c\u2028d", '"a\\U0000000bb\\U00000085c\\U00002028d"'),
         (9092, "9092"),
     ],
 )
 def test_systemd_quote(argument: object, quoted: str) -> None:
     assert FILTERS["systemd_quote"]([argument]) == quoted
+
+
+def test_a_unit_of_systemd_holds_no_nul() -> None:
+    with pytest.raises(AnsibleFilterError, match="NUL"):
+        FILTERS["systemd_quote"](["a\0b"])
 
 
 def test_command_lines_come_as_lists() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import datetime
 import ipaddress
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 
 from ansible_collections.opennebula.flower.plugins.module_utils import contextualization as table
 from ansible_collections.opennebula.flower.plugins.module_utils import strategies
@@ -146,6 +147,49 @@ class TestValidation:
             ("FL_DATABASE", "../state.db"),
             ("FL_DATABASE", "state/../../state.db"),
             ("FL_DATABASE", "state/$(id)"),
+            ("FL_DATABASE", "--help"),
+            ("FL_DATABASE", "state/--help"),
+            ("FL_DATABASE", "certs/server.key"),
+            ("FL_DATABASE", "state"),
+            ("FL_DATABASE", "state/runs/first/events.jsonl"),
+            ("FL_DATABASE", "state/flwr/config.toml"),
+            ("FL_FLEET_API_ADDRESS", "[::1%x\nfrontend evil\n]:9092"),
+            ("FL_FLEET_API_ADDRESS", "[::1%a b]:9092"),
+            ("FL_FLEET_API_ADDRESS", "[10.0.0.1]:9092"),
+            ("FL_FLEET_API_ADDRESS", "[ff02::1]:9092"),
+            ("FL_FLEET_API_ADDRESS", "224.0.0.1:9092"),
+            ("FL_FLEET_API_ADDRESS", "0.0.0.0:18000"),
+            ("FL_CONTROL_API_ADDRESS", "0.0.0.0:8405"),
+            ("FL_CERT_EXTRA_SAN", "IP:::1%x\nDNS:evil"),
+            ("FL_CERT_EXTRA_SAN", "DNS:10.0.0.1"),
+            ("FL_CERT_EXTRA_SAN", "IP:10.0.0.0/24"),
+            ("FL_CHECKPOINT_PATH", "/"),
+            ("FL_CHECKPOINT_PATH", "/etc"),
+            ("FL_CHECKPOINT_PATH", "/etc/cron.d"),
+            ("FL_CHECKPOINT_PATH", "/app"),
+            ("FL_CHECKPOINT_PATH", "/app/state"),
+            ("FL_CHECKPOINT_PATH", "/app/state/x"),
+            ("FL_CHECKPOINT_PATH", "/app/federation/x"),
+            ("FL_CHECKPOINT_PATH", "/opt/flower/certs"),
+            ("FL_CHECKPOINT_PATH", "/opt/flower/checkpoints/x"),
+            ("FL_CHECKPOINT_PATH", "/opt"),
+            ("FL_CHECKPOINT_PATH", "/home"),
+            ("FL_CHECKPOINT_PATH", "/var/lib/docker"),
+            ("FL_CHECKPOINT_PATH", "/data/-x"),
+            ("FL_INITIAL_MODEL", "--help"),
+            ("FL_INITIAL_MODEL", "/app/../etc/shadow"),
+            ("FL_CHECKPOINT_NFS", "10.0.0.256:/x"),
+            ("FL_CHECKPOINT_NFS", "[::1%x]:/x"),
+            ("FL_S3_ENDPOINT", "https://10.0.0.256:9000"),
+            ("FL_S3_ENDPOINT", "https://s3:99999"),
+            ("FL_S3_ENDPOINT", "https://[::::]:9000"),
+            ("FL_S3_BUCKET", "../x"),
+            ("FL_S3_PREFIX", "a/../b"),
+            ("FL_S3_REGION", "x\ry"),
+            ("FL_S3_ACCESS_KEY", "a b"),
+            ("FL_IMAGE_CLASSES", "a\u2028b"),
+            ("FL_IMAGE_CLASSES", "a" * 2000),
+            ("FL_APP_CONFIG", "-x=1"),
             ("FL_CERT_EXTRA_SAN", "example.org"),
             ("FL_CERT_EXTRA_SAN", "IP:10.0.0.300"),
             ("FL_CERT_EXTRA_SAN", "DNS:a b"),
@@ -162,6 +206,34 @@ class TestValidation:
         (error,) = errors({f"ONEAPP_{name}": value})
         assert error.startswith(f"ONEAPP_{name}: ")
         assert "expected" in error
+
+    @pytest.mark.parametrize("address", ["0.0.0.0:9092", "[::]:9092", "224.0.0.1:9092", "[ff02::1]:9092", "255.255.255.255:1"])
+    def test_a_node_connects_to_the_address_of_one_machine(self, address: str) -> None:
+        assert "of one machine" in errors({"ONEAPP_FL_SUPERLINK_ADDRESS": address}, "supernode")[0]
+
+    @pytest.mark.parametrize(
+        ("name", "written", "value"),
+        [
+            ("FL_FLEET_API_ADDRESS", "[0::0]:09092", "[::]:9092"),
+            ("FL_FLEET_API_ADDRESS", "010.000.000.001:9092", "10.0.0.1:9092"),
+            ("FL_FLEET_API_ADDRESS", "[FE80::0:1%eth0]:9092", "[fe80::1%eth0]:9092"),
+            ("FL_CERT_EXTRA_SAN", "IP:FD00:0::1,IP:010.0.0.1", ["IP:fd00::1", "IP:10.0.0.1"]),
+            ("FL_CHECKPOINT_PATH", "/opt/flower/checkpoints", "/opt/flower/checkpoints"),
+            ("FL_CHECKPOINT_PATH", "/mnt/models", "/mnt/models"),
+            ("FL_DATABASE", "state/other.db", "state/other.db"),
+            ("FL_S3_PREFIX", "team-a/superlink_1/", "team-a/superlink_1/"),
+            ("FL_S3_ENDPOINT", "https://[fd00::1]:9000", "https://[fd00::1]:9000"),
+        ],
+    )
+    def test_a_value_has_one_form(self, name: str, written: str, value: object) -> None:
+        others = {"FL_S3_ENDPOINT": "http://s3", "FL_S3_BUCKET": "abc", "FL_S3_ACCESS_KEY": "a", "FL_S3_SECRET_KEY": "b"} if "S3" in name else {}
+        raw = {f"ONEAPP_{key}": text for key, text in {**others, name: written}.items()}
+        assert table.validate(raw, "superlink")[table.BY_NAME[name].variable] == value
+
+    def test_an_error_is_one_line_of_bounded_length(self) -> None:
+        (error,) = errors({"ONEAPP_FL_LOG_LEVEL": "a\nb\u2028c\x1b[31m" + "x" * 100_000})
+        assert error.isprintable()
+        assert len(error) < 300
 
     def test_minimum_of_a_phase_above_the_minimum_of_connected_nodes(self) -> None:
         found = errors({"ONEAPP_FL_MIN_FIT_CLIENTS": "3", "ONEAPP_FL_MIN_EVALUATE_CLIENTS": "4"})
@@ -339,23 +411,30 @@ class TestNodeConfig:
         assert table.validate(context, "supernode")["flower_node_config"] == {"key": value, "next": 1}
 
 
-def _certificate(name: str, key: ec.EllipticCurvePrivateKey, issuer: str, issuer_key: ec.EllipticCurvePrivateKey, days: int = 10) -> str:
+NAMES = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+
+
+def _certificate(
+    name: str, key: Any, issuer: str, issuer_key: Any, days: int = 10, lasts: int = 100, extensions: tuple = (NAMES,), digest: Any = None
+) -> str:
     end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
-    certificate = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
         .issuer_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, issuer)]))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(end - datetime.timedelta(days=100))
+        .not_valid_before(end - datetime.timedelta(days=lasts))
         .not_valid_after(end)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(issuer_key, hashes.SHA256())
     )
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
+    edwards = isinstance(issuer_key, ed25519.Ed25519PrivateKey)
+    certificate = builder.sign(issuer_key, None if edwards else digest or hashes.SHA256())
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def _pem(key: ec.EllipticCurvePrivateKey) -> str:
+def _pem(key: Any) -> str:
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
 
 
@@ -409,6 +488,77 @@ class TestTls:
     def test_expired_certificate(self) -> None:
         (error,) = errors(_tls(certificate=_certificate("server", SERVER_KEY, "ca", CA_KEY, days=-1)))
         assert "expired on" in error
+
+    def test_certificate_that_is_not_valid_yet(self) -> None:
+        (error,) = errors(_tls(certificate=_certificate("server", SERVER_KEY, "ca", CA_KEY, days=100, lasts=50)))
+        assert error.startswith("ONEAPP_FL_SSL_CERTFILE: the given value is not valid before ")
+        early = _certificate("ca", CA_KEY, "ca", CA_KEY, days=100, lasts=50)
+        assert "is not valid before" in errors({"ONEAPP_FL_SSL_CA_CERTFILE": early}, "supernode")[0]
+
+    @pytest.mark.parametrize(
+        ("extensions", "said"),
+        [
+            ((), "names no server"),
+            ((x509.SubjectAlternativeName([x509.RFC822Name("a@example.org")]),), "names no server"),
+            ((NAMES, x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.CLIENT_AUTH])), "is not for servers"),
+            ((NAMES, x509.KeyUsage(False, False, True, False, False, False, False, False, False)), "may not sign"),
+        ],
+    )
+    def test_certificate_that_no_client_takes_for_a_servers(self, extensions: tuple, said: str) -> None:
+        (error,) = errors(_tls(certificate=_certificate("server", SERVER_KEY, "ca", CA_KEY, extensions=extensions)))
+        assert error.startswith(f"ONEAPP_FL_SSL_CERTFILE: the given value {said}")
+
+    def test_certificate_for_servers_and_clients(self) -> None:
+        both = x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.CLIENT_AUTH, x509.ExtendedKeyUsageOID.SERVER_AUTH])
+        table.validate(_tls(certificate=_certificate("server", SERVER_KEY, "ca", CA_KEY, extensions=(NAMES, both))), "superlink")
+
+    def test_authority_that_may_not_sign_certificates(self) -> None:
+        leaf = _certificate("ca", CA_KEY, "ca", CA_KEY, extensions=(x509.BasicConstraints(ca=False, path_length=None),))
+        assert "not signed by" in errors(_tls(ca=leaf))[0]
+
+    def test_chain_in_another_order_is_called_that(self) -> None:
+        middle = _certificate("middle", MIDDLE_KEY, "ca", CA_KEY)
+        server = _certificate("server", SERVER_KEY, "middle", MIDDLE_KEY)
+        for chain in (middle + server, server + CA + middle):
+            (error,) = errors(_tls(certificate=chain))
+            assert error.startswith("ONEAPP_FL_SSL_CERTFILE: the given value has its certificates in another order")
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda: rsa.generate_private_key(65537, 1024), lambda: dsa.generate_private_key(1024), lambda: ec.generate_private_key(ec.SECP256K1()),
+            lambda: ec.generate_private_key(ec.SECP192R1()),
+        ],
+        ids=["rsa-1024", "dsa", "secp256k1", "secp192r1"],
+    )
+    def test_key_that_tls_does_not_take(self, make: Callable[[], Any]) -> None:
+        key = make()
+        (error,) = errors(_tls(certificate=_certificate("server", key, "ca", CA_KEY), key=_pem(key)))
+        assert error.startswith("ONEAPP_FL_SSL_CERTFILE: the given value has a key of a kind that TLS does not take, expected RSA of 2048 bits")
+
+    @pytest.mark.parametrize("command", [["genrsa", "-traditional", "512"], ["ecparam", "-name", "prime239v1", "-genkey", "-noout"]])
+    def test_key_that_cannot_even_be_read(self, command: list[str], tmp_path: Path) -> None:
+        key = subprocess.run(["openssl", *command], check=True, capture_output=True, text=True).stdout
+        request = ["openssl", "req", "-new", "-x509", "-key", "/dev/stdin", "-subj", "/CN=server", "-addext", "subjectAltName=DNS:server"]
+        certificate = subprocess.run(request, check=True, capture_output=True, text=True, input=key).stdout
+        assert "TLS does not take" in errors(_tls(certificate=certificate, key=key))[0]
+        assert errors(_tls(key=key))[0].startswith("ONEAPP_FL_SSL_KEYFILE: the given value ")
+
+    @pytest.mark.parametrize("make", [lambda: rsa.generate_private_key(65537, 2048), ed25519.Ed25519PrivateKey.generate], ids=["rsa-2048", "ed25519"])
+    def test_key_of_another_kind_that_tls_takes(self, make: Callable[[], Any]) -> None:
+        key = make()
+        table.validate(_tls(certificate=_certificate("server", key, "ca", CA_KEY), key=_pem(key)), "superlink")
+
+    @pytest.mark.parametrize("flatten", [
+        lambda text: text.replace("\n", ""), lambda text: text.replace("\n", " "), lambda text: text.replace("\n", "\\n"),
+        lambda text: text.replace("\n", "\r\n"), lambda text: f"Bag Attributes\n  friendlyName: x\n{text}",
+    ], ids=["nothing", "blanks", "backslash-n", "crlf", "with-text-around"])
+    def test_line_ends_that_were_lost_are_restored(self, flatten: Callable[[str], str]) -> None:
+        values = table.validate({name: flatten(text) for name, text in _tls().items()}, "superlink")
+        assert (values["flower_ssl_ca_certfile"], values["flower_ssl_certfile"], values["flower_ssl_keyfile"]) == (CA, SERVER, _pem(SERVER_KEY))
+
+    def test_a_key_beside_a_certificate_is_left_out_of_it(self) -> None:
+        assert table.validate(_tls(certificate=_pem(SERVER_KEY) + SERVER), "superlink")["flower_ssl_certfile"] == SERVER
 
     def test_damaged_certificate(self) -> None:
         damaged = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
