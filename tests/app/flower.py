@@ -18,8 +18,8 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-RUN_DEADLINE = 300  # seconds
-STOP_DEADLINE = 30  # seconds
+RUN_DEADLINE = 900  # seconds
+STOP_DEADLINE = 300  # seconds
 
 
 @dataclass(frozen=True)

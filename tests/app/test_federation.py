@@ -92,14 +92,14 @@ def test_the_same_seed_gives_the_same_model(federation: Federation, trained: Run
 def test_too_few_nodes_end_the_run_at_the_deadline(federation: Federation) -> None:
     run = federation.run(min_available_clients=3, nodes_timeout=2)
     assert run.status == "finished:failed"
-    assert run.data("nodes_waiting")[0] == {"connected": 2, "required": 3, "waited_seconds": 0.0}
+    assert run.data("nodes_waiting")[0].items() >= {"connected": 2, "required": 3}.items()
     assert run.data("training_failed") == [{"reason": "waited 2 s for nodes: 2 connected, 3 needed"}]
     assert "fl_training_status 3" in (run.output / "metrics.prom").read_text()
     assert not (run.output / "model.npz").exists()
 
 
 def test_rounds_without_answers_are_tried_again_and_then_end_the_run(federation: Federation) -> None:
-    run = federation.run(num_server_rounds=1, round_timeout=0.5, max_failed_rounds=2)
+    run = federation.run(num_server_rounds=1, round_timeout=0.01, max_failed_rounds=2)
     assert run.status == "finished:failed"
     assert [entry["event"] for entry in run.events] == [
         "training_start",
@@ -110,7 +110,7 @@ def test_rounds_without_answers_are_tried_again_and_then_end_the_run(federation:
     assert first["reason"].startswith("0 of 2 nodes completed the training, at least 2 must")
     assert (first["round"], first["phase"], first["num_clients_selected"], first["num_clients_responded"]) == (1, "training", 2, 0)
     assert [(data["failed_in_a_row"], data["max_failed_rounds"]) for data in (first, second)] == [(1, 2), (2, 2)]
-    assert [data["error_type"] for data in run.data("client_failure")] == ["no answer within 0.5 s"] * 4
+    assert [data["error_type"] for data in run.data("client_failure")] == ["no answer within 0.01 s"] * 4
     (failed,) = run.data("training_failed")
     assert failed["reason"].startswith("round 1 failed 2 times in a row, at last: 0 of 2 nodes completed the training")
     metrics = (run.output / "metrics.prom").read_text().splitlines()

@@ -121,7 +121,7 @@ def trained(flower_bin: Path, fab: Path, tmp_path_factory: pytest.TempPathFactor
             NoBoard(),
         )
         (run,) = supervisor.runs
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while run.status not in ENDED:
             assert time.monotonic() < deadline, f"the run has not ended: {run.status} {run.message}"
             supervisor.step()

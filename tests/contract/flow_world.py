@@ -20,7 +20,7 @@ from lab.releases import NEWEST
 from lab.zone import Zone, ZoneConfig
 
 ADMIN, ALICE = "oneadmin:opennebula", "alice:alicepw"
-DEADLINE = 10.0
+DEADLINE = 300.0
 
 NETWORK = """NAME="private"
 VN_MAD="dummy"

@@ -38,7 +38,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
         return subprocess.run(
             [sys.executable, "-m", "lab", command, "--name", name, "--driver", "dummy",
              "--state-dir", str(tmp_path / name), *options],
-            cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=120, check=False,
+            cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=900, check=False,
         )
 
     yield run

@@ -18,7 +18,7 @@ from lab.zone import Zone, ZoneConfig
 RECORDINGS = Path(__file__).parent / "recordings"
 ADMIN, ALICE = "oneadmin:opennebula", "alice:alicepw"
 RUNNING = ("<STATE>3<", "<LCM_STATE>3<")
-DEADLINE = 10.0
+DEADLINE = 300.0
 
 
 class HeldDriver(DummyDriver):

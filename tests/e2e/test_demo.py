@@ -64,7 +64,7 @@ def checkout() -> Iterator[None]:
     shutil.rmtree(ROOT.parent)
 
 
-def run(*argv: str, timeout: int = 900) -> str:
+def run(*argv: str, timeout: int = 3600) -> str:
     """Run a command in the checkout, show its output as it comes and return it; fails the test unless it succeeds."""
     lines = []
     with subprocess.Popen(argv, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
@@ -147,7 +147,7 @@ def demo() -> str:
     dry_run = playbook("site", "--check", "--diff")
     assert objects() == before, "the dry run made something"
     assert "flower-superlink" in dry_run and recap(dry_run)["changed"] > 0, "the dry run did not show what would be made"
-    return run("make", "demo", timeout=1200)
+    return run("make", "demo", timeout=3600)
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +192,7 @@ def get(fleet: tuple[str, int], path: str, ca: str, headers: dict[str, str] | No
     context = ssl.create_default_context(cadata=ca)
     request = urllib.request.Request(f"https://{fleet[0]}:{fleet[1]}{path}", headers=headers or {})
     try:
-        with urllib.request.urlopen(request, context=context, timeout=10) as answer:
+        with urllib.request.urlopen(request, context=context, timeout=300) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code
@@ -242,7 +242,7 @@ def test_fleet_is_refused_under_a_foreign_ca(fleet):
 
 
 def test_fleet_refuses_a_plain_connection(fleet):
-    with socket.create_connection(fleet, timeout=10) as connection:
+    with socket.create_connection(fleet, timeout=300) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: superlink\r\n\r\n")
         try:
             answer = connection.recv(4096)
@@ -268,7 +268,7 @@ def test_model_is_offered_to_who_has_its_token_only(fleet, published_ca, token):
 @pytest.mark.parametrize("port", [9093, 18000, 18001, 8405])
 def test_no_other_port_of_the_superlink_is_open(fleet, port):
     with pytest.raises(OSError):
-        socket.create_connection((fleet[0], port), timeout=10)
+        socket.create_connection((fleet[0], port), timeout=300)
 
 
 def test_second_run_changes_nothing(demo):
@@ -312,7 +312,7 @@ def test_reset_zone_leaves_no_machine_and_no_process(demo):
     assert leftovers() == NOTHING
     assert not ONE_AUTH.parent.exists()
     with pytest.raises(OSError):
-        socket.create_connection(("127.0.0.1", port), timeout=10)
+        socket.create_connection(("127.0.0.1", port), timeout=300)
 
 
 def test_clean_lab_leaves_no_image_and_no_file_and_what_is_not_its_own_alone(demo):

@@ -64,7 +64,8 @@ def test_a_failed_run_fails_with_the_message_of_the_supervisor(federation: Feder
 def test_the_deadline_says_how_the_run_stands(federation: Federation) -> None:
     federation.train = federation.linger
     federation.supervise()
-    result = federation.run(wait_timeout=3)
+    federation.run(state="started")
+    result = federation.run(wait_timeout=1)
     assert result["error"]["kind"] == "timeout"
     assert "Run 'initial' of service 'federation' has not ended: it is running" in result["msg"]
     assert "0 of 3 rounds complete" in result["msg"]
@@ -102,7 +103,7 @@ def test_a_run_that_was_stopped_goes_on_when_asked_to(federation: Federation) ->
 
 def test_a_refused_request_ends_the_wait_with_the_reason(federation: Federation) -> None:
     federation.supervise(initial=False)
-    result = federation.run(name="mine", app="/srv/apps/mine", wait_timeout=30)
+    result = federation.run(name="mine", app="/srv/apps/mine", wait_timeout=600)
     assert result["error"]["kind"] == "invalid"
     assert result["msg"] == (
         "The supervisor refuses run 'mine' of service 'federation': run 'mine' asks for the app '/srv/apps/mine', but this SuperLink "

@@ -38,7 +38,7 @@ def run(zone: ModuleZone, directory: Path, groups: dict[str, dict], **variables:
     api = {f"one_{name}": value for name, value in zone.options.items() if name.startswith("api_")}
     return subprocess.run(
         [Path(sys.executable).with_name("ansible-playbook"), "-i", inventory, "-e", json.dumps({**api, **variables}), "playbooks/gpu_hosts.yml"],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=900, check=False,
     )
 
 
@@ -59,7 +59,7 @@ class Node:
         self._udevadm = directory / "udevadm"
         self._devices = directory / "etc/vfio-host.devices"
         self.name = name
-        self.number = zone.changed("one_host", name=name, im_mad="dummy", vm_mad="dummy", wait_timeout=30)["host"]["id"]
+        self.number = zone.changed("one_host", name=name, im_mad="dummy", vm_mad="dummy", wait_timeout=600)["host"]["id"]
         shutil.copytree("/etc", directory / "etc", symlinks=True)
         self._devices.write_text("0000:01:00.0\n")
         python = directory / "python"

@@ -87,7 +87,7 @@ def listed(tmp_path: Path) -> Callable[..., Answer]:
         variables = {name: value for name, value in os.environ.items() if not name.startswith(("ONE", "ANSIBLE_INV"))}
         process = subprocess.run(
             [Path(sys.executable).with_name("ansible-inventory"), "--list", "-i", source, *arguments],
-            capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path,
+            capture_output=True, text=True, check=False, timeout=900, cwd=tmp_path,
             env={
                 **variables, "HOME": str(tmp_path), "COLUMNS": "1000", "ANSIBLE_NOCOLOR": "1",
                 "ANSIBLE_COLLECTIONS_PATH": f"{REPOSITORY}:{REPOSITORY / 'build' / 'collections'}",
@@ -116,7 +116,7 @@ def make_vm(zone: ModuleZone, name: str, template: str = "", powered_off: bool =
 
 
 def await_state(zone: ModuleZone, method: str, number: int, state: str) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 300
     pause = threading.Event()
     while state not in zone.call(method, number):
         assert time.monotonic() < deadline, f"{method} {number} does not show {state}"

@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.opennebula.flower.plugins.module_utils.one.wait import wait_until
 from ansible_collections.opennebula.flower.tests.support.one_zone import PASSWORD, ModuleZone, module_zone
 
-HOST = {"im_mad": "dummy", "vm_mad": "dummy", "wait_timeout": 30}
+HOST = {"im_mad": "dummy", "vm_mad": "dummy", "wait_timeout": 600}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def host(zone: ModuleZone) -> Iterator[str]:
     """The name of a host that is gone after the test, whatever became of it."""
     yield "node1"
     zone.driver.host_error = ""
-    assert not zone.run("one_host", name="node1", state="absent", wait_timeout=30).get("failed")
+    assert not zone.run("one_host", name="node1", state="absent", wait_timeout=600).get("failed")
 
 
 def test_a_host_is_added_changed_and_removed_exactly_once(zone, host):
@@ -101,7 +101,7 @@ def test_each_status_can_follow_each_other(zone, host):
         ("offline", "OFFLINE"), ("disabled", "DISABLED"), ("enabled", "MONITORED"), ("disabled", "DISABLED"),
         ("offline", "OFFLINE"), ("enabled", "MONITORED"),
     ):
-        assert zone.changed("one_host", name=host, status=status, wait_timeout=30)["host"]["state"] == state
+        assert zone.changed("one_host", name=host, status=status, wait_timeout=600)["host"]["state"] == state
         zone.unchanged("one_host", name=host, status=status)
 
 
@@ -119,7 +119,7 @@ def test_a_host_that_cannot_be_monitored_ends_the_wait_at_once_with_the_reason(z
 
 def test_a_host_that_is_not_monitored_in_time_is_reported_with_its_state(zone, host, monkeypatch):
     seen = threading.Event()
-    monkeypatch.setattr(zone.driver, "devices", lambda: [] if seen.wait(30) else [])
+    monkeypatch.setattr(zone.driver, "devices", lambda: [] if seen.wait(600) else [])
     result = zone.fails("one_host", name=host, **{**HOST, "wait_timeout": 1})
     assert result["error"]["kind"] == "timeout"
     assert "is not MONITORED after 1 seconds: its state is INIT" in result["msg"]
@@ -139,10 +139,10 @@ def test_an_unknown_cluster_is_an_error_before_anything_is_made(zone):
 
 
 def test_a_host_with_vms_is_not_removed_and_the_server_says_why(zone):
-    zone.changed("one_vm", name="guest", vm_template="small", state="running", wait_timeout=30)
+    zone.changed("one_vm", name="guest", vm_template="small", state="running", wait_timeout=600)
     result = zone.fails("one_host", name="modules-host01", state="absent")
     assert "Can not remove a host with running VMs" in result["msg"]
-    zone.changed("one_vm", name="guest", state="absent", wait_timeout=30)
+    zone.changed("one_vm", name="guest", state="absent", wait_timeout=600)
 
 
 def test_an_id_is_as_good_as_a_name_also_0(zone):
@@ -184,7 +184,7 @@ def test_a_playbook_shows_what_a_host_waits_for(zone, host, tmp_path, monkeypatc
     done = subprocess.run(
         [Path(sys.executable).with_name("ansible-playbook"), "-i", "localhost,", "-c", "local",
          "-e", f"ansible_python_interpreter={sys.executable}", "-e", f"api_url={zone.options['api_url']}", playbook],
-        env={**os.environ, "ZONE_PASSWORD": PASSWORD}, capture_output=True, text=True, timeout=120, check=True,
+        env={**os.environ, "ZONE_PASSWORD": PASSWORD}, capture_output=True, text=True, timeout=900, check=True,
     )
     seen.set()
     assert "one_host node1: its state is INIT" in done.stdout + done.stderr
@@ -203,22 +203,22 @@ def guests(zone: ModuleZone) -> Iterator[Callable[..., int]]:
     def make(name: str, state: str = "running", **options: object) -> int:
         made.append(name)
         zone.changed("one_host", name="node1", status="disabled", **HOST)
-        vm = zone.changed("one_vm", name=name, vm_template="small", wait_timeout=30, **options)["vms"][0]
+        vm = zone.changed("one_vm", name=name, vm_template="small", wait_timeout=600, **options)["vms"][0]
         if state != "running":
-            zone.changed("one_vm", name=name, state=state, wait_timeout=30)
+            zone.changed("one_vm", name=name, state=state, wait_timeout=600)
         zone.changed("one_host", name="node1", status="enabled", **HOST)
         assert vm["host"] == "modules-host01"
         return vm["id"]
 
     yield make
     for name in made:
-        zone.run("one_vm", name=name, state="absent", wait_timeout=30)
+        zone.run("one_vm", name=name, state="absent", wait_timeout=600)
     zone.run("one_host", name="modules-host01", status="enabled")
 
 
 def test_the_vms_of_a_host_go_on_on_another_one(zone, host, guests):
     running, off = guests("guest"), guests("sleeper", "poweroff")
-    wanted = {"name": "modules-host01", "status": "disabled", "flush": True, "wait_timeout": 30}
+    wanted = {"name": "modules-host01", "status": "disabled", "flush": True, "wait_timeout": 600}
     zone.calls.clear()
     predicted = zone.changed("one_host", check=True, **wanted)
     assert zone.writes == []
@@ -246,7 +246,7 @@ def test_a_vm_that_runs_with_a_pci_device_is_named_when_it_does_not_leave(zone, 
 def test_a_vm_that_is_still_being_booted_is_moved_once_it_runs(zone, host, monkeypatch):
     waits = threading.Event()
     deploy = zone.driver.deploy
-    monkeypatch.setattr(zone.driver, "deploy", lambda vm: waits.wait(30) and deploy(vm))
+    monkeypatch.setattr(zone.driver, "deploy", lambda vm: waits.wait(600) and deploy(vm))
     zone.changed("one_host", name=host, status="disabled", **HOST)
     zone.changed("one_vm", name="guest", vm_template="small", wait=False)
     wait_until(lambda: zone.run("one_host_info", name="0")["hosts"][0]["vms"] or None, lambda: "it is not placed", 10)
@@ -260,10 +260,10 @@ def test_a_vm_that_is_still_being_booted_is_moved_once_it_runs(zone, host, monke
 
     boot = threading.Thread(target=end_boot)
     boot.start()
-    zone.changed("one_host", name="modules-host01", status="disabled", flush=True, wait_timeout=30)
+    zone.changed("one_host", name="modules-host01", status="disabled", flush=True, wait_timeout=600)
     boot.join()
     assert zone.run("one_vm_info", name="guest")["vms"][0]["host"] == host
-    zone.changed("one_vm", name="guest", state="absent", wait_timeout=30)
+    zone.changed("one_vm", name="guest", state="absent", wait_timeout=600)
     zone.changed("one_host", name="modules-host01", status="enabled")
 
 
@@ -311,7 +311,7 @@ def test_devices_that_are_seen_later_are_listed_also_of_a_disabled_host(zone, ho
 
 def test_a_device_says_which_vm_has_it(zone):
     zone.changed("one_template", name="gpu", template={"CPU": 0.1, "MEMORY": 64, "PCI": {"SHORT_ADDRESS": "02:00.0"}})
-    vm = zone.changed("one_vm", name="guest", vm_template="gpu", state="running", wait_timeout=30)["vms"][0]["id"]
+    vm = zone.changed("one_vm", name="guest", vm_template="gpu", state="running", wait_timeout=600)["vms"][0]["id"]
     try:
         found = zone.unchanged("one_host_info", name="modules-*")["hosts"][0]
         assert sorted(zone.calls) == ["one.hostpool.info", "one.vmpool.info"]
@@ -320,7 +320,7 @@ def test_a_device_says_which_vm_has_it(zone):
         assert used["0000:04:00:1"] == (None, "", "")
         assert (found["vms"], found["cpu"]["used"], found["memory"]["used"]) == ([vm], 0.1, 64)
     finally:
-        zone.changed("one_vm", name="guest", state="absent", wait_timeout=30)
+        zone.changed("one_vm", name="guest", state="absent", wait_timeout=600)
 
 
 @pytest.mark.parametrize(

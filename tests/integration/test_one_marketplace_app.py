@@ -16,9 +16,9 @@ from lab.driver import DriverError
 APP = {
     "marketplace": "ours", "image": "disk", "image_template": {"DEV_PREFIX": "vd"},
     "vm_attributes": {"cpu": 0.1, "MEMORY": 64, "CONTEXT": {"NETWORK": True, "NOTE": 'a "b", [c]\\'}},
-    "template": {"VERSION": "1.0"}, "wait_timeout": 30,
+    "template": {"VERSION": "1.0"}, "wait_timeout": 600,
 }
-EXPORT = {"state": "exported", "datastore": "default", "image_name": "copy", "wait_timeout": 30}
+EXPORT = {"state": "exported", "datastore": "default", "image_name": "copy", "wait_timeout": 600}
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_an_app_is_made_changed_and_removed_exactly_once(zone):
     zone.calls.clear()
     zone.changed("one_marketplace_app", check=True, name="appliance", state="absent")
     assert zone.writes == []
-    zone.changed("one_marketplace_app", name="appliance", state="absent", wait_timeout=30)
+    zone.changed("one_marketplace_app", name="appliance", state="absent", wait_timeout=600)
     zone.unchanged("one_marketplace_app", name="appliance", state="absent")
 
 
@@ -162,7 +162,7 @@ def broken_download(_driver: object, _image: object) -> int:
 
 def test_an_import_that_takes_too_long_is_reported_with_the_state(zone, app, monkeypatch):
     copied = threading.Event()
-    monkeypatch.setattr(zone.driver, "publish_image", lambda _image: str(copied.wait(30)))
+    monkeypatch.setattr(zone.driver, "publish_image", lambda _image: str(copied.wait(600)))
     result = zone.fails("one_marketplace_app", name=app, **{**APP, "wait_timeout": 1})
     assert result["error"]["kind"] == "timeout"
     assert "is not READY after 1 seconds: its state is LOCKED" in result["msg"]

@@ -38,8 +38,8 @@ def vm(zone: ModuleZone, group: str) -> Iterator[int]:
     number = zone.changed("one_security_group", name=group, rules=[OUT])["security_group"]["id"]
     nic = {"NIC": {"NETWORK": "private", "SECURITY_GROUPS": str(number)}}
     zone.changed("one_template", name="filtered", template={"CPU": 0.1, "MEMORY": 64, **nic})
-    yield zone.changed("one_vm", name="guest", vm_template="filtered", state="running", wait_timeout=30)["vms"][0]["id"]
-    zone.changed("one_vm", name="guest", state="absent", wait_timeout=30)
+    yield zone.changed("one_vm", name="guest", vm_template="filtered", state="running", wait_timeout=600)["vms"][0]["id"]
+    zone.changed("one_vm", name="guest", state="absent", wait_timeout=600)
 
 
 def test_a_group_is_made_changed_and_removed_exactly_once(zone):
@@ -150,13 +150,13 @@ def test_a_group_in_use_is_not_removed_and_the_server_says_why(zone, group, vm):
 
 def test_new_rules_are_waited_for_until_every_vm_has_them(zone, group, vm, monkeypatch):
     applied = threading.Event()
-    monkeypatch.setattr(zone.driver, "filter", lambda _vm: applied.wait(30))
+    monkeypatch.setattr(zone.driver, "filter", lambda _vm: applied.wait(600))
     result = zone.fails("one_security_group", name=group, rules=[OUT, WEB], wait_timeout=1)
     assert result["error"]["kind"] == "timeout"
     assert f"is not applied after 1 seconds: VM {vm} has the old rules" in result["msg"]
     applied.set()
     # The next run goes on waiting where this one gave up.
-    there = zone.unchanged("one_security_group", name=group, rules=[OUT, WEB], wait_timeout=30)["security_group"]
+    there = zone.unchanged("one_security_group", name=group, rules=[OUT, WEB], wait_timeout=600)["security_group"]
     assert there["vms"] == {"updated": [vm], "outdated": [], "updating": [], "error": []}
 
 
@@ -169,7 +169,7 @@ def test_rules_that_cannot_be_applied_end_the_wait_at_once_and_are_applied_by_th
     zone.calls.clear()
     zone.changed("one_security_group", check=True, name=group, rules=[OUT, WEB])
     assert zone.writes == []
-    done = zone.changed("one_security_group", name=group, rules=[OUT, WEB], wait_timeout=30)
+    done = zone.changed("one_security_group", name=group, rules=[OUT, WEB], wait_timeout=600)
     assert done["diff"] == {"before": {"vms_without_rules": [vm]}, "after": {"vms_without_rules": []}}
     zone.unchanged("one_security_group", name=group, rules=[OUT, WEB])
 

@@ -15,7 +15,7 @@ from ansible_collections.opennebula.flower.tests.support.one_servers import hang
 from ansible_collections.opennebula.flower.tests.support.one_zone import ModuleZone, module_zone, run_module
 from lab.driver import Driver, DriverError
 
-WAIT = {"wait_timeout": 20}
+WAIT = {"wait_timeout": 600}
 NEW = {"vm_template": "small", **WAIT}
 POOL = "one.vmpool.infoextended"
 CPU_MODEL = {"CPU_MODEL": {"MODEL": "host-passthrough"}}
@@ -304,7 +304,10 @@ def test_pci_devices_are_given_to_new_vms_attached_and_detached(zone):
     left = only(zone.changed("one_vm", name="web", pcis=both[:1], update="replace", restart=True, **WAIT))
     assert [pci["address"] for pci in left["pcis"]] == ["00:06.1"] and left["state"] == "RUNNING"
     zone.changed("one_vm", name="web", pcis=[], update="replace", state="poweroff", **WAIT)
-    full = zone.fails("one_vm", name="other", vm_template="small", pcis=[{"CLASS": "0302"}] * 2, wait_timeout=1)
+    crowded = {"name": "other", "vm_template": "small", "pcis": [{"CLASS": "0302"}] * 2}
+    zone.changed("one_vm", wait=False, **crowded)
+    zone.unplaced()
+    full = zone.fails("one_vm", wait_timeout=1, **crowded)
     assert full["error"]["kind"] == "timeout" and "Not enough PCI devices on hosts" in full["msg"]
 
 
@@ -456,6 +459,8 @@ def test_a_failed_boot_ends_the_wait_at_once_with_the_drivers_reason(zone):
 
 
 def test_a_vm_that_is_never_placed_times_out_with_the_schedulers_reason(zone):
+    zone.changed("one_vm", name="web", vm_template="small", cpu=100, wait=False)
+    zone.unplaced()
     failed = zone.fails("one_vm", name="web", vm_template="small", cpu=100, wait_timeout=1)
     assert failed["error"]["kind"] == "timeout"
     assert "after 1 seconds" in failed["msg"] and "PENDING" in failed["msg"]

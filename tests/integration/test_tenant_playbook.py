@@ -78,7 +78,7 @@ class User:
     def flow(self, path: str, method: str = "GET", **body: object) -> requests.Response:
         """Ask OneFlow."""
         return requests.request(
-            method, self.zone.options["oneflow_url"] + path, json=body or None, auth=(self.name, SECRETS[self.name]), timeout=10
+            method, self.zone.options["oneflow_url"] + path, json=body or None, auth=(self.name, SECRETS[self.name]), timeout=300
         )
 
 
@@ -108,7 +108,7 @@ def play(zone: ModuleZone, tmp_path: Path) -> Callable[..., tuple[int, str]]:
         inventory = {"all": {"children": {"tenants": {"hosts": hosts}}, "vars": variables}}
         (tmp_path / "hosts.json").write_text(json.dumps(inventory))
         command = [sys.executable, "-m", "ansible", "playbook", "-i", str(tmp_path / "hosts.json"), str(ROOT / "playbooks/tenant.yml")]
-        done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=180)
+        done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=900)
         output = done.stdout + done.stderr
         assert not [secret for secret in (PASSWORD, *SECRETS.values()) if secret in output]
         return done.returncode, re.sub(r"\s+", " ", output)
@@ -140,7 +140,7 @@ def number(zone: ModuleZone, pool: str, name: str) -> int:
 
 def machine(name: str, network: str) -> dict:
     """Options of one_vm for a machine of the appliance in a network."""
-    return {"name": name, "vm_template": "flower-superlink", "nics": [{"NETWORK": network}], "wait_timeout": 20}
+    return {"name": name, "vm_template": "flower-superlink", "nics": [{"NETWORK": network}], "wait_timeout": 600}
 
 
 def test_bad_settings_end_the_run_before_anything_is_made(zone, play):
@@ -199,7 +199,7 @@ def test_a_tenant_sees_the_appliances_and_its_own_network_and_nothing_else(zone,
 def test_a_tenant_makes_machines_and_services_that_another_one_cannot_see_or_reach(zone, alice, bob):
     made = zone.changed("one_vm", **machine("ward", "hospital"), **alice.options)
     vm = made["vms"][0]["id"]
-    zone.changed("one_service", name="study", service_template="flower", wait_timeout=20, **alice.options)
+    zone.changed("one_service", name="study", service_template="flower", wait_timeout=600, **alice.options)
     service = int(alice.flow("/service").json()["DOCUMENT_POOL"]["DOCUMENT"][0]["ID"])
     of_service = alice.flow(f"/service/{service}").json()["DOCUMENT"]["TEMPLATE"]["BODY"]["roles"][0]["nodes"][0]["deploy_id"]
     network = number(zone, "vnpool", "hospital")

@@ -22,7 +22,7 @@ from lab.images import SUITES
 REPOSITORY = Path(__file__).resolve().parents[2]
 MACHINE = f"test-checkpoint-disk-{CHECKOUT}"
 MOUNT = "opt-flower-checkpoints.mount"
-DEADLINE = 60  # seconds
+DEADLINE = 600  # seconds
 
 # The units as the role writes them; what they start stands still, since only their order matters here.
 PLAYBOOK = """

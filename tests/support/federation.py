@@ -84,7 +84,7 @@ class Federation:
         def gone() -> bool | None:
             return services.service_by_id(self.client, int(service["ID"])) is None or None
 
-        wait_until(gone, lambda: "the service does not go", 30)
+        wait_until(gone, lambda: "the service does not go", 600)
         template = flow_documents.find_template(self.client, "federation")
         self.client.flow("DELETE", f"/service_template/{template['ID']}")
         template = resources.find(self.client, "template", "superlink")
@@ -112,7 +112,7 @@ class Federation:
         return json.loads(done.stdout)
 
     def run(self, **options: Any) -> dict[str, Any]:
-        return self.module("flower_run", **{"wait_timeout": 30} | options)
+        return self.module("flower_run", **{"wait_timeout": 600} | options)
 
     def runs(self) -> list[dict[str, Any]]:
         return self.module("flower_run_info")["runs"]
@@ -177,4 +177,4 @@ class Federation:
             found = services.service_by_id(self.client, number)
             return services.service_vms(found, "superlink")[0] if services.state(found) == "RUNNING" else None
 
-        return wait_until(running, lambda: "the service does not run", 30)
+        return wait_until(running, lambda: "the service does not run", 600)

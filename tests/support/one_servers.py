@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+HANG_SECONDS = 120
+
 
 class ScriptedServer(ThreadingHTTPServer):
     """Gives the prepared answers in turn, the last one for ever; None closes the connection without an answer."""
@@ -88,7 +90,10 @@ def running(server: ThreadingHTTPServer) -> Iterator[ThreadingHTTPServer]:
 
 @contextmanager
 def hanging(first_bytes: bytes = b"") -> Iterator[str]:
-    """Accept connections, perhaps begin an answer, and never finish it. Yields the URL."""
+    """Accept connections, perhaps begin an answer, and never finish it. Yields the URL.
+
+    After HANG_SECONDS connections end, so that a client without a time-out gets an error of another kind.
+    """
     connections = []
     listener = socket.create_server(("127.0.0.1", 0))
 
@@ -101,11 +106,18 @@ def hanging(first_bytes: bytes = b"") -> Iterator[str]:
             connections.append(connection)
             connection.sendall(first_bytes)
 
+    def end() -> None:
+        for connection in connections:
+            connection.shutdown(socket.SHUT_RDWR)
+
     thread = threading.Thread(target=accept, daemon=True)
     thread.start()
+    patience = threading.Timer(HANG_SECONDS, end)
+    patience.start()
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
+        patience.cancel()
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         thread.join()

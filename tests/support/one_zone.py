@@ -8,8 +8,10 @@ import importlib
 import io
 import json
 import re
+import threading
+import time
 import xmlrpc.client
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -86,7 +88,7 @@ class _RecorderHandler(BaseHTTPRequestHandler):
         is_call = self.path == "/RPC2"
         self.server.calls.append(xmlrpc.client.loads(body)[1] if is_call else f"{self.command} {self.path}")
         headers = {name: value for name, value in self.headers.items() if name != "Host"}
-        answer = requests.request(self.command, self.server.target + self.path, data=body, headers=headers, timeout=60)
+        answer = requests.request(self.command, self.server.target + self.path, data=body, headers=headers, timeout=600)
         self.send_response(answer.status_code)
         self.send_header("Content-Length", str(len(answer.content)))
         self.end_headers()
@@ -108,7 +110,7 @@ class ModuleZone:
         self.session = f"oneadmin:{PASSWORD}"
         self.options = {
             "api_url": api_url, "oneflow_url": oneflow_url, "api_username": "oneadmin", "api_password": PASSWORD,
-            "api_timeout": 10,
+            "api_timeout": 120,
         }
 
     def run(self, module: str, check: bool = False, **options: object) -> dict:
@@ -139,6 +141,24 @@ class ModuleZone:
         assert result["msg"].endswith(".") and "\n" not in result["msg"]
         assert "exception" not in result
         return result
+
+    def wait(self, condition: Callable[[], object], what: str) -> None:
+        """Wait until the zone has done something; fails with what that was."""
+        deadline, pause = time.monotonic() + 300, threading.Event()
+        while not condition():
+            assert time.monotonic() < deadline, f"waited 300 s in vain for: {what}"
+            pause.wait(0.02)
+
+    def unplaced(self) -> None:
+        """Wait until the scheduler has said of a VM why it finds no host for it."""
+        self.wait(lambda: any(vm["user_template"].get("SCHED_MESSAGE") for vm in self._alive()), "a VM that is not placed")
+
+    def running(self) -> None:
+        """Wait until every VM is RUNNING."""
+        self.wait(lambda: {(vm["state"], vm["lcm"]) for vm in self._alive()} == {(3, 3)}, "VMs that run")
+
+    def _alive(self) -> list[dict]:
+        return [vm for vm in self.zone.core.store.all("vm") if vm["state"] != 6]
 
     @property
     def writes(self) -> list[str]:

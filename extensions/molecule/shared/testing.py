@@ -25,7 +25,7 @@ def output(machine, *command):
     return done.stdout
 
 
-def wait_until(condition, seconds=60):
+def wait_until(condition, seconds=600):
     """Return whether the condition came true in time; it has to take a moment itself, as commands on a machine do."""
     deadline = time.monotonic() + seconds
     while not condition():

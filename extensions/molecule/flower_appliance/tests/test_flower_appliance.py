@@ -9,7 +9,7 @@ import re
 import pytest
 from testing import wait_until
 
-BOOT_SECONDS = 120
+BOOT_SECONDS = 900
 
 
 def ready(machine):

@@ -108,7 +108,7 @@ def longest_loss(machine, address):
             yield longest
         finally:
             output(machine, "sh", "-c", "kill -INT $(cat /run/probe.pid)")
-            said, _ = probe.communicate(timeout=30)
+            said, _ = probe.communicate(timeout=300)
     answered = sorted({int(number) for number in re.findall(r"bytes from .* icmp_seq=([0-9]+) ", said)})
     assert answered, f"{address} never answered {machine}: {said}"
     longest.append(max(later - earlier - 1 for earlier, later in pairwise([0, *answered])))

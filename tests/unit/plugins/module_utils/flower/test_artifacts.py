@@ -52,7 +52,7 @@ def server(runs: Path, served: dict[str, Collection]) -> Iterator[ArtifactServer
 
 
 def get(server: ArtifactServer, path: str, token: str = "") -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=300)
     connection.request("GET", path, headers={TOKEN_HEADER: token})
     answer = connection.getresponse()
     return answer.status, answer.read()

@@ -548,7 +548,7 @@ def test_the_program_trains_and_ends_cleanly_on_sigterm(scene: Scene, tmp_path: 
                     scene.train()
                 elif "training complete" in line and "completed" in line:
                     program.send_signal(signal.SIGTERM)
-            assert program.wait(timeout=30) == 0
+            assert program.wait(timeout=300) == 0
         finally:
             program.kill()
     assert scene.newest()["status"] == "completed"
