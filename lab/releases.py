@@ -27,6 +27,10 @@ class Release:
     context_bus: str = ""
     #: requirements it writes into a VM of cluster 0
     requirements: str = "(CLUSTER_ID = 0) & !(PIN_POLICY = PINNED)"
+    #: characters it allows in no name, besides those no release allows
+    not_in_names: str = "\t\n\v\f\r"
+    #: whether hosts are named as computers are, and groups without spaces
+    strict_names: bool = True
     #: error code and first words of the answer to a host whose name is taken
     taken_host: tuple[int, str] = (16384, "Error allocating a new host. ")
     #: why a VM stays pending: no host is enabled, no host has room; {resource} is the scarce one, {hosts} their ids
@@ -62,6 +66,8 @@ RELEASES = {
         transfer="ssh",
         context_bus="hd",
         requirements="(CLUSTER_ID = 0) & !(PUBLIC_CLOUD = YES) & !(PIN_POLICY = PINNED)",
+        not_in_names="",
+        strict_names=False,
         taken_host=(8192, ""),
         no_host="Cannot dispatch VM: No hosts enabled to run VMs",
         no_room="Cannot dispatch VM: No host with enough capacity to deploy the VM",

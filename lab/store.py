@@ -32,6 +32,11 @@ class Store:
         self._database.execute("INSERT OR REPLACE INTO counters VALUES (?, ?)", (kind, object_id + 1))
         return object_id
 
+    def give_back_id(self, kind: str, object_id: int) -> None:
+        """Use an id again that came to nothing; the very first one never is."""
+        self._next[kind] = max(object_id, 1)
+        self._database.execute("INSERT OR REPLACE INTO counters VALUES (?, ?)", (kind, self._next[kind]))
+
     def get(self, kind: str, object_id: int) -> dict | None:
         return self._objects.get(kind, {}).get(object_id)
 

@@ -44,10 +44,11 @@ def _answer(core: Core, body: bytes) -> str:
 
 
 def _call(core: Core, method: str, params: tuple) -> list:
-    if not params or not isinstance(params[0], str):
+    if not params:
         raise xmlrpc.client.Fault(WRONG_PARAMETERS, "Not enough parameters")
     try:
-        return [True, core.call(params[0], method, *params[1:]), 0]
+        # A session of another type is one that nobody has.
+        return [True, core.call(str(params[0]), method, *params[1:]), 0]
     except OneError as error:
         return [False, error.message, error.code, error.object_id, -1]
     except xmlrpc.client.Fault:

@@ -16,7 +16,12 @@ from lab.core.kinds import KINDS
 if TYPE_CHECKING:
     from lab.core.api import Core
 
-_MAX_NAME = 128
+LONGEST_NAME = 128
+#: characters no name has, besides control characters where the release minds them
+_NOT_IN_NAMES = "&|:\\\";/'#{}$<>"
+#: what a lock of a level stops: everything, management, or administration; a right that ends like this goes on
+UNLOCKED = "_NO_LCK"
+_WEIGHTS = {"USE": 1, "MANAGE": 2, "ADMIN": 4, "CREATE": 8}
 
 
 @dataclass
@@ -35,40 +40,58 @@ class Call:
         """Return an object whoever asks. Raises OneError when there is none."""
         item = self.core.store.get(kind, object_id)
         if item is None:
-            raise OneError(NO_EXISTS, f"Error getting {KINDS[kind].label} [{object_id}].", object_id)
+            which = "Pool." if object_id == -1 else f"[{object_id}]."
+            raise OneError(NO_EXISTS, f"Error getting {KINDS[kind].label} {which}", object_id)
         return item
 
     def get(self, kind: str, object_id: int, right: str = "USE") -> dict:
         """Return an object. Raises OneError when there is none or the user lacks the right."""
-        item = self.find(kind, object_id)
+        item = self.find(kind, object_id) if object_id >= 0 else None
         self.authorize((right, kind, item))
-        return item
+        return item or self.find(kind, object_id)
 
     def authorize(self, *demands: tuple[str, str, dict | None]) -> None:
         """Check (right, kind, object) for each demand, object None for CREATE. Raises OneError naming all refused."""
         refused = [
-            f"Not authorized to perform {right} {KINDS[kind].auth}" + (f" [{item['id']}]" if item else "")
+            self._refusal(right.removesuffix(UNLOCKED), kind, item) + (f" [{item['id']}]" if item else "")
             for right, kind, item in demands
             if not self.may(right, kind, item)
         ]
         if refused:
             raise OneError(AUTHORIZATION, f"User [{self.user['id']}] : {'; '.join(refused)}.")
 
+    def _refusal(self, right: str, kind: str, item: dict | None) -> str:
+        locked = self.is_admin and item is not None
+        return f"{KINDS[kind].auth} is locked." if locked else f"Not authorized to perform {right} {KINDS[kind].auth}"
+
     def may(self, right: str, kind: str, item: dict | None) -> bool:
-        """Whether the user has a right on an object, None for CREATE."""
+        """Whether the user has a right on an object, None for CREATE; a lock holds even administrators off."""
+        if not right.endswith(UNLOCKED) and item is not None and 0 < item.get("lock", {}).get("LOCKED", 0) <= _WEIGHTS[right]:
+            return False
+        right = right.removesuffix(UNLOCKED)
         return self.is_admin or rights.allows(self.core, self.user, right, KINDS[kind], item)
 
-    def check_name(self, kind: str, name: str, code: int, prefix: str = "", owner: int | None = None) -> None:
-        """Refuse empty, too long and taken names. Raises OneError with the given code."""
-        if not name:
-            raise OneError(code, f"{prefix}Invalid NAME, it cannot be empty")
-        if len(name) > _MAX_NAME:
-            raise OneError(code, f"{prefix}Invalid NAME, max length is {_MAX_NAME} chars")
+    def check_name(
+        self, kind: str, name: str, code: int, prefix: str = "", more: str = "", end: str = "", unique: bool = True
+    ) -> None:
+        """Refuse names that are empty, contain forbidden characters (and those in `more`), are too long or taken.
+
+        unique: whether names are compared. Raises OneError with the given code.
+        """
+        problem = name_problem(self.core.config.release.not_in_names + more, name)
+        if problem:
+            raise OneError(code, f"{prefix}{problem}{end}")
+        taken = self.owner_of_name(kind, name, self.user["id"]) if unique else None
+        if taken is not None:
+            raise OneError(code, f"{prefix}NAME is already taken by {KINDS[kind].taken or KINDS[kind].auth + ' {}.'}".format(taken))
+
+    def owner_of_name(self, kind: str, name: str, owner: int | None) -> int | None:
+        """Return the id of the object that keeps another one of this owner from having a name, None if it is free."""
         scope = KINDS[kind].unique
-        owner = self.user["id"] if owner is None else owner
-        for item in self.core.store.all(kind) if scope else ():
-            if item["name"] == name and (scope == "zone" or item["uid"] == owner):
-                raise OneError(code, f"{prefix}NAME is already taken by {KINDS[kind].auth} {item['id']}.")
+        return next(
+            (item["id"] for item in self.core.store.all(kind) if scope
+             and item["name"] == name and (scope == "zone" or item["uid"] == owner)), None,
+        )
 
     def new(self, kind: str, name: str, at_least: int = 0, **fields: object) -> dict:
         """Return a new object of the user's with the next id, not saved yet."""
@@ -76,6 +99,18 @@ class Call:
         if KINDS[kind].permissions:
             item |= {"uid": self.user["id"], "gid": self.user["gid"], "permissions": KINDS[kind].permissions}
         return item | fields
+
+
+def name_problem(forbidden: str, name: str) -> str:
+    """Return what is wrong with a name in oned's words, empty if nothing is."""
+    if not name:
+        return "Invalid NAME, it cannot be empty"
+    wrong = next((character for character in name if character in _NOT_IN_NAMES or character in forbidden), None)
+    if wrong is not None:
+        return f"Invalid NAME, char '{wrong}' is not allowed"
+    if len(name.encode()) > LONGEST_NAME:
+        return f"Invalid NAME, max length is {LONGEST_NAME} chars"
+    return ""
 
 
 def parse_template(text: str, code: int = INTERNAL, prefix: str = "") -> dict:

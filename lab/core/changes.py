@@ -4,21 +4,36 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from copy import deepcopy
 
-from lab.core import devices, hosts, images, machines, networks, quotas
-from lab.core.call import Call, parse_template
+from lab.core import devices, hosts, images, machine_rules, machines, networks, quotas, restricted
+from lab.core.call import Call, as_list, parse_template
 from lab.core.context import render_context
-from lab.core.errors import ACTION, INTERNAL, OneError
+from lab.core.errors import ACTION, INTERNAL, REQUEST, OneError
 from lab.core.registry import method
 from lab.core.states import VM_ACTIONS, LcmState, VmState, vm_state_name
-from lab.core.templates import check_restricted
 
-#: what updateconf takes; attributes of other names are ignored, as the server does
-_CONFIGURATION = ("CPU_MODEL", "FEATURES", "GRAPHICS", "INPUT", "OS", "RAW", "VIDEO")
+#: what updateconf changes in which vectors; of other names nothing counts
+_CONFIGURATION = {
+    "OS": ("ARCH", "MACHINE", "KERNEL", "INITRD", "BOOTLOADER", "BOOT", "KERNEL_CMD", "ROOT", "SD_DISK_BUS", "UUID",
+           "FIRMWARE", "FIRMWARE_FORMAT"),
+    "FEATURES": ("PAE", "ACPI", "APIC", "LOCALTIME", "HYPERV", "GUEST_AGENT", "VIRTIO_SCSI_QUEUES", "VIRTIO_BLK_QUEUES",
+                 "IOTHREADS", "GIC", "RAS", "MIGRATE_AUTO_CONVERGE", "MIGRATE_COMPRESSED"),
+    "INPUT": ("TYPE", "BUS"),
+    "GRAPHICS": ("TYPE", "LISTEN", "PASSWD", "KEYMAP", "COMMAND"),
+    "VIDEO": ("IOMMU", "ATS", "TYPE", "VRAM", "RESOLUTION"),
+    "RAW": ("TYPE", "DATA", "VALIDATE", "DATA_VMX"),
+    "CPU_MODEL": ("MODEL", "FEATURES"),
+}
+_UPDATED = (*_CONFIGURATION, "CONTEXT", "BACKUP_CONFIG")
+#: attributes of a context that belong to interfaces
+_OF_INTERFACE = re.compile(r"ETH\d+_\w+")
 _RESIZABLE = (VmState.INIT, VmState.PENDING, VmState.HOLD, VmState.POWEROFF)
-_CONFIGURABLE = (VmState.PENDING, VmState.HOLD, VmState.POWEROFF)
+_CONFIGURABLE = (
+    VmState.PENDING, VmState.HOLD, VmState.POWEROFF, VmState.UNDEPLOYED, VmState.CLONING, VmState.CLONING_FAILURE,
+)
 _CONFIGURABLE_ACTIVE = (
     LcmState.LCM_INIT, LcmState.PROLOG, LcmState.RUNNING, LcmState.EPILOG, LcmState.SHUTDOWN,
     LcmState.SHUTDOWN_POWEROFF, LcmState.CLEANUP_DELETE, LcmState.BOOT_FAILURE, LcmState.EPILOG_FAILURE,
@@ -85,72 +100,163 @@ def _resize(call: Call, vm_id: int, text: str, _enforce: bool) -> int:
 @method("one.vm.updateconf", "i s i?")
 def _update_configuration(call: Call, vm_id: int, text: str, append: int = 0) -> int:
     """Replace the configuration (0) or merge into it (1), inside vectors too; a VM that runs gets its CONTEXT anew."""
-    vm = call.get("vm", vm_id, "MANAGE")
+    if append not in (0, 1):
+        raise OneError(REQUEST, "Wrong update type")
     wanted = parse_template(text)
-    check_restricted(call, wanted)
+    vm = call.get("vm", vm_id, "MANAGE")
+    restricted.check_new(call, "vm", {name: wanted[name] for name in _UPDATED if name in wanted}, "Template")
     if vm["state"] not in _CONFIGURABLE and not (vm["state"] == VmState.ACTIVE and vm["lcm"] in _CONFIGURABLE_ACTIVE):
         raise OneError(INTERNAL, f"configuration cannot be updated in state {vm_state_name(vm)}")
-    if "CONTEXT" in wanted and "CONTEXT" not in vm["template"]:
+    new = deepcopy(vm["template"])
+    for name, known in _CONFIGURATION.items():
+        _replace_vector(new, wanted, name, known, bool(append))
+    machine_rules.configuration(new)
+    machine_rules.boot_order(new)
+    if "CONTEXT" in wanted and "CONTEXT" not in new:
         raise OneError(INTERNAL, "Virtual machine does not have context, cannot add a new one.")
-    before = {name: value for name, value in vm["template"].items() if append or name not in _CONFIGURATION}
-    vm["template"] = before | {name: before.get(name, {}) | wanted[name] for name in _CONFIGURATION if name in wanted}
-    if "CONTEXT" in wanted:
-        rendered = render_context(call.core, vm, wanted["CONTEXT"])
-        context = (before["CONTEXT"] if append else {}) | rendered | _kept(before["CONTEXT"])
-        if _runs(vm) and context != before["CONTEXT"]:
-            _change(call, vm, {"CONTEXT": context}, LcmState.HOTPLUG)
-        else:
-            vm["template"]["CONTEXT"] = context
+    context = _new_context(call, {**vm, "template": new}, wanted["CONTEXT"], bool(append)) if "CONTEXT" in wanted else None
+    backup = machine_rules.backup(vm.get("backup", {}), wanted.get("BACKUP_CONFIG"), bool(append))
+    changed = context is not None and context != vm["template"]["CONTEXT"]
+    vm["template"], vm["backup"] = new, backup
+    if changed and _runs(vm):
+        _change(call, vm, {"CONTEXT": context}, LcmState.HOTPLUG)
+    elif changed:
+        vm["template"]["CONTEXT"] = context
     call.core.store.save("vm", vm)
     return vm_id
 
 
+def _replace_vector(new: dict, wanted: dict, name: str, known: tuple[str, ...], append: bool) -> None:
+    """Take over what can change in a vector; of one that is new everything counts."""
+    vector = next((value for value in as_list(wanted.get(name)) if isinstance(value, dict)), None)
+    old = next((value for value in as_list(new.get(name)) if isinstance(value, dict)), None)
+    if vector is None and not append:
+        new.pop(name, None)
+    elif vector is not None and old is None:
+        new[name] = dict(vector)
+    elif vector is not None:
+        kept = {part: value for part, value in old.items() if append or part not in known}
+        new[name] = kept | {part: value for part, value in vector.items() if part in known}
+
+
+def _new_context(call: Call, vm: dict, wanted: dict, append: bool) -> dict:
+    """Return the context of a VM after a wish. Raises OneError when it changes what its interfaces say."""
+    before = vm["template"]["CONTEXT"]
+    for name, value in wanted.items():
+        if _OF_INTERFACE.fullmatch(name) and before.get(name) != value:
+            how = "update" if name in before else "add"
+            raise OneError(INTERNAL, f"Unable to {how} {name}, update NIC to update network context")
+    own = {name: value for name, value in wanted.items() if before.get(name) != value or (name == "NETWORK" and not append)}
+    equal = {name: value for name, value in wanted.items() if before.get(name) == value}
+    rendered = render_context(call.core, vm, own)
+    return (before if append else {}) | rendered | equal | _kept(before)
+
+
 @method("one.vm.attachnic", "i s")
 def _attach_nic(call: Call, vm_id: int, text: str) -> int:
-    vm = call.get("vm", vm_id, "MANAGE")
-    _demand_rest(vm, "add a new NIC to")
+    vm = call.find("vm", vm_id)
     template = parse_template(text)
-    check_restricted(call, template)
-    nic = machines.new_nic(call, vm, _vector(template, "NIC"))
+    call.authorize(("MANAGE", "vm", vm), *machines.uses(call, template))
+    restricted.check_new(call, "vm", template, "NIC")
+    _demand_rest(vm, "add a new NIC to")
+    alias = "NIC" not in template and "NIC_ALIAS" in template
+    kind = "NIC_ALIAS" if alias else "NIC"
+    nic = _with_code(ACTION, lambda: machines.new_nic(call, vm, _vector(template, kind), alias))
     if "NETWORK_ID" in nic:
         _within_quota(lambda: quotas.check_nic(call, vm, int(nic["NETWORK_ID"])), lambda: _release_lease(call, vm, nic))
-    _change_nics(call, vm, [*vm["template"]["NIC"], nic], undo=lambda: _release_lease(call, vm, nic))
+    there = vm["template"].get(kind, [])
+    _change_nics(call, vm, kind, [*there, nic], undo=lambda: _release_lease(call, vm, nic))
     return vm_id
 
 
 @method("one.vm.detachnic", "i i")
 def _detach_nic(call: Call, vm_id: int, nic_id: int) -> int:
+    """Take an interface away, with its aliases; or an alias."""
     vm = call.get("vm", vm_id, "MANAGE")
     _demand_rest(vm, "detach NIC from")
-    nics = vm["template"]["NIC"]
-    nic = next((nic for nic in nics if nic["NIC_ID"] == str(nic_id)), None)
+    kind, nic = _find_nic(vm, nic_id)
     if nic is None:
         raise OneError(ACTION, f"Could not detach NIC with NIC_ID {nic_id}, it does not exist.")
-    _change_nics(call, vm, [other for other in nics if other is not nic], done=lambda: _release_lease(call, vm, nic))
+    left = [other for other in vm["template"][kind] if other is not nic]
+    gone, aliases = [nic], list(vm["template"].get("NIC_ALIAS", ()))
+    if kind == "NIC":
+        gone += [alias for alias in aliases if alias["PARENT_ID"] == nic["NIC_ID"]]
+        more = {"NIC_ALIAS": [alias for alias in aliases if alias not in gone]} if aliases else {}
+    else:
+        more = {"NIC": [_without_alias(parent, nic) for parent in vm["template"]["NIC"]]}
+
+    def done() -> None:
+        for each in gone:
+            _release_lease(call, vm, each)
+
+    _change_nics(call, vm, kind, left, done=done, more=more)
     return vm_id
+
+
+def _find_nic(vm: dict, nic_id: int) -> tuple[str, dict | None]:
+    for kind in ("NIC", "NIC_ALIAS"):
+        for nic in vm["template"].get(kind, ()):
+            if nic["NIC_ID"] == str(nic_id):
+                return kind, nic
+    return "NIC", None
+
+
+def _without_alias(nic: dict, alias: dict) -> dict:
+    left = [number for number in nic.get("ALIAS_IDS", "").split(",") if number and number != alias["NIC_ID"]]
+    return {name: value for name, value in nic.items() if name != "ALIAS_IDS"} | ({"ALIAS_IDS": ",".join(left)} if left else {})
 
 
 @method("one.vm.attachsg", "i i i")
 def _attach_security_group(call: Call, vm_id: int, nic_id: int, group_id: int) -> int:
-    vm = call.get("vm", vm_id, "MANAGE")
-    call.get("secgroup", group_id)
-    _demand_rest(vm, "attach security group to")
-    nics = deepcopy(vm["template"]["NIC"])
-    nic = next((nic for nic in nics if nic["NIC_ID"] == str(nic_id)), None)
+    vm = call.find("vm", vm_id)
+    _kind, nic = _find_nic(vm, nic_id)
     if nic is None:
-        raise OneError(ACTION, f"Could not attach security group to NIC {nic_id}, it does not exist.")
-    nic["SECURITY_GROUPS"] = networks.security_groups({"SECURITY_GROUPS": str(group_id)}, nic)
-    _change_nics(call, vm, nics)
-    return vm_id
+        raise OneError(INTERNAL, f"VM {vm_id} doesn't have NIC id {nic_id}")
+    group = call.core.store.get("secgroup", group_id)
+    call.authorize(("MANAGE", "vm", vm), *([("USE", "secgroup", group)] if group else []))
+    if group is None:
+        raise OneError(ACTION, f"Could not attach SG {group_id} to VM, SG does not exist")
+    _demand_security_state(vm)
+    if str(group_id) in nic.get("SECURITY_GROUPS", "").split(","):
+        raise OneError(ACTION, f"VM {vm_id} SG {group_id} already in NIC {nic_id}")
+    return _set_security_groups(call, vm, nic, networks.security_groups({"SECURITY_GROUPS": str(group_id)}, nic))
+
+
+@method("one.vm.detachsg", "i i i")
+def _detach_security_group(call: Call, vm_id: int, nic_id: int, group_id: int) -> int:
+    vm = call.get("vm", vm_id, "MANAGE")
+    _demand_security_state(vm)
+    _kind, nic = _find_nic(vm, nic_id)
+    if nic is None:
+        raise OneError(ACTION, f"VM {vm_id} doesn't have NIC id {nic_id}")
+    numbers = nic.get("SECURITY_GROUPS", "").split(",")
+    if str(group_id) not in numbers:
+        raise OneError(ACTION, f"VM {vm_id} NIC {nic_id} doesn't contain SG {group_id}")
+    return _set_security_groups(call, vm, nic, ",".join(number for number in numbers if number != str(group_id)))
+
+
+def _demand_security_state(vm: dict) -> None:
+    if not _runs(vm) and vm["state"] != VmState.POWEROFF:
+        raise OneError(ACTION, f"VM {vm['id']} is in wrong state {vm_state_name(vm)}")
+
+
+def _set_security_groups(call: Call, vm: dict, nic: dict, numbers: str) -> int:
+    kind, _nic = _find_nic(vm, int(nic["NIC_ID"]))
+    nics = [other | {"SECURITY_GROUPS": numbers} if other is nic else other for other in vm["template"][kind]]
+    _change_nics(call, vm, kind, nics)
+    return vm["id"]
 
 
 @method("one.vm.attach", "i s")
 def _attach_disk(call: Call, vm_id: int, text: str) -> int:
-    vm = call.get("vm", vm_id, "MANAGE")
-    _demand_rest(vm, "add a new disk to")
+    vm = call.find("vm", vm_id)
+    if not vm["history"]:
+        raise OneError(ACTION, "VM is not running in any host")
     template = parse_template(text)
-    check_restricted(call, template)
-    disk = machines.new_disk(call, vm, _vector(template, "DISK"))
+    call.authorize(("MANAGE", "vm", vm), *machines.uses(call, template))
+    restricted.check_new(call, "vm", template, "DISK")
+    _demand_rest(vm, "attach a new disk to")
+    disk = _with_code(ACTION, lambda: machines.new_disk(call, vm, _vector(template, "DISK")))
     _within_quota(lambda: quotas.check_disk(call, vm, disk), lambda: _release_image(call, vm, disk))
     passing = LcmState.HOTPLUG if _runs(vm) else LcmState.HOTPLUG_PROLOG_POWEROFF
     disks = [*vm["template"]["DISK"], disk]
@@ -161,15 +267,23 @@ def _attach_disk(call: Call, vm_id: int, text: str) -> int:
 @method("one.vm.detach", "i i")
 def _detach_disk(call: Call, vm_id: int, disk_id: int) -> int:
     vm = call.get("vm", vm_id, "MANAGE")
-    _demand_rest(vm, "detach disk from")
     disks = vm["template"]["DISK"]
     disk = next((disk for disk in disks if disk["DISK_ID"] == str(disk_id)), None)
     if disk is None:
-        raise OneError(ACTION, f"Could not detach disk with DISK_ID {disk_id}, it does not exist.")
+        raise OneError(ACTION, "VM disk does not exist")
+    _demand_rest(vm, "detach disk from")
     passing = LcmState.HOTPLUG if _runs(vm) else LcmState.HOTPLUG_EPILOG_POWEROFF
     left = [other for other in disks if other is not disk]
     _change(call, vm, {"DISK": left}, passing, done=lambda: _release_image(call, vm, disk))
     return vm_id
+
+
+def _with_code(code: int, act: Callable[[], dict]) -> dict:
+    """Do something that refuses with another code than oned does here. Raises OneError."""
+    try:
+        return act()
+    except OneError as error:
+        raise OneError(code if error.code == INTERNAL else error.code, error.message, error.object_id) from error
 
 
 @method("one.vm.attachpci", "i s")
@@ -183,7 +297,7 @@ def _attach_pci(call: Call, vm_id: int, text: str) -> int:
     if wrong := devices.problem(request):
         raise OneError(ACTION, wrong)
     vm = call.get("vm", vm_id, "MANAGE")
-    check_restricted(call, template)
+    restricted.check_new(call, "vm", template, "PCI")
     host = _host_at_rest(call, vm)
     there = vm["template"].get("PCI", [])
     request = {**request, "PCI_ID": str(1 + max((int(pci["PCI_ID"]) for pci in there), default=-1))}
@@ -239,14 +353,19 @@ def _release_image(call: Call, vm: dict, disk: dict) -> None:
         images.release(call.core, int(disk["IMAGE_ID"]), vm["id"])
 
 
-def _change_nics(call: Call, vm: dict, nics: list[dict], done: Callable = _nothing, undo: Callable = _nothing) -> None:
-    changed = {"NIC": nics, "SECURITY_GROUP_RULE": networks.rules(call.core, nics)}
+def _change_nics(
+    call: Call, vm: dict, kind: str, nics: list[dict], done: Callable = _nothing, undo: Callable = _nothing,
+    more: dict | None = None,
+) -> None:
+    changed = {kind: nics} | (more or {})
+    changed["SECURITY_GROUP_RULE"] = networks.rules(call.core, changed.get("NIC", vm["template"]["NIC"]))
     context = vm["template"].get("CONTEXT")
     if context:
         # The addresses in the context are those of the interfaces there are.
-        own = {name: value for name, value in context.items() if not name.startswith("ETH")}
+        own = {name: value for name, value in context.items() if not _OF_INTERFACE.fullmatch(name)}
         with_nics = {**vm, "template": vm["template"] | changed}
-        changed["CONTEXT"] = render_context(call.core, with_nics, own) | _kept(context)
+        addresses = render_context(call.core, with_nics, {"NETWORK": context.get("NETWORK", "")})
+        changed["CONTEXT"] = own | {name: value for name, value in addresses.items() if _OF_INTERFACE.fullmatch(name)}
     passing = LcmState.HOTPLUG_NIC if _runs(vm) else LcmState.HOTPLUG_NIC_POWEROFF
     _change(call, vm, changed, passing, done, undo)
 

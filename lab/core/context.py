@@ -4,16 +4,17 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from lab.core.call import as_list
-from lab.core.errors import ALLOCATE, OneError
+from lab.core.errors import INTERNAL, OneError
+from lab.core.variables import VariableError, fill
 
 if TYPE_CHECKING:
     from lab.core.api import Core
 
-_VARIABLE = re.compile(r"\$(\w+)(?:\[\s*(\w+)\s*(?:,\s*(\w+)\s*=\s*\\?\"?([^\"\\\]]*)\\?\"?\s*)?\])?")
+#: between the attributes of a context while its variables are filled in; messages show it
+_SEPARATOR = "@^_^@"
 #: ETHn_ values, and the attributes of NIC or network they come from; the others stay empty
 _ETHERNET = {
     "DNS": "DNS", "EXTERNAL": "EXTERNAL", "GATEWAY": "GATEWAY", "IP": "IP", "IP6": "IP6_GLOBAL",
@@ -25,52 +26,88 @@ _ETHERNET = {
 }
 
 
-def render_context(core: Core, vm: dict, context: dict) -> dict:
-    """Return the CONTEXT a VM boots with. Raises OneError when it asks for a token and there is no OneGate."""
+#: those of a NIC alone, never of its network
+_OWN = ("EXTERNAL", "IP", "IP6_GLOBAL", "IP6_ULA", "MAC", "VROUTER_IP", "VROUTER_IP6_GLOBAL", "VROUTER_MANAGEMENT")
+_OTHERWISE = {"IP6_GLOBAL": "IP6", "VROUTER_IP6_GLOBAL": "VROUTER_IP6"}
+
+
+def render_context(core: Core, vm: dict, context: dict, target: str = "") -> dict:
+    """Return the CONTEXT a VM boots with. target: its name on its bus.
+
+    Raises OneError for variables that are none, and when a token is asked for and there is no OneGate.
+    """
     release = core.config.release
-    result = {name: _VARIABLE.sub(lambda match: _value(core, vm, match), text) for name, text in context.items()}
+    result = _filled(core, vm, context)
     if context.get("NETWORK", "").upper() == "YES":
-        for number, nic in enumerate(vm["template"]["NIC"]):
-            network = core.store.get("vn", int(nic["NETWORK_ID"])) if "NETWORK_ID" in nic else None
-            known = (network["template"] if network else {}) | nic
-            # A NIC's NETWORK is a name; the value here is the network's address.
-            result |= {f"ETH{number}_{name}": known.get(source, "") for name, source in _ETHERNET.items()
-                       if name not in release.without_ethernet}
+        for nic in (*vm["template"]["NIC"], *vm["template"].get("NIC_ALIAS", ())):
+            result |= {f"{_interface(nic)}_{name}": _of_interface(core, nic, source)
+                       for name, source in _ETHERNET.items() if name not in release.without_ethernet}
     if context.get("TOKEN", "").upper() == "YES":
         if not core.config.onegate_endpoint:
-            raise OneError(
-                ALLOCATE, "Error allocating a new virtual machine template. "
-                          "TOKEN set, but onegate endpoint was not defined in oned.conf."
-            )
+            raise OneError(INTERNAL, "TOKEN set, but onegate endpoint was not defined in oned.conf.")
         result |= {"ONEGATE_ENDPOINT": core.config.onegate_endpoint, "VMID": str(vm["id"])}
-    disks = len(vm["template"]["DISK"])
-    target = f"{release.context_bus}a" if release.context_bus else f"sd{chr(ord('a') + disks)}"
-    return result | {"DISK_ID": str(disks), "TARGET": target}
+    return result | {"DISK_ID": str(len(vm["template"]["DISK"])), "TARGET": target}
 
 
-def _value(core: Core, vm: dict, match: re.Match) -> str:
-    """Return what $NAME, $VECTOR[NAME], $VECTOR[NAME, KEY="value"] or $USER[NAME] stands for, empty if unknown."""
-    name, attribute, key, wanted = match.groups()
+def fill_in(core: Core, vm: dict, text: str) -> str:
+    """Return a text with the variables of a VM filled in. Raises OneError for what is none."""
+    try:
+        return fill(text, lambda words: _value(core, vm, words))
+    except VariableError as error:
+        raise OneError(INTERNAL, f"Error parsing: {text}. {error}") from error
+
+
+def _filled(core: Core, vm: dict, context: dict) -> dict:
+    """Return a context with its variables filled in, all attributes at once as oned does it."""
+    text = fill_in(core, vm, _SEPARATOR.join(f"{name}={context[name]}" for name in sorted(context)))
+    return dict(part.split("=", 1) for part in text.split(_SEPARATOR) if "=" in part)
+
+
+def _interface(nic: dict) -> str:
+    alias = "ALIAS_ID" in nic
+    return f"ETH{nic['PARENT_ID']}_ALIAS{nic['ALIAS_ID']}" if alias else f"ETH{nic['NIC_ID']}"
+
+
+def _of_interface(core: Core, nic: dict, name: str) -> str:
+    """Return an attribute of a NIC, of its address range or of its network."""
+    value = nic.get(name) or nic.get(_OTHERWISE.get(name, ""), "")
+    if value or name in _OWN or not nic.get("NETWORK_ID"):
+        return value
+    return _of_network(core, nic, name)
+
+
+def _of_network(core: Core, nic: dict, name: str) -> str:
+    network = core.store.get("vn", int(nic["NETWORK_ID"]))
+    row = next((row for row in network["ranges"] if row["AR_ID"] == nic.get("AR_ID")), {}) if network else {}
+    value = row.get(name) or (network["template"].get(name, "") if network else "")
+    return value if isinstance(value, str) else ""
+
+
+def _value(core: Core, vm: dict, words: list[str]) -> str:
+    """Return what NAME, VECTOR NAME or VECTOR NAME KEY value stands for, empty if unknown."""
+    name, attribute, key, wanted = (*words, "", "", "")[:4]
     user = core.store.get("user", vm["uid"])
-    if attribute is None:
+    if not attribute:
         fixed = {
-            "NAME": vm["name"], "VMID": str(vm["id"]), "UID": str(vm["uid"]), "GID": str(vm["gid"]),
+            "NAME": vm["name"], "UID": str(vm["uid"]), "GID": str(vm["gid"]),
             "UNAME": user["name"], "GNAME": core.store.get("group", vm["gid"])["name"],
         }
-        value = fixed.get(name, vm["user_template"].get(name, vm["template"].get(name, "")))
-        return value if isinstance(value, str) else ""
-    if name == "USER":
-        return user["template"].get(attribute, "")
-    if name == "NETWORK":
-        vectors = _networks(core, vm)
+        value = fixed.get(name) or vm["template"].get(name) or vm["user_template"].get(name, "")
+    elif name == "USER":
+        value = user["template"].get(attribute, "")
+    elif name == "NETWORK":
+        nic = _vector(vm, ("NIC", "NIC_ALIAS"), key, wanted) if key in ("NETWORK", "NETWORK_ID", "NIC_ID") else {}
+        value = _of_network(core, nic, attribute) if nic.get("NETWORK_ID") else ""
+    elif name == "IMAGE":
+        disk = _vector(vm, ("DISK",), key, wanted) if key in ("IMAGE", "IMAGE_ID") else {}
+        image = core.store.get("image", int(disk["IMAGE_ID"])) if disk.get("IMAGE_ID") else None
+        value = image["template"].get(attribute, "") if image else ""
     else:
-        vectors = as_list(vm["template"].get(name, vm["user_template"].get(name)))
-    for vector in vectors:
-        if isinstance(vector, dict) and (key is None or vector.get(key) == wanted):
-            return vector.get(attribute, "")
-    return ""
+        value = _vector(vm, (name,), key, wanted).get(attribute, "")
+    return value if isinstance(value, str) else ""
 
 
-def _networks(core: Core, vm: dict) -> list[dict]:
-    used = [core.store.get("vn", int(nic["NETWORK_ID"])) for nic in vm["template"]["NIC"] if "NETWORK_ID" in nic]
-    return [network["template"] | {"NAME": network["name"]} for network in used]
+def _vector(vm: dict, names: tuple[str, ...], key: str, wanted: str) -> dict:
+    """Return the first vector of a VM that has a value, or the first if no key is given; empty if there is none."""
+    vectors = [vector for name in names for vector in as_list(vm["template"].get(name)) if isinstance(vector, dict)]
+    return next((vector for vector in vectors if not key or vector.get(key) == wanted), {})

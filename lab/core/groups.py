@@ -70,9 +70,7 @@ def _pool_info(call: Call) -> str:
 @method("one.group.allocate", "s")
 def _allocate(call: Call, name: str) -> int:
     call.authorize(("CREATE", "group", None))
-    call.check_name("group", name, INTERNAL)
-    if " " in name:
-        raise OneError(INTERNAL, "Invalid NAME, character ' ' is not allowed")
+    call.check_name("group", name, INTERNAL, more=" " if call.core.config.release.strict_names else "")
     group = new_group(call.core.store.new_id("group", _FIRST), name)
     call.core.store.save("group", group)
     vdcs.add_group(call.core, call.core.store.get("vdc", vdcs.DEFAULT), group["id"])

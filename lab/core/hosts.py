@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lab.core import devices
 from lab.core.call import Call
 from lab.core.errors import ACTION, INTERNAL, OneError
-from lab.core.images import timestamped
+from lab.core.images import failure
 from lab.core.markup import Data, attributes, element, ids
 from lab.core.pools import BODIES, DELETERS, POOL_BODIES, UPDATERS
 from lab.core.registry import method
@@ -23,6 +23,7 @@ _ENABLED = (HostState.INIT, HostState.MONITORED)
 _SEEN = (*_ENABLED, HostState.ERROR)
 _DISK = {"DISK_USAGE": "0", "FREE_DISK": "0", "MAX_DISK": "0", "USED_DISK": "0"}
 _KB = 1024
+_LONGEST_NAME, _MARKS = 63, "-._"
 #: codes of one.host.status
 _ENABLE, _DISABLE, _OFFLINE = 0, 1, 2
 #: what a host loses when it goes offline
@@ -65,7 +66,7 @@ def monitor(core: Core, seen: list[dict], error: str) -> None:
         if error and host["state"] in _SEEN:
             host["state"] = HostState.ERROR
             text = f"Error monitoring Host {host['name']} ({host['id']}): {error}"
-            host["template"]["ERROR"] = timestamped(core, text)
+            host["template"]["ERROR"] = failure(core, text)
             core.store.save("host", host)
         elif host["state"] in (HostState.INIT, HostState.ERROR) and not error:
             host["state"] = HostState.MONITORED
@@ -146,12 +147,32 @@ DELETERS["host"] = _delete
 UPDATERS["host"] = _update
 
 
-@method("one.host.allocate", "s s s i?")
-def _allocate(call: Call, name: str, im_mad: str, vm_mad: str, cluster_id: int = -1) -> int:
+@method("one.host.allocate", "s s s i")
+def _allocate(call: Call, name: str, im_mad: str, vm_mad: str, cluster_id: int) -> int:
     cluster = call.find("cluster", max(cluster_id, 0))
     call.authorize(("CREATE", "host", None), ("ADMIN", "cluster", cluster))
-    call.check_name("host", name, *call.core.config.release.taken_host)
+    code, prefix = call.core.config.release.taken_host
+    problem = _name_problem(name) if call.core.config.release.strict_names else ""
+    if problem:
+        raise OneError(code, prefix + problem)
+    call.check_name("host", name, code, prefix, unique=False)
+    for driver, what in ((im_mad, "IM_MAD_NAME"), (vm_mad, "VMM_MAD_NAME")):
+        if not driver:
+            raise OneError(code, f"{prefix}{what} cannot be empty.")
+    call.check_name("host", name, code, prefix)
     return new_host(call.core, name, im_mad, vm_mad, cluster["id"])
+
+
+def _name_problem(name: str) -> str:
+    """Return why a name is none of a computer, empty if it is one."""
+    if not 1 < len(name) <= _LONGEST_NAME:
+        return "Invalid HOSTNAME, HOSTNAME length should be greater than 1, but smaller than 64 characters"
+    if name[0] in _MARKS:
+        return f"Invalid HOSTNAME, first character can't be '{name[0]}'"
+    wrong = next((letter for letter in name if not (letter.isascii() and letter.isalnum()) and letter not in _MARKS), "")
+    if wrong:
+        return f"Invalid HOSTNAME, '{wrong}' is invalid character for a HOSTNAME"
+    return f"Invalid HOSTNAME, last character can't be '{name[-1]}'" if name[-1] in _MARKS else ""
 
 
 @method("one.host.status", "i i")

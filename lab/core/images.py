@@ -26,24 +26,43 @@ _FAILED = "Error allocating a new image. "
 _OWN = ("NAME", "TYPE", "PATH", "SIZE", "PERSISTENT", "SOURCE", "FORMAT", "FS")
 #: kinds of types that an image can change among
 _DISKS, _FILES = ("OS", "DATABLOCK", "CDROM"), ("KERNEL", "RAMDISK", "CONTEXT")
-_IN_USE = (ImageState.USED, ImageState.USED_PERS)
-_CANNOT_ACQUIRE = {
-    ImageState.DISABLED: "it is disabled",
-    ImageState.LOCKED: "it is locked", ImageState.ERROR: "it is in an error state",
-    ImageState.DELETE: "it is being deleted", ImageState.USED_PERS: "it is persistent and already in use",
-}
+_IN_USE = (ImageState.USED, ImageState.USED_PERS, ImageState.LOCKED_USED, ImageState.LOCKED_USED_PERS)
+_PERSISTENT_IN_USE = (ImageState.USED_PERS, ImageState.LOCKED_USED_PERS)
+_IN_WORK = (ImageState.LOCKED, ImageState.LOCKED_USED, ImageState.LOCKED_USED_PERS)
+SYSTEM, CDROM = _TYPES["OS"], _TYPES["CDROM"]
 
 
 def timestamped(core: Core, message: str) -> str:
-    """Return a message with the time in front, as OpenNebula writes them into templates."""
+    """Return a message with the time in front, as OpenNebula writes them into VMs."""
     return f"{time.asctime(time.gmtime(core.now()))}: {message}"
+
+
+def failure(core: Core, message: str) -> str:
+    """Return a message with the time in front, as OpenNebula writes them into everything but VMs."""
+    return f"{time.asctime(time.gmtime(core.now()))} : {message}"
 
 
 def acquire(core: Core, image: dict, vm_id: int) -> None:
     """Note that a VM uses an image."""
     image["vms"].append(vm_id)
-    image["state"] = ImageState.USED_PERS if image["persistent"] else ImageState.USED
+    image["state"] = _used(image, in_work=image["state"] in _IN_WORK)
     core.store.save("image", image)
+
+
+def _used(image: dict, *, in_work: bool) -> ImageState:
+    if in_work:
+        return ImageState.LOCKED_USED_PERS if image["persistent"] else ImageState.LOCKED_USED
+    return ImageState.USED_PERS if image["persistent"] else ImageState.USED
+
+
+def is_in_work(image: dict) -> bool:
+    """Whether an image is not made yet."""
+    return image["state"] in _IN_WORK
+
+
+def state_name(image: dict) -> str:
+    """Return the state of an image as messages name it, which does not tell whether one in use is persistent."""
+    return ImageState(image["state"]).name.removesuffix("_PERS")
 
 
 def release(core: Core, image_id: int, vm_id: int) -> None:
@@ -53,15 +72,23 @@ def release(core: Core, image_id: int, vm_id: int) -> None:
         return
     image["vms"].remove(vm_id)
     if not image["vms"]:
-        image["state"] = ImageState.READY
+        image["state"] = ImageState.LOCKED if image["state"] in _IN_WORK else ImageState.READY
     core.store.save("image", image)
 
 
-def check_usable(image: dict) -> None:
-    """Refuse an image that no VM can have now. Raises OneError."""
-    reason = _CANNOT_ACQUIRE.get(image["state"])
-    if reason:
-        raise OneError(ALLOCATE, f"Cannot acquire image {image['id']}, {reason}")
+def check_usable(image: dict, attach: bool) -> None:
+    """Refuse an image that no VM can have now; a new VM waits for one that is being made. Raises OneError."""
+    cannot, state = f"Cannot acquire image {image['id']}, ", image["state"]
+    if _type(image) not in _DISKS:
+        raise OneError(
+            INTERNAL, f"Image {image['id']} ({image['name']}) of type {_type(image)} cannot be used as DISK."
+        )
+    if state in _PERSISTENT_IN_USE:
+        raise OneError(INTERNAL, f"{cannot}it is persistent and already in use")
+    if state in _IN_WORK and attach:
+        raise OneError(INTERNAL, f"{cannot}it is locked")
+    if state not in (*_IN_WORK, *_IN_USE, ImageState.READY):
+        raise OneError(INTERNAL, f"{cannot}it is in state: {state_name(image)}")
 
 
 def register(core: Core, image_id: int) -> None:
@@ -71,14 +98,16 @@ def register(core: Core, image_id: int) -> None:
 
     def registered(size_mb: int) -> None:
         image.update(
-            state=ImageState.READY, size=size_mb, source=wanted.source or wanted.path,
-            format=image["format"] or core.driver.image_format,
+            state=_used(image, in_work=False) if image["vms"] else ImageState.READY, size=size_mb,
+            source=wanted.source or wanted.path, format=image["format"] or core.driver.image_format,
         )
         core.store.save("image", image)
+        core.lifecycle.image_made(image)
 
     def failed(reason: str) -> None:
         image["state"] = ImageState.ERROR
-        image["template"]["ERROR"] = timestamped(core, f"Error copying image in the datastore: {reason}")
+        core.lifecycle.image_made(image)
+        image["template"]["ERROR"] = failure(core, f"Error copying image in the datastore: {reason}")
         core.store.save("image", image)
 
     core.lifecycle.work(lambda: core.driver.register_image(wanted), registered, failed)
@@ -94,7 +123,7 @@ def remove(core: Core, image_id: int) -> None:
 
     def failed(reason: str) -> None:
         image["state"] = ImageState.ERROR
-        image["template"]["ERROR"] = timestamped(core, f"Error removing image from datastore: {reason}")
+        image["template"]["ERROR"] = failure(core, f"Error removing image from datastore: {reason}")
         core.store.save("image", image)
 
     core.lifecycle.work(lambda: core.driver.delete_image(wanted), gone, failed)
@@ -190,7 +219,7 @@ def _persistent(call: Call, image_id: int, persistent: bool) -> int:
     if image["state"] in _IN_USE:
         how = "persistent" if persistent else "non-persistent"
         raise OneError(
-            INTERNAL, f"Could not make image {how}: Image cannot be in state {ImageState(image['state']).name}."
+            INTERNAL, f"Could not make image {how}: Image cannot be in state {state_name(image)}."
         )
     image["persistent"] = persistent
     call.core.store.save("image", image)
@@ -213,7 +242,7 @@ def _enable(call: Call, image_id: int, enable: bool) -> int:
     if image["state"] not in (ImageState.READY, ImageState.DISABLED, ImageState.ERROR):
         how = "enable" if enable else "disable"
         raise OneError(
-            INTERNAL, f"Could not {how} image: Image cannot be in state {ImageState(image['state']).name}."
+            INTERNAL, f"Could not {how} image: Image cannot be in state {state_name(image)}."
         )
     image["state"] = ImageState.READY if enable else ImageState.DISABLED
     call.core.store.save("image", image)

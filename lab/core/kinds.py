@@ -23,38 +23,47 @@ class Kind:
     permissions: str = "110000000"
     #: whose names it must differ from: those of the same owner, of the whole zone, or nobody's
     unique: str = ""
+    #: end of "NAME is already taken by ", with {} for the id; empty: what `auth` says, the id and a full stop
+    taken: str = ""
     #: whether its pool takes filter and range
     paged: bool = True
     #: whether it is listed by one.NAMEpool.info
     pool: bool = True
+    #: the right to update and rename it
+    change: str = "MANAGE"
     #: the generic methods it has
     methods: tuple[str, ...] = ()
 
 
 _OWNED = ("info", "update", "delete", "chmod", "chown", "rename")
+_LOCK = ("lock", "unlock")
 
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("vm", "VM", "virtual machine", "VM", methods=("info", "chmod", "chown", "rename")),
-        Kind("template", "VMTEMPLATE", "virtual machine template", "TEMPLATE", unique="owner", methods=_OWNED),
-        Kind("image", "IMAGE", "image", "IMAGE", unique="owner", methods=_OWNED),
-        Kind("vn", "VNET", "virtual network", "NET", unique="owner", methods=_OWNED),
-        Kind("document", "DOCUMENT", "document", "DOCUMENT", methods=_OWNED),
+        Kind("vm", "VM", "virtual machine", "VM", methods=("info", "chmod", "chown", "rename", *_LOCK)),
+        Kind("template", "VMTEMPLATE", "virtual machine template", "TEMPLATE", unique="owner", methods=_OWNED + _LOCK),
+        Kind("image", "IMAGE", "image", "IMAGE", unique="owner", methods=_OWNED + _LOCK),
+        Kind("vn", "VNET", "virtual network", "NET", unique="owner", methods=_OWNED + _LOCK),
+        Kind("document", "DOCUMENT", "document", "DOCUMENT", methods=_OWNED + _LOCK),
         Kind("user", "USER", "user", "USER", "", "zone", paged=False, methods=("info", "update", "delete")),
-        Kind("group", "GROUP", "group", "GROUP", "", "zone", paged=False, methods=("info", "update", "delete")),
-        Kind("vdc", "VDC", "VDC", "VDC", "", "zone", paged=False, methods=("info", "update", "delete", "rename")),
+        Kind("group", "GROUP", "group", "GROUP", "", "zone", paged=False, change="ADMIN",
+             methods=("info", "update", "delete")),
+        Kind("vdc", "VDC", "VDC", "VDC", "", "zone", "Vdc {}.", paged=False, methods=("info", "update", "delete", "rename")),
         Kind("acl", "ACL", "ACL", "ACL", "", pool=False),
-        Kind("host", "HOST", "host", "HOST", "", "zone", paged=False, methods=("info", "update", "delete", "rename")),
+        Kind("host", "HOST", "host", "HOST", "", "zone", paged=False, change="ADMIN",
+             methods=("info", "update", "delete", "rename")),
         Kind("cluster", "CLUSTER", "cluster", "CLUSTER", "", "zone", paged=False,
              methods=("info", "update", "delete", "rename")),
-        Kind("datastore", "DATASTORE", "datastore", "DATASTORE", "110100000", "owner", paged=False, methods=_OWNED),
-        Kind("zone", "ZONE", "zone", "ZONE", "", "zone", paged=False, methods=("info",)),
-        Kind("secgroup", "SECURITY_GROUP", "security group", "SECGROUP", unique="owner", methods=_OWNED),
-        Kind("vmgroup", "VM_GROUP", "VM group", "VMGROUP", unique="owner", methods=("info",)),
-        Kind("market", "MARKETPLACE", "marketplace", "MARKETPLACE", unique="owner", paged=False,
+        Kind("datastore", "DATASTORE", "datastore", "DATASTORE", "110100000", "zone", paged=False, methods=_OWNED),
+        Kind("zone", "ZONE", "zone", "ZONE", "", "zone", "Zone {}.", paged=False, methods=("info",)),
+        Kind("secgroup", "SECURITY_GROUP", "security group", "SECGROUP", unique="owner", taken="SecurityGroup {}.",
              methods=_OWNED),
-        Kind("marketapp", "MARKETPLACEAPP", "marketplaceapp", "MARKETPLACEAPP", unique="owner", methods=_OWNED),
-        Kind("hook", "HOOK", "hook", "HOOK", "", methods=("info",)),
+        Kind("vmgroup", "VM_GROUP", "vm group", "VMGROUP", unique="owner", taken="VMGroup {}.", methods=("info",)),
+        Kind("market", "MARKETPLACE", "marketplace", "MARKETPLACE", unique="zone", taken="MARKETPLACE {}", paged=False,
+             methods=_OWNED),
+        Kind("marketapp", "MARKETPLACEAPP", "marketplaceapp", "MARKETPLACEAPP", unique="owner", taken="MARKETPLACEAPP {}",
+             methods=_OWNED + _LOCK),
+        Kind("hook", "HOOK", "hook", "HOOK", "", taken="Hook {}.", paged=False, methods=("info",)),
     )
 }

@@ -6,25 +6,24 @@ from __future__ import annotations
 
 from copy import deepcopy
 
-from lab.core import networks
+from lab.core import networks, ranges
 from lab.core.call import Call, parse_template
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.registry import method
 from lab.core.states import NetworkState
 
 ON_HOLD = -1
-_ADDRESSES = ("IP", "IP6", "MAC")
 
 
 @method("one.vn.hold", "i s")
 def _hold(call: Call, network_id: int, text: str) -> int:
-    network, found = _named_lease(call, network_id, text)
-    if not found:
+    network, found = _named_lease(call, network_id, "one.vn.hold", text)
+    held = [(address_range, index) for address_range, index in found if index not in address_range["leases"]]
+    if not held:
         raise OneError(INTERNAL, "Address is not part of the address range or in use.")
-    for address_range, index in found:
-        if index in address_range["leases"]:
-            raise OneError(INTERNAL, "Address is not part of the address range or in use.")
+    for address_range, index in held:
         address_range["leases"][index] = ON_HOLD
+        address_range["taken"] = True
     call.core.store.save("vn", network)
     return network_id
 
@@ -32,7 +31,7 @@ def _hold(call: Call, network_id: int, text: str) -> int:
 @method("one.vn.release", "i s")
 def _release(call: Call, network_id: int, text: str) -> int:
     """Give free what is on hold; what is not is no error."""
-    network, found = _named_lease(call, network_id, text)
+    network, found = _named_lease(call, network_id, "one.vn.release", text)
     for address_range, index in found:
         if address_range["leases"].get(index) == ON_HOLD:
             del address_range["leases"][index]
@@ -40,37 +39,34 @@ def _release(call: Call, network_id: int, text: str) -> int:
     return network_id
 
 
-def _named_lease(call: Call, network_id: int, text: str) -> tuple[dict, list[tuple[dict, str]]]:
+def _named_lease(call: Call, network_id: int, method_name: str, text: str) -> tuple[dict, list[tuple[dict, str]]]:
     """Return the network, and where in it the address of the LEASES attribute is: ranges and the index in each."""
-    network = call.get("vn", network_id, "MANAGE")
-    wanted = parse_template(text).get("LEASES")
+    network, template = networks.to_change(call, network_id, method_name, text)
+    wanted = template.get("LEASES")
     if not isinstance(wanted, dict):
         raise OneError(INTERNAL, "Empty lease description.")
-    named = [name for name in _ADDRESSES if wanted.get(name)]
+    named = [name for name in ranges.ADDRESSES if wanted.get(name)]
     if not named:
         raise OneError(INTERNAL, "Missing MAC, IP or IP6.")
     if len(named) > 1:
         raise OneError(INTERNAL, "Only one attribute MAC, IP or IP6 can be set.")
-    found = [
-        (address_range, str(index))
-        for address_range in network["ranges"] if wanted.get("AR_ID") in (None, address_range["AR_ID"])
-        for index in range(int(address_range["SIZE"]))
-        if networks.address(address_range, index).get(named[0], "").lower() == wanted[named[0]].lower()
-    ]
-    return network, found
+    number = wanted["AR_ID"] if wanted.get("AR_ID", "").isdigit() else None
+    meant = [address_range for address_range in network["ranges"] if number in (None, address_range["AR_ID"])]
+    found = [(address_range, ranges.index_of(address_range, named[0], wanted[named[0]])) for address_range in meant]
+    return network, [(address_range, str(index)) for address_range, index in found if index is not None]
 
 
 @method("one.vn.reserve", "i s")
 def _reserve(call: Call, network_id: int, text: str) -> int:
     """Move addresses of a network into a new one, or one that holds some of its addresses already."""
-    wanted = parse_template(text)
+    wanted = parse_template(text, ACTION)
     size = wanted.get("SIZE", "")
     if not size.isdigit() or int(size) < 1:
         raise OneError(ACTION, "Reservation SIZE must be a greater than 0")
     there = _reservation(call, network_id, wanted["NETWORK_ID"]) if "NETWORK_ID" in wanted else None
     if there is None and not wanted.get("NAME"):
         raise OneError(ACTION, "NAME for reservation has to be set")
-    if "AR_ID" not in wanted and any(wanted.get(name) for name in _ADDRESSES):
+    if "AR_ID" not in wanted and any(wanted.get(name) for name in ranges.ADDRESSES):
         raise OneError(ACTION, "AR_ID must be specified for IP/MAC based reservations")
     parent = call.find("vn", network_id)
     if parent.get("parent") is not None:
@@ -78,10 +74,11 @@ def _reserve(call: Call, network_id: int, text: str) -> int:
     call.authorize(("USE", "vn", parent), *([("MANAGE", "vn", there)] if there else []))
     source, first = _free_run(parent, wanted, int(size))
     reservation = there or _new_reservation(call, parent, wanted["NAME"])
-    source["leases"] |= {str(first + step): str(reservation["id"]) for step in range(int(size))}
+    source["leases"] |= {str(first + step): f"VNET:{reservation['id']}" for step in range(int(size))}
+    source["taken"] = True
     number = 1 + max((int(address_range["AR_ID"]) for address_range in reservation["ranges"]), default=-1)
     reservation["ranges"].append({
-        **{name: value for name, value in source.items() if name.isupper()}, **networks.address(source, first),
+        **{name: value for name, value in source.items() if name.isupper()}, **_begin(source, first),
         "AR_ID": str(number), "SIZE": size, "PARENT_NETWORK_AR_ID": source["AR_ID"], "leases": {}, "next": 0,
     })
     call.core.store.save("vn", parent)
@@ -113,15 +110,25 @@ def _new_reservation(call: Call, parent: dict, name: str) -> dict:
     )
 
 
+def _begin(source: dict, first: int) -> dict:
+    """Return the addresses that a part of a range begins with."""
+    return {name: text for name, text in ranges.addresses(source, first).items() if name in source}
+
+
 def _free_run(network: dict, wanted: dict, size: int) -> tuple[dict, int]:
     """Return a range with so many free addresses in a row, and the index of the first. Raises OneError."""
+    named = next(((name, wanted[name]) for name in ranges.ADDRESSES if wanted.get(name)), None)
     for address_range in network["ranges"]:
         if wanted.get("AR_ID") not in (None, address_range["AR_ID"]):
             continue
-        for first in range(int(address_range["SIZE"]) - size + 1):
-            begin = networks.address(address_range, first)
-            meant = all(begin.get(name, "").lower() == wanted[name].lower() for name in _ADDRESSES if wanted.get(name))
-            if meant and not any(str(first + step) in address_range["leases"] for step in range(size)):
+        if named:
+            first = ranges.index_of(address_range, *named)
+            inside = first is not None and first + size <= int(address_range["SIZE"])
+            if inside and ranges.is_free(address_range, first, size):
+                return address_range, first
+        else:
+            first = ranges.free(address_range, size)
+            if first is not None:
                 return address_range, first
     where = f" {wanted['AR_ID']}, or it does not exist" if "AR_ID" in wanted else ""
     raise OneError(ACTION, f"Not enough free addresses in {'' if where else 'an '}address range{where}")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _WORKERS = 4
+#: states in which a VM has no host
+_NEW = (VmState.INIT, VmState.PENDING, VmState.HOLD, VmState.CLONING, VmState.CLONING_FAILURE)
 #: life-cycle states terminate takes a VM out of, besides RUNNING and UNKNOWN
 _FAILURES = (LcmState.BOOT_FAILURE, LcmState.EPILOG_FAILURE)
 #: life-cycle states in which a machine is given something else
@@ -118,6 +120,24 @@ class Lifecycle:
         vm["state"], vm["lcm"] = state, lcm
         self._core.store.save("vm", vm)
 
+    def image_made(self, image: dict) -> None:
+        """Let the VMs go on that wait for an image and for no other; one that could not be made fails them."""
+        for vm in self._core.store.all("vm"):
+            if vm["state"] != VmState.CLONING or vm["id"] not in image["vms"]:
+                continue
+            used = [disk for disk in vm["template"]["DISK"] if "IMAGE_ID" in disk]
+            made = {disk["IMAGE_ID"]: self._core.store.get("image", int(disk["IMAGE_ID"])) for disk in used}
+            for disk in used:
+                source = made[disk["IMAGE_ID"]]
+                if disk.get("CLONING") and not images.is_in_work(source):
+                    del disk["CLONING"]
+                    disk |= {"SOURCE": source["source"], "DRIVER": source["format"], "FORMAT": source["format"],
+                             "IMAGE_STATE": str(int(source["state"]))}
+            if image["state"] == ImageState.ERROR:
+                self.set_state(vm, VmState.CLONING_FAILURE)
+            elif not any(disk.get("CLONING") for disk in used):
+                self.set_state(vm, VmState.HOLD if vm["template"].get("SUBMIT_ON_HOLD") == "YES" else VmState.PENDING)
+
     def note_action(self, vm: dict, user: dict, action: int) -> None:
         """Note in the VM's history who asked for what."""
         if vm["history"]:
@@ -204,7 +224,7 @@ class Lifecycle:
     def terminate(self, vm: dict, hard: bool) -> None:
         """End a VM and give back what it held; it becomes DONE."""
         core = self._core
-        if vm["state"] in (VmState.INIT, VmState.PENDING, VmState.HOLD):
+        if vm["state"] in _NEW:
             self._done(vm)
             return
         # A hard end has no shutdown to wait for: what takes time is clearing away.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lab.core.call import Call, parse_template
 from lab.core.errors import ACTION, ALLOCATE, INTERNAL, OneError
-from lab.core.images import spec, timestamped
+from lab.core.images import failure, spec
 from lab.core.markup import Data, attributes, ids
 from lab.core.pools import BODIES, DELETERS, UPDATERS, head
 from lab.core.registry import method
@@ -130,7 +130,7 @@ def _allocate_app(call: Call, text: str, market_id: int) -> int:
 
 def _fail(core: Core, app: dict, reason: str) -> None:
     app["state"] = AppState.ERROR
-    app["template"]["ERROR"] = timestamped(core, reason)
+    app["template"]["ERROR"] = failure(core, reason)
     core.store.save("marketapp", app)
 
 

@@ -5,14 +5,14 @@
 from __future__ import annotations
 
 import ipaddress
-import secrets
 from typing import TYPE_CHECKING
 
+from lab.core import ranges, restricted
 from lab.core.call import Call, as_list, parse_template
 from lab.core.errors import ACTION, INTERNAL, OneError
-from lab.core.images import timestamped
+from lab.core.images import failure
 from lab.core.markup import Data, attributes, ids
-from lab.core.pools import BODIES, DELETERS, POOL_BODIES, UPDATERS, head
+from lab.core.pools import BODIES, DELETERS, FAILED_UPDATE, POOL_BODIES, UPDATERS, head
 from lab.core.registry import method
 from lab.core.states import NetworkState
 from lab.driver import NetSpec
@@ -20,37 +20,48 @@ from lab.driver import NetSpec
 if TYPE_CHECKING:
     from lab.core.api import Core
 
-_EMPTY_BEFORE_CREATION = {"PHYDEV": "", "SECURITY_GROUPS": "0", "BRIDGE_TYPE": "linux"}
+_EMPTY_BEFORE_CREATION = {"PHYDEV": "", "SECURITY_GROUPS": "0"}
 #: numbers of segments, which the server chooses for AUTOMATIC_ and the name
 _SEGMENTS = ("VLAN_ID", "OUTER_VLAN_ID")
 _FIRST_SEGMENT = 2
-#: attributes that a driver cannot do without
-_MANDATORY = {"802.1q": ("PHYDEV", "VLAN_ID"), "vxlan": ("PHYDEV", "VLAN_ID"), "ovswitch_vxlan": ("OUTER_VLAN_ID",)}
+#: drivers, each with the technologies of bridge it can use, the first of which it uses unless told otherwise
+_BRIDGE_TYPES = dict.fromkeys(("dummy", "802.1Q", "fw", "vxlan", "bridge", "elastic", "nodeport"), ("linux",)) | {
+    "ovswitch": ("openvswitch", "openvswitch_dpdk"), "ovswitch_vxlan": ("openvswitch",),
+}
+#: attributes that a driver cannot do without, and what else does in their place
+_MANDATORY = {
+    "dummy": ("BRIDGE",), "802.1Q": ("PHYDEV", "VLAN_ID"), "vxlan": ("PHYDEV", "VLAN_ID"),
+    "ovswitch_vxlan": ("OUTER_VLAN_ID",),
+}
+_INSTEAD = {"VLAN_ID": " (or AUTOMATIC_VLAN_ID)", "OUTER_VLAN_ID": " (or AUTOMATIC)"}
 _EMPTY_AFTER_CREATION = {"OUTER_VLAN_ID": "", "VLAN_ID": ""}
 _DEFAULT_PREFIX = 24
-#: what a change of an address range leaves as it is
-_FIXED_IN_RANGE = ("AR_ID", "TYPE", "SHARED", "MAC", "IP", "PARENT_NETWORK_AR_ID")
+#: what the owner of a lease is, above its id
+_OWNERS = {"VM": 1 << 36, "VNET": 1 << 38, "VROUTER": 1 << 50}
 
 
-def lease(core: Core, network: dict, vm_id: int, wanted_ip: str = "") -> dict | None:
-    """Give a VM the next free address of a network, or the one it wants; None if there is none.
+def lease(core: Core, network: dict, holder: int | str, wanted: dict | None = None) -> dict | None:
+    """Give a VM an address of a network, the one its NIC wants or the next free one; None if there is none.
 
-    The result holds AR_ID, MAC and, except in ranges of MAC addresses only, IP.
+    holder: the id of the VM, or what a holder of another kind is kept as. The result holds AR_ID and the addresses.
     """
+    named = [(name, wanted[name]) for name in ranges.ADDRESSES if wanted and wanted.get(name)]
     # A network has its ranges once it is made.
-    for address_range in network["ranges"] if network["state"] == NetworkState.READY else ():
-        size = int(address_range["SIZE"])
-        start = address_range["next"]
-        for index in [(start + step) % size for step in range(size)]:
-            found = address(address_range, index)
-            if str(index) in address_range["leases"] or wanted_ip not in ("", found.get("IP")):
+    for address_range in network["ranges"] if network["state"] == NetworkState.READY and len(named) < 2 else ():
+        if named:
+            index = ranges.index_of(address_range, *named[0])
+            if index is None or str(index) in address_range["leases"]:
                 continue
-            address_range["leases"][str(index)] = vm_id
-            address_range["next"] = (index + 1) % size
-            if vm_id not in network["vms"]:
-                network["vms"].append(vm_id)
-            core.store.save("vn", network)
-            return {"AR_ID": address_range["AR_ID"]} | found
+        else:
+            index = ranges.free(address_range)
+            if index is None:
+                continue
+        address_range["leases"][str(index)] = holder
+        address_range["taken"] = True
+        if isinstance(holder, int) and holder not in network["vms"]:
+            network["vms"].append(holder)
+        core.store.save("vn", network)
+        return {"AR_ID": address_range["AR_ID"]} | ranges.addresses(address_range, index)
     return None
 
 
@@ -83,15 +94,15 @@ def _targeted(core: Core, rule: dict) -> list[dict]:
     ]
 
 
-def release(core: Core, network_id: int, vm_id: int, mac: str = "") -> None:
-    """Take back all leases of a VM in a network, or only the one with that hardware address."""
+def release(core: Core, network_id: int, vm_id: int | str, mac: str = "") -> None:
+    """Take back all leases of a VM (or what another holder is kept as) in a network, or only the one with that hardware address."""
     network = core.store.get("vn", network_id)
     if network is None:
         return
     for address_range in network["ranges"]:
         address_range["leases"] = {
             index: holder for index, holder in address_range["leases"].items()
-            if holder != vm_id or mac not in ("", address(address_range, int(index))["MAC"])
+            if holder != vm_id or mac not in ("", ranges.addresses(address_range, int(index))["MAC"])
         }
     if not any(vm_id in address_range["leases"].values() for address_range in network["ranges"]):
         network["vms"] = [holder for holder in network["vms"] if holder != vm_id]
@@ -106,13 +117,16 @@ def create(core: Core, network_id: int) -> None:
     def created(_result: object) -> None:
         network["state"] = NetworkState.READY
         network["template"].pop("AR", None)
+        if network["range_error"]:
+            network["state"] = NetworkState.ERROR
+            network["template"]["ERROR"] = failure(core, network["range_error"])
         chosen = {name: "" for name in _EMPTY_AFTER_CREATION if name not in network.get("segments", {})}
         network["template"] = chosen | network["template"]
         core.store.save("vn", network)
 
     def failed(reason: str) -> None:
         network["state"] = NetworkState.ERROR
-        network["template"]["ERROR"] = timestamped(core, f"Error creating virtual network: {reason}")
+        network["template"]["ERROR"] = failure(core, f"Error creating virtual network: {reason}")
         core.store.save("vn", network)
 
     core.lifecycle.work(lambda: core.driver.create_network(wanted), created, failed)
@@ -130,7 +144,7 @@ def remove(core: Core, network_id: int) -> None:
 
     def failed(reason: str) -> None:
         network["state"] = NetworkState.ERROR
-        network["template"]["ERROR"] = timestamped(core, f"Error deleting virtual network: {reason}")
+        network["template"]["ERROR"] = failure(core, f"Error deleting virtual network: {reason}")
         core.store.save("vn", network)
 
     is_reservation = network.get("parent") is not None
@@ -142,15 +156,10 @@ def _give_back(core: Core, network: dict, address_range: dict) -> None:
     parent = core.store.get("vn", network["parent"]) if network.get("parent") is not None else None
     for source in parent["ranges"] if parent else ():
         if source["AR_ID"] == address_range["PARENT_NETWORK_AR_ID"]:
-            first = _index(source, address_range["MAC"])
+            first = ranges.index_of(source, "MAC", address_range["MAC"]) or 0
             for step in range(int(address_range["SIZE"])):
                 source["leases"].pop(str(first + step), None)
             core.store.save("vn", parent)
-
-
-def _index(address_range: dict, mac: str) -> int:
-    first, wanted = (int(text.replace(":", ""), 16) for text in (address_range["MAC"], mac))
-    return wanted - first
 
 
 def _spec(network: dict) -> NetSpec:
@@ -163,51 +172,48 @@ def _spec(network: dict) -> NetSpec:
     return NetSpec(network["id"], network["name"], subnet, template.get("GATEWAY", ""))
 
 
-def _new_range(attribute: dict, range_id: int) -> dict:
-    """Return an address range from an AR attribute. Raises OneError for one that cannot be."""
-    kind = attribute.get("TYPE", "IP4")
-    if kind not in ("IP4", "ETHER"):
-        raise OneError(INTERNAL, f"Unknown address range type {kind}")
-    if not attribute.get("SIZE", "").isdigit() or int(attribute["SIZE"]) < 1:
-        raise OneError(INTERNAL, "Wrong SIZE for address range")
-    address_range = {"AR_ID": str(range_id), **attribute, "TYPE": kind, "SHARED": attribute.get("SHARED", "NO")}
-    if kind == "IP4":
-        try:
-            ipaddress.IPv4Address(attribute.get("IP", "")) + int(attribute["SIZE"]) - 1
-        except ValueError as error:
-            raise OneError(INTERNAL, f"Wrong format for IP value {attribute.get('IP', '')}") from error
-    if "MAC" not in address_range:
-        tail = ipaddress.IPv4Address(attribute["IP"]).packed if kind == "IP4" else secrets.token_bytes(3) + b"\0"
-        address_range["MAC"] = (b"\x02\x00" + tail).hex(":")
-    return address_range | {"leases": {}, "next": 0}
-
-
-def address(address_range: dict, index: int) -> dict:
-    """Return the addresses at a place in a range: MAC and, except in ranges of MAC addresses only, IP."""
-    mac = int(address_range["MAC"].replace(":", ""), 16) + index
-    found = {"MAC": mac.to_bytes(6, "big").hex(":")}
-    if "IP" in address_range:
-        found["IP"] = str(ipaddress.IPv4Address(address_range["IP"]) + index)
-    return found
-
-
 def _range_body(address_range: dict) -> dict:
-    last = address(address_range, int(address_range["SIZE"]) - 1)
     leases = [
-        attributes(address(address_range, int(index)) | {"VNET" if isinstance(holder, str) else "VM": str(holder)})
+        attributes(ranges.addresses(address_range, int(index)) | _holder(holder))
         for index, holder in sorted(address_range["leases"].items(), key=lambda lease: int(lease[0]))
     ]
-    shown = {name: value for name, value in address_range.items() if name.isupper()}
-    ends = {"MAC_END": Data(last["MAC"])} | ({"IP_END": Data(last["IP"])} if "IP" in last else {})
-    return attributes(shown | {"NEXT_INDEX": str(address_range["next"])}) | ends | {
+    return attributes(_kept(address_range)) | {name: Data(text) for name, text in ranges.ends(address_range).items()} | {
         "USED_LEASES": len(leases), "LEASES": {"LEASE": leases},
     }
+
+
+def _kept(address_range: dict) -> dict:
+    return {name: value for name, value in address_range.items() if name.isupper()} | {
+        "NEXT_INDEX": str(address_range["next"]),
+    }
+
+
+def _holder(holder: int | str) -> dict:
+    """Return who has a lease: a VM's id is a number, others are kept as what they are and their id."""
+    kind, number = _owner(holder)
+    return {kind: str(number)}
+
+
+def _owner(holder: int | str) -> tuple[str, int]:
+    if isinstance(holder, int):
+        return "VM", holder
+    kind, _separator, number = holder.rpartition(":")
+    return kind or "VNET", int(number)
+
+
+def _allocated(address_range: dict) -> dict:
+    """Return who has which address as oned keeps it, nothing before the first had one."""
+    if not address_range.get("taken"):
+        return {}
+    leases = sorted(address_range["leases"].items(), key=lambda lease: int(lease[0]))
+    owners = [(index, *_owner(holder)) for index, holder in leases]
+    return {"ALLOCATED": "".join(f" {index} {_OWNERS[kind] | number & 0xFFFFFFFF}" for index, kind, number in owners)}
 
 
 def _body(core: Core, network: dict) -> dict:
     template, state = network["template"], int(network["state"])
     previous = 0 if state == NetworkState.LOCK_CREATE else state
-    created = state == NetworkState.READY
+    created = "AR" not in template
     segments = network.get("segments", {})
     return head(core, network) | {
         "CLUSTERS": ids(network["clusters"]),
@@ -236,30 +242,55 @@ def _automatic(template: dict) -> list[str]:
 def _check_driver(template: dict, automatic: list[str]) -> None:
     """Refuse a network without what its driver needs. Raises OneError."""
     driver = template["VN_MAD"]
-    for name in _MANDATORY.get(driver.lower(), ()):
+    for name in _MANDATORY.get(driver, ()):
         if not template.get(name) and name not in automatic:
-            other = {"VLAN_ID": " (or AUTOMATIC_VLAN_ID)", "OUTER_VLAN_ID": " (or AUTOMATIC)"}.get(name, "")
-            raise OneError(INTERNAL, f"{name}{other} is mandatory for driver {driver}")
+            raise OneError(INTERNAL, f"{name}{_INSTEAD.get(name, '')} is mandatory for driver {driver}")
+
+
+def _bridge_type(driver: str, wanted: str) -> str:
+    """Return the technology of a driver's bridge. Raises OneError for one that it cannot use."""
+    if driver not in _BRIDGE_TYPES:
+        raise OneError(INTERNAL, f'VN_MAD named "{driver}" is not defined in oned.conf')
+    possible = _BRIDGE_TYPES[driver]
+    if wanted.strip() and wanted.strip() not in possible:
+        raise OneError(
+            INTERNAL, f'Attribute BRIDGE_TYPE has wrong value "{wanted.strip()}" for VN_MAD_CONF {driver} in oned.conf'
+        )
+    return wanted.strip() or possible[0]
 
 
 def _update(_call: Call, network: dict, template: dict) -> dict:
-    """A segment is chosen once; what an update says of it does not count."""
+    """Check the driver. A segment is chosen once; what an update says of it does not count."""
     _automatic(template)
-    return {name: value for name, value in template.items() if name not in network.get("segments", {})}
+    before = network["template"]
+    if not template.get("VN_MAD"):
+        raise OneError(INTERNAL, f"{FAILED_UPDATE}No VN_MAD in template for Virtual Network.")
+    driver, wanted = template["VN_MAD"], template.get("BRIDGE_TYPE", "")
+    if driver != before["VN_MAD"] and wanted == before["BRIDGE_TYPE"]:
+        wanted = ""
+    try:
+        kind = _bridge_type(driver, wanted)
+    except OneError as error:
+        raise OneError(error.code, f"{FAILED_UPDATE}{error.message}") from None
+    template = {name: value for name, value in template.items() if name not in network.get("segments", {})}
+    empty = {name: "" for name in ("PHYDEV", *_SEGMENTS) if name not in network.get("segments", {})}
+    return {**empty, **template, "BRIDGE_TYPE": kind, "BRIDGE": template.get("BRIDGE") or before["BRIDGE"]}
 
 
 def _pool_body(core: Core, network: dict) -> dict:
-    """As the own document, without the leases."""
+    """As the own document, with the ranges as they are kept."""
     body = _body(core, network)
-    body["AR_POOL"] = {
-        "AR": [{name: item for name, item in row.items() if name != "LEASES"} for row in body["AR_POOL"].get("AR", [])]
-    }
+    rows = network["ranges"] if body["AR_POOL"] else []
+    body["AR_POOL"] = {"AR": [attributes(_kept(row) | _allocated(row)) for row in rows]}
     return body
 
 
 def _delete(call: Call, network: dict) -> bool:
     if any(address_range["leases"] for address_range in network["ranges"]):
         raise OneError(ACTION, "Cannot delete virtual network. Can not remove a virtual network with leases in use")
+    if network["state"] in (NetworkState.LOCK_CREATE, NetworkState.LOCK_DELETE):
+        state = NetworkState(network["state"]).name
+        raise OneError(ACTION, f"Cannot delete virtual network. Can not remove a Virtual Network, wrong state {state}")
     network["state"] = NetworkState.LOCK_DELETE
     call.core.store.save("vn", network)
     remove(call.core, network["id"])
@@ -272,20 +303,41 @@ DELETERS["vn"] = _delete
 UPDATERS["vn"] = _update
 
 
-@method("one.vn.allocate", "s i?")
-def _allocate(call: Call, text: str, cluster_id: int = -1) -> int:
+def _ranges(template: dict) -> tuple[list[dict], str]:
+    """Return the address ranges of a new network that can be, and what is wrong with one that cannot."""
+    rows, problem = [], ""
+    for attribute in as_list(template.get("AR")):
+        try:
+            rows.append(ranges.new(attribute, len(rows)))
+        except OneError as error:
+            problem = error.message
+    return rows, problem
+
+
+@method("one.vn.allocate", "s i")
+def _allocate(call: Call, text: str, cluster_id: int) -> int:
     template = parse_template(text)
     cluster = call.find("cluster", max(cluster_id, 0))
     call.authorize(("CREATE", "vn", None), ("ADMIN", "cluster", cluster))
+    restricted.check_new(call, "vn", template)
     name = template.pop("NAME", "")
-    call.check_name("vn", name, INTERNAL)
-    if "VN_MAD" not in template:
-        raise OneError(INTERNAL, "No VN_MAD in template.")
+    taken = call.owner_of_name("vn", name, call.user["id"])
+    if taken is not None:
+        raise OneError(INTERNAL, f"NAME is already taken by NET {taken}.")
+    if not name:
+        raise OneError(INTERNAL, "No NAME in template for Virtual Network.")
+    call.check_name("vn", name, INTERNAL, unique=False)
+    if not template.get("VN_MAD"):
+        raise OneError(INTERNAL, "No VN_MAD in template for Virtual Network.")
     automatic = _automatic(template)
     _check_driver(template, automatic)
-    ranges = [_new_range(attribute, number) for number, attribute in enumerate(as_list(template.get("AR")))]
-    network = call.new("vn", name, state=NetworkState.LOCK_CREATE, clusters=[cluster["id"]], vms=[], ranges=ranges)
-    network["template"] = {"BRIDGE": f"onebr{network['id']}"} | _EMPTY_BEFORE_CREATION | template
+    template["BRIDGE_TYPE"] = _bridge_type(template["VN_MAD"], template.get("BRIDGE_TYPE", ""))
+    rows, error = _ranges(template)
+    network = call.new(
+        "vn", name, state=NetworkState.LOCK_CREATE, clusters=[cluster["id"]], vms=[], ranges=rows, range_error=error,
+    )
+    bridge = f".{template['VLAN_ID']}" if template.get("VLAN_ID") else network["id"]
+    network["template"] = {"BRIDGE": f"onebr{bridge}"} | _EMPTY_BEFORE_CREATION | template
     network["segments"] = {name: str(_FIRST_SEGMENT + network["id"]) for name in automatic}
     # The default one is added to every new network; an update may take it away.
     network["template"]["SECURITY_GROUPS"] = security_groups(network["template"], {"SECURITY_GROUPS": "0"})
@@ -294,38 +346,58 @@ def _allocate(call: Call, text: str, cluster_id: int = -1) -> int:
     return network["id"]
 
 
+def to_change(call: Call, network_id: int, method_name: str, text: str, right: str = "MANAGE") -> tuple[dict, dict]:
+    """Return a network and a template about its addresses. Raises OneError unless the network is ready."""
+    network = call.get("vn", network_id, right)
+    template = parse_template(text)
+    if network["state"] != NetworkState.READY:
+        state = NetworkState(network["state"]).name
+        raise OneError(ACTION, f"Could not execute {method_name}Virtual Network is in wrong state: {state}")
+    return network, template
+
+
 @method("one.vn.add_ar", "i s")
 def _add_range(call: Call, network_id: int, text: str) -> int:
-    network = call.get("vn", network_id, "MANAGE")
-    added = as_list(parse_template(text).get("AR"))
+    network, template = to_change(call, network_id, "one.vn.add_ar", text, "ADMIN")
+    added = as_list(template.get("AR"))
     if not added:
-        raise OneError(INTERNAL, "Wrong format for AR attribute. Missing AR.")
-    for attribute in added:
-        next_id = 1 + max((int(address_range["AR_ID"]) for address_range in network["ranges"]), default=-1)
-        network["ranges"].append(_new_range(attribute, next_id))
+        raise OneError(INTERNAL, "Wrong AR definition. AR vector attribute is missing.")
+    next_id = 1 + max((int(address_range["AR_ID"]) for address_range in network["ranges"]), default=-1)
+    network["ranges"].append(ranges.new(added[0], next_id))
     call.core.store.save("vn", network)
     return network_id
 
 
 @method("one.vn.rm_ar", "i i b?")
-def _remove_range(call: Call, network_id: int, range_id: int, _force: bool = False) -> int:
-    network = call.get("vn", network_id, "MANAGE")
+def _remove_range(call: Call, network_id: int, range_id: int, force: bool = False) -> int:
+    return _take_range(call, call.get("vn", network_id, "ADMIN"), range_id, force)
+
+
+@method("one.vn.free_ar", "i i")
+def _free_range(call: Call, network_id: int, range_id: int) -> int:
+    return _take_range(call, call.get("vn", network_id, "MANAGE"), range_id, force=False)
+
+
+def _take_range(call: Call, network: dict, range_id: int, force: bool) -> int:
+    if network["state"] != NetworkState.READY:
+        state = NetworkState(network["state"]).name
+        raise OneError(ACTION, f"Could not remove Adress Range, Virtual Network is in wrong state: {state}")
     address_range = next((item for item in network["ranges"] if item["AR_ID"] == str(range_id)), None)
     if address_range is None:
         raise OneError(INTERNAL, "Address Range does not exist")
-    if address_range["leases"]:
+    if address_range["leases"] and not force:
         raise OneError(INTERNAL, "Address Range has leases in use")
     _give_back(call.core, network, address_range)
     network["ranges"].remove(address_range)
     call.core.store.save("vn", network)
-    return network_id
+    return network["id"]
 
 
 @method("one.vn.update_ar", "i s")
 def _update_range(call: Call, network_id: int, text: str) -> int:
     """Replace what an address range says, except for what its leases depend on."""
-    network = call.get("vn", network_id, "MANAGE")
-    wanted = as_list(parse_template(text).get("AR"))
+    network, template = to_change(call, network_id, "one.vn.update_ar", text)
+    wanted = as_list(template.get("AR"))
     if not wanted:
         raise OneError(INTERNAL, "Wrong AR definition. AR vector attribute is missing.")
     if not wanted[0].get("AR_ID", "").isdigit():
@@ -334,16 +406,40 @@ def _update_range(call: Call, network_id: int, text: str) -> int:
     address_range = next((item for item in network["ranges"] if item["AR_ID"] == number), None)
     if address_range is None:
         raise OneError(INTERNAL, f"Address Range with ID {number} was not found.")
-    size = wanted[0].get("SIZE") or address_range["SIZE"]
-    if not size.isdigit():
-        raise OneError(INTERNAL, "Unable to read the SIZE attribute, it must be number >= 0")
-    if network.get("parent") is not None and size != address_range["SIZE"]:
-        raise OneError(INTERNAL, "The SIZE of a reservation cannot be changed.")
-    if any(int(index) >= int(size) for index in address_range["leases"]):
-        raise OneError(
-            INTERNAL, "New SIZE cannot be applied. There are used leases that would fall outside the range."
-        )
-    kept = {name: value for name, value in address_range.items() if name in _FIXED_IN_RANGE or not name.isupper()}
-    network["ranges"][network["ranges"].index(address_range)] = {**wanted[0], **kept, "SIZE": size}
+    changed = ranges.updated(address_range, wanted[0], is_reservation=network.get("parent") is not None)
+    network["ranges"][network["ranges"].index(address_range)] = changed
+    call.core.store.save("vn", network)
+    return network_id
+
+
+_FAILURE, _SUCCESS, _DELETE, _RETRY = range(4)
+_RECOVERED = {
+    _FAILURE: ("failure", (NetworkState.LOCK_CREATE, NetworkState.LOCK_DELETE)),
+    _SUCCESS: ("success", (NetworkState.LOCK_CREATE, NetworkState.LOCK_DELETE, NetworkState.ERROR)),
+    _DELETE: ("delete", (NetworkState.LOCK_CREATE, NetworkState.LOCK_DELETE, NetworkState.ERROR)),
+    _RETRY: ("retry", ()),
+}
+
+
+@method("one.vn.recover", "i i")
+def _recover(call: Call, network_id: int, operation: int) -> int:
+    """Take what the driver did to a network for failed or done, or forget the network."""
+    if operation not in _RECOVERED:
+        raise OneError(ACTION, "Wrong recovery operation code")
+    network = call.get("vn", network_id, "MANAGE")
+    what, possible = _RECOVERED[operation]
+    if network["state"] not in possible:
+        state = NetworkState(network["state"]).name
+        raise OneError(INTERNAL, f"Could not perform 'recover {what}' on VN {network_id}, wrong state {state}.")
+    gone = operation == _DELETE or (operation == _SUCCESS and network["state"] == NetworkState.LOCK_DELETE)
+    if gone:
+        call.core.store.remove("vn", network_id)
+        return network_id
+    if operation == _SUCCESS:
+        network["state"] = NetworkState.READY
+        network["template"].pop("ERROR", None)
+    else:
+        network["state"] = NetworkState.ERROR
+        network["template"]["ERROR"] = failure(call.core, "Failure forced by user")
     call.core.store.save("vn", network)
     return network_id

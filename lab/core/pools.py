@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lab.core import quotas, rights
-from lab.core.call import Call, parse_template
-from lab.core.errors import ACTION
+from lab.core import quotas, restricted, rights
+from lab.core.call import UNLOCKED, Call, name_problem, parse_template
+from lab.core.errors import ACTION, INTERNAL, REQUEST, OneError
 from lab.core.kinds import KINDS, Kind
 from lab.core.markup import attributes, element
 from lab.core.registry import METHODS, Method
@@ -23,7 +23,11 @@ DELETERS: dict[str, Callable] = {}
 #: (call, object, new template) -> the template to keep, by kind
 UPDATERS: dict[str, Callable] = {}
 
+#: how every refusal of a new template begins
+FAILED_UPDATE = "Cannot update template. "
 _ALL, _MINE_AND_GROUPS, _MINE, _GROUPS = -2, -1, -3, -4
+#: levels of locks as callers name them, and as they are kept
+_LOCKS = {1: 1, 2: 2, 3: 3, 4: 1}
 _PERMISSION_NAMES = [f"{party}_{right}" for party in ("OWNER", "GROUP", "OTHER") for right in "UMA"]
 
 
@@ -33,9 +37,14 @@ def head(core, item: dict, **before_permissions: object) -> dict:
     return {
         "ID": item["id"], "UID": item["uid"], "GID": item["gid"],
         "UNAME": user["name"] if user else "", "GNAME": group["name"] if group else "",
-        "NAME": item["name"], **before_permissions,
+        "NAME": item["name"], **lock_of(item), **before_permissions,
         "PERMISSIONS": dict(zip(_PERMISSION_NAMES, item["permissions"], strict=True)),
     }
+
+
+def lock_of(item: dict) -> dict:
+    """Return the LOCK of an object as its document shows it, nothing if it is not locked."""
+    return {"LOCK": item["lock"]} if "lock" in item else {}
 
 
 def simple_body(core, item: dict) -> dict:
@@ -53,7 +62,11 @@ def visible(call: Call, kind: str, which: int) -> list[dict]:
         mine, ours = item["uid"] == call.user["id"], item["gid"] in call.user["groups"]
         return {_MINE: mine, _GROUPS: ours}.get(which, mine or ours)
 
-    return [item for item in reversed(call.core.store.all(kind)) if call.may("USE", kind, item) and wanted(item)]
+    if which < _GROUPS:
+        raise OneError(REQUEST, "Incorrect filter_flag")
+    return [
+        item for item in reversed(call.core.store.all(kind)) if call.may("USE" + UNLOCKED, kind, item) and wanted(item)
+    ]
 
 
 def page(items: list[dict], start: int, end: int) -> list[dict]:
@@ -72,8 +85,8 @@ def pool_document(call: Call, kind: str, items: list[dict], full: bool = False) 
     return element(f"{tag}_POOL", {tag: [shown(release, tag, body(call.core, item)) for item in items]})
 
 
-def info(kind: Kind, call: Call, object_id: int) -> str:
-    body = BODIES[kind.name](call.core, call.get(kind.name, object_id))
+def info(kind: Kind, call: Call, object_id: int, _decrypt: bool = False) -> str:
+    body = BODIES[kind.name](call.core, call.get(kind.name, object_id, "USE" + UNLOCKED))
     return element(kind.tag, shown(call.core.config.release, kind.tag, body))
 
 
@@ -81,22 +94,26 @@ def pool_info(kind: Kind, call: Call, which: int = _ALL, start: int = -1, end: i
     return pool_document(call, kind.name, page(visible(call, kind.name, which), start, end))
 
 
-def _right_to_change(kind: Kind) -> str:
-    """What has no owner is the administrators'; users are their own."""
-    return "MANAGE" if kind.permissions or kind.name in ("user", "vdc") else "ADMIN"
+def merged(base: dict, template: dict) -> dict:
+    """Return a template with the attributes of another one in place of its own; an empty vector takes one away."""
+    return {name: value for name, value in {**base, **template}.items() if value != {} or name not in template}
 
 
-def update(kind: Kind, call: Call, object_id: int, text: str, append: int) -> int:
+def update(kind: Kind, call: Call, object_id: int, text: str, append: int = 0) -> int:
     """Replace the template (0) or merge into it attribute by attribute (1)."""
-    item = call.get(kind.name, object_id, _right_to_change(kind))
-    template = parse_template(text, prefix="Cannot update template. ")
-    template = {**item["template"], **template} if append else template
+    item = call.get(kind.name, object_id, kind.change)
+    if append not in (0, 1):
+        raise OneError(REQUEST, "Wrong update type")
+    template = parse_template(text, prefix=FAILED_UPDATE)
+    if kind.name != "vn" or item.get("parent") is not None:
+        template = restricted.check_update(call, kind.name, template, item["template"], bool(append), FAILED_UPDATE)
+    template = merged(item["template"], template) if append else template
     item["template"] = UPDATERS.get(kind.name, lambda _call, _item, new: new)(call, item, template)
     call.core.store.save(kind.name, item)
     return object_id
 
 
-def delete(kind: Kind, call: Call, object_id: int) -> int:
+def delete(kind: Kind, call: Call, object_id: int, _recursive: bool = False) -> int:
     item = call.get(kind.name, object_id, "MANAGE" if kind.permissions else "ADMIN")
     if DELETERS.get(kind.name, lambda _call, _item: True)(call, item):
         call.core.store.remove(kind.name, object_id)
@@ -106,12 +123,14 @@ def delete(kind: Kind, call: Call, object_id: int) -> int:
 
 def chmod(kind: Kind, call: Call, object_id: int, *bits: int) -> int:
     """Set the nine permission bits; -1 leaves one as it is."""
-    item = call.get(kind.name, object_id, "MANAGE")
-    changes_admin_rights = any(bit != -1 for bit in bits[2::3])
-    if changes_admin_rights:
-        call.authorize(("ADMIN", kind.name, item))
+    item = call.find(kind.name, object_id)
+    # What stays as it is needs no right, but who only names it may still be refused for its value.
+    changed = [bit if str(bit) != old else -1 for old, bit in zip(item["permissions"], bits, strict=True)]
+    call.authorize(("ADMIN" if any(bit != -1 for bit in changed[2::3]) else "MANAGE", kind.name, item))
+    if any(bit not in (-1, 0, 1) for bit in bits):
+        raise OneError(INTERNAL, "New permission values must be -1, 0 or 1")
     item["permissions"] = "".join(
-        old if bit == -1 else str(int(bit == 1)) for old, bit in zip(item["permissions"], bits, strict=True)
+        old if bit == -1 else str(bit) for old, bit in zip(item["permissions"], bits, strict=True)
     )
     call.core.store.save(kind.name, item)
     return object_id
@@ -119,39 +138,77 @@ def chmod(kind: Kind, call: Call, object_id: int, *bits: int) -> int:
 
 def chown(kind: Kind, call: Call, object_id: int, user_id: int, group_id: int) -> int:
     """Give an object to another user and group; -1 leaves one as it is."""
+    user = call.find("user", user_id) if user_id > -1 else None
+    group = call.find("group", group_id) if group_id > -1 else None
     item = call.find(kind.name, object_id)
-    user_id, group_id = (-1 if new == item[owner] else new for new, owner in ((user_id, "uid"), (group_id, "gid")))
+    user, group = (
+        None if new is None or new["id"] == item[owner] else new for new, owner in ((user, "uid"), (group, "gid"))
+    )
     demands = [("MANAGE", kind.name, item)]
-    if user_id != -1:
-        demands.append(("MANAGE", "user", call.find("user", user_id)))
-    if group_id != -1:
-        demands.append(("USE", "group", call.find("group", group_id)))
+    demands += [("MANAGE", "user", user)] if user else []
+    demands += [("USE", "group", group)] if group else []
     call.authorize(*demands)
-    if user_id != -1:
-        call.check_name(kind.name, item["name"], ACTION, owner=user_id)
+    taken = call.owner_of_name(kind.name, item["name"], user["id"]) if user and kind.unique == "owner" else None
+    if taken is not None:
+        raise OneError(INTERNAL, f"user [{user['id']}] already owns {kind.label} [{taken}] with NAME {item['name']}")
+    user_id, group_id = (-1 if new is None else new["id"] for new in (user, group))
     quotas.check_new_owner(call, kind.name, item, user_id, group_id)
-    item["uid"] = item["uid"] if user_id == -1 else user_id
-    item["gid"] = item["gid"] if group_id == -1 else group_id
+    item["uid"] = item["uid"] if user is None else user_id
+    item["gid"] = item["gid"] if group is None else group_id
     call.core.store.save(kind.name, item)
     return object_id
 
 
 def rename(kind: Kind, call: Call, object_id: int, name: str) -> int:
-    item = call.get(kind.name, object_id, _right_to_change(kind))
-    if name != item["name"]:
-        call.check_name(kind.name, name, ACTION, owner=item.get("uid"))
+    item = call.find(kind.name, object_id)
+    if name == item["name"]:
+        return object_id
+    call.authorize((kind.change, kind.name, item))
+    taken = call.owner_of_name(kind.name, name, item.get("uid"))
+    if taken is not None:
+        reason = f"{kind.label} cannot be renamed to {name} because it collides with {kind.label} {taken}"
+        raise OneError(ACTION, reason)
+    problem = name_problem(call.core.config.release.not_in_names, name)
+    if problem:
+        raise OneError(ACTION, problem)
     item["name"] = name
     call.core.store.save(kind.name, item)
     return object_id
 
 
+def lock(kind: Kind, call: Call, object_id: int, level: int, test: bool = False) -> int:
+    """Keep others, administrators too, from using (1, 4), managing (2) or administering (3) an object."""
+    item = call.get(kind.name, object_id, "MANAGE" + UNLOCKED)
+    if level not in _LOCKS:
+        raise OneError(ACTION, "Wrong lock level specified")
+    if test and "lock" in item:
+        raise OneError(ACTION, str(item["lock"]["TIME"]))
+    if "lock" in item and item["lock"]["OWNER"] != call.user["id"] and not call.is_admin:
+        raise OneError(ACTION, "Error trying to lock the resource.")
+    item["lock"] = {"LOCKED": _LOCKS[level], "OWNER": call.user["id"], "TIME": call.core.now(), "REQ_ID": 0}
+    call.core.store.save(kind.name, item)
+    return object_id
+
+
+def unlock(kind: Kind, call: Call, object_id: int) -> int:
+    item = call.get(kind.name, object_id, "MANAGE" + UNLOCKED)
+    owner = item.get("lock", {}).get("OWNER", -1)
+    if owner != call.user["id"] and not call.is_admin:
+        raise OneError(ACTION, "Cannot unlock: Lock is owned by another user")
+    item.pop("lock", None)
+    call.core.store.save(kind.name, item)
+    return object_id
+
+
 _GENERIC = {
-    "info": (info, "i"),
-    "update": (update, "i s i"),
-    "delete": (delete, "i"),
+    "info": (info, "i b?"),
+    "update": (update, "i s i?"),
+    "delete": (delete, "i b?"),
     "chmod": (chmod, "i" + " i" * 9),
     "chown": (chown, "i i i"),
     "rename": (rename, "i s"),
+    "lock": (lock, "i i b?"),
+    "unlock": (unlock, "i"),
 }
 
 

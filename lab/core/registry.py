@@ -10,7 +10,9 @@ from xmlrpc.client import Fault
 
 from lab.core.errors import WRONG_PARAMETERS
 
-_TYPES = {"i": (int, "an integer"), "s": (str, "a string"), "b": (bool, "a boolean"), "a": (list, "an array")}
+_TYPES = {"i": (int, "integer"), "s": (str, "a string"), "b": (bool, "boolean"), "a": (list, "an array")}
+#: integers beyond are of a type of their own
+_INTEGERS = range(-2**31, 2**31)
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,11 @@ class Method:
                     raise Fault(WRONG_PARAMETERS, "Not enough parameters")
                 break
             python_type, noun = _TYPES[letter[0]]
+            value = params[position]
             # A boolean is an int in Python, but not in XML-RPC.
-            if type(params[position]) is not python_type:
+            if type(value) is not python_type or (python_type is int and value not in _INTEGERS):
                 raise Fault(WRONG_PARAMETERS, f"Parameter that is supposed to be {noun} is not")
-            accepted.append(params[position])
+            accepted.append(value)
         return tuple(accepted)
 
 

@@ -12,9 +12,13 @@ class VmState(IntEnum):
     PENDING = 1
     HOLD = 2
     ACTIVE = 3
+    STOPPED = 4
     SUSPENDED = 5
     DONE = 6
     POWEROFF = 8
+    UNDEPLOYED = 9
+    CLONING = 10
+    CLONING_FAILURE = 11
 
 
 class LcmState(IntEnum):
@@ -58,6 +62,8 @@ class ImageState(IntEnum):
     ERROR = 5
     DELETE = 7
     USED_PERS = 8
+    LOCKED_USED = 9
+    LOCKED_USED_PERS = 10
 
 
 class AppState(IntEnum):

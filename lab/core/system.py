@@ -8,7 +8,7 @@ import hashlib
 import shutil
 from typing import TYPE_CHECKING
 
-from lab.core.call import Call, parse_template
+from lab.core.call import LONGEST_NAME, Call, parse_template
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.markup import Data, attributes, element, ids
 from lab.core.pools import BODIES, DELETERS, UPDATERS, head, page, pool_document, simple_body, visible
@@ -62,8 +62,8 @@ def _transfer_attributes(template: dict) -> dict:
     return added | {"ALLOW_ORPHANS": transfer.get("ALLOW_ORPHANS", "NO")}
 
 
-@method("one.datastore.allocate", "s i?")
-def _datastore_allocate(call: Call, text: str, cluster_id: int = -1) -> int:
+@method("one.datastore.allocate", "s i")
+def _datastore_allocate(call: Call, text: str, cluster_id: int) -> int:
     cluster = call.find("cluster", max(cluster_id, 0))
     call.authorize(("CREATE", "datastore", None), ("ADMIN", "cluster", cluster))
     template = datastore_template(parse_template(text))
@@ -161,7 +161,8 @@ def _document_allocate(call: Call, text: str, document_type: int) -> int:
     template = parse_template(text)
     document = call.new("document", "", type=document_type, regtime=call.core.now(), template=template)
     document["name"] = template.pop("NAME", "") or f"document-{document['id']}"
-    call.check_name("document", document["name"], INTERNAL)
+    if len(document["name"].encode()) > LONGEST_NAME:
+        raise OneError(INTERNAL, f"NAME is too long; max length is {LONGEST_NAME} chars.")
     call.core.store.save("document", document)
     return document["id"]
 

@@ -91,16 +91,15 @@ def _pool_info(call: Call) -> str:
     return f"<USER_POOL>{rows}{element('DEFAULT_USER_QUOTAS', quotas.empty())}</USER_POOL>"
 
 
-@method("one.user.allocate", "s s s? a?")
-def _allocate(call: Call, name: str, password: str, auth_driver: str = "", group_ids: list | None = None) -> int:
+@method("one.user.allocate", "s s s a?")
+def _allocate(call: Call, name: str, password: str, auth_driver: str, group_ids: list | None = None) -> int:
     """Make a user; the first group is the primary one, and none means that of ordinary users."""
     own_group = USERS if call.user["gid"] == ONEADMIN else call.user["gid"]
     wanted = list(group_ids or [own_group])
     demands = [("MANAGE", "group", call.find("group", number)) for number in wanted if number != call.user["gid"]]
     call.authorize(("CREATE", "user", None), *(demands if group_ids else ()))
     _check_password(password, INTERNAL, end=".")
-    _check_characters("NAME", name, _NOT_IN_NAMES, INTERNAL, end=".")
-    call.check_name("user", name, INTERNAL)
+    call.check_name("user", name, INTERNAL, more=_NOT_IN_NAMES, end=".")
     user = new_user(call.core.store.new_id("user"), name, password, wanted[0], auth_driver or _CORE)
     user["groups"] = sorted(set(wanted))
     call.core.store.save("user", user)
@@ -179,8 +178,8 @@ def _delgroup(call: Call, user_id: int, group_id: int) -> int:
     return user_id
 
 
-@method("one.user.login", "s s? i? i?")
-def _login(call: Call, name: str, token: str = "", seconds: int = -1, group: int = -1) -> str:
+@method("one.user.login", "s s i i?")
+def _login(call: Call, name: str, token: str, seconds: int, group: int = -1) -> str:
     """Make a login token (seconds -1: without end), or drop one or all (seconds 0)."""
     user = next((user for user in call.core.store.all("user") if user["name"] == name), None)
     if user is None:
@@ -222,13 +221,9 @@ def _set_password(user: dict, password: str) -> None:
 def _check_password(password: str, code: int, end: str = "") -> None:
     if not password:
         raise OneError(code, f"Invalid password, it cannot be empty{end}")
-    _check_characters("password", password, _NOT_IN_PASSWORDS, code, end)
-
-
-def _check_characters(what: str, text: str, forbidden: str, code: int, end: str) -> None:
-    wrong = next((character for character in text if character in forbidden), None)
+    wrong = next((character for character in password if character in _NOT_IN_PASSWORDS), None)
     if wrong:
-        raise OneError(code, f"Invalid {what}, character '{wrong}' is not allowed{end}")
+        raise OneError(code, f"Invalid password, character '{wrong}' is not allowed{end}")
 
 
 def _delete(call: Call, user: dict) -> bool:

@@ -37,7 +37,7 @@ def _body(core: Core, vm: dict) -> dict:
         "SCHED_ACTIONS": {}, "TEMPLATE": attributes(vm["template"]), "USER_TEMPLATE": attributes(vm["user_template"]),
         "HISTORY_RECORDS": {"HISTORY": [_history(core, vm, number) for number in range(len(vm["history"]))]}
         if vm["history"] else None,
-        "BACKUPS": {"BACKUP_CONFIG": None, "BACKUP_IDS": {}},
+        "BACKUPS": {"BACKUP_CONFIG": attributes(vm["backup"]) if vm.get("backup") else None, "BACKUP_IDS": {}},
     }
 
 

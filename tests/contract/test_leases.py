@@ -13,7 +13,7 @@ from zone_world import World
 
 from lab.core import OneError
 
-NETWORK = 'NAME="private"\nVN_MAD="dummy"\nDNS="10.1.0.1"\nAR=[TYPE="IP4",IP="10.1.0.10",SIZE="10",TEAM="a"]'
+NETWORK = 'NAME="private"\nVN_MAD="dummy"\nBRIDGE="br0"\nDNS="10.1.0.1"\nAR=[TYPE="IP4",IP="10.1.0.10",SIZE="10",TEAM="a"]'
 READY = "<STATE><![CDATA[1]]>"
 ACTION, INTERNAL = 2048, 8192
 

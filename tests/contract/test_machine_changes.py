@@ -14,8 +14,8 @@ from zone_world import RUNNING, World
 from lab.core import OneError
 from lab.driver import DriverError
 
-NETWORK = 'NAME="private"\nVN_MAD="dummy"\nNETWORK_ADDRESS="10.1.0.0"\nAR=[TYPE="IP4",IP="10.1.0.10",SIZE="2"]'
-TEMPLATE = 'NAME="small"\nCPU="0.1"\nMEMORY="128"\nOS=[BOOT="disk0"]\nNIC=[NETWORK_ID="0"]\nCONTEXT=[NETWORK="YES",A="1"]'
+NETWORK = 'NAME="private"\nVN_MAD="dummy"\nBRIDGE="br0"\nNETWORK_ADDRESS="10.1.0.0"\nAR=[TYPE="IP4",IP="10.1.0.10",SIZE="2"]'
+TEMPLATE = 'NAME="small"\nCPU="0.1"\nMEMORY="128"\nOS=[BOOT="nic0"]\nNIC=[NETWORK_ID="0"]\nCONTEXT=[NETWORK="YES",A="1"]'
 POWEROFF = ("<STATE>8<",)
 
 
@@ -25,6 +25,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     world = World(tmp_path)
     world.call("one.vn.allocate", NETWORK, 0)
     world.call("one.image.allocate", 'NAME="disk"\nPATH="/x"\nSIZE="10"', 1, False)
+    world.call("one.secgroup.allocate", 'NAME="web"')
     world.wait("one.vn.info", 0, "<STATE><![CDATA[1]]>")
     world.wait("one.image.info", 0, "<STATE>1<")
     world.call("one.template.allocate", TEMPLATE)
@@ -52,9 +53,9 @@ def power_off(world: World, vm_id: int) -> None:
 CHANGES = [
     ("one.vm.attachnic", ('NIC=[NETWORK_ID="0"]',), "Could not add a new NIC to VM {}, wrong state HOLD."),
     ("one.vm.detachnic", (0,), "Could not detach NIC from VM {}, wrong state HOLD."),
-    ("one.vm.attachsg", (0, 0), "Could not attach security group to VM {}, wrong state HOLD."),
-    ("one.vm.attach", ('DISK=[IMAGE_ID="0"]',), "Could not add a new disk to VM {}, wrong state HOLD."),
-    ("one.vm.detach", (0,), "Could not detach disk from VM {}, wrong state HOLD."),
+    ("one.vm.attachsg", (0, 100), "VM {} is in wrong state HOLD"),
+    ("one.vm.attach", ('DISK=[IMAGE_ID="0"]',), "VM is not running in any host"),
+    ("one.vm.detach", (0,), "VM disk does not exist"),
 ]
 
 
@@ -81,7 +82,7 @@ def test_an_interface_comes_with_a_lease_and_its_context_and_goes_with_both(worl
     world.wait("one.vm.info", vm_id, *end)
     left = machine(world, vm_id)
     assert [nic.findtext("NIC_ID") for nic in left.findall("NIC")] == ["1"]
-    assert left.findtext("CONTEXT/ETH0_IP") == "10.1.0.11" and left.find("CONTEXT/ETH1_IP") is None
+    assert left.findtext("CONTEXT/ETH1_IP") == "10.1.0.11" and left.find("CONTEXT/ETH0_IP") is None
     assert "<USED_LEASES>1<" in world.call("one.vn.info", 0)
 
 
@@ -94,7 +95,7 @@ def test_a_disk_uses_its_image_while_it_is_attached(world: World) -> None:
     world.call("one.vm.detach", vm_id, int(disk))
     world.wait("one.vm.info", vm_id, *RUNNING)
     assert "<VMS></VMS>" in world.call("one.image.info", 0)
-    with pytest.raises(OneError, match=f"DISK_ID {disk}, it does not exist"):
+    with pytest.raises(OneError, match="VM disk does not exist"):
         world.call("one.vm.detach", vm_id, int(disk))
 
 
@@ -122,7 +123,7 @@ def test_a_size_changes_unless_the_vm_runs(world: World) -> None:
     assert [machine(world, vm_id).findtext(name) for name in ("CPU", "MEMORY", "VCPU")] == ["0.1", "256", "2"]
 
 
-@pytest.mark.parametrize(("append", "expected"), [(1, ("x86_64", "disk0", "1", "2")), (0, ("x86_64", None, None, "2"))])
+@pytest.mark.parametrize(("append", "expected"), [(1, ("x86_64", "nic0", "1", "2")), (0, ("x86_64", None, None, "2"))])
 def test_a_configuration_is_merged_or_replaced(world: World, append: int, expected: tuple) -> None:
     vm_id = world.run("first")
     world.call("one.vm.updateconf", vm_id, 'OS=[ARCH="x86_64"]\nCONTEXT=[B="2",NETWORK="YES"]\nMEMORY="1"', append)

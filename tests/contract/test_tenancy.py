@@ -24,7 +24,7 @@ FIRST_GROUP = 100
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A zone with two images, a network and a VM template, and alice in a group of her own."""
     world = World(Path(tmp_path_factory.mktemp("zone")))
-    world.call("one.vn.allocate", 'NAME="net"\nVN_MAD="dummy"\nAR=[TYPE="IP4",IP="10.0.0.1",SIZE="9"]', -1)
+    world.call("one.vn.allocate", 'NAME="net"\nVN_MAD="dummy"\nBRIDGE="br0"\nAR=[TYPE="IP4",IP="10.0.0.1",SIZE="9"]', -1)
     for name in ("disk", "other"):
         world.call("one.image.allocate", f'NAME="{name}"\nPATH="/x"\nSIZE="10"', 1, False)
     world.wait("one.vn.info", 0, "<STATE><![CDATA[1]]>")

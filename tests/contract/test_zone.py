@@ -18,6 +18,7 @@ from lab.core import OneError
 
 NETWORK = """NAME="private"
 VN_MAD="dummy"
+BRIDGE="br0"
 NETWORK_ADDRESS="192.168.150.0"
 NETWORK_MASK="255.255.255.0"
 AR=[TYPE="IP4",IP="192.168.150.10",SIZE="3"]"""
@@ -93,7 +94,7 @@ def test_failed_image_tells_the_reason(world: World) -> None:
     assert "no such file" in text(world.wait("one.image.info", image_id, "<STATE>5<"), "ERROR")
     refused = refusal(world, "one.vm.allocate", 'CPU="1"\nMEMORY="64"\nDISK=[IMAGE="absent"]', False)
     assert refused.code == 16384
-    assert f"Cannot acquire image {image_id}, it is in an error state" in refused.message
+    assert f"Cannot acquire image {image_id}, it is in state: ERROR" in refused.message
 
 
 def test_full_range_is_refused_until_an_address_is_free(world: World) -> None:

@@ -16,7 +16,7 @@ DATASTORE = {"ds_mad": "dummy", "tm_mad": "dummy"}
 @pytest.fixture(scope="module")
 def zone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleZone]:
     with module_zone(tmp_path_factory.mktemp("zone")) as zone:
-        zone.call("one.vn.allocate", 'NAME="private"\nVN_MAD="dummy"\nAR=[TYPE="IP4",IP="10.9.0.10",SIZE="9"]')
+        zone.call("one.vn.allocate", 'NAME="private"\nVN_MAD="dummy"\nBRIDGE="br0"\nAR=[TYPE="IP4",IP="10.9.0.10",SIZE="9"]')
         for name in ("node1", "node2"):
             zone.call("one.host.allocate", name, "dummy", "dummy", 0)
         yield zone

@@ -19,7 +19,7 @@ FROM_PRIVATE = {"RULE_TYPE": "INBOUND", "PROTOCOL": "TCP", "RANGE": 22, "NETWORK
 @pytest.fixture(scope="module")
 def zone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleZone]:
     with module_zone(tmp_path_factory.mktemp("zone")) as zone:
-        zone.call("one.vn.allocate", 'NAME="private"\nVN_MAD="dummy"\nAR=[TYPE="IP4",IP="10.9.0.10",SIZE="9"]')
+        zone.call("one.vn.allocate", 'NAME="private"\nVN_MAD="dummy"\nBRIDGE="br0"\nAR=[TYPE="IP4",IP="10.9.0.10",SIZE="9"]')
         zone.changed("one_template", name="small", template={"CPU": 0.1, "MEMORY": 64})
         yield zone
 

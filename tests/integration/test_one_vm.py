@@ -262,7 +262,7 @@ CHANGES = [
     ({"nics": [{"NETWORK": "private"}, {"NETWORK": "public"}]}, ["one.vm.attachnic"]),
     ({"nics": [{"NETWORK": "private", "SECURITY_GROUPS": "ssh"}]}, ["one.vm.attachsg"]),
     ({"nics": [{"NETWORK": "public"}], "update": "replace"}, ["one.vm.attachnic", "one.vm.detachnic"]),
-    ({"disks": [{"IMAGE": "system"}, {"IMAGE": "data"}, {"SIZE": 20}]}, ["one.vm.attach", "one.vm.attach"]),
+    ({"disks": [{"IMAGE": "system"}, {"IMAGE": "data"}, {"SIZE": 20, "TYPE": "fs"}]}, ["one.vm.attach", "one.vm.attach"]),
     ({"disks": [{"IMAGE": "data"}], "update": "replace"}, ["one.vm.attach", "one.vm.detach"]),
     ({"state": "poweroff"}, ["one.vm.action"]),
     ({"state": "suspended"}, ["one.vm.action"]),

@@ -1,0 +1,254 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What the zone refuses as oned does: names, calls with wrong parameters, rights, locks, and attributes that cannot be.
+
+The words are those of OpenNebula's published source where no recording holds any.
+"""
+
+from __future__ import annotations
+
+import xmlrpc.client
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from zone_world import ADMIN, ALICE, World
+
+from lab.core import OneError
+
+AUTHORIZATION, ACTION, REQUEST, INTERNAL, ALLOCATE = 512, 2048, 4096, 8192, 16384
+NETWORK = 'NAME="private"\nVN_MAD="bridge"\nAR=[TYPE="IP4",IP="10.1.0.10",SIZE="9"]'
+VM = 'CPU="0.1"\nMEMORY="64"\n'
+NEW_VM = "Error allocating a new virtual machine template. "
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A zone with a network, an image, a VM template that everybody may use, and alice."""
+    world = World(Path(tmp_path_factory.mktemp("zone")))
+    world.call("one.vn.allocate", NETWORK, 0)
+    world.call("one.image.allocate", 'NAME="disk"\nPATH="/x"\nSIZE="10"', 1, False)
+    world.wait("one.vn.info", 0, "<STATE><![CDATA[1]]>")
+    world.wait("one.image.info", 0, "<STATE>1<")
+    world.call("one.template.allocate", f'NAME="small"\n{VM}')
+    world.call("one.template.chmod", 0, -1, -1, -1, -1, -1, -1, 1, -1, -1, False)
+    world.call("one.user.allocate", *ALICE.split(":"), "", [])
+    world.call("one.document.allocate", 'NAME="paper"', 100)
+    yield world
+    world.stop()
+
+
+def refusal(world: World, method: str, *params: object, session: str = ADMIN) -> tuple[int, str]:
+    """Code and words of a refusal, without the method in front."""
+    with pytest.raises(OneError) as caught:
+        world.call(method, *params, session=session)
+    return caught.value.code, caught.value.message.removeprefix(f"[{method}] ")
+
+
+NAMED = [
+    ("one.template.allocate", lambda name: (f'NAME="{name}"',), INTERNAL, ""),
+    ("one.image.allocate", lambda name: (f'NAME="{name}"\nPATH="/x"', 1, False), ALLOCATE, "Error allocating a new image. "),
+    ("one.vn.allocate", lambda name: (f'NAME="{name}"\nVN_MAD="bridge"', 0), INTERNAL, ""),
+    ("one.secgroup.allocate", lambda name: (f'NAME="{name}"',), INTERNAL, ""),
+    ("one.datastore.allocate", lambda name: (f'NAME="{name}"\nDS_MAD="fs"\nTM_MAD="ssh"', 0), INTERNAL, ""),
+    ("one.cluster.allocate", lambda name: (name,), ALLOCATE, "Error allocating a new cluster. "),
+    ("one.group.allocate", lambda name: (name,), INTERNAL, ""),
+    ("one.vdc.allocate", lambda name: (f'NAME="{name}"',), INTERNAL, ""),
+    ("one.market.allocate", lambda name: (f'NAME="{name}"\nMARKET_MAD="one"',), INTERNAL, ""),
+    ("one.vm.allocate", lambda name: (f'NAME="{name}"\n{VM}', True), ALLOCATE, NEW_VM),
+    ("one.template.instantiate", lambda name: (0, name, True), ALLOCATE, NEW_VM),
+]
+
+
+@pytest.mark.parametrize("character", list("&|:;/'#{}$<>\t"))
+@pytest.mark.parametrize(("method", "params", "code", "prefix"), NAMED, ids=[method for method, *_rest in NAMED])
+def test_a_name_with_a_forbidden_character_is_refused(world: World, method, params, code, prefix, character) -> None:
+    expected = (code, f"{prefix}Invalid NAME, char '{character}' is not allowed")
+    assert refusal(world, method, *params(f"a{character}b")) == expected
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("a b", "Invalid NAME, char ' ' is not allowed."), ("a:b", "Invalid NAME, char ':' is not allowed."),
+    ("", "Invalid NAME, it cannot be empty."), ("é" * 65, "Invalid NAME, max length is 128 chars."),
+])
+def test_a_users_name_is_refused_with_a_full_stop(world: World, name: str, words: str) -> None:
+    assert refusal(world, "one.user.allocate", name, "secret", "") == (INTERNAL, words)
+
+
+def test_a_group_has_no_space_in_its_name(world: World) -> None:
+    assert refusal(world, "one.group.allocate", "a b") == (INTERNAL, "Invalid NAME, char ' ' is not allowed")
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("a", "HOSTNAME length should be greater than 1, but smaller than 64 characters"),
+    ("-host", "first character can't be '-'"), ("host.", "last character can't be '.'"),
+    ("ho st", "' ' is invalid character for a HOSTNAME"), ("ho$t", "'$' is invalid character for a HOSTNAME"),
+])
+def test_a_host_is_named_as_a_computer_is(world: World, name: str, words: str) -> None:
+    refused = refusal(world, "one.host.allocate", name, "kvm", "kvm", 0)
+    assert refused == (ALLOCATE, f"Error allocating a new host. Invalid HOSTNAME, {words}")
+
+
+def test_6_10_takes_hosts_and_groups_with_spaces(tmp_path: Path) -> None:
+    world = World(tmp_path, version="6.10")
+    try:
+        assert world.call("one.host.allocate", "ho st", "kvm", "kvm", 0) == 1
+        assert world.call("one.group.allocate", "a b") == 100
+    finally:
+        world.stop()
+
+
+def test_a_document_has_any_name_until_it_is_renamed(world: World) -> None:
+    assert world.call("one.document.allocate", 'NAME="a&b"', 100) == 1
+    assert refusal(world, "one.document.rename", 1, "b&a") == (ACTION, "Invalid NAME, char '&' is not allowed")
+    assert refusal(world, "one.document.allocate", f'NAME="{"x" * 129}"', 100)[1].startswith("NAME is too long")
+
+
+@pytest.mark.parametrize(("kind", "taken"), [
+    ("template", "virtual machine template"), ("image", "image"), ("vn", "virtual network"), ("secgroup", "security group"),
+])
+def test_a_new_name_that_is_taken_is_refused(world: World, kind: str, taken: str) -> None:
+    there = {"template": "small", "image": "disk", "vn": "private", "secgroup": "default"}[kind]
+    more = {"template": ("",), "image": ('\nPATH="/x"', 1, False), "vn": ('\nVN_MAD="bridge"', 0), "secgroup": ("",)}[kind]
+    number = world.call(f"one.{kind}.allocate", f'NAME="other"{more[0]}', *more[1:])
+    words = f"{taken} cannot be renamed to {there} because it collides with {taken} 0"
+    assert refusal(world, f"one.{kind}.rename", number, there) == (ACTION, words)
+
+
+def test_a_new_owner_has_no_object_of_the_name(world: World) -> None:
+    number = world.call("one.template.allocate", 'NAME="small"', session=ALICE)
+    words = f"user [2] already owns virtual machine template [{number}] with NAME small"
+    assert refusal(world, "one.template.chown", 0, 2, -1) == (INTERNAL, words)
+
+
+@pytest.mark.parametrize(("method", "params", "words"), [
+    ("one.template.info", ("0",), "Parameter that is supposed to be integer is not"),
+    ("one.template.info", (True,), "Parameter that is supposed to be integer is not"),
+    ("one.template.allocate", (5,), "Parameter that is supposed to be a string is not"),
+    ("one.image.persistent", (0, 1), "Parameter that is supposed to be boolean is not"),
+    ("one.user.allocate", ("u", "p", "", "100"), "Parameter that is supposed to be an array is not"),
+    ("one.template.info", (), "Not enough parameters"),
+    ("one.user.allocate", ("u", "p"), "Not enough parameters"),
+    ("one.vn.allocate", ('NAME="n"',), "Not enough parameters"),
+])
+def test_parameters_that_do_not_fit_are_a_fault(world: World, method: str, params: tuple, words: str) -> None:
+    with pytest.raises(xmlrpc.client.Fault) as caught:
+        world.call(method, *params)
+    assert (caught.value.faultCode, caught.value.faultString) == (-501, words)
+
+
+def test_a_session_that_is_no_text_is_nobodys(world: World) -> None:
+    server = xmlrpc.client.ServerProxy(world.zone.xmlrpc_url)
+    success, words, code, *_rest = server.one.template.info(5, 0)
+    assert (success, code) == (False, 256) and "couldn't be authenticated" in words
+
+
+def test_a_kind_of_update_there_is_not_is_refused(world: World) -> None:
+    assert refusal(world, "one.template.update", 0, "A=1", 2) == (REQUEST, "Wrong update type")
+    assert refusal(world, "one.templatepool.info", -5, -1, -1) == (REQUEST, "Incorrect filter_flag")
+    assert refusal(world, "one.template.chmod", 0, 2, *[-1] * 8) == (INTERNAL, "New permission values must be -1, 0 or 1")
+
+
+def test_who_adds_to_a_template_may_make_templates(world: World) -> None:
+    group = world.call("one.group.allocate", "guests")
+    world.call("one.user.allocate", "bob", "bobpw", "", [group])
+    words = "User [3] : Not authorized to perform CREATE TEMPLATE."
+    assert refusal(world, "one.template.instantiate", 0, "own", True, 'A="1"', session="bob:bobpw") == (AUTHORIZATION, words)
+    world.call("one.template.instantiate", 0, "own", True, "", session="bob:bobpw")
+
+
+def test_a_lock_holds_administrators_off_too(world: World) -> None:
+    world.call("one.template.lock", 0, 2)
+    lock = ElementTree.fromstring(world.call("one.template.info", 0)).find("LOCK")
+    assert [lock.findtext(name) for name in ("LOCKED", "OWNER")] == ["2", "0"]
+    assert refusal(world, "one.template.delete", 0) == (AUTHORIZATION, "User [0] : TEMPLATE is locked. [0].")
+    world.call("one.template.instantiate", 0, "used", True)
+    assert refusal(world, "one.template.lock", 0, 5) == (ACTION, "Wrong lock level specified")
+    world.call("one.template.unlock", 0)
+    world.call("one.template.update", 0, "A=1", 1)
+
+
+@pytest.mark.parametrize(("attributes", "words"), [
+    ('DISK=[SIZE="20"]', "DISK 0: Unknown disk type "),
+    ('DISK=[TYPE="ext4",SIZE="20"]', "DISK 0: Unknown disk type EXT4"),
+    ('DISK=[TYPE="fs"]', "DISK 0: SIZE attribute must be a positive integer value."),
+    ('DISK=[IMAGE_ID="0",SIZE="5"]', "DISK 0: SIZE of 5MB is less than the image [0] size of 10MB."),
+    ('DISK=[IMAGE="none"]', "DISK 0: User 0 does not own an image with name: none . "
+                            "Set IMAGE_UNAME or IMAGE_UID of owner in DISK."),
+    ('NIC=[NETWORK="none"]', "User 0 does not own a network with name: none . "
+                             "Set NETWORK_UNAME or NETWORK_UID of owner in NIC."),
+    ('NIC=[NETWORK_ID="0",IP="10.9.0.1"]', "Cannot get IP/MAC lease from virtual network 0."),
+    ('NIC=[NETWORK_ID="0",IP="10.1.0"]', "Cannot get IP/MAC lease from virtual network 0."),
+    ('NIC=[NETWORK_ID="0",IP6="fd00::1"]', "Cannot get IP/MAC lease from virtual network 0."),
+    ('NIC=[NETWORK_ID="0",MAC="02:00:0a:01:00:ff"]', "Cannot get IP/MAC lease from virtual network 0."),
+    ('NIC=[NETWORK_ID="0",IP="10.1.0.11",MAC="02:00:0a:01:00:0b"]', "Cannot get IP/MAC lease from virtual network 0."),
+    ('NIC_ALIAS=[NETWORK_ID="0",PARENT="NIC7"]', "NIC named NIC7 not found for alias"),
+    ('OS=[BOOT="disk0"]', "Wrong OS/BOOT value. Device with DISK_ID 0 not found"),
+    ('OS=[BOOT="hd"]', 'Wrong OS/BOOT value: "hd" should be a comma-separated list of disk# or nic#'),
+    ('VIDEO=[VRAM="2048"]', "Video TYPE is required"),
+    ('VIDEO=[TYPE="qxl"]', "Invalid video TYPE, should be either: none, vga, cirrus, or virtio"),
+    ('GRAPHICS=[TYPE="vnc",PORT="70000"]', "Wrong PORT number in GRAPHICS attribute"),
+    ('VCPU="0"', "VCPU attribute must be a positive integer value."),
+    ('CPU="one"', "CPU attribute must be a positive float or integer value."),
+    ('MEMORY="1.5"', "MEMORY attribute must be a positive integer value."),
+    ('TOPOLOGY=[CORES="2"]', "Non-pinned VMs with a virtual topology needs to set  SOCKETS, CORES and THREADS numbers."),
+    ('NIC_DEFAULT=[NETWORK_ID="0"]', "Attribute NETWORK_ID is not allowed inside NIC_DEFAULT."),
+])
+def test_a_vm_that_cannot_be_is_refused(world: World, attributes: str, words: str) -> None:
+    assert refusal(world, "one.template.instantiate", 0, "odd", True, attributes) == (ALLOCATE, NEW_VM + words)
+    assert "<USED_LEASES>0<" in world.call("one.vn.info", 0)
+
+
+@pytest.mark.parametrize(("value", "words"), [
+    ("end$", "unexpected EOA, expecting $end or VARIABLE or RSTRING at line 0, columns 7:8"),
+    ("$(hostname)", "unexpected EOA, expecting $end or VARIABLE or RSTRING at line 0, columns 4:5"),
+    ("${HOME}", "unexpected EOA, expecting $end or VARIABLE or RSTRING at line 0, columns 4:5"),
+    ("a$$b", "unexpected EOA, expecting $end or VARIABLE or RSTRING at line 0, columns 5:6"),
+    ("$NAME, you", "unexpected COMMA, expecting OBRACKET or EOA at line 0, columns 8:10"),
+    ("$NAME=1", "unexpected EQUAL, expecting OBRACKET or EOA at line 0, columns 8:9"),
+    ("$NIC[IP", "unexpected EOA, expecting COMMA or CBRACKET at line 0, columns 10:11"),
+    ("$NAME\nmore", "unexpected VARIABLE, expecting OBRACKET or EOA at line 0, columns 9:13"),
+])
+def test_a_dollar_that_begins_no_variable_is_refused(world: World, value: str, words: str) -> None:
+    code, message = refusal(world, "one.vm.allocate", f'{VM}CONTEXT=[A="{value}",B="2"]', True)
+    assert code == ALLOCATE
+    assert message == f"{NEW_VM}Error parsing: A={value}@^_^@B=2. syntax error, {words}"
+
+
+@pytest.mark.parametrize(("value", "expected"), [
+    ("$NAME-$VMID.", "me-{}."), ("$NAME$UID x", "me0 x"), (r"\$NAME", r"\$NAME"), ("$NONE/x", "/x"),
+    ('$NIC[IP, NETWORK=\\"none\\"]!', "!"), ("$USER[TEMPLATE_]", ""),
+])
+def test_variables_are_filled_in(world: World, value: str, expected: str) -> None:
+    number = world.call("one.vm.allocate", f'NAME="me"\n{VM}CONTEXT=[A="{value}"]', True)
+    context = ElementTree.fromstring(world.call("one.vm.info", number)).find("TEMPLATE/CONTEXT")
+    assert (context.findtext("A") or "") == expected.format(number)
+
+
+def test_attributes_are_kept_as_oned_writes_them(world: World) -> None:
+    number = world.call(
+        "one.vm.allocate",
+        'CPU="0.50"\nVCPU="02"\nMEMORY="0128"\nFEATURES=[ACPI="yes",PAE="true",GIC="x"]\nVIDEO=[TYPE="VGA"]\n'
+        'NIC=[NETWORK_ID="0",NAME="NIC7",MAC="02:0:A:01:00:0F"]\nBACKUP_CONFIG=[KEEP_LAST="3",FS_FREEZE="agent"]', True,
+    )
+    vm = ElementTree.fromstring(world.call("one.vm.info", number))
+    kept = ("CPU", "VCPU", "MEMORY", "FEATURES/ACPI", "FEATURES/PAE", "FEATURES/GIC", "VIDEO/TYPE", "NIC/NAME", "NIC/MAC")
+    assert [vm.findtext(f"TEMPLATE/{name}") for name in kept] == [
+        "0.5", "2", "128", "YES", "NO", "host", "vga", "_NIC7", "02:00:0a:01:00:0f",
+    ]
+    backup = vm.find("BACKUPS/BACKUP_CONFIG")
+    assert [backup.findtext(name) for name in ("KEEP_LAST", "FS_FREEZE", "MODE")] == ["3", "AGENT", "FULL"]
+    world.call("one.vm.action", "terminate", number)
+
+
+def test_an_alias_has_an_address_of_its_own_and_a_name(world: World) -> None:
+    nics = 'NIC=[NETWORK_ID="0"]\nNIC_ALIAS=[NETWORK_ID="0",PARENT="NIC0"]\nCONTEXT=[NETWORK="YES"]'
+    number = world.call("one.vm.allocate", f"{VM}{nics}", True)
+    machine = ElementTree.fromstring(world.call("one.vm.info", number)).find("TEMPLATE")
+    alias = machine.find("NIC_ALIAS")
+    assert [alias.findtext(name) for name in ("NAME", "NIC_ID", "PARENT_ID", "ALIAS_ID")] == ["NIC0_ALIAS1", "1", "0", "0"]
+    assert machine.findtext("NIC/ALIAS_IDS") == "1"
+    assert machine.findtext("CONTEXT/ETH0_ALIAS0_IP") == alias.findtext("IP") != machine.findtext("NIC/IP")
+    world.call("one.vm.action", "terminate", number)
+    assert "<USED_LEASES>0<" in world.call("one.vn.info", 0)
