@@ -48,14 +48,19 @@ options:
       - Attributes in OpenNebula's terms, such as C(CPU_MODEL), C(CONTEXT) or C(LABELS). A dictionary is a vector
         attribute, a list a repeated one, and booleans are written as C(YES) and C(NO).
       - A new VM has them on top of those of the VM template, vectors key by key.
-      - In a VM that exists, C(CONTEXT), C(CPU_MODEL), C(FEATURES), C(GRAPHICS), C(INPUT), C(OS), C(RAW) and C(VIDEO) are
-        updated as its configuration. Other than C(CONTEXT) they take effect at its next start.
-      - Attributes that only count when a VM is made, such as C(TOPOLOGY), C(VMGROUP) and C(SCHED_ACTION), are ignored
-        for a VM that exists. All others are changed in its user template.
+      - In a VM that exists, C(BACKUP_CONFIG), C(CONTEXT), C(CPU_MODEL), C(FEATURES), C(GRAPHICS), C(INPUT), C(OS), C(RAW)
+        and C(VIDEO) are updated as its configuration. Other than C(BACKUP_CONFIG) and C(CONTEXT) they take effect at its
+        next start.
+      - Attributes that only count when a VM is made, such as C(TOPOLOGY), C(VMGROUP) and C(SCHED_ACTION), and keys of the
+        configuration that the server does not change, such as C(PORT) of C(GRAPHICS), are an error for a VM that exists
+        and has them otherwise. All other attributes are changed in its user template.
+      - Values are compared as the server keeps them, so V(true), V(yes) and V(YES) are the same where it knows only C(YES)
+        and C(NO).
       - Attributes of its user template that are not named stay unless O(update=replace); keys of its configuration
         always stay.
       - The server replaces variables such as C($NETWORK[DNS]) in C(CONTEXT) by their values, so an entry with a C($) in
-        it is set when it is missing, and not compared with what is there.
+        it is set when it is missing, and not compared with what is there. So is C(PASSWORD) in it, which the server keeps
+        encrypted, unless an administrator asks.
     type: dict
   cpu:
     description:

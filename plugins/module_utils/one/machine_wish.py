@@ -10,24 +10,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from . import compare, xml
 from .client import Client
-from .errors import INVALID, OneException
+from .errors import CONFLICT, INVALID, OneException
 from .ownership import Ownership
-from .values import scalar
 
 if TYPE_CHECKING:
+    from .machine_attributes import AttributesWish
     from .machine_parts import PartList, PartsWish
 
 SIZES = ("CPU", "MEMORY", "VCPU")
 # The options that are about parts.
 _PARTS = ("nics", "disks", "pcis")
-# What updateconf changes in a VM that exists.
-_CONFIGURATION = frozenset({"CONTEXT", "CPU_MODEL", "FEATURES", "GRAPHICS", "INPUT", "OS", "RAW", "VIDEO"})
-# What only counts when a VM is made.
-_FIXED = frozenset({
-    "BACKUP_CONFIG", "CPU_COST", "DISK_COST", "EMULATOR", "MEMORY_COST", "MEMORY_MAX", "MEMORY_RESIZE_MODE",
-    "MEMORY_SLOTS", "NIC_ALIAS", "NIC_DEFAULT", "NUMA_NODE", "SCHED_ACTION", "SUBMIT_ON_HOLD", "TM_MAD_SYSTEM",
-    "TOPOLOGY", "TPM", "VCPU_MAX", "VMGROUP",
-})
 # Attributes of the user template that the server, its scheduler and OneFlow set.
 _SERVER_ATTRIBUTES = frozenset({"ERROR", "ROLE_NAME", "SCHED_MESSAGE", "SERVICE_ID"})
 _OPTIONS = {"NAME": "name", "CPU": "cpu", "MEMORY": "memory", "VCPU": "vcpu", "NIC": "nics", "DISK": "disks", "PCI": "pcis"}
@@ -72,10 +64,14 @@ class MachineWish:
         self.new_name = params["new_name"]
         self.size = {name: params[name.lower()] for name in SIZES if params[name.lower()] is not None}
         _check_positive(self.size)
-        self.attributes = {str(name).upper(): value for name, value in (params["template"] or {}).items()}
+        if "CPU" in self.size:
+            # The server keeps so many digits.
+            self.size["CPU"] = float(f"{self.size['CPU']:g}")
+        given = {str(name).upper(): value for name, value in (params["template"] or {}).items()}
         for name, option in _OPTIONS.items():
-            if name in self.attributes:
+            if name in given:
                 raise OneException(INVALID, f"{name} in template: it is the option {option} that says so.")
+        self._attributes = _attributes_wish(client, given) if given else None
         parts = {name: params[name] for name in _PARTS if params[name] is not None}
         self.parts = _parts_wish(client, parts, params["update"] == "replace", unresolved) if parts else None
         self.exclusive = params["update"] == "replace"
@@ -87,19 +83,19 @@ class MachineWish:
         Raises OneException of kind invalid for what cannot be said to the server.
         """
         current = xml.section(template, "TEMPLATE")
-        wanted = {**self.attributes, **self.size, **(self.parts.attributes() if self.parts else {})}
+        attributes = self._attributes.attributes if self._attributes else {}
+        wanted = {**attributes, **self.size, **(self.parts.attributes() if self.parts else {})}
         return compare.changes(current, compare.wanted_template(current, wanted))
 
     def plan(self, vm: dict) -> Plan:
         """Return what has to change in a VM, but for its state."""
         machine, user_attributes = xml.section(vm, "TEMPLATE"), xml.section(vm, "USER_TEMPLATE")
         size = {name: machine[name] for name in SIZES if name in machine}
-        configuration = {name: value for name, value in machine.items() if name in _CONFIGURATION}
-        target_size = compare.wanted_template(size, self.size)
-        target_configuration = compare.wanted_template(configuration, self._configuration(configuration))
-        own = {
-            name: value for name, value in self.attributes.items() if name not in _FIXED and name not in _CONFIGURATION
-        }
+        target_size = compare.wanted_template(size, self._size(vm))
+        own, configuration, target_configuration, told = {}, {}, {}, {}
+        if self._attributes:
+            own = self._attributes.own(user_attributes)
+            configuration, target_configuration, told = self._attributes.configuration(vm)
         target_attributes = compare.wanted_template(user_attributes, own, self.drops_attributes, _SERVER_ATTRIBUTES)
         parts = self.parts.lists(vm) if self.parts else {}
         identity = {"name": vm["NAME"], **self.ownership.before(vm)}
@@ -111,20 +107,29 @@ class MachineWish:
             {**target_identity, "size": target_size, "configuration": target_configuration,
              "attributes": target_attributes, **{name: part.after for name, part in parts.items()}},
             compare.changes(size, target_size),
-            _changed_keys(configuration, target_configuration),
+            told,
             parts,
         )
 
-    def _configuration(self, current: dict) -> dict:
-        """What is wanted of the configuration; the server keeps variables of a context with their values filled in."""
-        wanted = {name: value for name, value in self.attributes.items() if name in _CONFIGURATION}
-        there = current.get("CONTEXT")
-        if isinstance(wanted.get("CONTEXT"), dict) and isinstance(there, dict):
-            wanted["CONTEXT"] = {
-                name: value for name, value in wanted["CONTEXT"].items()
-                if "$" not in scalar(value) or str(name).upper() not in there
-            }
-        return wanted
+    def _size(self, vm: dict) -> dict:
+        """Return the wanted size. Raises OneException of kind conflict for one that the VM cannot have."""
+        if "CPU" not in self.size:
+            return self.size
+        cpu = self.size["CPU"]
+        machine = xml.section(vm, "TEMPLATE")
+        policy = xml.section(machine, "TOPOLOGY").get("PIN_POLICY") or "NONE"
+        vcpu = self.size.get("VCPU", machine.get("VCPU"))
+        if policy.upper() != "NONE" and cpu != float(vcpu or 1):
+            raise OneException(
+                CONFLICT, f"VM {vm['NAME']!r} (id {vm['ID']}) has PIN_POLICY {policy}: its cpu is its vcpu, {vcpu}, and cannot become {cpu:g}."
+            )
+        return self.size
+
+
+def _attributes_wish(client: Client, given: dict) -> AttributesWish:
+    from .machine_attributes import AttributesWish
+
+    return AttributesWish(client, given)
 
 
 def _parts_wish(
@@ -140,13 +145,3 @@ def _check_positive(size: dict) -> None:
     for name, value in size.items():
         if value <= 0:
             raise OneException(INVALID, f"{name.lower()} is {value}, it must be positive.")
-
-
-def _changed_keys(current: dict, target: dict) -> dict:
-    """Return the changed attributes, of vectors only the changed keys: updateconf merges inside vectors."""
-    changed = compare.changes(current, target)
-    return {
-        name: compare.changes(current[name], value)
-        if isinstance(value, dict) and isinstance(current.get(name), dict) else value
-        for name, value in changed.items()
-    }

@@ -130,7 +130,7 @@ def test_permissions_that_are_not_three_octal_digits_are_refused(mode):
 
 @pytest.mark.parametrize("options", [
     {"cpu": 0.5, "memory": 128}, {"mode": "0600"}, {"owner": "0", "group": "oneadmin"},
-    {"template": {"os": {"boot": "disk0"}}}, {"template": {"TOPOLOGY": {"CORES": 2}}},
+    {"template": {"os": {"boot": "disk0"}}},
     {"template": {"context": {"NOTE": "a", "WHO": "$NAME", "etH0_MTU": "$NETWORK[MTU]"}}},
     {"nics": [{"NETWORK": "net"}]}, {"nics": [{"network": 3, "IP": "10.0.0.1"}]}, {"disks": [{"IMAGE": "0"}], "update": "replace"},
 ])
