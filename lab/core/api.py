@@ -17,6 +17,7 @@ from lab.core import (
     bootstrap,
     changes,
     clusters,
+    disk_sizes,
     groups,
     hosts,
     images,
@@ -41,7 +42,7 @@ from lab.store import Store
 
 #: the modules that bring the methods of their resources
 RESOURCES = (
-    acls, changes, clusters, groups, hosts, images, leases, markets, networks, security_groups, system, templates,
+    acls, changes, clusters, disk_sizes, groups, hosts, images, leases, markets, networks, security_groups, system, templates,
     users, vdcs, vms,
 )
 pools.register_generic_methods()

@@ -28,7 +28,7 @@ _FAILURES = (LcmState.BOOT_FAILURE, LcmState.EPILOG_FAILURE)
 #: life-cycle states in which a machine is given something else
 _CHANGES = (
     LcmState.HOTPLUG, LcmState.HOTPLUG_NIC, LcmState.HOTPLUG_NIC_POWEROFF, LcmState.HOTPLUG_PROLOG_POWEROFF,
-    LcmState.HOTPLUG_EPILOG_POWEROFF, LcmState.HOTPLUG_RESIZE,
+    LcmState.HOTPLUG_EPILOG_POWEROFF, LcmState.HOTPLUG_RESIZE, LcmState.DISK_RESIZE, LcmState.DISK_RESIZE_POWEROFF,
 )
 #: states of a VM that is being resumed or moved, and where it is resumed from
 _RESUMES = {

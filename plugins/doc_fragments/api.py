@@ -50,6 +50,7 @@ requirements:
   - urllib3 >= 1.26
 notes:
   - For OpenNebula 6.8 to 7.4; tested against answers recorded from 6.10 and 7.4.
+  - Attributes in OpenNebula's terms may also be text in OpenNebula's syntax, as the command line takes it, or JSON.
   - A name is unique per owner only; where it means several objects the error lists their ids.
   - Every error is one sentence, and RV(ignore:error.kind) says its kind for programs, one of C(authentication),
     C(authorization), C(missing), C(conflict), C(quota), C(wrong_state), C(invalid), C(network), C(timeout) and

@@ -12,8 +12,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
+from ansible.module_utils.basic import env_fallback, missing_required_lib
 
+from .dict_options import DictModule
 from .one.client import Client
 from .one.compare import difference
 from .one.errors import INVALID, OneException, TemplateSyntaxError
@@ -33,7 +34,7 @@ API_OPTIONS = {
 }
 
 
-class OneModule(AnsibleModule):
+class OneModule(DictModule):
     """An Ansible module with the API options and a client for them."""
 
     def __init__(self, argument_spec: dict, **kwargs: object) -> None:

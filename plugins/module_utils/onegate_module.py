@@ -9,9 +9,10 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import missing_required_lib
 
 from .context_files import ContextMissing, parse, read_context, read_token
+from .dict_options import DictModule
 from .one.errors import INVALID, OneException
 from .one.http import URLLIB3_IMPORT_ERROR
 from .one.onegate import OneGate
@@ -25,7 +26,7 @@ GATE_OPTIONS = {
 }
 
 
-class OneGateModule(AnsibleModule):
+class OneGateModule(DictModule):
     """An Ansible module with the options that lead to OneGate and a client for them."""
 
     def __init__(self, argument_spec: dict, **kwargs: object) -> None:

@@ -90,10 +90,13 @@ options:
   disks:
     description:
       - The disks, in OpenNebula's terms.
-      - Each has C(IMAGE), a name or id, or C(IMAGE_ID), or for a volatile disk C(SIZE) in MB.
+      - Each has C(IMAGE), a name or id, or C(IMAGE_ID), or for a volatile disk C(SIZE) in MB. The C(TYPE) of a volatile one
+        is C(fs) or C(swap), without it C(fs), and the C(FORMAT) of C(fs) is C(raw) without it.
       - A new VM has these in the place of those of the VM template.
       - In a VM that exists, a disk is known by its image, a volatile one by C(SIZE) and C(TYPE), and lacking ones are
         attached.
+      - A disk with an image that has less than the C(SIZE) it is given is enlarged. One that has more is an error, as no disk
+        can become smaller.
     type: list
     elements: dict
   pcis:
@@ -138,6 +141,9 @@ options:
     choices: [present, running, poweroff, suspended, hold, absent]
     default: present
 notes:
+  - Interfaces, disks and PCI devices are attached before others are detached. Only what stands in the way of a new one, such
+    as an interface with the same address, goes first, and comes back if the new one cannot be attached. A VM that is powered
+    off for a change that fails is started again.
   - A VM in a state of failure is an error for V(running), V(poweroff), V(suspended) and V(hold); the message has the
     server's reason.
   - Steps that build on each other, such as powering off before a change of size, are waited for whatever O(wait) says.

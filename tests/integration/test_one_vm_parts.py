@@ -75,7 +75,7 @@ def addresses(zone: ModuleZone, name: str = "web") -> list[str]:
     ({"IP": "10.0.0.99"}, "invalid", ["'private' (id 0)", "no range with the IP 10.0.0.99", "10.0.0.10 to 10.0.0.19"]),
     ({"IP": "10.0.0.15"}, "conflict", ["10.0.0.15", "taken by VM"]),
     ({"IP": "10.0.0.16"}, "conflict", ["10.0.0.16", "on hold"]),
-    ({"IP": "10.0.0.256"}, "invalid", ["'10.0.0.256'", "no such address"]),
+    ({"IP": "10.0.0.256"}, "invalid", ["'10.0.0.256'", "not an IPv4 address"]),
     ({"MAC": "02:00:0b:00:00:01"}, "invalid", ["no range with the MAC 02:00:0b:00:00:01"]),
     ({"IP": "10.0.0.19", "MAC": "02:00:0a:00:00:13"}, "invalid", ["IP and MAC", "one of them"]),
 ])
@@ -173,3 +173,56 @@ def test_a_vm_that_could_not_be_enlarged_runs_again(zone):
     zone.call("one.user.quota", alice, "VM=[MEMORY=-1]")
     assert failed["error"]["kind"] == "quota" and "is RUNNING with" in failed["msg"]
     assert only(zone.run("one_vm_info", name="web"))["state"] == "RUNNING"
+
+
+# ---- Disks ----------------------------------------------------------------------------------------
+
+
+def sizes(result: dict) -> list[int]:
+    return [disk["size"] for disk in only(result)["disks"]]
+
+
+def test_a_volatile_disk_needs_no_more_than_its_size(zone):
+    wanted = {"name": "web", "disks": [{"SIZE": 20}, {"SIZE": "1G", "TYPE": "swap"}]}
+    vm = only(zone.changed("one_vm", **wanted, **NEW))
+    kept = zone.zone.core.store.get("vm", vm["id"])["template"]["DISK"]
+    assert [(disk["TYPE"], disk["SIZE"], disk.get("FORMAT")) for disk in kept] == [("fs", "20", "raw"), ("swap", "1024", None)]
+    zone.unchanged("one_vm", **wanted, update="replace")
+    assert sizes(zone.changed("one_vm", name="web", disks=[*wanted["disks"], {"size": 30}], **WAIT)) == [20, 1024, 30]
+
+
+@pytest.mark.parametrize(("disk", "words"), [
+    ({"SIZE": 20, "TYPE": "block"}, "TYPE block and no image; without one it is fs or swap"),
+    ({"SIZE": 0}, "must be 1 MB or more"),
+    ({"SIZE": "much"}, "'much' is not a size"),
+])
+def test_a_volatile_disk_that_cannot_be_is_refused_before_anything_is_made(zone, disk, words):
+    zone.calls.clear()
+    failed = zone.fails("one_vm", name="web", disks=[disk], **NEW)
+    assert failed["error"]["kind"] == "invalid" and words in failed["msg"]
+    assert zone.writes == []
+
+
+@pytest.mark.parametrize("state", ["running", "poweroff"])
+def test_a_disk_becomes_larger_and_never_smaller(zone, state):
+    zone.changed("one_vm", name="web", disks=[{"IMAGE": "system"}], state=state, **NEW)
+    larger = {"name": "web", "disks": [{"IMAGE": "system", "SIZE": 200}]}
+    predicted = zone.changed("one_vm", check=True, **larger)
+    zone.calls.clear()
+    done = zone.changed("one_vm", **larger, **WAIT)
+    assert zone.writes == ["one.vm.diskresize"]
+    assert predicted["diff"] == done["diff"]
+    assert sizes(done) == [200] and only(done)["state"] == state.upper()
+    zone.unchanged("one_vm", **larger, update="replace")
+    zone.unchanged("one_vm", name="web", disks=[{"IMAGE": "system"}])
+    zone.calls.clear()
+    failed = zone.fails("one_vm", name="web", disks=[{"IMAGE": "system", "SIZE": 150}], mode="640")
+    assert failed["error"]["kind"] == "conflict" and "has 200 MB, it cannot become smaller, 150 MB" in failed["msg"]
+    assert zone.writes == []
+
+
+def test_a_disk_that_the_driver_cannot_enlarge_is_an_error(zone, failing_change):
+    zone.changed("one_vm", name="web", disks=[{"IMAGE": "system"}], **NEW)
+    failing_change(1)
+    assert "no such bridge" in zone.fails("one_vm", name="web", disks=[{"IMAGE": "system", "SIZE": 200}], **WAIT)["msg"]
+    assert sizes(zone.run("one_vm_info", name="web")) == [100]

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from . import resources, xml
-from .errors import INVALID, OneException
-from .values import joined
+from . import part_values, resources, xml
+from .errors import CONFLICT, INVALID, OneException
 
 if TYPE_CHECKING:
     from .references import References
@@ -24,6 +23,8 @@ _IDENTITIES = {
     "nics": ("NETWORK", "NETWORK_ID", "NETWORK_MODE"), "disks": ("IMAGE", "IMAGE_ID", "SIZE"),
     "pcis": _DEVICE,
 }
+# What a disk without an image can be.
+_VOLATILE = ("fs", "swap")
 # The addresses that an interface may be asked for with.
 _ADDRESSES = ("IP", "MAC")
 
@@ -63,13 +64,14 @@ class PartsWish:
 
 @dataclass
 class PartList:
-    """The NICs, disks or PCI devices of a VM: those to attach, those to detach, and security groups to add, by NIC id."""
+    """The NICs, disks or PCI devices of a VM: those to attach and to detach, security groups to add and new sizes, by id."""
 
     before: list = field(default_factory=list)
     after: list = field(default_factory=list)
     attach: list[dict] = field(default_factory=list)
     detach: list[dict] = field(default_factory=list)
     groups: dict[int, list[int]] = field(default_factory=dict)
+    sizes: dict[int, int] = field(default_factory=dict)
 
     @classmethod
     def of_nics(cls, vm: dict, wanted: list[dict], exclusive: bool, references: References) -> PartList:
@@ -91,11 +93,28 @@ class PartList:
 
     @classmethod
     def of_disks(cls, vm: dict, wanted: list[dict], exclusive: bool, references: References) -> PartList:
-        """Compare the VM's disks with the wanted ones; a disk is known by its image, a volatile one by its size."""
+        """Compare the VM's disks with the wanted ones; a disk is known by its image, a volatile one by its size.
+
+        Raises OneException of kind conflict for a disk that would have to shrink.
+        """
         there = present(vm, "disks")
-        _pairs, missing, surplus = _match(there, wanted, _same_disk, exclusive)
+        pairs, missing, surplus = _match(there, wanted, _same_disk, exclusive)
+        sizes = {}
+        for disk, wish in pairs:
+            size = int(part_values.there("DISK", disk).get("SIZE") or 0)
+            if wish.get("SIZE") and int(wish["SIZE"]) < size:
+                raise OneException(
+                    CONFLICT, f"Disk {disk['DISK_ID']} of VM {vm['NAME']!r} (id {vm['ID']}) has {size} MB, "
+                              f"it cannot become smaller, {wish['SIZE']} MB.",
+                )
+            if wish.get("SIZE") and int(wish["SIZE"]) > size:
+                sizes[int(disk["DISK_ID"])] = int(wish["SIZE"])
         result = cls._of(there, missing, surplus, "DISK_ID", ("IMAGE", "IMAGE_ID", "SIZE"))
-        result.attach = [references.disk(disk) for disk in missing]
+        result.attach, result.sizes = [references.disk(disk) for disk in missing], sizes
+        result.after = [
+            {**disk, "SIZE": str(sizes[int(disk["DISK_ID"])])} if int(disk.get("DISK_ID", -1)) in sizes else disk
+            for disk in result.after
+        ]
         return result
 
     @classmethod
@@ -151,33 +170,49 @@ def _match(there: list[dict], wanted: list[dict], same: Callable[[dict, dict], b
 def _same_nic(nic: dict, wish: dict) -> bool:
     if (nic.get("TYPE") == "NIC") != (wish.get("TYPE") == "NIC") or not _same_pci(nic, wish):
         return False
-    return all(nic.get(name) == wish[name] for name in ("NETWORK", "NETWORK_ID", "IP", "MAC") if name in wish)
+    return _agree("NIC", nic, wish, ("NETWORK", "NETWORK_ID", "IP", "IP6", "MAC"))
 
 
 def _same_disk(disk: dict, wish: dict) -> bool:
-    names = ("IMAGE", "IMAGE_ID") if wish.keys() & {"IMAGE", "IMAGE_ID"} else ("SIZE", "TYPE")
-    if names[0] == "SIZE" and "IMAGE_ID" in disk:
-        return False
-    return all(disk.get(name) == wish[name] for name in names if name in wish)
+    if wish.keys() & {"IMAGE", "IMAGE_ID"}:
+        return _agree("DISK", disk, wish, ("IMAGE", "IMAGE_ID"))
+    return "IMAGE_ID" not in disk and _agree("DISK", {**disk, "TYPE": disk.get("TYPE", "").lower()}, wish, ("SIZE", "TYPE"))
 
 
 def _same_pci(pci: dict, wish: dict) -> bool:
-    names = [name for name in (*_IDENTITIES["pcis"], "PROFILE") if name in wish]
-    return all(pci.get(name, "").lower() == wish[name].lower() for name in names)
+    return _agree("PCI", pci, wish, (*_DEVICE, "PROFILE"))
+
+
+def _agree(kind: str, part: dict, wish: dict, names: tuple[str, ...]) -> bool:
+    """Tell whether a part has the wanted values under these names, as far as they are wanted."""
+    known = part_values.there(kind, part)
+    return all(known.get(name, "") == wish[name] for name in names if name in wish)
 
 
 def _checked(option: str, parts: list) -> list[dict]:
-    """Return NICs, disks or PCI devices, names in upper case and values as text."""
+    """Return NICs, disks or PCI devices, names in upper case and values in their one form as text."""
     result = []
     for part in parts:
-        upper = {str(name).upper(): joined(value) for name, value in part.items()}
-        for key in ("NETWORK", "IMAGE"):
-            if resources.is_id(upper.get(key, "")):
-                upper[f"{key}_ID"] = upper.pop(key)
-        if not upper.keys() & set(_IDENTITIES[option]):
-            raise OneException(INVALID, f"One of {option} is {part!r}, it must have {' or '.join(_IDENTITIES[option])}.")
-        if option == "nics" and upper.keys() & set(_DEVICE):
+        is_device = option == "nics" and any(str(name).upper() in _DEVICE for name in part)
+        kind = "PCI" if is_device else _ATTRIBUTES[option]
+        wish = part_values.normal(kind, part, f"one of {option}")
+        if is_device:
             # A PCI device with a network.
-            upper["TYPE"] = "NIC"
-        result.append(upper)
+            wish["TYPE"] = "NIC"
+        for key in ("NETWORK", "IMAGE"):
+            if resources.is_id(wish.get(key, "")):
+                wish[f"{key}_ID"] = wish.pop(key)
+        if not wish.keys() & set(_IDENTITIES[option]):
+            raise OneException(INVALID, f"One of {option} is {part!r}, it must have {' or '.join(_IDENTITIES[option])}.")
+        result.append(_volatile(wish) if option == "disks" and not wish.keys() & {"IMAGE", "IMAGE_ID"} else wish)
     return result
+
+
+def _volatile(disk: dict) -> dict:
+    """Return a disk without an image with what the server has to be told. Raises OneException of kind invalid."""
+    kind = disk.get("TYPE", "fs").lower()
+    if kind not in _VOLATILE:
+        raise OneException(INVALID, f"One of disks has TYPE {disk['TYPE']} and no image; without one it is {' or '.join(_VOLATILE)}.")
+    if int(disk["SIZE"] or 0) < 1:
+        raise OneException(INVALID, f"One of disks has SIZE {disk['SIZE']!r}, it must be 1 MB or more.")
+    return {**disk, "TYPE": kind, **({"FORMAT": disk.get("FORMAT", "raw")} if kind == "fs" else {})}

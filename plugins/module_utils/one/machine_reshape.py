@@ -40,7 +40,7 @@ _NAMED = 3
 
 
 class Step(NamedTuple):
-    """One call. option and part: what it attaches or detaches, gain: how many parts more there are then."""
+    """One call. option and part: what it attaches, detaches or enlarges; gain: how many parts more there are then."""
 
     call: tuple
     option: str = ""
@@ -144,6 +144,7 @@ def _steps(plan: Plan) -> list[Step]:
         changed += [
             Step(("one.vm.attachsg", number, nic, group)) for nic, groups in parts.groups.items() for group in groups
         ]
+        changed += [_enlarge(number, disk, size) for disk, size in parts.sizes.items()]
         added += [_attach(number, option, part) for part in parts.attach]
         removed += [_detach(number, option, part) for part in parts.detach]
     return changed + added + removed
@@ -157,6 +158,11 @@ def _attach(number: int, option: str, part: dict) -> Step:
 def _detach(number: int, option: str, part: dict) -> Step:
     key, method, _attach_method = _CALLS[option]
     return Step((method, number, int(part[key])), option, part, -1)
+
+
+def _enlarge(number: int, disk: int, size: int) -> Step:
+    wanted = {"DISK_ID": str(disk), "SIZE": str(size)}
+    return Step(("one.vm.diskresize", number, disk, wanted["SIZE"]), "disks", wanted)
 
 
 def _rival(step: Step, left: list[Step], error: OneException) -> Step | None:
@@ -186,11 +192,17 @@ def _again(number: int, detached: Step) -> Step:
 
 
 def _check_done(step: Step, before: dict, after: dict) -> None:
-    """Raise OneException of kind wrong_state for a part that the driver did not attach or detach."""
-    if not step.gain:
+    """Raise OneException of kind wrong_state for a part that the driver did not attach, detach or enlarge."""
+    if not step.option:
         return
-    if _count(after, step.option) != _count(before, step.option) + step.gain:
+    there = present(after, step.option)
+    if step.gain:
         done = "attached" if step.gain > 0 else "detached"
+        is_done = len(there) == _count(before, step.option) + step.gain
+    else:
+        done = "enlarged"
+        is_done = any(all(part.get(name) == value for name, value in step.part.items()) for part in there)
+    if not is_done:
         raise OneException(
             WRONG_STATE,
             f"{machines.label(after)} is {states.vm_state(after)}, but its {_LABELS[step.option]} was not {done}; "

@@ -1,0 +1,40 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Enlarging the disks of virtual machines."""
+
+from __future__ import annotations
+
+from lab.core import quotas
+from lab.core.call import Call
+from lab.core.errors import ACTION, OneError
+from lab.core.registry import method
+from lab.core.states import LcmState, VmState, vm_state_name
+
+_PASSING = {VmState.POWEROFF: LcmState.DISK_RESIZE_POWEROFF, VmState.ACTIVE: LcmState.DISK_RESIZE}
+
+
+@method("one.vm.diskresize", "i i s")
+def _resize(call: Call, vm_id: int, disk_id: int, text: str) -> int:
+    """Give a disk more MB."""
+    if not text.strip().isdigit():
+        raise OneError(ACTION, "Disk SIZE is not a valid integer")
+    vm = call.get("vm", vm_id, "MANAGE")
+    before = vm["template"]
+    disk = next((disk for disk in before["DISK"] if disk["DISK_ID"] == str(disk_id)), None)
+    if disk is None:
+        raise OneError(ACTION, "VM disk does not exist")
+    size, there = int(text), int(disk.get("SIZE", 0))
+    if size <= there:
+        raise OneError(ACTION, "New disk size has to be greater than current one")
+    quotas.check_disk(call, vm, {**disk, "SIZE": str(size - there)})
+    runs = vm["state"] == VmState.ACTIVE and vm["lcm"] == LcmState.RUNNING
+    if not runs and vm["state"] != VmState.POWEROFF:
+        raise OneError(ACTION, f"Could not resize disk for VM {vm_id}, wrong state {vm_state_name(vm)}.")
+    larger = {**disk, "SIZE": str(size), "SIZE_PREV": str(there)}
+    vm["template"] = {**before, "DISK": [larger if other is disk else other for other in before["DISK"]]}
+
+    def failed() -> None:
+        vm["template"] = before
+
+    call.core.lifecycle.change(vm, _PASSING[vm["state"]], lambda: None, failed)
+    return vm_id
