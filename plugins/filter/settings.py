@@ -48,6 +48,16 @@ def settings(given: Mapping[str, Any], nodes: int, least: int, most: int) -> dic
     return {"values": values, "errors": errors, "notes": notes}
 
 
+def setting_errors(given: Mapping[str, Any], role: str) -> list[str]:
+    """Check the variables that are set for one role; return one sentence for each problem."""
+    texts = contextualization.context_values({name: _text_or_typed(name, value) for name, value in given.items()})
+    try:
+        contextualization.check(_for_role(texts, role), role)
+    except contextualization.ContextError as problem:
+        return [_with_variable_names(error) for error in problem.errors]
+    return []
+
+
 def _for_role(texts: Mapping[str, str], role: str) -> dict[str, str]:
     """Leave out what is for the other role."""
     others = {p.context_name for p in _BY_LENGTH if role not in p.applies and set(p.applies) & set(_ROLES)}
@@ -82,4 +92,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"flower_setting_names": setting_names, "flower_settings": settings}
+        return {"flower_setting_errors": setting_errors, "flower_setting_names": setting_names, "flower_settings": settings}
