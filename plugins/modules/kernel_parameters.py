@@ -79,8 +79,8 @@ def change(module: AnsibleModule) -> dict:
             _write(module, path, text)
 
     name = module.params["name"]
-    if not re.match(r"^[A-Za-z0-9_-]+$", name):
-        module.fail_json(msg=f"'{name}' is not a name for a set of parameters, expected letters, digits, '_' and '-'.")
+    if not re.fullmatch("[A-Za-z0-9_][A-Za-z0-9_-]*", name):
+        module.fail_json(msg=f"{name!r} is not a name for a set of parameters, expected letters, digits, '_' and '-'.")
     written: dict[Path, str | None] = {}
     loader = boot_loaders.detect(_ROOT)
     try:

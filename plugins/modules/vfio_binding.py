@@ -21,7 +21,7 @@ extends_documentation_fragment:
   - opennebula.flower.attributes
 options:
   bind:
-    description: Addresses in full, such as V(0000:e1:00.0), of devices for vfio-pci.
+    description: Addresses of devices for vfio-pci, such as V(0000:e1:00.0) or V(e1:00.0).
     type: list
     elements: str
     default: []
@@ -52,6 +52,7 @@ from subprocess import CalledProcessError
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.opennebula.flower.plugins.module_utils.addresses import pci_address
 from ansible_collections.opennebula.flower.plugins.module_utils.module import changed_result
 from ansible_collections.opennebula.flower.plugins.module_utils.vfio import binding
 
@@ -62,7 +63,7 @@ _OWN = "its own driver"
 
 def change(module: AnsibleModule) -> dict:
     """Change the drivers and return the module's result."""
-    wanted, freed = module.params["bind"], module.params["release"]
+    wanted, freed = _addresses(module)
     before = {address: binding.driver(address) for address in [*wanted, *freed]}
     if module.check_mode:
         predicted = {**dict.fromkeys(wanted, _VFIO), **{address: before[address] if before[address] != _VFIO else _OWN for address in freed}}
@@ -83,6 +84,18 @@ def change(module: AnsibleModule) -> dict:
     if stuck:
         module.fail_json(msg=f"vfio-pci did not take what it should have: {', '.join(stuck)}.")
     return changed_result(before, after, drivers=after)
+
+
+def _addresses(module: AnsibleModule) -> tuple[list[str], list[str]]:
+    """Return the devices to bind and to release by their full addresses."""
+    try:
+        wanted, freed = (list(dict.fromkeys(map(pci_address, module.params[name]))) for name in ("bind", "release"))
+    except ValueError as error:
+        module.fail_json(msg=f"{error}.")
+    both = [address for address in wanted if address in freed]
+    if both:
+        module.fail_json(msg=f"{both[0]} is both in bind and in release.")
+    return wanted, freed
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ options:
   ids:
     description:
       - Vendor and device ids, such as V(10de:26b9), of devices that VMs should get besides.
+      - Has to be quoted, as YAML may read digits with a colon as a number.
       - All devices of the kind are meant. Those that the machine itself needs are refused as with O(devices).
     type: list
     elements: str
@@ -99,6 +100,7 @@ in_vms:
   sample: {"0000:c1:00.0": "is in use by process 4711 (qemu-system-x86_64, VM one-12)"}
 plan:
   description:
+    - C(ids) are the kinds of O(ids) in their one form.
     - C(devices) are all that VFIO holds in the end. The drivers of those in C(bind) and C(release) change; those in C(deferred)
       can be bound by a boot only.
     - C(parameters) are the kernel's. C(reboot) says why the machine has to boot, C(problems) why nothing may be done, C(warnings)
@@ -107,6 +109,7 @@ plan:
   type: dict
   sample:
     devices: []
+    ids: []
     bind: ["0000:e1:00.0"]
     release: []
     deferred: []

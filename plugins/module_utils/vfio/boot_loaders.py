@@ -17,7 +17,7 @@ from pathlib import Path
 GRUB_DEBIAN, GRUBBY, GRUB2, SYSTEMD_BOOT = "grub-debian", "grubby", "grub2", "systemd-boot"
 _SYSTEMD_BOOT_FILES = ("boot/loader/loader.conf", "boot/efi/loader/loader.conf", "efi/loader/loader.conf")
 _LOADER_VARIABLE = "sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
-_PARAMETER = re.compile(r"^[A-Za-z0-9_.,:=/@+-]+$")
+_PARAMETER = re.compile(r"[A-Za-z0-9_.,:=/@+-]+")
 # What the boot loader adds to the command line by itself.
 _LOADERS_OWN = ("BOOT_IMAGE=", "initrd=")
 
@@ -60,8 +60,8 @@ def plan_change(root: Path, loader: str, name: str, parameters: list[str], run: 
     :raises ValueError: when a parameter cannot be written, or there is no such loader.
     """
     for parameter in parameters:
-        if not _PARAMETER.match(parameter):
-            raise ValueError(f"'{parameter}' is not a kernel parameter, expected one such as intel_iommu=on")
+        if not _PARAMETER.fullmatch(parameter):
+            raise ValueError(f"{parameter!r} is not a kernel parameter, expected one such as intel_iommu=on")
     if loader not in _LOADERS:
         raise ValueError("no boot loader was found: neither GRUB with update-grub, grubby or grub2-mkconfig, nor systemd-boot")
     return _LOADERS[loader](root, name, parameters, run)

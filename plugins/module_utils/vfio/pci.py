@@ -18,7 +18,7 @@ _KINDS = {
     "0601": "ISA bridge", "0604": "PCI bridge", "0c03": "USB controller", "0c05": "SMBus controller", "0c80": "serial bus controller",
     "1200": "accelerator",
 }
-IN_A_PATH = re.compile(r"^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$")
+IN_A_PATH = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def devices(root: Path) -> dict[str, Device]:
 
 def function_of(path: Path) -> str:
     """Return the address of the PCI function that a device in /sys belongs to, empty for none. path: resolved already."""
-    return next((part for part in reversed(path.parts) if IN_A_PATH.match(part)), "")
+    return next((part for part in reversed(path.parts) if IN_A_PATH.fullmatch(part)), "")
 
 
 def _device(path: Path) -> Device:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ..addresses import pci_address
+from ..addresses import hexadecimal, pci_address
 from .host import Hardware, forbidding_parameters
 from .pci import Device
 
@@ -33,11 +33,13 @@ class Machine:
 class Plan:
     """What is to be done.
 
-    devices: all that VFIO holds in the end. bind, release: addresses whose driver changes. deferred: those of bind that only a boot can
-    bind. reboot: why the machine has to boot. problems: why nothing may be done. Texts are sentences without a full stop.
+    ids: the kinds that were asked for, in their one form. devices: all that VFIO holds in the end. bind, release: addresses whose driver
+    changes. deferred: those of bind that only a boot can bind. reboot: why the machine has to boot. problems: why nothing may be done.
+    Texts are sentences without a full stop.
     """
 
     devices: list[Device] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
     bind: list[str] = field(default_factory=list)
     release: list[str] = field(default_factory=list)
     deferred: list[str] = field(default_factory=list)
@@ -65,6 +67,7 @@ def make_plan(machine: Machine, addresses: Iterable[str], identities: Iterable[s
     plan.release = sorted(address for address in set(configured) - bound if address in machine.devices)
     plan.deferred = [address for address in plan.bind if _holds_fast(machine.devices[address])]
     _refuse_kept(machine, bound, plan)
+    _refuse_physical_functions(machine, bound, plan)
     _refuse_shared_groups(machine, bound, plan)
     if bound:
         _look_at_the_machine(machine, plan)
@@ -88,10 +91,17 @@ def _named(machine: Machine, addresses: Iterable[str], plan: Plan) -> set[str]:
 
 def _of_kind(machine: Machine, identities: Iterable[str], plan: Plan) -> set[str]:
     found = set()
-    for identity in identities:
-        matching = {address for address, device in machine.devices.items() if device.identity == identity.lower()}
+    for text in identities:
+        vendor, _colon, device_id = text.partition(":")
+        try:
+            identity = f"{hexadecimal(vendor)}:{hexadecimal(device_id)}"
+        except ValueError:
+            plan.problems.append(f"{text!r} is no vendor and device id, expected one such as 10de:26b9, in quotes")
+            continue
+        matching = {address for address, device in machine.devices.items() if device.identity == identity}
         if not matching:
             plan.problems.append(f"there is no PCI device with the vendor and device id {identity}")
+        plan.ids.append(identity)
         found |= matching
     return found
 
@@ -130,6 +140,22 @@ def _refuse_kept(machine: Machine, bound: set[str], plan: Plan) -> None:
             plan.problems.append(f"{machine.devices[address].label} {machine.in_vms[address]}; it cannot be {verb} now")
 
 
+def _refuse_physical_functions(machine: Machine, bound: set[str], plan: Plan) -> None:
+    """Refuse to change the driver of a device whose virtual functions are needed: they go with the driver that made them."""
+    for address in plan.bind + plan.release:
+        device = machine.devices[address]
+        virtual = [other for other in machine.devices.values() if other.physical == address]
+        problems = len(plan.problems)
+        for other in virtual:
+            if other.address in machine.in_vms or other.address in machine.kept:
+                reason = machine.in_vms.get(other.address) or machine.kept[other.address]
+                plan.problems.append(f"{device.label} cannot change drivers: its virtual function {other.address} {reason}")
+            elif other.address in bound:
+                plan.problems.append(f"{device.label} cannot change drivers: its virtual function {other.address}, which would go, is wanted as well")
+        if virtual and len(plan.problems) == problems:
+            plan.warnings.append(f"{device.label} loses its virtual functions {', '.join(other.address for other in virtual)}")
+
+
 def _refuse_shared_groups(machine: Machine, bound: set[str], plan: Plan) -> None:
     groups = {device.group: device for device in reversed(plan.devices) if device.group is not None}
     for group, device in sorted(groups.items()):
@@ -144,6 +170,7 @@ def _refuse_shared_groups(machine: Machine, bound: set[str], plan: Plan) -> None
 
 
 def _look_at_the_machine(machine: Machine, plan: Plan) -> None:
+    plan.problems += [f"{parameter} among the kernel parameters switches the IOMMU off" for parameter in forbidding_parameters(plan.parameters)]
     missing = [parameter for parameter in plan.parameters if parameter not in machine.kernel_parameters]
     if missing:
         plan.reboot.append(f"the running kernel was started without {' '.join(missing)}")

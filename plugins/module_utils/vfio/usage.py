@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .pci import function_of
 
-_VFIO_FILE = re.compile(r"^/dev/vfio/(devices/)?(vfio)?(\d+)$")
+_VFIO_FILE = re.compile(r"/dev/vfio/(devices/)?(vfio)?([0-9]+)")
 _SSH = b"SSH_CONNECTION="
 
 
@@ -86,7 +86,7 @@ def machines(root: Path) -> dict[str, str]:
         if not process.name.isdigit():
             continue
         for target in _open_files(process):
-            match = _VFIO_FILE.match(target)
+            match = _VFIO_FILE.fullmatch(target)
             if match:
                 for address in _opened(root, *match.groups()):
                     found.setdefault(address, f"is in use by process {process.name} ({_program(process)})")
@@ -167,7 +167,8 @@ def _opened(root: Path, by_device: str | None, _prefix: str | None, number: str)
         address = function_of(root.joinpath("sys/class/vfio-dev", f"vfio{number}").resolve())
         return [address] if address else []
     group = root / "sys/kernel/iommu_groups" / number / "devices"
-    return [path.name for path in group.iterdir()] if group.is_dir() else []
+    # A mediated device such as a vGPU has no address: it is a part of the one it is below.
+    return [function_of(path.resolve()) or path.name for path in group.iterdir()] if group.is_dir() else []
 
 
 def _open_files(process: Path) -> Iterator[str]:

@@ -169,3 +169,55 @@ def test_an_unknown_boot_loader_is_refused_only_if_it_has_to_be_told_something(r
     assert plan(ready, SECOND_GPU, boot_loader="").problems == []
     ready.file("proc/cmdline", "ro\n")
     assert plan(ready, SECOND_GPU, boot_loader="").problems == ["no boot loader was found that could be told intel_iommu=on iommu=pt"]
+
+
+@pytest.fixture
+def sliced(ready):
+    """A network card, driven by the host, with two virtual functions."""
+    ready.device("0000:c1:00.0", "8086:1572", "0200", "i40e", group=50)
+    for number in (1, 2):
+        path = ready.device(f"0000:c1:02.{number}", "8086:154c", "0200", "vfio-pci", group=50 + number)
+        ready.link(f"{path}/physfn", "../0000:c1:00.0")
+    return ready
+
+
+CARD = "0000:c1:00.0 (Ethernet controller 8086:1572, driver i40e)"
+
+
+def test_a_device_whose_virtual_function_a_vm_uses_keeps_its_driver(sliced) -> None:
+    used = {"0000:c1:02.1": "is in use by process 4711 (qemu-system-x86_64, VM one-12)"}
+    problem = f"{CARD} cannot change drivers: its virtual function 0000:c1:02.1 is in use by process 4711 (qemu-system-x86_64, VM one-12)"
+    assert plan(sliced, "c1:00.0", in_vms=used).problems == [problem]
+    assert plan(sliced, identities=["8086:1572"], in_vms=used).problems == [problem]
+
+
+def test_a_device_whose_virtual_function_the_machine_needs_keeps_its_driver(sliced) -> None:
+    problems = plan(sliced, "c1:00.0", kept={"0000:c1:02.2": "carries the swap space /dev/nvme1n1"}).problems
+    assert problems == [f"{CARD} cannot change drivers: its virtual function 0000:c1:02.2 carries the swap space /dev/nvme1n1"]
+
+
+def test_a_device_and_its_virtual_function_are_not_passed_through_both(sliced) -> None:
+    assert "0000:c1:02.1, which would go, is wanted as well" in plan(sliced, "c1:00.0", "c1:02.1").problems[0]
+    assert plan(sliced, "c1:02.1").problems == []
+
+
+def test_a_device_loses_virtual_functions_that_nobody_uses_and_says_so(sliced) -> None:
+    made = plan(sliced, "c1:00.0")
+    assert made.problems == []
+    assert made.warnings == [f"{CARD} loses its virtual functions 0000:c1:02.1, 0000:c1:02.2"]
+
+
+@pytest.mark.parametrize("written", ["0x10DE:0x26B9", "10De:26b9", "010de:026b9"])
+def test_an_id_is_one_however_it_is_written(ready, written: str) -> None:
+    made = plan(ready, identities=[written])
+    assert [device.address for device in made.devices] == [GPU, SOUND, SECOND_GPU]
+    assert made.ids == ["10de:26b9"]
+
+
+@pytest.mark.parametrize("written", ["10de", "10de:26b9:0302", "gpu", "10de:26b9\n options evil", "147600", ":"])
+def test_an_id_that_is_none_is_refused_with_the_form_that_is(ready, written: str) -> None:
+    assert plan(ready, identities=[written]).problems == [f"{written!r} is no vendor and device id, expected one such as 10de:26b9, in quotes"]
+
+
+def test_parameters_that_switch_the_iommu_off_are_refused(ready) -> None:
+    assert "iommu=off among the kernel parameters switches the IOMMU off" in plan(ready, GPU, parameters=["iommu=off"]).problems

@@ -119,3 +119,12 @@ def test_devices_that_a_vm_has_one_by_one_are_found_too(tree) -> None:
     tree.link("sys/class/vfio-dev/vfio3", device / "vfio-dev/vfio3")
     tree.process(4711, "qemu", files=("/dev/vfio/devices/vfio3", "socket:[1]"))
     assert usage.machines(tree.root) == {OTHER: "is in use by process 4711 (qemu)"}
+
+
+def test_a_mediated_device_of_a_vm_is_a_part_of_its_card(tree) -> None:
+    card = tree.device("0000:41:00.0", "10de:26b9", "0302", "nvidia", group=7)
+    part = card / "0b5e7ad4-1b2c-4b4e-9f0e-2f3c0f5d6a7b"
+    tree.file(f"{part}/mdev_type", "")
+    tree.link(f"sys/kernel/iommu_groups/60/devices/{part.name}", part)
+    tree.process(4711, "/usr/bin/qemu-system-x86_64", "-name", "guest=one-12", files=("/dev/vfio/60",))
+    assert usage.machines(tree.root) == {"0000:41:00.0": "is in use by process 4711 (qemu-system-x86_64, VM one-12)"}
