@@ -376,7 +376,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "0",
         "num-malicious",
         "How many malicious nodes are borne",
-        tuple(strategies.FEWEST_NODES),
+        strategies.BEARING_MALICIOUS,
         minimum=0,
     ),
     _of_strategies(

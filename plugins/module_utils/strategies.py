@@ -32,6 +32,8 @@ PRIVACY = (NO_PRIVACY, "fixed", "adaptive")
 
 # Strategy -> how many nodes have to train in a round: these per malicious one, and these on top.
 FEWEST_NODES = {"Krum": (2, 3), "MultiKrum": (2, 3), "Bulyan": (4, 3)}
+TRIMMED = "FedTrimmedAvg"
+BEARING_MALICIOUS = (*FEWEST_NODES, TRIMMED)
 # The model is the mean of the replies and nothing else, which is what differential privacy is calibrated to.
 PLAIN_MEAN = (FEDAVG, "FedProx")
 
@@ -50,6 +52,13 @@ def errors(values: Mapping[str, Any], name: Callable[[str], str]) -> Iterator[st
                     f"{name(parameter)}: {nodes} is not valid, expected at least {needed} for {strategy} with "
                     f"{name('FL_NUM_MALICIOUS')} {malicious}"
                 )
+    share = values.get("flower_trim_beta")
+    if strategy == TRIMMED and None not in (share, fewest) and int(share * fewest) < malicious:
+        yield (
+            f"{name('FL_MIN_FIT_CLIENTS')}: {fewest} is not valid, expected at least {_fewest_for_trimming(share, malicious)} for {TRIMMED} "
+            f"with {name('FL_NUM_MALICIOUS')} {malicious} and {name('FL_TRIM_BETA')} {share:g}, which cuts {int(share * fewest)} of {fewest} "
+            "values at each end"
+        )
     selected = values.get("flower_nodes_to_select")
     if strategy == "MultiKrum" and None not in (selected, fewest) and selected > fewest - malicious:
         yield (
@@ -73,7 +82,7 @@ def warnings(values: Mapping[str, Any], name: Callable[[str], str]) -> Iterator[
         yield f"{name('FL_SERVER_LR')} is 1 and {name('FL_SERVER_MOMENTUM')} is 0: FedAvgM is FedAvg then"
     if strategy == "MultiKrum" and values["flower_nodes_to_select"] == 1:
         yield f"{name('FL_NODES_TO_SELECT')} is 1: MultiKrum is Krum then"
-    if strategy == "FedTrimmedAvg" and int(values["flower_trim_beta"] * fewest) < 1:
+    if strategy == TRIMMED and int(values["flower_trim_beta"] * fewest) < 1:
         yield f"{name('FL_TRIM_BETA')} is {values['flower_trim_beta']:g}: with {fewest} nodes FedTrimmedAvg cuts nothing"
     if strategy == "FedMedian" and fewest < 3:
         yield f"{name('FL_MIN_FIT_CLIENTS')} is below 3: the median of 2 nodes is their mean"
@@ -86,3 +95,11 @@ def warnings(values: Mapping[str, Any], name: Callable[[str], str]) -> Iterator[
         )
     if values["flower_dp_noise_multiplier"] == 0:
         yield f"{name('FL_DP_NOISE_MULTIPLIER')} is 0: updates are clipped, but nothing is private"
+
+
+def _fewest_for_trimming(share: float, malicious: int) -> int:
+    """Return how many nodes have to train until as many values are cut at each end."""
+    nodes = max(1, int(malicious / share))
+    while int(share * nodes) < malicious:
+        nodes += 1
+    return nodes

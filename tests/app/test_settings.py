@@ -106,6 +106,22 @@ def test_an_empty_number_of_malicious_nodes_is_checked_as_well() -> None:
         settings(strategy="Krum")
 
 
+@pytest.mark.parametrize(
+    ("share", "malicious", "fewest", "cut"),
+    [("", 2, 10, 1), (0.2, 1, 5, 0), (0.25, 2, 8, 1), (0.1, 3, 30, 2), (0.29, 29, 101, 28), (0.49, 1, 3, 0)],
+)
+def test_fedtrimmedavg_has_to_cut_as_many_values_as_there_are_malicious_nodes(share: float | str, malicious: int, fewest: int, cut: int) -> None:
+    settings(strategy="FedTrimmedAvg", num_malicious=malicious, trim_beta=share, **nodes(fewest))
+    with pytest.raises(SettingsError, match=f"must be at least {fewest} for FedTrimmedAvg with num-malicious {malicious} .* cuts {cut} of {fewest - 1} "):
+        settings(strategy="FedTrimmedAvg", num_malicious=malicious, trim_beta=share, **{**nodes(fewest), "min_fit_clients": fewest - 1})
+
+
+def test_fedtrimmedavg_passes_the_number_of_malicious_nodes_to_nobody() -> None:
+    checked = settings(strategy="FedTrimmedAvg", num_malicious=1, **nodes(5))
+    assert checked.strategy_arguments == {"beta": 0.2}
+    assert checked.notes == ()
+
+
 def test_multikrum_selects_no_more_nodes_than_are_honest() -> None:
     settings(strategy="MultiKrum", num_malicious=1, nodes_to_select=4, **nodes(5))
     with pytest.raises(SettingsError, match=r"nodes-to-select \(5\) must not be above min-fit-clients \(5\) less num-malicious \(1\)"):

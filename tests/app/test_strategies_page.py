@@ -49,6 +49,7 @@ def test_the_parameters_of_differential_privacy_are_those_of_the_code() -> None:
 
 def test_the_numbers_of_nodes_are_those_of_the_code() -> None:
     rows = [(name, *map(strategy.fewest_nodes, MALICIOUS)) for name, strategy in catalogue.STRATEGIES.items() if strategy.fewest_nodes]
+    rows.append(("FedTrimmedAvg, share 0.2", *(catalogue.fewest_for_trimming(0.2, malicious) for malicious in MALICIOUS)))
     assert table(("`flower_num_malicious`", *MALICIOUS), rows) in PAGE
 
 

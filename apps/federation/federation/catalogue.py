@@ -60,7 +60,10 @@ OPTIONS: Mapping[str, Limits] = {
 
 
 class Option(NamedTuple):
-    """A parameter: its key in the run configuration, the argument of Flower's constructor, its default (None: computed)."""
+    """A parameter: its key in the run configuration, the argument of Flower's constructor, its default (None: computed).
+
+    Without an argument it only says what the others have to fit.
+    """
 
     key: str
     argument: str
@@ -101,7 +104,7 @@ STRATEGIES: Mapping[str, Strategy] = {
     "FedYogi": Strategy((Option("server-lr", "eta", 0.01), Option("client-lr", "eta_l", 0.0316), *_BETAS, _TAU)),
     "FedAdagrad": Strategy((Option("server-lr", "eta", 0.1), Option("client-lr", "eta_l", 0.1), _TAU)),
     "FedMedian": Strategy(),
-    "FedTrimmedAvg": Strategy((Option("trim-beta", "beta", 0.2),)),
+    "FedTrimmedAvg": Strategy((Option("trim-beta", "beta", 0.2), Option("num-malicious", "", 0))),
     "Krum": Strategy((_NUM_MALICIOUS,), fewest_nodes=_krum),
     "MultiKrum": Strategy((_NUM_MALICIOUS, Option("nodes-to-select", "num_nodes_to_select", 1)), fewest_nodes=_krum),
     "Bulyan": Strategy((_NUM_MALICIOUS,), fewest_nodes=_bulyan),
@@ -154,6 +157,19 @@ def privacy_arguments(config: Mapping[str, object]) -> dict[str, float]:
     return arguments
 
 
+def trimmed(share: float, nodes: int) -> int:
+    """Return how many values FedTrimmedAvg cuts at each end, which is how many malicious nodes it bears."""
+    return int(share * nodes)
+
+
+def fewest_for_trimming(share: float, malicious: int) -> int:
+    """Return how many nodes have to train for FedTrimmedAvg to bear that many malicious ones."""
+    nodes = max(1, math.floor(malicious / share))
+    while trimmed(share, nodes) < malicious:
+        nodes += 1
+    return nodes
+
+
 def epsilon(noise_multiplier: float, rounds: int, delta: float) -> float:
     """Return what so many rounds of the Gaussian mechanism spend at most, without any gain from sampling nodes.
 
@@ -187,6 +203,13 @@ def errors(config: Mapping[str, object]) -> Iterator[str]:
             f"nodes-to-select ({chosen['num_nodes_to_select']}) must not be above min-fit-clients ({config['min-fit-clients']}) "
             f"less num-malicious ({malicious})"
         )
+    if "beta" in chosen:
+        share, nodes, borne = chosen["beta"], config["min-fit-clients"], config["num-malicious"] or 0
+        if trimmed(share, nodes) < borne:
+            yield (
+                f"min-fit-clients ({nodes}) must be at least {fewest_for_trimming(share, borne)} for {config['strategy']} with num-malicious "
+                f"{borne} and trim-beta {share:g}, which cuts {trimmed(share, nodes)} of {nodes} values at each end"
+            )
     if config["dp-mode"] == "adaptive":
         privacy = privacy_arguments(config)
         noise, stddev = privacy["noise_multiplier"], privacy["clipped_count_stddev"]
@@ -209,7 +232,7 @@ def notes(config: Mapping[str, object]) -> Iterator[str]:
         yield "server-lr is 1 and server-momentum is 0: FedAvgM is FedAvg then"
     if name == "MultiKrum" and chosen["num_nodes_to_select"] == 1:
         yield "nodes-to-select is 1: MultiKrum is Krum then"
-    if name == "FedTrimmedAvg" and int(chosen["beta"] * config["min-fit-clients"]) < 1:
+    if name == "FedTrimmedAvg" and trimmed(chosen["beta"], config["min-fit-clients"]) < 1:
         yield f"trim-beta is {chosen['beta']:g}: with {config['min-fit-clients']} nodes FedTrimmedAvg cuts nothing"
     if name == "FedMedian" and config["min-fit-clients"] < 3:
         yield "min-fit-clients is below 3: the median of 2 nodes is their mean"
@@ -220,4 +243,5 @@ def notes(config: Mapping[str, object]) -> Iterator[str]:
 
 
 def _arguments(options: tuple[Option, ...], config: Mapping[str, object]) -> dict[str, float]:
-    return {option.argument: option.default if config[option.key] == "" else config[option.key] for option in options}
+    given = {option: config[option.key] for option in options if option.argument}
+    return {option.argument: option.default if value == "" else value for option, value in given.items()}

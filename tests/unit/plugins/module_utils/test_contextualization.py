@@ -294,6 +294,17 @@ class TestStrategies:
             for which in ("FIT", "AVAILABLE")
         ]
 
+    @pytest.mark.parametrize(("share", "malicious", "fewest", "cut"), [(0.2, 2, 10, 1), (0.25, 2, 8, 1), (0.29, 29, 101, 28)])
+    def test_a_share_that_does_not_cut_the_malicious_ones(self, share: float, malicious: int, fewest: int, cut: int) -> None:
+        given = {"strategy": "FedTrimmedAvg", "num_malicious": malicious, "trim_beta": share, "min_available_clients": fewest}
+        assert self.check(**given, min_fit_clients=fewest).ignored == []
+        with pytest.raises(table.ContextError) as caught:
+            self.check(**given, min_fit_clients=fewest - 1)
+        assert caught.value.errors == [
+            f"ONEAPP_FL_MIN_FIT_CLIENTS: {fewest - 1} is not valid, expected at least {fewest} for FedTrimmedAvg with "
+            f"ONEAPP_FL_NUM_MALICIOUS {malicious} and ONEAPP_FL_TRIM_BETA {share:g}, which cuts {cut} of {fewest - 1} values at each end"
+        ]
+
     def test_enough_connected_nodes_do_not_make_up_for_few_that_train(self) -> None:
         with pytest.raises(table.ContextError, match="ONEAPP_FL_MIN_FIT_CLIENTS: 2 .* at least 3"):
             self.check(strategy="Krum", min_available_clients=9)
