@@ -19,7 +19,8 @@ options:
   _input:
     description:
       - The rounds, each a list of round number, loss, accuracy, seconds and number of nodes.
-      - A loss or accuracy that was not measured is V(none) and leaves a gap.
+      - A loss or accuracy that was not measured is V(none), one that is no finite number V(NaN), V(Infinity) or V(-Infinity).
+        Both leave a gap.
     type: list
     elements: list
     required: true
@@ -59,6 +60,8 @@ TOP = 24
 BOTTOM = 42
 MOST_DOTS = 60
 LINES = 5
+MOST = 1e300
+LEAST_SPAN = 1e-300
 
 
 class _Point(NamedTuple):
@@ -91,7 +94,7 @@ def convergence(history: list[list], metric: str = "accuracy") -> str:
     pieces = _pieces(history, COLUMNS[metric])
     points = [point for piece in pieces for point in piece]
     if not points:
-        return f'<p class="empty">No {metric} was measured.</p>'
+        return f'<p class="empty">No {metric} was measured that can be drawn.</p>'
     ticks = _value_ticks(metric, [point.value for point in points])
     across = _Scale(points[0].round, points[-1].round, LEFT, WIDTH - RIGHT)
     up = _Scale(ticks[0], ticks[-1], HEIGHT - BOTTOM, TOP)
@@ -116,7 +119,7 @@ def _pieces(history: list[list], column: int) -> list[list[_Point]]:
             value = math.nan if value is None else float(value)
         except (TypeError, ValueError, IndexError, KeyError) as error:
             raise AnsibleFilterError(f"convergence needs rounds as [round, loss, accuracy, seconds, nodes], not {row!r}") from error
-        if math.isfinite(value):
+        if abs(value) < MOST:  # neither NaN nor what would take the scale beyond all numbers
             pieces[-1].append(_Point(number, value))
         elif pieces[-1]:
             pieces.append([])
@@ -130,7 +133,7 @@ def _value_ticks(metric: str, values: list[float]) -> list[float]:
         low = min(low, 0.0)
     elif high <= 1:
         high = 1.0
-    step = _round_step((high - low) / (LINES - 1)) if high > low else 1.0
+    step = _round_step((high - low) / (LINES - 1)) if high - low > LEAST_SPAN else 1.0
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [number * step for number in range(first, max(last, first + 1) + 1)]
 

@@ -123,10 +123,12 @@ run:
       description: All its rounds, 0 until it runs.
       type: int
     accuracy:
-      description: Accuracy after the last complete round, none when a newer run exists.
+      description:
+        - Accuracy after the last complete round, none when a newer run exists.
+        - What is no finite number is the text V(NaN), V(Infinity) or V(-Infinity), since JSON has no such numbers.
       type: float
     loss:
-      description: Loss after the last complete round, none when a newer run exists.
+      description: Loss after the last complete round, as RV(run.accuracy).
       type: float
     nodes:
       description: Nodes that took part in the last complete round.
@@ -162,7 +164,9 @@ run:
       description: End, in seconds since the epoch.
       type: int
     history:
-      description: Round, loss, accuracy, seconds and nodes of every round; empty when a newer run exists.
+      description:
+        - Round, loss, accuracy, seconds and nodes of every round; empty when a newer run exists.
+        - Loss and accuracy are as RV(run.accuracy).
       type: list
       elements: list
 """

@@ -124,10 +124,10 @@ def test_the_end_reports_totals(recorder: Recorder, clock: Clock, events, metric
     assert metrics()["fl_training_status"] == "2"
 
 
-def test_a_value_json_does_not_know_becomes_null(recorder: Recorder, clock: Clock, events, metrics) -> None:
+def test_a_value_json_does_not_know_becomes_text(recorder: Recorder, clock: Clock, events, metrics) -> None:
     recorder.training_started(SETTINGS)
     one_round(recorder, clock, loss=float("nan"))
-    assert events()[-1]["data"]["aggregated_loss"] is None
+    assert events()[-1]["data"]["aggregated_loss"] == "NaN"
     assert metrics()['fl_aggregated_loss{strategy="FedAvg"}'] == "NaN"
 
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from federation import __version__
 from federation.arrays import add_arrays, read_arrays
+from federation.events import figure
 from federation.files import replace_file
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -131,7 +132,7 @@ class CheckpointStore:
             "rounds": rounds,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "settings": self._settings,
-            "metrics": dict(checkpoint.metrics),
+            "metrics": {name: figure(value) for name, value in checkpoint.metrics.items()},
             "nodes": checkpoint.nodes,
         }
         with zipfile.ZipFile(stream, "w") as archive:
@@ -165,7 +166,8 @@ def read(path: Path) -> tuple[Checkpoint, dict[str, Any]]:
                 raise UnusableCheckpoint(f"has format {metadata['format']!r}, this app reads {FORMAT}")
             metadata |= {"run_name": str(metadata["run_name"]), "settings": dict(metadata["settings"])}
             parts = {part: _part(archive, part, metadata[part]) for part in _PARTS}
-            return Checkpoint(metadata["round"], metrics=metadata["metrics"], nodes=metadata["nodes"], **parts), metadata
+            metrics = {name: float(value) for name, value in metadata["metrics"].items()}
+            return Checkpoint(metadata["round"], metrics=metrics, nodes=metadata["nodes"], **parts), metadata
     except _DAMAGE as problem:
         raise UnusableCheckpoint(f"is damaged: {problem}") from problem
 

@@ -66,6 +66,13 @@ class EventFile(logging.Handler):
         }
 
 
+def figure(value: float) -> float | str:
+    """Return a number as JSON can keep it: one that is not finite is NaN, Infinity or -Infinity as text. float() reads it."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else f"{'-' * (value < 0)}Infinity"
+
+
 def log_event(event: str, message: str, level: int = logging.INFO, **data: object) -> None:
     """Log a message for people that carries an event for programs."""
     LOGGER.log(level, "%s", message, extra={"event": event, "data": data}, stacklevel=3)
@@ -76,5 +83,5 @@ def _utc(epoch: float) -> str:
 
 
 def _json_value(value: object) -> object:
-    """JSON knows neither NaN nor infinity."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    """JSON knows neither NaN nor infinity, and has them as text."""
+    return figure(value) if isinstance(value, float) else value

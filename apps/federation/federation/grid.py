@@ -16,8 +16,8 @@ from flwr.serverapp import Grid
 
 from federation.partition import assign
 from federation.recorder import Recorder
-from federation.replies import accept
-from federation.rounds import EVALUATION, TRAINING, NotEnoughNodes, check_replies, pause
+from federation.replies import accept, accept_evaluation, agree
+from federation.rounds import EVALUATION, TRAINING, NotEnoughNodes, check_replies, pause, short
 from federation.settings import Settings
 
 _NODES_INTERVAL = 1.0  # seconds between two looks at the connected nodes
@@ -67,8 +67,20 @@ class WatchedGrid:
             self._recorder.clients_trained(len(usable))
             check_replies(round_number, TRAINING, len(usable), failures, self._settings.min_fit_clients)
         else:
+            self._agree(replies, failures, round_number)
+            usable = list(replies.values())
             check_replies(round_number, EVALUATION, len(usable), failures, self._settings.min_evaluate_clients)
         return usable
+
+    def _agree(self, replies: dict[int, Message], failures: dict[int, str], round_number: int) -> None:
+        """Make evaluations alike, and move the nodes that are left out from the replies to the failures."""
+        contents = {node_id: reply.content for node_id, reply in replies.items()}
+        faults, left_out = agree(contents, self._settings.min_evaluate_clients)
+        for node_id, fault in faults.items():
+            self._recorder.client_failed(round_number, node_id, fault)
+            if node_id in left_out:
+                failures[node_id] = fault
+                del replies[node_id]
 
     def connected_nodes(self) -> list[int]:
         """Return the ids of the nodes that are connected now, without waiting for any; those that did well come first."""
@@ -151,5 +163,7 @@ def _failure(message: Message, reply: Message | None, timeout: float) -> str:
     if reply is None:
         return f"no answer within {timeout:g} s"
     if reply.has_error():
-        return reply.error.reason
-    return accept(message.content, reply.content) if message.metadata.message_type == MessageType.TRAIN else ""
+        return short(reply.error.reason) or "it gave no reason"
+    if message.metadata.message_type == MessageType.TRAIN:
+        return accept(message.content, reply.content)
+    return accept_evaluation(reply.content) if message.metadata.message_type == MessageType.EVALUATE else ""

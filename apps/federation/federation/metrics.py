@@ -101,4 +101,4 @@ def _number(value: float) -> str:
     """Prometheus writes the special values as NaN and +Inf."""
     if math.isnan(value):
         return "NaN"
-    return "+Inf" if value == float("inf") else f"{value:.10g}"
+    return f"{value:.10g}" if math.isfinite(value) else f"{'+' if value > 0 else '-'}Inf"

@@ -11,11 +11,10 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, RecordDict
 
 from federation import usecases
+from federation.replies import UnusableReply, read_arrays, read_file
 from federation.rounds import check_replies
 
 if TYPE_CHECKING:
-    from flwr.app import Message
-
     from federation.grid import WatchedGrid
     from federation.recorder import Recorder
     from federation.settings import Settings
@@ -43,13 +42,21 @@ def initial_arrays(grid: WatchedGrid, settings: Settings, recorder: Recorder) ->
     if hasattr(use_case, "initial_arrays"):
         return use_case.initial_arrays(settings.seed, settings.of_use_case)
     replies, failures = grid.query(PROPOSE, grid.get_node_ids(), RecordDict(), 0, settings.round_timeout)
-    proposals = {node_id: _arrays(reply) for node_id, reply in replies.items()}
+    proposals: dict[int, Arrays] = {}
+    refused: dict[int, str] = {}
+    for node_id, reply in replies.items():
+        try:
+            proposals[node_id] = read_arrays(reply.content)
+        except UnusableReply as problem:
+            refused[node_id] = str(problem)
     common = Counter(map(_shapes, proposals.values())).most_common(1)
     for node_id, arrays in list(proposals.items()):
         if _shapes(arrays) != common[0][0]:
-            failures[node_id] = "its untrained model has another shape than that of most nodes"
-            recorder.client_failed(0, node_id, failures[node_id])
+            refused[node_id] = "its untrained model has another shape than that of most nodes"
             del proposals[node_id]
+    for node_id, reason in refused.items():
+        recorder.client_failed(0, node_id, reason)
+    failures |= refused
     check_replies(0, "proposal of an untrained model", len(proposals), failures, settings.min_fit_clients)
     first = next(iter(proposals.values()))
     return {
@@ -70,15 +77,13 @@ def export_model(grid: WatchedGrid, arrays: Arrays, round_number: int, timeout: 
     reasons = []
     for node_id in grid.connected_nodes():
         replies, failures = grid.query(EXPORT, [node_id], content, round_number, timeout)
-        if not failures:
-            reply = replies[node_id]
-            return reply.content["config"]["suffix"], _arrays(reply)["file"].tobytes()
+        try:
+            if not failures:
+                return read_file(replies[node_id].content)
+        except UnusableReply as problem:
+            failures[node_id] = str(problem)
         reasons.append(f"node {node_id}: {failures[node_id]}")
     raise ExportFailed("no node could export the model: " + ("; ".join(reasons) or "none is connected"))
-
-
-def _arrays(reply: Message) -> Arrays:
-    return {name: array.numpy() for name, array in reply.content["arrays"].items()}
 
 
 def _shapes(arrays: Arrays) -> tuple:

@@ -148,7 +148,7 @@ class Recorder:
         self._round.responded = responded
         self._metrics.set(fl_clients_responded=responded)
 
-    def evaluated(self, loss: float, accuracy: float, **others: float) -> None:
+    def evaluated(self, /, loss: float, accuracy: float, **others: float) -> None:
         """The new global model was evaluated on held-out data; what else was measured depends on the use case."""
         self._evaluation = {"loss": loss, "accuracy": accuracy, **others}
         self._metrics.set(fl_aggregated_loss=loss, fl_aggregated_accuracy=accuracy)

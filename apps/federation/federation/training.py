@@ -18,11 +18,11 @@ from federation import strategies
 from federation.checkpoints import Checkpoint, CheckpointStore
 from federation.grid import WatchedGrid
 from federation.recorder import Recorder
-from federation.rounds import EVALUATION, TRAINING, RoundFailed, TooManyFailedRounds
+from federation.rounds import EVALUATION, TRAINING, RoundFailed, TooManyFailedRounds, short
 from federation.settings import Settings
 
 # What strategies raise over replies that do not fit together.
-_UNUSABLE_REPLIES = (AggregationError, InconsistentMessageReplies, ValueError, KeyError, TypeError)
+_UNUSABLE_REPLIES = (AggregationError, InconsistentMessageReplies, ValueError, KeyError, TypeError, ArithmeticError)
 
 
 class Training:
@@ -49,22 +49,22 @@ class Training:
         self._strategy.summary()
         strategies.restore_state(self._strategy, start.strategy)
         completed, arrays = start.round, to_record(start.model)
-        failures = 0
+        failures: list[RoundFailed] = []
         while completed < self._settings.num_server_rounds:
             state = strategies.server_state(self._strategy)
             # Flower draws the nodes of a round from Python's global generator.
-            random.seed(f"{self._settings.seed} {completed + 1} {failures}")
+            random.seed(f"{self._settings.seed} {completed + 1} {len(failures)}")
             try:
                 arrays = self._round(completed + 1, arrays)
             except RoundFailed as failure:
-                failures += 1
-                self._recorder.round_failed(failure, failures, self._settings.max_failed_rounds)
-                if failures >= self._settings.max_failed_rounds:
-                    raise TooManyFailedRounds(failures, failure) from failure
+                failures.append(failure)
+                self._recorder.round_failed(failure, len(failures), self._settings.max_failed_rounds)
+                if len(failures) >= self._settings.max_failed_rounds:
+                    raise TooManyFailedRounds(failures) from failure
                 self._strategy = strategies.build(self._settings)
                 strategies.restore_state(self._strategy, state)
             else:
-                failures = 0
+                failures = []
                 completed += 1
                 self._save_when_due(completed, arrays)
                 self._recorder.round_ended()
@@ -117,7 +117,7 @@ def to_numpy(record: ArrayRecord) -> dict[str, np.ndarray]:
 
 
 def _unusable(number: int, phase: str, error: Exception) -> RoundFailed:
-    return RoundFailed(number, phase, f"the replies to the {phase} do not fit together ({type(error).__name__}: {error})")
+    return RoundFailed(number, phase, f"the replies to the {phase} do not fit together ({type(error).__name__}: {short(error)})")
 
 
 def _check_model(number: int, arrays: ArrayRecord | None) -> None:

@@ -2,15 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs inside Flower's virtual environment: the app's own ServerApp and ClientApp in one process, Flower's network left out.
 
-Reads {name: {"nodes": how many, "lies": {node: one of LIES}, "config": what differs from the default run configuration}}
+Reads {name: {"nodes": how many, "lies": {node: one of LIES}, "evaluations": {node: one of EVALUATIONS}, "config":
+what differs from the default run configuration}}
 and prints for each name, by round: the accuracy on held-out data, the distance of each honest node's model from the
 global one, and how far the global model moved; why replies were refused; and, if asked for, the global model that was
-evaluated last.
+evaluated last; why the run failed, empty when it did not.
 """
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import sys
 import tempfile
 import tomllib
@@ -18,7 +21,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Context, Error, Message, MessageType, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -29,9 +32,10 @@ from federation.server_app import app as server_app
 class InProcess(Grid):
     """Has every message answered by the ClientApp at once."""
 
-    def __init__(self, run_config: dict, nodes: int, lies: dict[str, str]) -> None:
+    def __init__(self, run_config: dict, nodes: int, lies: dict[str, str], evaluations: dict[str, str]) -> None:
         self._contexts = {number: Context(1, number, {}, RecordDict(), run_config) for number in range(1, nodes + 1)}
         self._lies = lies
+        self._evaluations = evaluations
         self._replies: dict[str, Message] = {}
         self.distances: list[list[float]] = []
         self.models: list[dict[str, np.ndarray]] = []
@@ -62,7 +66,9 @@ class InProcess(Grid):
             reply = client_app(message, self._contexts[node])
         except Exception as error:  # noqa: BLE001 - as a SuperNode does
             reply = Message(Error(0, str(error)), reply_to=message)
-        if training and str(node) in self._lies:
+        if message.metadata.message_type == MessageType.EVALUATE and str(node) in self._evaluations:
+            EVALUATIONS[self._evaluations[str(node)]](reply.content)
+        elif training and str(node) in self._lies:
             LIES[self._lies[str(node)]](reply.content, message.content)
         elif training and not reply.has_error():
             self.distances[-1].append(distance(arrays_of(message), arrays_of(reply)))
@@ -82,9 +88,42 @@ LIES: dict[str, Callable[[RecordDict, RecordDict], object]] = {
     "negative weight": lambda content, _sent: content["metrics"].update({"num-examples": -100}),
     "more metrics": lambda content, _sent: content["metrics"].update({"extra": 1.0}),
     "most examples": lambda content, _sent: content["metrics"].update({"num-examples": 10**9}),
+    "second record": lambda content, _sent: content.update({"more": MetricRecord({"a": 1.0}), "again": content["arrays"].copy()}),
+    "other record": lambda content, _sent: content.update({"arrays": ConfigRecord({"a": "b"})}),
+    "no metrics": lambda content, _sent: content.update({"metrics": ConfigRecord({"num-examples": 5})}),
+    "endless weight": lambda content, _sent: content["metrics"].update({"num-examples": 1e308}),
+    "no array": lambda content, _sent: [setattr(array, "data", b"PK\x03\x04nonsense") for array in content["arrays"].values()],
+    "huge array": lambda content, _sent: [setattr(array, "data", header((1 << 50,))) for array in content["arrays"].values()],
+    "foreign array": lambda content, _sent: [setattr(array, "stype", "pickle") for array in content["arrays"].values()],
     "no change": lambda content, sent: content.update({"arrays": sent["arrays"].copy()}),
     "other order": lambda content, _sent: content.update({"arrays": ArrayRecord(dict(reversed(content["arrays"].items())))}),
 }
+
+
+EVALUATIONS: dict[str, Callable[[RecordDict], object]] = {
+    "no examples": lambda content: content["metrics"].update({"num-examples": 0}),
+    "negative examples": lambda content: content["metrics"].update({"num-examples": -5}),
+    "endless examples": lambda content: content["metrics"].update({"num-examples": 1e308}),
+    "list of examples": lambda content: content["metrics"].update({"num-examples": [1, 2]}),
+    "one more figure": lambda content: content["metrics"].update({"extra": 1.0, "self": 1.0, "x" * 500: 1.0, "a\nb": 1.0}),
+    "no accuracy": lambda content: content["metrics"].pop("accuracy"),
+    "list of losses": lambda content: content["metrics"].update({"loss": [0.1] * 1000}),
+    "another list": lambda content: content["metrics"].update({"extra": [1.0, 2.0]}),
+    "second record": lambda content: content.update({"more": MetricRecord({"loss": 1.0}), "text": ConfigRecord({"a": "b"})}),
+    "other name": lambda content: content.update({"figures": content.pop("metrics")}),
+    "other record": lambda content: content.update({"metrics": ConfigRecord({"loss": "x", "accuracy": True, "num-examples": 5})}),
+    "nothing": lambda content: content.clear(),
+    "loss NaN": lambda content: content["metrics"].update({"loss": math.nan}),
+    "loss infinite": lambda content: content["metrics"].update({"loss": math.inf}),
+    "shared figure": lambda content: content["metrics"].update({"recall": 0.5}),
+}
+
+
+def header(shape: tuple[int, ...]) -> bytes:
+    """The beginning of an array that is larger than any memory."""
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    return stream.getvalue()
 
 
 def arrays_of(message: Message) -> dict[str, np.ndarray]:
@@ -100,11 +139,17 @@ def run(scenario: dict, defaults: dict) -> dict:
     counts = {"min-available-clients": nodes, "min-fit-clients": nodes, "min-evaluate-clients": nodes}
     with tempfile.TemporaryDirectory() as directory:
         config = defaults | counts | {"output-directory": directory} | scenario["config"]
-        grid = InProcess(config, nodes, scenario["lies"])
+        grid = InProcess(config, nodes, scenario["lies"], scenario.get("evaluations", {}))
+        failed = ""
         np.random.seed(config["seed"])  # for the noise of differential privacy alone
-        server_app(grid, Context(1, 0, {}, RecordDict(), config))
+        try:
+            server_app(grid, Context(1, 0, {}, RecordDict(), config))
+        except Exception as error:  # noqa: BLE001 - as Flower does
+            failed = str(error)
         events = [json.loads(line) for line in (Path(directory) / "events.jsonl").read_text().splitlines()]
     return {
+        "failed": failed,
+        "rounds": [event["data"] for event in events if event["event"] == "round_end"],
         "accuracy": [event["data"]["aggregated_accuracy"] for event in events if event["event"] == "round_end"],
         "distances": grid.distances,
         "refused": {event["data"]["node_id"]: event["data"]["error_type"] for event in events if event["event"] == "client_failure"},

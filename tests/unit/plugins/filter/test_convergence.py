@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from ansible.errors import AnsibleFilterError
+from hypothesis import given
+from hypothesis import strategies as st
 from lxml import etree, html
 
 from ansible_collections.opennebula.flower.plugins.filter.convergence import FilterModule, convergence
@@ -82,6 +84,7 @@ def test_values_that_never_change_can_be_drawn(value: float) -> None:
 
 def test_no_round_at_all_says_so() -> None:
     assert "No accuracy was measured" in convergence([])
+    assert "No accuracy was measured" in convergence([[1, "NaN", "NaN", 1.0, 2], [2, "Infinity", "-Infinity", 1.0, 2]])
 
 
 def test_an_unknown_metric_is_refused() -> None:
@@ -113,22 +116,24 @@ def render(directory: Path, report: dict) -> html.HtmlElement:
     return html.document_fromstring(page.read_text())
 
 
+REPORT = {
+    "title": "Digits <script>alert(1)</script> & 'more'",
+    "generated": "2026-11-22 00:30:00 UTC",
+    "accuracy": 0.9777,
+    "loss": None,
+    "rounds": 3,
+    "nodes": 3,
+    "seconds": 34.65,
+    "facts": {"Strategy": "FedAvg", '<b>"odd"</b>': "<img src=x onerror=alert(1)>", "TLS": True, "Number": 0},
+    "history": HISTORY,
+    "files": [{"name": "model.npz", "path": "/srv/report/odd <run>/model.npz", "size": 1234, "sha256": "ab" * 32}],
+    "files_missing": "",
+}
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> html.HtmlElement:
-    report = {
-        "title": "Digits <script>alert(1)</script> & 'more'",
-        "generated": "2026-11-22 00:30:00 UTC",
-        "accuracy": 0.9777,
-        "loss": None,
-        "rounds": 3,
-        "nodes": 3,
-        "seconds": 34.65,
-        "facts": {"Strategy": "FedAvg", '<b>"odd"</b>': "<img src=x onerror=alert(1)>", "TLS": True, "Number": 0},
-        "history": HISTORY,
-        "files": [{"name": "model.npz", "path": "/srv/report/odd <run>/model.npz", "size": 1234, "sha256": "ab" * 32}],
-        "files_missing": "",
-    }
-    return render(tmp_path_factory.mktemp("report"), report)
+    return render(tmp_path_factory.mktemp("report"), REPORT)
 
 
 def test_the_page_shows_result_curves_and_rounds(page: html.HtmlElement) -> None:
@@ -162,3 +167,20 @@ def test_the_page_needs_nothing_but_itself(page: html.HtmlElement) -> None:
     assert page.xpath("//@href") == ["odd%20%3Crun%3E/model.npz"]
     assert "url(" not in page.xpath("string(//style)")
     assert "@import" not in page.xpath("string(//style)")
+
+
+FIGURES = st.none() | st.floats() | st.sampled_from(["NaN", "Infinity", "-Infinity", 1.7e308, -1.7e308, 5e-324])
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**53), FIGURES, FIGURES, st.none(), st.integers(0, 9)), max_size=6), st.sampled_from(["accuracy", "loss"]))
+def test_any_figures_make_a_chart_of_finite_places(rounds: list, metric: str) -> None:
+    chart = convergence(sorted(rounds, key=lambda row: row[0]), metric)
+    etree.fromstring(chart)
+    assert not re.search(r'="(nan|-?inf)', chart)
+
+
+def test_figures_that_are_no_numbers_stand_in_the_report_as_such(tmp_path: Path) -> None:
+    history = [[1, "NaN", 0.5, 1.0, 2], [2, "Infinity", "-Infinity", 1.0, 2]]
+    page = render(tmp_path, {**REPORT, "accuracy": "-Infinity", "history": history})
+    assert page.xpath("//div[@class='results']//strong/text()")[0] == "-Infinity"
+    assert [[cell.text for cell in row][1:3] for row in page.xpath("//table[@class='rounds']/tbody/tr")] == [["NaN", "0.5000"], ["Infinity", "-Infinity"]]
