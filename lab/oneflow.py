@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 from flask import Flask, Response, g, request
@@ -13,7 +14,7 @@ from lab.core import OneError
 from lab.core.errors import AUTHENTICATION, AUTHORIZATION, NO_EXISTS
 from lab.oneflow_documents import Documents
 from lab.oneflow_engine import Flow, FlowError
-from lab.oneflow_schema import Invalid, instantiate, validate_role, validate_template
+from lab.oneflow_schema import Invalid, instantiate, ruby_type, validate_role, validate_template
 
 __all__ = ["Flow", "create_app"]
 
@@ -146,7 +147,15 @@ def _add_services(app: Flask, flow: Flow) -> None:
 
     @app.put("/service/<int:service_id>")
     def update_service(service_id: int):
-        flow.update(g.session, service_id, _json_body(), False)
+        new = _json_body()
+        append = new.get("append") if "append" in new else None
+        if "append" in new:
+            if "template" not in new:
+                raise Invalid("Missing template to append")
+            new = _parsed(_required_text(new["template"]))
+        if not append:
+            validate_template(flow.schema, copy.deepcopy(new))
+        flow.update(g.session, service_id, new, bool(append))
         return _text("", 204)
 
     @app.delete("/service/<int:service_id>")
@@ -246,6 +255,12 @@ def _parsed(text: str) -> dict:
         raise BadJson(f"unexpected token at '{text}'") from None
     if not isinstance(value, dict):
         raise BadJson(f"unexpected token at '{text}'")
+    return value
+
+
+def _required_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"no implicit conversion of {ruby_type(value)} into String")
     return value
 
 

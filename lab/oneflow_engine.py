@@ -48,6 +48,10 @@ class Flow:
         self._autoscaled = 0
         self._autoscale = False
         self._look_for_failures = False
+        # What OneFlow keeps in memory and a restart loses: after a recover, for the VMs of which roles of a service it
+        # waits; and how it last saw the VMs of services that run, by service.
+        self._recovering: dict[int, set[str]] = {}
+        self._watched: dict[int, dict[int, Vm]] = {}
         self._steps = {
             State.PENDING: self._start,
             State.DEPLOYING_NETS: self._deploy_next,
@@ -58,6 +62,14 @@ class Flow:
             State.COOLDOWN: self._cooldown,
             State.UNDEPLOYING: self._undeploying,
             State.UNDEPLOYING_NETS: self._delete,
+        }
+        # A service that is recovered stays FAILED until its VMs are as they should be.
+        self._recoveries = {
+            State.FAILED_DEPLOYING: self._deploying,
+            State.FAILED_SCALING: self._scaling,
+            State.FAILED_UNDEPLOYING: self._undeploying,
+            State.FAILED_DEPLOYING_NETS: self._start,
+            State.FAILED_UNDEPLOYING_NETS: self._delete,
         }
 
     def tick(self) -> None:
@@ -119,15 +131,16 @@ class Flow:
             service = self.get(session, service_id)
             vms = self._vms()
             if service.state in (State.FAILED_DEPLOYING, State.DEPLOYING, State.PENDING):
-                self._recover_deploy(service, vms)
-            elif service.state in (State.FAILED_UNDEPLOYING, State.UNDEPLOYING, State.FAILED_UNDEPLOYING_NETS):
-                self._undeploy(service)
-                return
+                self._recovering[service.id] = self._recover_deploy(service, vms)
+            elif service.state in (State.FAILED_UNDEPLOYING, State.UNDEPLOYING):
+                self._recovering[service.id] = self._recover_undeploy(service, vms)
             elif service.state in (State.FAILED_SCALING, State.SCALING):
-                self._recover_scale(service, vms)
+                self._recovering[service.id] = self._recover_scale(service, vms)
             elif service.state == State.COOLDOWN:
                 self._end_cooldown(service)
-            elif service.state not in (State.DEPLOYING_NETS, State.FAILED_DEPLOYING_NETS, State.UNDEPLOYING_NETS):
+            elif service.state in (State.FAILED_DEPLOYING_NETS, State.FAILED_UNDEPLOYING_NETS):
+                self._recovering[service.id] = set()
+            elif service.state not in (State.DEPLOYING_NETS, State.UNDEPLOYING_NETS):
                 raise FlowError(f"Service cannot be recovered in state: {service.state.name}")
             service.save()
 
@@ -174,6 +187,7 @@ class Flow:
             service.roles.append({**role, "state": int(State.PENDING)})
             service.prepare_roles()
             service.resolve_networks()
+            service.fill()
             if service.deploy(service.roles[-1], State.DEPLOYING, State.FAILED_DEPLOYING):
                 service.set_state(State.DEPLOYING)
             service.save()
@@ -203,7 +217,11 @@ class Flow:
 
     def _step(self, document: dict, vms: dict[int, Vm]) -> None:
         service = Service(self.core, self.services, document)
+        if service.state not in (State.RUNNING, State.WARNING):
+            self._watched.pop(service.id, None)
         step = self._steps.get(service.state)
+        if step is None and service.id in self._recovering:
+            step = self._recoveries.get(service.state)
         if step is None:
             return
         try:
@@ -226,8 +244,28 @@ class Flow:
             return
         service.resolve_networks()
 
+    def _waited_for(self, service: Service, *states: State) -> list[dict]:
+        """The roles in one of the states, and those whose recovery is awaited whatever their states are."""
+        recovering = self._recovering.get(service.id, ())
+        return [role for role in service.roles if role["state"] in states or role["name"] in recovering]
+
+    def _arrived(self, service: Service, role: dict, state: State) -> None:
+        role["state"] = int(state)
+        self._recovering.get(service.id, set()).discard(role["name"])
+
+    def _fail(self, service: Service, role: dict, failure: State) -> None:
+        """Role and service failed; OneFlow waits for nothing of the service any more."""
+        service.fail(role, failure)
+        self._recovering.pop(service.id, None)
+
     def _deploy_next(self, service: Service, _vms: dict) -> None:
-        roles = service.deployable()
+        if service.state == State.FAILED_DEPLOYING and not service.straight:
+            roles = []
+        else:
+            recovering = self._recovering.get(service.id, ())
+            roles = [role for role in service.deployable() if role["name"] not in recovering]
+        if roles and service.state == State.DEPLOYING_NETS:
+            service.fill()
         if not roles and len(service.roles_in(State.RUNNING)) == len(service.roles):
             service.set_state(State.RUNNING)
             return
@@ -238,38 +276,37 @@ class Flow:
             service.set_state(State.HOLD if service.body.get("on_hold") else State.DEPLOYING)
 
     def _deploying(self, service: Service, vms: dict[int, Vm]) -> None:
-        for role in service.roles_in(State.DEPLOYING):
+        for role in self._waited_for(service, State.DEPLOYING):
             if self._boot_failed(service, role, vms):
-                service.fail(role, State.FAILED_DEPLOYING)
+                self._fail(service, role, State.FAILED_DEPLOYING)
                 return
             if self._all_up(service, role, vms):
-                role["state"] = int(State.RUNNING)
+                self._arrived(service, role, State.RUNNING)
         self._deploy_next(service, vms)
 
     def _scaling(self, service: Service, vms: dict[int, Vm]) -> None:
-        for role in service.roles_in(State.SCALING):
+        for role in self._waited_for(service, State.SCALING):
             if role["scale_way"] == SCALE_DOWN:
                 service.drop_gone(role, vms)
                 ending = role["nodes"][:len(role["nodes"]) - role["cardinality"]]
                 if _any_failed(ending, vms):
-                    service.fail(role, State.FAILED_SCALING)
+                    self._fail(service, role, State.FAILED_SCALING)
                     return
                 finished = not ending
             elif self._boot_failed(service, role, vms):
-                service.fail(role, State.FAILED_SCALING)
+                self._fail(service, role, State.FAILED_SCALING)
                 return
             else:
                 finished = self._all_up(service, role, vms)
             if finished:
                 del role["scale_way"]
-                role["state"] = int(State.COOLDOWN)
+                self._arrived(service, role, State.COOLDOWN)
                 service.set_state(State.COOLDOWN)
 
     def _all_up(self, service: Service, role: dict, vms: dict[int, Vm]) -> bool:
         """Whether the role's VMs are up, or READY behind the gate. VMs ended by hand lower the cardinality."""
         role["cardinality"] -= service.drop_gone(role, vms)
-        nodes = [vms[node["deploy_id"]] for node in role["nodes"]]
-        return all(vm.ready if service.gated else vm.running for vm in nodes)
+        return all(vms[node["deploy_id"]].settled(service.gated) for node in role["nodes"])
 
     def _boot_failed(self, service: Service, role: dict, vms: dict[int, Vm]) -> bool:
         if service.gated and not self._look_for_failures:
@@ -289,17 +326,34 @@ class Flow:
         service.set_state(State.RUNNING)
 
     def _watch(self, service: Service, vms: dict[int, Vm]) -> None:
-        for role in service.roles_in(State.RUNNING, State.WARNING):
+        """Follow the VMs as OneFlow does: it looks at those that changed, one after the other, each for its role."""
+        seen = self._watched.setdefault(service.id, {})
+        changed = []
+        for role in service.roles:
             service.shrink(role, service.drop_gone(role, vms))
-            troubled = any(vms[node["deploy_id"]].troubled for node in role["nodes"])
-            role["state"] = int(State.WARNING if troubled else State.RUNNING)
-        state = State.WARNING if service.roles_in(State.WARNING) else State.RUNNING
-        if state != service.state:
-            service.set_state(state)
+            for node in role["nodes"]:
+                vm, before = vms[node["deploy_id"]], seen.get(node["deploy_id"])
+                seen[node["deploy_id"]] = vm
+                if not before or (before.state, before.lcm_state) != (vm.state, vm.lcm_state):
+                    changed.append((vm.troubled, role, vm))
+        # Which of them was first is not known; what troubles is not to be missed.
+        for troubled, role, vm in sorted(changed, key=lambda change: change[0]):
+            if troubled:
+                role["state"] = int(State.WARNING)
+                self._enter(service, State.WARNING)
+            elif vm.running:
+                role["state"] = int(State.RUNNING)
+                if len(service.roles_in(State.RUNNING)) == len(service.roles):
+                    self._enter(service, State.RUNNING)
         if service.body.get("automatic_deletion") and not any(role["nodes"] for role in service.roles):
             self._undeploy(service)
         elif self._autoscale and service.state == State.RUNNING:
             self._follow_policies(service, vms)
+
+    @staticmethod
+    def _enter(service: Service, state: State) -> None:
+        if service.state != state:
+            service.set_state(state)
 
     def _follow_policies(self, service: Service, vms: dict[int, Vm]) -> None:
         for role in service.roles:
@@ -330,13 +384,13 @@ class Flow:
         return True
 
     def _undeploying(self, service: Service, vms: dict[int, Vm]) -> None:
-        for role in service.roles_in(State.UNDEPLOYING):
+        for role in self._waited_for(service, State.UNDEPLOYING):
             service.drop_gone(role, vms)
             if _any_failed(role["nodes"], vms):
-                service.fail(role, State.FAILED_UNDEPLOYING)
+                self._fail(service, role, State.FAILED_UNDEPLOYING)
                 return
             if not role["nodes"]:
-                role["state"] = int(State.DONE)
+                self._arrived(service, role, State.DONE)
         if any(role.get("removed") for role in service.roles):
             self._finish_removal(service)
         elif all(role["state"] == State.DONE for role in service.roles):
@@ -359,28 +413,46 @@ class Flow:
             service.save()
             return
         service.delete()
+        self._recovering.pop(service.id, None)
         service.body["state"] = int(State.DONE)
 
-    def _recover_deploy(self, service: Service, vms: dict[int, Vm]) -> None:
+    def _recover_deploy(self, service: Service, vms: dict[int, Vm]) -> set[str]:
+        """Try the VMs of roles that are not up again. Returns the names of the roles."""
         service.prepare_roles()
-        for role in service.roles_in(State.DEPLOYING, State.FAILED_DEPLOYING):
-            service.drop_gone(role, vms)
-            service.retry(role, vms)
-            if not service.deploy(role, State.DEPLOYING, State.FAILED_DEPLOYING):
-                return
-        service.resume_state(State.DEPLOYING)
+        running = {role["name"] for role in service.roles_in(State.RUNNING)}
+        roles = [
+            role for role in service.roles
+            if role["state"] in (State.DEPLOYING, State.FAILED_DEPLOYING)
+            or (role["state"] == State.PENDING and set(role.get("parents", [])) <= running)
+        ]
+        return self._redeploy(service, roles, vms)
 
-    def _recover_scale(self, service: Service, vms: dict[int, Vm]) -> None:
-        for role in service.roles_in(State.SCALING, State.FAILED_SCALING):
-            role["state"] = int(State.SCALING)
-            if role["scale_way"] == SCALE_UP:
-                service.retry(role, vms)
-                done = service.deploy(role, State.SCALING, State.FAILED_SCALING)
-            else:
-                done = service.end_vms(role, len(role["nodes"]) - role["cardinality"], State.FAILED_SCALING)
-            if not done:
-                return
-        service.resume_state(State.SCALING)
+    @staticmethod
+    def _redeploy(service: Service, roles: list[dict], vms: dict[int, Vm]) -> set[str]:
+        for role in roles:
+            service.retry(role, vms)
+        # What cannot be made is in the log; for the VMs of such a role nobody waits.
+        return {role["name"] for role in roles if service.complete(role)}
+
+    def _recover_scale(self, service: Service, vms: dict[int, Vm]) -> set[str]:
+        roles = service.roles_in(State.SCALING, State.FAILED_SCALING)
+        growing = [role for role in roles if role["scale_way"] == SCALE_UP]
+        shrinking = [role for role in roles if role["scale_way"] == SCALE_DOWN]
+        for role in shrinking:
+            service.terminate(role, len(role["nodes"]) - role["cardinality"], vms)
+        return self._redeploy(service, growing, vms) | {role["name"] for role in shrinking}
+
+    @staticmethod
+    def _recover_undeploy(service: Service, vms: dict[int, Vm]) -> set[str]:
+        living = [role for role in service.roles if role["state"] != State.DONE]
+        needed = {parent for role in living for parent in role.get("parents", [])}
+        roles = [
+            role for role in living
+            if role["state"] in (State.UNDEPLOYING, State.FAILED_UNDEPLOYING) or role["name"] not in needed
+        ]
+        for role in roles:
+            service.terminate(role, len(role["nodes"]), vms)
+        return {role["name"] for role in roles}
 
     @staticmethod
     def _check_bounds(service: Service, role: dict, cardinality: int, force: bool) -> None:
@@ -409,7 +481,7 @@ def _check_immutable(service: Service, new: dict, append: bool) -> None:
     for role in new["roles"]:
         old = service.role(role.get("name"))
         if old is None:
-            raise FlowError("Immutable value: `name` can not be changed")
+            raise FlowError("To change `service/name` use rename operation")
         for key in IMMUTABLE_ROLE:
             if role.get(key) != old.get(key):
                 raise FlowError(f"Immutable value: `role/{key}` can not be changed")

@@ -194,15 +194,18 @@ def substituted(text: str, names: dict[str, object]) -> str:
         if name in names:
             value = "" if names[name] is None else names[name]
             if not isinstance(value, str):
-                raise TypeError(f"no implicit conversion of {_ruby_type(value)} into String")
+                raise TypeError(f"no implicit conversion of {ruby_type(value)} into String")
             found = f"${name}"
             replacement = re.sub(r"\\([\\0])", lambda match, found=found: found if match[1] == "0" else match[1], value)
             text = text.replace(found, replacement)
     return text
 
 
-def _ruby_type(value: object) -> str:
-    return {int: "Integer", float: "Float", bool: "true", list: "Array", dict: "Hash"}[type(value)]
+def ruby_type(value: object) -> str:
+    """What Ruby calls a value's type in its errors."""
+    if value is None or isinstance(value, bool):
+        return "nil" if value is None else str(value).lower()
+    return {int: "Integer", float: "Float", str: "String", list: "Array", dict: "Hash"}[type(value)]
 
 
 def _paste_values(schema: Schema, body: dict) -> None:
@@ -326,15 +329,21 @@ def _merged(schema: Schema, template: dict, merge: dict) -> dict:
     return body
 
 
-def deep_merge(base: object, over: object) -> object:
-    """Objects merge key by key, arrays are concatenated, anything else is replaced. Neither argument is changed."""
+def deep_merge(base: object, over: object, join: bool = True) -> object:
+    """Objects merge key by key, arrays are concatenated, anything else is replaced. Neither argument is changed.
+
+    join: without it, arrays are replaced too. What an array of objects has twice, it has once afterwards.
+    """
     if isinstance(base, dict) and isinstance(over, dict):
         merged = copy.deepcopy(base)
         for key, value in over.items():
-            merged[key] = deep_merge(base[key], value) if key in base else copy.deepcopy(value)
+            merged[key] = deep_merge(base[key], value, join) if key in base else copy.deepcopy(value)
         return merged
-    if isinstance(base, list) and isinstance(over, list):
-        return copy.deepcopy(base) + copy.deepcopy(over)
+    if join and isinstance(base, list) and isinstance(over, list):
+        joined = copy.deepcopy(base) + copy.deepcopy(over)
+        if all(isinstance(item, dict) for item in joined):
+            joined = [item for place, item in enumerate(joined) if item not in joined[:place]]
+        return joined
     return copy.deepcopy(over)
 
 

@@ -9,7 +9,7 @@ import logging
 import re
 
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import TemplateSyntaxError
-from ansible_collections.opennebula.flower.plugins.module_utils.one.template import parse, render
+from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
 from ansible_collections.opennebula.flower.plugins.module_utils.one.xml import section, to_dict
 from lab.core import OneError
 from lab.oneflow_documents import Documents
@@ -70,10 +70,6 @@ class Service:
         self.body["state"] = int(state)
         self.log(f"New state: {state.name}")
 
-    def resume_state(self, state: State) -> None:
-        """Go back to a state after recover, which OneFlow does without logging it."""
-        self.body["state"] = int(state)
-
     def log(self, message: str, severity: str = "I") -> None:
         """Add to the service's log, which keeps the newest entries only."""
         entry = {"timestamp": self.core.now(), "severity": severity, "message": message}
@@ -117,12 +113,11 @@ class Service:
         return [item for value in self.body.get("networks_values") or [] for item in value.items()]
 
     def resolve_networks(self) -> None:
-        """Replace $NETWORK in the contents of the roles by that network's id."""
+        """What 6.x does: replace $NETWORK in the contents of the roles by that network's id."""
         ids = {name: str(network["id"] or "") for name, network in reversed(self._networks()) if "id" in network}
         for role in self.roles:
-            if self.schema.contents in role:
-                paste = substituted if self.schema.text else _substituted
-                role[self.schema.contents] = paste(role[self.schema.contents], ids)
+            if self.schema.text and self.schema.contents in role:
+                role[self.schema.contents] = substituted(role[self.schema.contents], ids)
 
     def deployable(self) -> list[dict]:
         """Pending roles whose turn it is."""
@@ -142,14 +137,20 @@ class Service:
     def deploy(self, role: dict, state: State, failure: State) -> bool:
         """Make the role's missing VMs. Returns False, with role and service in the failure state, if one fails."""
         role["state"] = int(state)
-        try:
-            self._make_vms(role)
-        except (OneError, TemplateSyntaxError) as error:
-            self.log(f"Role {role['name']} : Instantiate failed for template {role[self.schema.template]}; {error}", "E")
+        if not self.complete(role):
             self.fail(role, failure)
             return False
         if role["on_hold"] and state == State.DEPLOYING:
             role["state"] = ROLE_HOLD
+        return True
+
+    def complete(self, role: dict) -> bool:
+        """Make the role's missing VMs. Returns False, with the reason in the log, if one fails."""
+        try:
+            self._make_vms(role)
+        except (OneError, TemplateSyntaxError) as error:
+            self.log(f"Role {role['name']} : Instantiate failed for template {role[self.schema.template]}; {error}", "E")
+            return False
         return True
 
     def fail(self, role: dict, failure: State) -> None:
@@ -159,14 +160,25 @@ class Service:
 
     def end_vms(self, role: dict, count: int, failure: State) -> bool:
         """End the role's oldest VMs. Returns False, with role and service in the failure state, if one refuses."""
+        if not self.terminate(role, count, {}):
+            self.fail(role, failure)
+            return False
+        return True
+
+    def terminate(self, role: dict, count: int, vms: dict) -> bool:
+        """End the role's oldest VMs, and try those that failed to end again. Returns False if one refuses."""
+        ended = True
         for node in role["nodes"][:count]:
+            vm = vms.get(node["deploy_id"])
             try:
-                self._terminate(role, node["deploy_id"])
+                if vm and vm.failed:
+                    self.core.call(self.owner, "one.vm.recover", node["deploy_id"], RECOVER_RETRY)
+                else:
+                    self._terminate(role, node["deploy_id"])
             except OneError as error:
                 self.log(f"Role {role['name']} : Delete failed for VM {node['deploy_id']}; {error}", "E")
-                self.fail(role, failure)
-                return False
-        return True
+                ended = False
+        return ended
 
     def act(self, role: dict, action: str) -> None:
         """Ask every VM of the role for a one.vm.action; OneFlow only schedules it, so a refusal is nobody's error."""
@@ -182,13 +194,16 @@ class Service:
             self.core.call(session, "one.vm.chown", node["deploy_id"], owner, group)
 
     def retry(self, role: dict, vms: dict) -> None:
-        """Boot the role's failed VMs again."""
+        """Boot the role's failed VMs again, and resume the others that do not run, whatever they say to that."""
         for node in role["nodes"]:
             vm = vms.get(node["deploy_id"])
-            if vm and vm.failed:
-                try:
+            try:
+                if vm and vm.failed:
                     self.core.call(self.owner, "one.vm.recover", node["deploy_id"], RECOVER_RETRY)
-                except OneError as error:
+                elif vm and not vm.running:
+                    self.core.call(self.owner, "one.vm.action", "resume", node["deploy_id"])
+            except OneError as error:
+                if vm.failed:
                     self.log(f"Role {role['name']} : Retry failed for VM {node['deploy_id']}; {error}", "E")
 
     def drop_gone(self, role: dict, vms: dict) -> int:
@@ -221,49 +236,69 @@ class Service:
         ):
             self.set_state(State.SCALING)
 
+    def fill(self) -> None:
+        """What 7.x puts into the contents of all roles before it deploys the first: user inputs and ids of networks."""
+        if self.schema.text:
+            return
+        for role in self.roles:
+            contents = role.setdefault("template_contents", {})
+            self._resolve_nics(contents.get("NIC") or [])
+            values = {**(self.body.get("user_inputs_values") or {}), **(role.get("user_inputs_values") or {})}
+            if values:
+                contents["CONTEXT"] = {**contents.get("CONTEXT", {}), **{name: f"${name}" for name in values}}
+                contents.update(values)
+
+    def _resolve_nics(self, nics: list[dict]) -> None:
+        networks = dict(reversed(self._networks()))
+        for nic in nics:
+            found = re.search(r"\$(\w+)", str(nic.get("NETWORK_ID", "")))
+            if found and found[1] in networks:
+                nic["NETWORK_ID"] = networks[found[1]].get("id")
+
     def _make_vms(self, role: dict) -> None:
-        if not self.schema.text:
-            role["template_contents"] = self._contents_with_inputs(role)
         missing = range(role["cardinality"] - len(role["nodes"]))
         role.setdefault("last_vmname", 0)
+        extra = self._extra(role) if missing else ""
         for _number in missing:
             name = f"{role['name']}_{role['last_vmname']}_(service_{self.id})"
             role["last_vmname"] += 1
-            extra = render({**self._extra(role), "SERVICE_ID": self.id, "ROLE_NAME": role["name"]})
             vm_id = self.core.call(
                 self.owner, "one.template.instantiate", role[self.schema.template], name, role["on_hold"], extra, False
             )
             vm = self._vm(vm_id)
             role["nodes"].append({"deploy_id": vm_id, "vm_info": {"VM": {key: vm[key] for key in NODE_KEYS}}})
 
-    def _contents_with_inputs(self, role: dict) -> dict:
-        """template_contents with every user input as an attribute and as a reference to it in CONTEXT."""
-        values = {**self.body.get("user_inputs_values", {}), **role.get("user_inputs_values", {})}
-        context = {"CONTEXT": {name: f"${name}" for name in values}} if values else {}
-        return deep_merge(role.get("template_contents", {}), {**context, **values})
-
-    def _extra(self, role: dict) -> dict:
-        """What is added to the VM template for a VM of the role."""
+    def _extra(self, role: dict) -> str:
+        """What is added to the VM template for a VM of the role, as OneFlow writes it: not all of it can be read."""
+        own = {"SERVICE_ID": self.id, "ROLE_NAME": role["name"]}
         if self.schema.text:
-            text = _substituted(role.get("vm_template_contents", ""), {}, self._role_reference)
-            extra = parse(_without_strays(text))
-            # What is to be appended to stays as the VM template has it.
-            kept = extra.get("APPEND", "").split(",")
-            return {name: value for name, value in extra.items() if name not in kept}
-        extra = _substituted(role["template_contents"], {}, self._role_reference)
-        if "CONTEXT" in extra:
-            template = to_dict(self.core.call(self.owner, "one.template.info", role["template_id"], False, False))
-            extra["CONTEXT"] = {**section(template, "TEMPLATE", "CONTEXT"), **extra["CONTEXT"]}
-        return extra
+            text = self._appended(role, role.get("vm_template_contents") or "") + f"\n{raw_template(own)}"
+        else:
+            contents = role.get("template_contents") or {}
+            # What the VM template has goes along, because OpenNebula does not merge its CONTEXT.
+            merged = deep_merge(self._vm_template(role), contents, join=False) if contents else {}
+            text = raw_template({**merged, **own})
+        for path in set(re.findall(r"\$\{(.*?)\}", text)):
+            text = text.replace(f"${{{path}}}", self._parent_value(role, path))
+        return text
 
-    def _role_reference(self, path: str) -> str | None:
-        """${role.template.context.eth0_ip}: an attribute of the first VM of another role."""
-        role_name, _separator, attribute = path.partition(".")
-        role = self.role(role_name)
-        if not role or not role["nodes"]:
-            return None
-        *sections, name = attribute.upper().split(".")
-        return section(self._vm(role["nodes"][0]["deploy_id"]), *sections).get(name)
+    def _appended(self, role: dict, text: str) -> str:
+        """The text after the attributes of the VM template that it wants to add to (APPEND) instead of replacing them."""
+        wanted = re.search(r'^\s*APPEND="?(.*?)"?\s*$', text, re.MULTILINE)
+        names = wanted[1].split(",") if wanted else []
+        there = {name: value for name, value in self._vm_template(role).items() if name in names} if names else {}
+        return f"{render(there)}\n{text}" if there else text
+
+    def _vm_template(self, role: dict) -> dict:
+        document = self.core.call(self.owner, "one.template.info", role[self.schema.template], False, False)
+        return section(to_dict(document), "TEMPLATE")
+
+    def _parent_value(self, role: dict, path: str) -> str:
+        """What ${parent.template.context.eth0_ip} stands for in a role: nothing if no VM of that parent has it."""
+        parent, *names = path.split(".")
+        nodes = self.role(parent)["nodes"] if parent in role.get("parents", []) and self.role(parent) else []
+        found = (_search(self._vm(node["deploy_id"]), [name.upper() for name in names]) for node in nodes)
+        return next((value for value in found if value is not None), "")
 
     def _vm(self, vm_id: int) -> dict:
         return to_dict(self.core.call(self.owner, "one.vm.info", vm_id, False))
@@ -278,20 +313,31 @@ class Service:
             self.core.call(self.core.session_for(0), "one.vm.recover", vm_id, RECOVER_DELETE)
 
 
-def _substituted(value, names: dict, reference=None):
-    """value with every $NAME of names and every ${path} the reference function knows replaced, at any depth."""
-    if isinstance(value, dict):
-        return {key: _substituted(item, names, reference) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_substituted(item, names, reference) for item in value]
-    if not isinstance(value, str):
-        return value
-    text = re.sub(r"\$(\w+)", lambda found: str(names.get(found.group(1), found.group(0))), value)
-    if reference:
-        text = re.sub(r"\$\{(\w+\.[\w.]+)\}", lambda found: reference(found.group(1)) or found.group(0), text)
+def raw_template(attributes: dict) -> str:
+    """Attributes as OneFlow 7.x writes them: it parts the lines of a vector with commas, in values as well."""
+    text = ""
+    for name, value in attributes.items():
+        if isinstance(value, dict):
+            lines = raw_template(value).rstrip("\n").split("\n")
+            text += f"{name} = [\n" + ",\n".join(lines) + "\n]\n"
+        elif isinstance(value, list):
+            text += "".join(raw_template({name: item}) for item in value)
+        else:
+            written = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+            escaped = written.replace('"', '\\"')
+            text += f'{name} = "{escaped}"\n'
     return text
 
 
-def _without_strays(text: str) -> str:
-    """The text without what follows a quoted value on its line: a quote in a pasted value does not make it wrong."""
-    return re.sub(r'^(\s*\w+\s*=\s*"(?:\\.|[^"\\\n])*")[^\n]+$', r"\1", text, flags=re.MULTILINE)
+def _search(document: object, path: list[str]) -> str | None:
+    """The first value at the path, wherever in the document that begins."""
+    if isinstance(document, list):
+        return next((found for item in document if (found := _search(item, path)) is not None), None)
+    if not isinstance(document, dict) or not path:
+        return None
+    value: object = document
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    if isinstance(value, str):
+        return value
+    return _search(list(document.values()), path)

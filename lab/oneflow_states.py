@@ -41,8 +41,9 @@ CANNOT_UNDEPLOY = (BUSY | FAILED | {State.DONE}) - {State.UNDEPLOYING}
 SCALE_UP, SCALE_DOWN = 0, 1
 
 VM_ACTIVE, VM_RUNNING = 3, 3
-VM_STOPPED_STATES = {4, 5, 8, 9, 11}
-VM_UNKNOWN = 16
+VM_POWEROFF, VM_UNKNOWN = 8, 16
+#: STOPPED, SUSPENDED, POWEROFF and UNDEPLOYED: whoever waits for a VM to run takes these for an answer too
+VM_RESTING_STATES = {4, 5, VM_POWEROFF, 9}
 VM_FAILURES = {36, 37, 38, 39, 40, 41, 42, 44, 46, 47, 48, 49, 50}
 
 
@@ -75,5 +76,9 @@ class Vm:
 
     @property
     def troubled(self) -> bool:
-        """Whether a running service has to warn about it."""
-        return self.failed or self.state in VM_STOPPED_STATES or (self.state == VM_ACTIVE and self.lcm_state == VM_UNKNOWN)
+        """Whether a running service has to warn about it. One that is suspended, stopped or undeployed troubles nobody."""
+        return self.failed or self.state == VM_POWEROFF or (self.state == VM_ACTIVE and self.lcm_state == VM_UNKNOWN)
+
+    def settled(self, gated: bool) -> bool:
+        """Whether nobody has to wait for it any more. gated: for its READY, not for it to run."""
+        return self.state in VM_RESTING_STATES or (self.ready if gated else self.running)

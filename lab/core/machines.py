@@ -116,8 +116,10 @@ def _build(call: Call, vm: dict, template: dict, hold: bool, taken: list[dict]) 
     context_target = _assign_targets(core, machine)
     machine_rules.boot_order(machine)
     vm["backup"] = machine_rules.backup({}, template.get("BACKUP_CONFIG"), append=False)
-    if isinstance(template.get("CONTEXT"), dict):
-        machine["CONTEXT"] = context.render_context(core, vm, template["CONTEXT"], context_target)
+    # Of several, the first counts.
+    first = next(iter(as_list(template.get("CONTEXT"))), None)
+    if isinstance(first, dict):
+        machine["CONTEXT"] = context.render_context(core, vm, first, context_target)
     for name in ("SCHED_REQUIREMENTS", "REQUIREMENTS"):
         if isinstance(vm["user_template"].get(name), str):
             vm["user_template"]["SCHED_REQUIREMENTS"] = context.fill_in(core, vm, vm["user_template"].pop(name))

@@ -188,6 +188,8 @@ def _recover(call: Call, vm_id: int, operation: int) -> int:
         call.core.lifecycle.delete(vm)
     elif operation == _RETRY and vm["lcm"] == LcmState.BOOT_FAILURE:
         call.core.lifecycle.deploy(vm)
+    elif operation == _RETRY and vm["lcm"] == LcmState.EPILOG_FAILURE:
+        call.core.lifecycle.terminate(vm, hard=True)
     else:
         raise OneError(ACTION, f"Could not perform a recover operation on VM {vm_id}, "
                                f"wrong state {vm_state_name(vm)}.")

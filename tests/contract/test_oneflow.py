@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from flow_played import SESSIONS, played
 from flow_recordings import differences, load, load_vm, names, value_differences
-from flow_session import COOLDOWN, DEPLOYING, FAILED_DEPLOYING, RUNNING
+from flow_session import COOLDOWN, DEPLOYING, FAILED_DEPLOYING, FAILED_SCALING, RUNNING, WARNING
 from flow_world import ALICE, World, answer, started_world
 
+from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
 from ansible_collections.opennebula.flower.plugins.module_utils.one.xml import section
 
 #: the recorded service had been RUNNING for a moment in between
@@ -103,11 +104,39 @@ def test_every_declared_input_needs_a_value(world: World, merge: dict) -> None:
     assert "User Input" in response.text
 
 
-def test_context_refers_to_the_first_vm_of_another_role(world: World) -> None:
-    contents = {"CONTEXT": {"LEADER": "${a.template.context.eth0_ip}"}}
-    service = running_service(world, role(), role("b", parents=["a"], template_contents=contents))
+def test_context_refers_to_the_first_vm_of_a_parent_and_to_nothing_else(world: World) -> None:
+    contents = {"CONTEXT": {
+        "LEADER": "${a.template.context.eth0_ip}", "SHORT": "${a.eth0_ip}", "STRANGER": "<${c.name}>", "SHELL": "<${HOME}>",
+        "UNKNOWN": "<${a.template.colour}>",
+    }}
+    roles = [role(), role("b", parents=["a"], template_contents=contents), role("c")]
+    service = running_service(world, *roles, deployment="straight")
     leader, follower = (world.vm(world.vms(service, name)[0]) for name in ("a", "b"))
-    assert section(follower, "TEMPLATE", "CONTEXT")["LEADER"] == section(leader, "TEMPLATE", "NIC")["IP"]
+    context, address = section(follower, "TEMPLATE", "CONTEXT"), section(leader, "TEMPLATE", "NIC")["IP"]
+    assert (context["LEADER"], context["SHORT"]) == (address, address)
+    assert [context[name] for name in ("STRANGER", "SHELL", "UNKNOWN")] == ["<>", "<>", "<>"]
+
+
+@pytest.mark.parametrize(("value", "kept"), [
+    ('say "hi" [x], {y}', 'say "hi" [x], {y}'), ("one\ntwo", "one,\ntwo"), ("dir\\", None), ('\\"', '\\"'),
+])
+def test_the_vm_templates_context_goes_through_oneflows_own_writing(world: World, value: str, kept: str | None) -> None:
+    """It parts the lines of a vector with commas, and cannot write a backslash at the end."""
+    text = render({"NAME": "odd", "CPU": 0.1, "MEMORY": 64, "CONTEXT": {"ODD": value, "REST": "x"}})
+    template = world.call("one.template.allocate", text)
+    try:
+        roles = [role(template_id=template, template_contents={"COLOUR": "red"})]
+        service = world.instantiate(world.create(name="odd", roles=roles))
+        if kept is None:
+            world.wait_state(service, FAILED_DEPLOYING)
+            assert "Parse error: syntax error" in world.body(service)["log"][-2]["message"]
+        else:
+            world.wait_state(service, RUNNING)
+            vm = world.vm(world.vms(service, "a")[0])
+            assert section(vm, "TEMPLATE", "CONTEXT")["ODD"] == kept
+            assert vm["USER_TEMPLATE"]["COLOUR"] == "red"
+    finally:
+        world.call("one.template.delete", template, False)
 
 
 def test_gate_keeps_children_waiting_and_no_is_ignored_afterwards(world: World) -> None:
@@ -268,11 +297,74 @@ def test_undeploys_children_before_their_parents(world: World) -> None:
     assert int(world.vm(child)["ETIME"]) <= int(world.vm(parent)["ETIME"])
 
 
-def test_recover_deploys_what_failed(world: World) -> None:
+def messages(world: World, service: int) -> list[str]:
+    return [entry["message"] for entry in world.body(service)["log"]]
+
+
+def test_a_recovered_service_stays_failed_until_its_vms_run(world: World) -> None:
+    with world.broken("deploy"):
+        service = world.instantiate(world.create(name="fail", roles=[role(), role("b", parents=["a"])], deployment="straight"))
+        world.wait_state(service, FAILED_DEPLOYING)
+    vm = world.vms(service, "a")[0]
+    with world.held("deploy"):
+        assert world.act(f"/service/{service}", "recover").status_code == 204
+        world.wait("its VM to boot", lambda: world.vm(vm)["LCM_STATE"] == "2")
+        assert (world.body(service)["state"], world.role(service, "a")["state"]) == (FAILED_DEPLOYING, FAILED_DEPLOYING)
+    world.wait_state(service, RUNNING)
+    assert world.vms(service, "a") == [vm]
+    assert messages(world, service)[-2:] == ["New state: FAILED_DEPLOYING", "New state: RUNNING"]
+
+
+def test_a_recovery_that_fails_again_is_logged_again(world: World) -> None:
     with world.broken("deploy"):
         service = world.instantiate(world.create(name="fail", roles=[role()]))
         world.wait_state(service, FAILED_DEPLOYING)
+        assert world.act(f"/service/{service}", "recover").status_code == 204
+        world.wait("it to fail again", lambda: messages(world, service)[-2:] == ["New state: FAILED_DEPLOYING"] * 2)
+
+
+def test_a_recovery_does_not_replace_vms_that_are_gone(world: World) -> None:
+    with world.broken("deploy"):
+        service = world.instantiate(world.create(name="fail", roles=[role(cardinality=2)]))
+        world.wait_state(service, FAILED_DEPLOYING)
+    first, second = world.vms(service, "a")
+    world.call("one.vm.recover", first, 3)
+    world.wait("the VM to end", lambda: world.vm(first)["STATE"] == "6")
     assert world.act(f"/service/{service}", "recover").status_code == 204
+    world.wait_state(service, RUNNING)
+    assert (world.vms(service, "a"), world.role(service, "a")["cardinality"]) == ([second], 1)
+
+
+def test_a_recovered_scaling_stays_failed_until_its_vms_run(world: World) -> None:
+    service = running_service(world)
+    with world.broken("deploy"):
+        world.flow("POST", f"/service/{service}/scale", {"role_name": "a", "cardinality": 2, "force": False})
+        world.wait_state(service, FAILED_SCALING)
+    with world.held("deploy"):
+        assert world.act(f"/service/{service}", "recover").status_code == 204
+        world.wait("its VM to boot", lambda: world.vm(world.vms(service, "a")[-1])["LCM_STATE"] == "2")
+        assert world.body(service)["state"] == FAILED_SCALING
+    world.wait_state(service, RUNNING)
+    assert len(world.vms(service, "a")) == 2
+
+
+def test_a_suspended_vm_does_not_trouble_its_service(world: World) -> None:
+    service = running_service(world)
+    vm = world.vms(service, "a")[0]
+    world.call("one.vm.action", "suspend", vm)
+    world.wait("it to be suspended", lambda: world.vm(vm)["STATE"] == "5")
+    scale = {"role_name": "a", "cardinality": 2, "force": False}
+    assert world.flow("POST", f"/service/{service}/scale", scale).status_code == 204
+    world.wait_state(service, RUNNING)
+    assert "New state: WARNING" not in messages(world, service)
+
+
+def test_a_service_warns_of_a_vm_that_is_off_until_it_runs(world: World) -> None:
+    service = running_service(world)
+    vm = world.vms(service, "a")[0]
+    world.call("one.vm.action", "poweroff-hard", vm)
+    world.wait_state(service, WARNING)
+    world.call("one.vm.action", "resume", vm)
     world.wait_state(service, RUNNING)
 
 
@@ -373,3 +465,43 @@ def test_services_survive_a_restart_of_the_zone(tmp_path: Path) -> None:
         assert after.vms(service, "a")[:2] == vms
         after.advance(301)
         after.wait_state(service, RUNNING)
+
+
+def test_a_put_replaces_the_bounds_of_a_running_service(world: World) -> None:
+    service = running_service(world, role(min_vms=1, max_vms=2))
+    body = world.body(service)
+    body["roles"][0]["max_vms"] = 5
+    assert world.flow("PUT", f"/service/{service}", body).status_code == 204
+    scale = {"role_name": "a", "cardinality": 4, "force": False}
+    assert world.flow("POST", f"/service/{service}/scale", scale).status_code == 204
+    world.wait_state(service, RUNNING)
+    assert len(world.vms(service, "a")) == 4
+
+
+@pytest.mark.parametrize(("change", "status", "answer"), [
+    ({"min_vms": 2}, 400, "Role 'a' 'cardinality' must be greater than or equal to 'min_vms'"),
+    ({"max_vms": 0}, 400, "Role 'a' 'cardinality' must be lower than or equal to 'max_vms'"),
+    ({"max_vms": "x"}, 400, "KEY: 'max_vms' must be an Integer;"),
+    ({"parents": ["b"]}, 500, "Immutable value: `role/parents` can not be changed"),
+    ({"name": "z"}, 500, "To change `service/name` use rename operation"),
+])
+def test_a_put_of_what_a_service_cannot_become_is_refused(world: World, change: dict, status: int, answer: str) -> None:
+    service = running_service(world)
+    body = world.body(service)
+    body["roles"][0] |= change
+    response = world.flow("PUT", f"/service/{service}", body)
+    assert (response.status_code, response.text) == (status, answer)
+
+
+def test_a_put_with_append_adds_to_a_service_without_looking_at_it(world: World) -> None:
+    service = running_service(world)
+    path = f"/service/{service}"
+    assert world.flow("PUT", path, {"append": True, "template": '{"description": "x", "odd": 1}'}).status_code == 204
+    assert (world.body(service)["description"], world.body(service)["odd"]) == ("x", 1)
+    for new, refusal in (
+        ({"append": True}, (400, "Missing template to append")),
+        ({"append": True, "template": "no json"}, (400, "unexpected token at 'no json'")),
+        ({"append": True, "template": '{"name": "x"}'}, (500, "Immutable value: `service/name` can not be changed")),
+    ):
+        response = world.flow("PUT", path, new)
+        assert (response.status_code, response.text) == refusal

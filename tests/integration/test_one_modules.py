@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,8 @@ VLAN = {"template": {"VN_MAD": "802.1Q", "PHYDEV": "eth1", "AUTOMATIC_VLAN_ID": 
 IMAGE = {"path": "/images/disk", "size": 10}
 DATABLOCK = {"type": "DATABLOCK", "size": 5, "format": "qcow2", "fs": "ext4"}
 TEMPLATE = {"template": {"CPU": 0.1, "MEMORY": 64, "CONTEXT": {"TOKEN": True, "NETWORK": True, "NOTE": 'a "b", [c]\\'}}}
+# OneFlow cannot hand on a value that ends with a backslash.
+SMALL = {"template": {"CPU": 0.1, "MEMORY": 64, "CONTEXT": {"TOKEN": True, "NETWORK": True, "NOTE": 'a "b", [c]'}}}
 SERVICE_TEMPLATE = {
     "template": {
         "deployment": "straight",
@@ -75,7 +78,7 @@ ids = [f"{module}-{'-'.join(change)}" for module, _options, change in RESOURCES]
 @pytest.fixture(scope="module", params=["7.4", "6.10"])
 def zone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleZone]:
     with module_zone(tmp_path_factory.mktemp("zone"), version=request.param) as zone:
-        zone.changed("one_template", name="small", **TEMPLATE)
+        zone.changed("one_template", name="small", **SMALL)
         zone.changed("one_service_template", name="federation", **SERVICE_TEMPLATE)
         zone.changed("one_virtual_network", name="wide", **WIDE)
         zone.call("one.user.allocate", "carol", "carolpw", "", [])
@@ -93,8 +96,8 @@ def service(zone: ModuleZone) -> Iterator[str]:
 
 def template_of(zone: ModuleZone, name: str, vm_template: dict | None = None, **settings: object) -> dict:
     """Options for a service of one role whose VM template and service template are made for it."""
-    zone.run("one_template", name=name, template={**TEMPLATE["template"], **(vm_template or {})})
-    role = {"name": "superlink", "vm_template": name, "cardinality": 1, "max_vms": 3}
+    zone.run("one_template", name=name, template={"CPU": 0.1, "MEMORY": 64, **(vm_template or {})})
+    role = {"name": "superlink", "vm_template": name, "cardinality": 1, "max_vms": 3, "cooldown": 1}
     zone.run("one_service_template", name=name, template={"deployment": "straight", "roles": [role], **settings})
     return {"service_template": name, "wait_timeout": 600}
 
@@ -105,6 +108,19 @@ def wait_for(condition, what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, what
         pause.wait(0.05)
+
+
+@contextmanager
+def no_host(zone: ModuleZone) -> Iterator[None]:
+    """New VMs stay pending meanwhile."""
+    hosts = [host["id"] for host in zone.run("one_host_info")["hosts"]]
+    for host in hosts:
+        zone.call("one.host.status", host, 1)
+    try:
+        yield
+    finally:
+        for host in hosts:
+            zone.call("one.host.status", host, 0)
 
 
 # ---- What every resource has in common ------------------------------------------------------------
@@ -150,7 +166,7 @@ def test_a_run_without_change_makes_few_calls_however_many_objects_there_are(zon
 def test_an_id_is_as_good_as_a_name_also_0(tmp_path, module, options):
     with module_zone(tmp_path) as zone:
         if module in ("one_service_template", "one_service"):
-            zone.changed("one_template", name="small", **TEMPLATE)
+                zone.changed("one_template", name="small", **SMALL)
         if module == "one_service":
             zone.changed("one_service_template", name="federation", **SERVICE_TEMPLATE)
             options = {**options, "service_template": "0"}
@@ -493,7 +509,13 @@ def test_all_vms_of_a_role_stop_and_start_and_the_second_run_leaves_them(zone, s
         zone.unchanged("one_service", name=service, **wanted)
     stuck = zone.fails("one_service", name=service, **{**SERVICE, "roles": {"supernode": {"state": "undeployed"}}})
     assert stuck["error"]["kind"] == "wrong_state" and "is SUSPENDED: from there it cannot become UNDEPLOYED" in stuck["msg"]
-    refused = zone.fails("one_service", name=service, **{**SERVICE, "roles": {"supernode": {"state": "suspended", "cardinality": 3}}})
+    more = {**SERVICE, "roles": {"supernode": {"state": "suspended", "cardinality": 3}}, "wait_for_cooldown": True}
+    done = zone.changed("one_service", name=service, **more)
+    assert states_of(done) == {"SUSPENDED"} and len(done["service"]["roles"]["supernode"]["vms"]) == 3
+    zone.changed("one_service", name=service, **{**SERVICE, "roles": {"supernode": {"state": "running"}}})
+    off = {**SERVICE, "roles": {"supernode": {"state": "poweroff"}}}
+    zone.changed("one_service", name=service, **off)
+    refused = zone.fails("one_service", name=service, **{**off, "roles": {"supernode": {"state": "poweroff", "cardinality": 2}}})
     assert refused["error"]["kind"] == "wrong_state" and "cannot be scaled in state: WARNING" in refused["msg"]
 
 
@@ -517,6 +539,28 @@ def test_a_failed_service_is_recovered_and_one_that_runs_is_left_alone(zone, ser
     zone.driver.boot_error = ""
     assert zone.changed("one_service", name=service, state="recovered", wait_timeout=600)["service"]["state"] == "RUNNING"
     zone.unchanged("one_service", name=service, state="recovered")
+
+
+def test_a_recovery_that_fails_again_ends_the_wait_with_its_own_reason(zone, service):
+    wanted = template_of(zone, "failing")
+    zone.driver.boot_error = "no such hypervisor"
+    zone.fails("one_service", name=service, **{**wanted, "wait_timeout": 60})
+    zone.driver.boot_error = "no memory left"
+    failed = zone.fails("one_service", name=service, state="recovered", wait_timeout=60)
+    zone.driver.boot_error = ""
+    assert failed["error"]["kind"] == "wrong_state"
+    assert "no memory left" in failed["msg"] and "no such hypervisor" not in failed["msg"]
+    assert zone.changed("one_service", name=service, **wanted)["service"]["state"] == "RUNNING"
+
+
+def test_a_service_whose_vms_cannot_be_made_says_why_after_each_recovery(zone, service):
+    wanted = template_of(zone, "unmade")
+    assert not zone.run("one_template", name="unmade", state="absent").get("failed")
+    for state in ("present", "recovered"):
+        failed = zone.fails("one_service", name=service, **{**wanted, "state": state, "wait_timeout": 60})
+        assert failed["error"]["kind"] == "wrong_state", failed
+        assert "is FAILED_DEPLOYING: role superlink 0/1 VMs" in failed["msg"] and "Instantiate failed" in failed["msg"]
+    zone.changed("one_service", name=service, state="absent", wait_timeout=30)
 
 
 def test_a_removal_that_failed_is_recovered_until_the_service_is_gone(zone, service, monkeypatch):
@@ -545,6 +589,44 @@ def test_the_bounds_of_a_role_change_before_it_is_scaled(zone, service):
     more = {**SERVICE, "roles": {"supernode": {"max_vms": 5, "cardinality": 5}}}
     assert len(zone.changed("one_service", name=service, **more)["service"]["roles"]["supernode"]["vms"]) == 5
     zone.unchanged("one_service", name=service, **more)
+    zone.calls.clear()
+    narrow = zone.fails("one_service", name=service, **SERVICE, roles={"supernode": {"max_vms": 4}})
+    assert "Cardinality 5 of role 'supernode' must be between 1 and 4" in narrow["msg"]
+    assert zone.writes == []
+    # OneFlow refuses bounds that the present number of VMs is outside of, whichever way it goes.
+    for bounds in ({"min_vms": 1, "max_vms": 3, "cardinality": 3}, {"min_vms": 4, "max_vms": 4, "cardinality": 4}):
+        wanted = {**SERVICE, "roles": {"supernode": bounds}}
+        done = zone.changed("one_service", name=service, **wanted)["service"]["roles"]["supernode"]
+        assert {key: done[key] for key in bounds} == bounds and len(done["vms"]) == bounds["cardinality"]
+        zone.unchanged("one_service", name=service, **wanted)
+
+
+def test_a_number_that_a_service_has_by_itself_after_the_waiting_is_not_asked_for(zone, service):
+    wanted = template_of(zone, "leaving")
+    number = zone.changed("one_service", name=service, **wanted)["service"]["id"]
+    with no_host(zone):
+        zone.changed("one_service", name=service, **wanted, roles={"superlink": {"cardinality": 2}}, wait=False)
+
+        def vms() -> list[int]:
+            return zone.run("one_service_info", name=number)["services"][0]["roles"]["superlink"]["vms"]
+
+        wait_for(lambda: len(vms()) == 2, "no second VM")
+        zone.call("one.vm.recover", vms()[-1], 3)
+        one = zone.changed("one_service", name=service, **wanted, roles={"superlink": {"cardinality": 1}})
+    assert one["service"]["roles"]["superlink"]["cardinality"] == 1 and len(one["service"]["roles"]["superlink"]["vms"]) == 1
+    zone.unchanged("one_service", name=service, **wanted, roles={"superlink": {"cardinality": 1}})
+
+
+def test_a_number_that_a_service_lost_while_it_was_waited_for_is_asked_for_again(zone, service):
+    wanted = template_of(zone, "losing")
+    zone.changed("one_service", name=service, **wanted)
+    two = {**wanted, "roles": {"superlink": {"cardinality": 2}}}
+    with no_host(zone):
+        zone.changed("one_service", name=service, **two, wait=False)
+        number = zone.run("one_service_info", name=service)["services"][0]["roles"]["superlink"]["vms"][-1]
+        zone.call("one.vm.recover", number, 3)
+    done = zone.run("one_service", name=service, **two)
+    assert len(done["service"]["roles"]["superlink"]["vms"]) == 2, done
 
 
 def test_other_inputs_for_a_running_service_are_an_error_that_shows_no_password(zone, service):

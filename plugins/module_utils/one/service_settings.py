@@ -53,6 +53,22 @@ def updated(body: dict, settings: dict, roles: dict[str, dict]) -> dict:
     return {**body, **{key: _settled(body.get(key), value) for key, value in settings.items()}, "roles": new_roles}
 
 
+def with_room(body: dict, wanted: dict[str, int]) -> dict:
+    """Return a body whose bounds hold the numbers of VMs that its roles have as well as those they will get.
+
+    wanted: numbers of VMs by role. OneFlow refuses bounds that a role's present number is outside of.
+    """
+    roles = []
+    for role in body["roles"]:
+        sizes = {int(role.get("cardinality") or 0), wanted.get(role["name"], int(role.get("cardinality") or 0))}
+        bounds = {
+            key: choose(int(role[key]), *sizes) for key, choose in (("min_vms", min), ("max_vms", max))
+            if role.get(key) is not None
+        }
+        roles.append({**role, **{key: value for key, value in bounds.items() if value != int(role[key])}})
+    return {**body, "roles": roles}
+
+
 def said(body: dict, settings: dict, roles: dict[str, dict]) -> dict:
     """Return those of a body's settings that a task says something of, for comparison and diff."""
     result: dict = {key: body[key] for key in settings if key in body}

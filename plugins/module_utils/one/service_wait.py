@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from . import machines, services, states, vms
@@ -20,10 +21,14 @@ _NAMED = 5
 class ServiceWait:
     """Waiting for one service.
 
-    timeout: seconds for each of the waits. progress: called with how things stand.
+    timeout: seconds for each of the waits. progress: called with how things stand. recovered: whether OneFlow was asked
+    to recover the service, which was as given: it stays in its failed state until its VMs are as they should be, and
+    only its log tells that it failed again.
     """
 
-    def __init__(self, client: Client, service: dict, timeout: float, progress: Callable[[str], None]) -> None:
+    def __init__(
+        self, client: Client, service: dict, timeout: float, progress: Callable[[str], None], recovered: bool = False
+    ) -> None:
         self._client = client
         self._id = int(service["ID"])
         self._name = service["NAME"]
@@ -31,6 +36,8 @@ class ServiceWait:
         self._progress = progress
         self._service: dict | None = service
         self._vms: dict[int, dict] = {}
+        self._recovered_from = services.state(service) if recovered else ""
+        self._old_log = _log(service) if recovered else Counter()
 
     def running(
         self, cardinalities: dict[str, int], cooled_down: bool = True, resting: frozenset[str] = frozenset()
@@ -58,7 +65,7 @@ class ServiceWait:
             return (self._service or {}) if done() else None
 
         return wait_until(
-            probe, lambda: describe(self._service, self._vms), self._timeout, progress=self._progress,
+            probe, self._description, self._timeout, progress=self._progress,
             what=f"Service {self._name!r} (id {self._id}) is not {goal}",
         )
 
@@ -70,7 +77,7 @@ class ServiceWait:
         if self._service is None:
             raise OneException(MISSING, f"Service {self._name!r} (id {self._id}) was removed while waiting for it.")
         state = services.state(self._service)
-        if state in FAILED | FAILED_LEAVING | LEAVING | {HOLD}:
+        if state in FAILED | FAILED_LEAVING | LEAVING | {HOLD} and not self._is_recovering():
             raise self._stuck()
         if state == RUNNING or (state == COOLDOWN and not cooled_down):
             return all(_has_size(self._service, role, number) for role, number in cardinalities.items())
@@ -88,14 +95,23 @@ class ServiceWait:
         return services.state(self._service) == HOLD
 
     def _is_gone(self) -> bool:
-        if self._service and services.state(self._service) in FAILED_LEAVING:
+        if self._service and services.state(self._service) in FAILED_LEAVING and not self._is_recovering():
             raise self._stuck()
         return self._service is None or services.state(self._service) == "DONE"
 
-    def _stuck(self) -> OneException:
-        return OneException(
-            WRONG_STATE, f"Service {self._name!r} (id {self._id}) is {describe(self._service, self._vms)}."
+    def _is_recovering(self) -> bool:
+        """Tell whether the service is in the state it is being recovered from, and has not failed since."""
+        if not self._service or services.state(self._service) != self._recovered_from:
+            return False
+        return not any(
+            severity == "E" or "FAILED" in message for _time, severity, message in _log(self._service) - self._old_log
         )
+
+    def _description(self) -> str:
+        return describe(self._service, self._vms, self._old_log)
+
+    def _stuck(self) -> OneException:
+        return OneException(WRONG_STATE, f"Service {self._name!r} (id {self._id}) is {self._description()}.")
 
 
 def has_failed(client: Client, service: dict) -> bool:
@@ -117,8 +133,11 @@ def unfinished_vms(client: Client, service: dict) -> dict[int, dict]:
     return machines.by_id(client, numbers, machines.ANY_STATE)
 
 
-def describe(service: dict | None, vm_documents: dict[int, dict]) -> str:
-    """Return how a service stands: its state, and for each unfinished role which VM is in which state and why."""
+def describe(service: dict | None, vm_documents: dict[int, dict], old_log: Counter | None = None) -> str:
+    """Return how a service stands: its state, and for each unfinished role which VM is in which state and why.
+
+    old_log: entries that say nothing of how it stands now.
+    """
     if not service:
         return "gone"
     parts = [
@@ -128,7 +147,8 @@ def describe(service: dict | None, vm_documents: dict[int, dict]) -> str:
     ]
     state = services.state(service)
     if state in FAILED:
-        parts += _log_errors(service)[-1:]
+        new = _log(service) - (old_log or Counter())
+        parts += [message for _time, severity, message in new if severity == "E"][-1:]
     return f"{state}: {'; '.join(parts)}" if parts else state
 
 
@@ -181,6 +201,9 @@ def _has_size(service: dict, role: str, cardinality: int) -> bool:
     return int(there["cardinality"]) == cardinality == len(there.get("nodes") or [])
 
 
-def _log_errors(service: dict) -> list[str]:
-    log = services.body(service).get("log") or []
-    return [str(entry.get("message", "")).strip().rstrip(".") for entry in log if entry.get("severity") == "E"]
+def _log(service: dict) -> Counter:
+    """Return the entries of the service's log as (time, severity, message), the oldest first."""
+    return Counter(
+        (str(entry.get("timestamp")), str(entry.get("severity")), str(entry.get("message", "")).strip().rstrip("."))
+        for entry in services.body(service).get("log") or []
+    )

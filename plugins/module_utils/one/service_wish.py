@@ -35,9 +35,11 @@ class ServiceWish:
         result = {}
         for name, wanted in self._roles.items():
             role = services.require_role(document, name)
+            settings = service_settings.of_role(wanted)
             if wanted.get("cardinality") is not None:
                 result[name] = int(wanted["cardinality"])
-                check_cardinality({**role, **service_settings.of_role(wanted)}, result[name])
+            if name in result or not settings.keys().isdisjoint(("min_vms", "max_vms")):
+                check_cardinality({**role, **settings}, result.get(name, int(role.get("cardinality") or 0)))
         return result
 
     def instantiation(self, client: Client, template: dict, name: str) -> dict:

@@ -40,9 +40,10 @@ class ServiceWork:
 
     def remove_on(self, current: dict) -> None:
         """Let a service that failed to leave try again, and wait until it is gone if the task says so."""
-        if services.state(current) in FAILED_LEAVING:
+        recovered = services.state(current) in FAILED_LEAVING
+        if recovered:
             service_actions.recover(self._client, int(current["ID"]))
-        self._leave(current)
+        self._leave(current, recovered)
 
     def start(self, template_id: int, merge: dict, leaving: dict | None) -> dict:
         """Start a service from a template and return its document. leaving: one of its name that goes first."""
@@ -68,6 +69,7 @@ class ServiceWork:
         """Change a service and return its document. wanted: numbers of VMs by role. give: whether to its owner as well."""
         if mend:
             mend(self._client, int(current["ID"]))
+            current = self._running(current, {}, recovered=mend is service_actions.recover)
         current = self._shaped(current, wanted)
         return self._given(current) if give else current
 
@@ -82,26 +84,37 @@ class ServiceWork:
     def _shaped(self, current: dict, wanted: dict[str, int]) -> dict:
         if services.state(current) in _AT_REST:
             self._set_states(current, {name for name in self._role_states if name not in self._resting})
-        there = services.sizes(current)["roles"]
-        changed = {name: cardinality for name, cardinality in wanted.items() if there[name] != cardinality}
-        current = self._updated(current)
-        for name, cardinality in changed.items():
-            # OneFlow scales one role at a time, and only a service that has come to rest.
-            current = self._running(current, {}, cooled_down=True)
-            service_actions.scale(self._client, int(current["ID"]), name, cardinality)
-            current = self._running(current, {name: cardinality})
-        if not changed:
-            current = self._running(current, {})
+        current = self._running(self._updated(current, wanted), {})
+        # What was wanted is compared with what is there after the waiting: VMs may have gone meanwhile.
+        for name, cardinality in wanted.items():
+            current = self._scaled(current, name, cardinality)
+        current = self._updated(current, {})
+        if not self._params["wait"]:
+            current = self._read(current)
         return self._read(current) if self._set_states(current, self._resting) else current
 
-    def _updated(self, current: dict) -> dict:
-        """Give the service its settings, which takes one that has come to rest; return it as it is then."""
+    def _scaled(self, current: dict, name: str, cardinality: int) -> dict:
+        """Give a role its number of VMs. OneFlow scales one role at a time, and only a service that has come to rest."""
+        if _size(current, name) != cardinality:
+            current = self._running(current, {}, cooled_down=True)
+        if _size(current, name) == cardinality:
+            return current
+        service_actions.scale(self._client, int(current["ID"]), name, cardinality)
+        return self._running(current, {name: cardinality})
+
+    def _updated(self, current: dict, wanted: dict[str, int]) -> dict:
+        """Give the service its settings, which takes one that has come to rest; return it as it is then.
+
+        wanted: numbers of VMs by role that it will get: until then its bounds have room for those it has.
+        """
         def new_body() -> dict:
-            return service_settings.updated(services.body(current), self._params["template"], self._params["roles"])
+            body = service_settings.updated(services.body(current), self._params["template"], self._params["roles"])
+            return service_settings.with_room(body, wanted) if wanted else body
 
         if new_body() != services.body(current):
             current = self._running(current, {}, cooled_down=True)
             service_actions.update(self._client, int(current["ID"]), new_body())
+            current = self._read(current)
         return current
 
     def _states(self, current: dict, names: Collection[str] | None = None) -> dict[str, RoleState]:
@@ -124,16 +137,22 @@ class ServiceWork:
     def _read(self, service: dict) -> dict:
         return services.service_by_id(self._client, int(service["ID"])) or service
 
-    def _running(self, service: dict, cardinalities: dict[str, int], cooled_down: bool = False) -> dict:
+    def _running(
+        self, service: dict, cardinalities: dict[str, int], cooled_down: bool = False, recovered: bool = False
+    ) -> dict:
         """Return the service as it is now, waiting until it runs if the task says so."""
         if not self._params["wait"]:
             return self._read(service)
         cooled_down = cooled_down or self._params["wait_for_cooldown"]
-        return self._waiting(service).running(cardinalities, cooled_down, self._resting)
+        return self._waiting(service, recovered).running(cardinalities, cooled_down, self._resting)
 
-    def _leave(self, service: dict) -> None:
+    def _leave(self, service: dict, recovered: bool = False) -> None:
         if self._params["wait"]:
-            self._waiting(service).gone()
+            self._waiting(service, recovered).gone()
 
-    def _waiting(self, service: dict) -> ServiceWait:
-        return ServiceWait(self._client, service, self._params["wait_timeout"], self._progress)
+    def _waiting(self, service: dict, recovered: bool = False) -> ServiceWait:
+        return ServiceWait(self._client, service, self._params["wait_timeout"], self._progress, recovered)
+
+
+def _size(service: dict, role: str) -> int:
+    return services.sizes(service)["roles"][role]
