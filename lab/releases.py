@@ -36,6 +36,8 @@ class Release:
     #: why a VM stays pending: no host is enabled, no host has room; {resource} is the scarce one, {hosts} their ids
     no_host: str = "[HOST] No enabled hosts"
     no_room: str = "[HOST] Not enough {resource} on hosts: {hosts}"
+    #: the same for hosts without the PCI devices it asks for
+    no_device: str = "[HOST] Unavailable PCI devices on hosts: {hosts}"
     #: whether SCHED_MESSAGE stays in a VM, empty, once it has a host
     keeps_message: bool = False
     #: metrics of quotas it does not know
@@ -71,6 +73,7 @@ RELEASES = {
         taken_host=(8192, ""),
         no_host="Cannot dispatch VM: No hosts enabled to run VMs",
         no_room="Cannot dispatch VM: No host with enough capacity to deploy the VM",
+        no_device="Cannot dispatch VM: No host with enough capacity to deploy the VM",
         keeps_message=True,
         without_quotas=frozenset(("PCI_DEV", "PCI_NIC", "RUNNING_PCI_DEV", "RUNNING_PCI_NIC")),
         flow=SCHEMA_6,

@@ -17,6 +17,7 @@ from lab.core import (
     bootstrap,
     changes,
     clusters,
+    datastores,
     disk_sizes,
     groups,
     hosts,
@@ -24,6 +25,7 @@ from lab.core import (
     leases,
     markets,
     networks,
+    operations,
     pools,
     security_groups,
     system,
@@ -42,7 +44,8 @@ from lab.store import Store
 
 #: the modules that bring the methods of their resources
 RESOURCES = (
-    acls, changes, clusters, disk_sizes, groups, hosts, images, leases, markets, networks, security_groups, system, templates,
+    acls, changes, clusters, datastores, disk_sizes, groups, hosts, images, leases, markets, networks, operations,
+    security_groups, system, templates,
     users, vdcs, vms,
 )
 pools.register_generic_methods()

@@ -8,10 +8,10 @@ import secrets
 from typing import TYPE_CHECKING
 
 from lab.core import rights, vdcs
+from lab.core.datastores import datastore_template
 from lab.core.groups import new_group
 from lab.core.hosts import new_host
 from lab.core.kinds import KINDS
-from lab.core.system import datastore_template
 from lab.core.users import ONEADMIN, hashed, new_user
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ def _resize(call: Call, vm_id: int, disk_id: int, text: str) -> int:
         raise OneError(ACTION, "New disk size has to be greater than current one")
     quotas.check_disk(call, vm, {**disk, "SIZE": str(size - there)})
     runs = vm["state"] == VmState.ACTIVE and vm["lcm"] == LcmState.RUNNING
-    if not runs and vm["state"] != VmState.POWEROFF:
+    if not runs and vm["state"] not in (VmState.POWEROFF, VmState.UNDEPLOYED):
         raise OneError(ACTION, f"Could not resize disk for VM {vm_id}, wrong state {vm_state_name(vm)}.")
     larger = {**disk, "SIZE": str(size), "SIZE_PREV": str(there)}
     vm["template"] = {**before, "DISK": [larger if other is disk else other for other in before["DISK"]]}
@@ -36,5 +36,17 @@ def _resize(call: Call, vm_id: int, disk_id: int, text: str) -> int:
     def failed() -> None:
         vm["template"] = before
 
-    call.core.lifecycle.change(vm, _PASSING[vm["state"]], lambda: None, failed)
+    def done() -> None:
+        del larger["SIZE_PREV"]
+        image = call.core.store.get("image", int(disk["IMAGE_ID"])) if disk.get("PERSISTENT") == "YES" else None
+        if image:
+            image["size"] = size
+            call.core.store.save("image", image)
+
+    if vm["state"] == VmState.UNDEPLOYED:
+        # Nothing has to be changed on a host.
+        done()
+        call.core.store.save("vm", vm)
+    else:
+        call.core.lifecycle.change(vm, _PASSING[vm["state"]], done, failed)
     return vm_id

@@ -53,7 +53,7 @@ BODIES["group"] = _body
 def _info(call: Call, group_id: int, _decrypt: bool = False) -> str:
     group = call.get("group", call.user["gid"] if group_id == -1 else group_id)
     limits = quotas.sections(call.core, "group", group)
-    return element("GROUP", _body(call.core, group) | limits | {"DEFAULT_GROUP_QUOTAS": quotas.empty()})
+    return element("GROUP", _body(call.core, group) | limits | {"DEFAULT_GROUP_QUOTAS": quotas.defaults(call.core, "group")})
 
 
 @method("one.grouppool.info")
@@ -64,7 +64,8 @@ def _pool_info(call: Call) -> str:
         + element("QUOTAS", {"ID": group["id"]} | quotas.sections(call.core, "group", group))
         for group in groups
     )
-    return f"<GROUP_POOL>{rows}{element('DEFAULT_GROUP_QUOTAS', quotas.empty())}</GROUP_POOL>"
+    general = element("DEFAULT_GROUP_QUOTAS", quotas.defaults(call.core, "group"))
+    return f"<GROUP_POOL>{rows}{general}</GROUP_POOL>"
 
 
 @method("one.group.allocate", "s")
@@ -147,3 +148,13 @@ def _delete(call: Call, group: dict) -> bool:
 
 
 DELETERS["group"] = _delete
+
+
+@method("one.groupquota.info")
+def _default_quotas(call: Call) -> str:
+    return element("DEFAULT_GROUP_QUOTAS", quotas.defaults(call.core, "group"))
+
+
+@method("one.groupquota.update", "s")
+def _set_default_quotas(call: Call, text: str) -> str:
+    return quotas.set_defaults(call, "group", text)

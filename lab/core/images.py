@@ -7,14 +7,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from lab.core import quotas
+from lab.core import quotas, restricted
 from lab.core.call import Call, parse_template
+from lab.core.datastores import PERSISTENT_ONLY
 from lab.core.errors import ACTION, ALLOCATE, INTERNAL, OneError
 from lab.core.markup import Data, attributes, ids
 from lab.core.pools import BODIES, DELETERS, head
 from lab.core.registry import method
 from lab.core.states import ImageState
-from lab.core.system import DATASTORE_TYPES
 from lab.driver import ImageSpec
 
 if TYPE_CHECKING:
@@ -175,38 +175,100 @@ def _from_app(call: Call, app_id: str) -> dict:
 
 
 @method("one.image.allocate", "s i b?")
-def _allocate(call: Call, text: str, datastore_id: int, _check_capacity: bool = True) -> int:
+def _allocate(call: Call, text: str, datastore_id: int, _skip_capacity_check: bool = False) -> int:
     template = parse_template(text)
     datastore = call.find("datastore", datastore_id)
-    call.authorize(("CREATE", "image", None), ("USE", "datastore", datastore))
-    if DATASTORE_TYPES[datastore["template"]["TYPE"]] == DATASTORE_TYPES["SYSTEM_DS"]:
-        raise OneError(ALLOCATE, f"{_FAILED}New images cannot be allocated in a system datastore.")
+    where = datastore["template"]["TYPE"]
+    if where in ("SYSTEM_DS", "BACKUP_DS"):
+        raise OneError(ALLOCATE, f"{_FAILED}New images can only be allocated in a files or image datastore.")
     if "FROM_APP" in template:
         template |= _from_app(call, template["FROM_APP"])
+    restricted.check_new(call, "image", template)
+    call.authorize(("CREATE", "image", None), ("USE", "datastore", datastore))
     own = {name: template.pop(name, "") for name in _OWN}
+    kind = (own["TYPE"] or "OS").upper()
+    if datastore["template"].get("DS_MAD") in PERSISTENT_ONLY and own["PERSISTENT"].upper() != "YES":
+        raise OneError(ALLOCATE, f"{_FAILED}This Datastore only accepts persistent images.")
+    call.check_name("image", own["NAME"], ALLOCATE, _FAILED, unique=False)
+    if kind in _DISKS and where != "IMAGE_DS":
+        words = "Only IMAGES of type KERNEL, RAMDISK and CONTEXT can be registered in a FILE_DS datastore"
+        raise OneError(ALLOCATE, _FAILED + words)
+    if kind in _FILES and where != "FILE_DS":
+        words = "IMAGES of type KERNEL, RAMDISK and CONTEXT cannot be registered in an IMAGE_DS datastore"
+        raise OneError(ALLOCATE, _FAILED + words)
     call.check_name("image", own["NAME"], ALLOCATE, _FAILED)
-    if (own["TYPE"] or "OS").upper() not in _TYPES:
+    if kind not in _TYPES:
         raise OneError(ALLOCATE, f"{_FAILED}Unknown type in template.")
     if not own["PATH"] and not own["SOURCE"] and not own["SIZE"]:
         raise OneError(ALLOCATE, f"{_FAILED}No PATH in template.")
     if own["SIZE"] and not own["SIZE"].isdigit():
-        raise OneError(ALLOCATE, f"{_FAILED}Wrong number in SIZE.")
-    kind = (own["TYPE"] or "OS").upper()
+        raise OneError(INTERNAL, f"Cannot parse image SIZE: {own['SIZE']}")
     is_disk = kind in ("OS", "DATABLOCK")
     if not is_disk and not own["PATH"] and not own["SOURCE"]:
         raise OneError(ALLOCATE, f"{_FAILED}No PATH nor SOURCE in template.")
     template.pop("DEV_PREFIX" if not is_disk else "DRIVER", None)
     quotas.check_image(call, datastore_id, int(own["SIZE"] or 0))
+    return _make(call, own, kind, datastore_id, ({"DEV_PREFIX": "sd"} if is_disk else {}) | template)
+
+
+def _make(call: Call, own: dict, kind: str, datastore_id: int, template: dict) -> int:
+    """Keep a new image, let the driver register it, and return its id."""
     image = call.new(
         "image", own["NAME"], state=ImageState.LOCKED, type=_TYPES[kind],
         path=own["PATH"], source="", format="" if own["PATH"] else own["FORMAT"] or "raw", fs=own["FS"],
         size=int(own["SIZE"] or 0), vms=[], datastore=datastore_id,
-        persistent=is_disk and own["PERSISTENT"].upper() == "YES", regtime=call.core.now(),
-        template=({"DEV_PREFIX": "sd"} if is_disk else {}) | template,
+        persistent=kind in ("OS", "DATABLOCK") and own["PERSISTENT"].upper() == "YES", regtime=call.core.now(),
+        template=template,
     )
     call.core.store.save("image", image)
     register(call.core, image["id"])
     return image["id"]
+
+
+def copy(
+    call: Call, source: dict, name: str, datastore: dict, persistent: bool = False, kind: str = "", size: int = 0,
+    template: dict | None = None,
+) -> int:
+    """Make an image that is like another one, in a datastore, and return its id. Raises OneError."""
+    call.check_name("image", name, ALLOCATE, _FAILED)
+    quotas.check_image(call, datastore["id"], size or source["size"])
+    own = dict.fromkeys(_OWN, "") | {
+        "NAME": name, "PATH": source["path"] or source["source"], "FORMAT": source["format"], "FS": source.get("fs", ""),
+        "SIZE": str(size or source["size"]), "PERSISTENT": "YES" if persistent else "NO",
+    }
+    kept = {key: value for key, value in source["template"].items() if key != "ERROR"}
+    return _make(call, own, kind.upper() or _type(source), datastore["id"], kept | (template or {}))
+
+
+@method("one.image.clone", "i s i?")
+def _clone(call: Call, image_id: int, name: str, datastore_id: int = -1) -> int:
+    return clone(call, image_id, name, datastore_id)
+
+
+def clone(call: Call, image_id: int, name: str, datastore_id: int = -1, persistent: bool = False) -> int:
+    """Copy an image into its own datastore or another one (not -1), and return the id of the copy. Raises OneError."""
+    source = call.find("image", image_id)
+    if _type(source) not in _DISKS:
+        raise OneError(ACTION, f"{_type(source)} images cannot be cloned.")
+    here = call.find("datastore", source["datastore"])
+    there = here if datastore_id == -1 else call.find("datastore", datastore_id)
+    if there["template"]["TYPE"] != "IMAGE_DS":
+        raise OneError(ACTION, "Clone only supported for IMAGE_DS Datastores")
+    if there["template"]["DS_MAD"] != here["template"]["DS_MAD"]:
+        raise OneError(ACTION, "Clone only supported to same DS_MAD Datastores")
+    more = [("USE", "datastore", here)] if there is not here else []
+    call.authorize(("CREATE", "image", None), ("USE", "image", source), ("USE", "datastore", there), *more)
+    return copy(call, source, name, there, persistent)
+
+
+def _no_snapshot(call: Call, image_id: int, snapshot_id: int) -> int:
+    """Images have snapshots only from persistent disks of VMs, which keep theirs here."""
+    call.get("image", image_id, "MANAGE")
+    raise OneError(ACTION, f"Snapshot {snapshot_id} does not exist.")
+
+
+for _name in ("snapshotdelete", "snapshotrevert", "snapshotflatten"):
+    method(f"one.image.{_name}", "i i")(_no_snapshot)
 
 
 @method("one.image.persistent", "i b")

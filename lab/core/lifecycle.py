@@ -28,12 +28,21 @@ _FAILURES = (LcmState.BOOT_FAILURE, LcmState.EPILOG_FAILURE)
 #: life-cycle states in which a machine is given something else
 _CHANGES = (
     LcmState.HOTPLUG, LcmState.HOTPLUG_NIC, LcmState.HOTPLUG_NIC_POWEROFF, LcmState.HOTPLUG_PROLOG_POWEROFF,
-    LcmState.HOTPLUG_EPILOG_POWEROFF, LcmState.HOTPLUG_RESIZE, LcmState.DISK_RESIZE, LcmState.DISK_RESIZE_POWEROFF,
+    LcmState.HOTPLUG_EPILOG_POWEROFF, LcmState.HOTPLUG_RESIZE, LcmState.HOTPLUG_SNAPSHOT, LcmState.HOTPLUG_SAVEAS,
+    LcmState.HOTPLUG_SAVEAS_POWEROFF, LcmState.DISK_SNAPSHOT, LcmState.DISK_SNAPSHOT_DELETE,
+    LcmState.DISK_SNAPSHOT_POWEROFF, LcmState.DISK_SNAPSHOT_REVERT_POWEROFF, LcmState.DISK_SNAPSHOT_DELETE_POWEROFF,
+    LcmState.DISK_RESIZE, LcmState.DISK_RESIZE_POWEROFF,
 )
 #: states of a VM that is being resumed or moved, and where it is resumed from
 _RESUMES = {
     LcmState.BOOT_POWEROFF: VmState.POWEROFF, LcmState.BOOT_SUSPENDED: VmState.SUSPENDED,
     LcmState.SAVE_MIGRATE: VmState.SUSPENDED, LcmState.BOOT_MIGRATE: VmState.SUSPENDED,
+    LcmState.BOOT_STOPPED: VmState.STOPPED, LcmState.BOOT_UNDEPLOY: VmState.UNDEPLOYED,
+}
+#: states of a VM that leaves its host, and what it becomes
+_LEAVES = {
+    LcmState.SAVE_STOP: VmState.STOPPED, LcmState.EPILOG_STOP: VmState.STOPPED,
+    LcmState.SHUTDOWN_UNDEPLOY: VmState.UNDEPLOYED, LcmState.EPILOG_UNDEPLOY: VmState.UNDEPLOYED,
 }
 #: what goes on in the states images and networks only pass through
 _IMAGE_WORK = {ImageState.LOCKED: images.register, ImageState.DELETE: images.remove}
@@ -155,9 +164,49 @@ class Lifecycle:
         vm["template"]["TM_MAD_SYSTEM"] = system["template"]["TM_MAD"]
         if vm["user_template"].pop("SCHED_MESSAGE", None) is not None and self._core.config.release.keeps_message:
             vm["user_template"]["SCHED_MESSAGE"] = ""
-        vm["history"] = []
+        back = {VM_ACTIONS["stop"]: LcmState.BOOT_STOPPED, VM_ACTIONS["undeploy"]: LcmState.BOOT_UNDEPLOY,
+                VM_ACTIONS["undeploy-hard"]: LcmState.BOOT_UNDEPLOY}
+        left = back.get(vm["history"][-1]["ACTION"]) if vm["history"] else None
         self._enter(vm, host)
-        self.deploy(vm)
+        if left is None:
+            self.deploy(vm)
+            return
+        self.set_state(vm, VmState.ACTIVE, left)
+        self._drive(vm, self._core.driver.resume, lambda: self._running(vm),
+                    lambda reason: self._failed_boot(vm, f"RESTART: {reason}"))
+
+    def leave(self, vm: dict, stopped: bool, hard: bool) -> None:
+        """Take a VM off its host: stopped with what it has in memory, or shut down."""
+        vm["resched"] = False
+        self.set_state(vm, VmState.ACTIVE, LcmState.SAVE_STOP if stopped else LcmState.SHUTDOWN_UNDEPLOY)
+        self._stop_clock(vm)
+
+        def left() -> None:
+            vm["host"] = None
+            self.set_state(vm, VmState.STOPPED if stopped else VmState.UNDEPLOYED)
+
+        self._drive(vm, lambda spec: self._core.driver.poweroff(spec, hard), left,
+                    lambda reason: self._still_running(vm, reason))
+
+    def recreate(self, vm: dict) -> None:
+        """Throw a VM's machine away and let the scheduler place it anew."""
+        had_machine = vm["state"] in (VmState.ACTIVE, VmState.POWEROFF, VmState.SUSPENDED, VmState.STOPPED, VmState.UNDEPLOYED)
+        self._stop_clock(vm)
+
+        def anew() -> None:
+            vm["host"], vm["deploy_id"] = None, ""
+            self.set_state(vm, VmState.PENDING)
+
+        if not had_machine:
+            anew()
+            return
+        self.set_state(vm, VmState.ACTIVE, LcmState.CLEANUP_RESUBMIT)
+        self._drive(vm, lambda spec: self._core.driver.shutdown(spec, True), anew,
+                    lambda reason: self._failed_boot(vm, f"CLEANUP: {reason}"))
+
+    def _failed_boot(self, vm: dict, reason: str) -> None:
+        vm["user_template"]["ERROR"] = images.timestamped(self._core, reason)
+        self.set_state(vm, VmState.ACTIVE, LcmState.BOOT_FAILURE)
 
     def can_migrate(self, vm: dict) -> bool:
         return vm["state"] == VmState.POWEROFF or (
@@ -212,8 +261,7 @@ class Lifecycle:
             core.driver.deploy(spec)
 
         def failed(reason: str) -> None:
-            vm["user_template"]["ERROR"] = images.timestamped(core, f"DEPLOY: {reason}")
-            self.set_state(vm, VmState.ACTIVE, LcmState.BOOT_FAILURE)
+            self._failed_boot(vm, f"DEPLOY: {reason}")
 
         def booted() -> None:
             vm["deploy_id"] = f"one-{vm['id']}"
@@ -227,8 +275,9 @@ class Lifecycle:
         if vm["state"] in _NEW:
             self._done(vm)
             return
-        # A hard end has no shutdown to wait for: what takes time is clearing away.
-        self.set_state(vm, VmState.ACTIVE, LcmState.EPILOG if hard else LcmState.SHUTDOWN)
+        # Without a shutdown to wait for what takes time is clearing away.
+        off = vm["state"] != VmState.ACTIVE
+        self.set_state(vm, VmState.ACTIVE, LcmState.EPILOG if hard or off else LcmState.SHUTDOWN)
         self._stop_clock(vm)
 
         def failed(reason: str) -> None:
@@ -239,7 +288,7 @@ class Lifecycle:
 
     def delete(self, vm: dict) -> None:
         """End a VM whatever it is doing."""
-        if vm["state"] in (VmState.ACTIVE, VmState.POWEROFF, VmState.SUSPENDED):
+        if vm["state"] not in (*_NEW, VmState.DONE):
             self.terminate(vm, hard=True)
         else:
             self._done(vm)
@@ -274,6 +323,17 @@ class Lifecycle:
             self._core.driver.resume(spec)
 
         self._drive(vm, cycle, lambda: self._running(vm), lambda reason: self._still_running(vm, reason))
+
+    def pass_through(self, vm: dict, passing: LcmState, done: Callable[[], None]) -> None:
+        """Let a VM pass through a state in which nothing is left for the driver to do."""
+        asleep = vm["state"]
+        self.set_state(vm, VmState.ACTIVE, passing)
+
+        def ended() -> None:
+            done()
+            self.set_state(vm, asleep, LcmState.RUNNING if asleep == VmState.ACTIVE else LcmState.LCM_INIT)
+
+        self._drive(vm, lambda _spec: None, ended, lambda _reason: ended())
 
     def change(self, vm: dict, passing: LcmState, done: Callable[[], None], undo: Callable[[], None], context_only: bool = False) -> None:
         """Let the driver take over a change of a VM that runs or is powered off."""
@@ -374,6 +434,10 @@ class Lifecycle:
             else:
                 vm["user_template"]["ERROR"] = images.timestamped(self._core, "DEPLOY: the zone stopped during the boot")
                 self.set_state(vm, VmState.ACTIVE, LcmState.BOOT_FAILURE)
+        elif lcm in _LEAVES:
+            self.leave(vm, stopped=_LEAVES[lcm] == VmState.STOPPED, hard=True)
+        elif lcm == LcmState.CLEANUP_RESUBMIT:
+            self.recreate(vm)
         elif lcm in _CHANGES:
             self._back(vm, powered_off=lcm.name.endswith("POWEROFF"))
         elif lcm in (LcmState.EPILOG, LcmState.SHUTDOWN):

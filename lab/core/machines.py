@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from lab.core import context, images, machine_rules, networks, quotas
 from lab.core.call import Call, as_list
+from lab.core.datastores import TRANSFER_DRIVERS
 from lab.core.errors import ALLOCATE, INTERNAL, OneError
 from lab.core.states import LcmState, VmState
-from lab.core.system import TRANSFER_DRIVERS
 from lab.driver import NicSpec, VmSpec
 from lab.releases import Release
 
@@ -60,7 +60,7 @@ def allocate(
     disks, nics = as_list(template.get("DISK")), _all_nics(template)
     quotas.check_vm(
         call, machine_rules.real(template.get("CPU")) or 0, machine_rules.whole(template.get("MEMORY")) or 0,
-        [_disk(core, vm_id=0, number=number, disk=disk, image=_image_of(call, disk)) for number, disk in enumerate(disks)],
+        [_disk(core, vm_id=0, number=number, disk=disk, image=image_of(call, disk)) for number, disk in enumerate(disks)],
         [{"NETWORK_ID": str(network["id"])} for network in (_network_of(call, nic) for nic in nics) if network],
     )
     vm = call.new("vm", name, state=VmState.PENDING, lcm=LcmState.LCM_INIT, host=None, stime=core.now(), etime=0,
@@ -134,10 +134,10 @@ def uses(call: Call, template: dict, by_name: bool = False) -> list[Demand]:
     """
     found: list[Demand] = []
     for disk in as_list(template.get("DISK")):
-        image = _image_of(call, disk)
+        image = image_of(call, disk)
         if by_name and image:
             wanted = {name: value for name, value in disk.items() if name != "IMAGE_ID"} | {"IMAGE": image["name"]}
-            image = _image_of(call, wanted)
+            image = image_of(call, wanted)
         found += [("USE", "image", image)] if image else []
     for nic in _all_nics(template):
         network = _network_of(call, nic)
@@ -269,8 +269,15 @@ def _owner(call: Call, attribute: dict, key: str) -> tuple[int | None, str]:
     return (user["id"], "") if user else (None, f"User set in {key}_UNAME does not exist")
 
 
-def _image_of(call: Call, disk: dict) -> dict | None:
-    return _named(call, "image", disk, "IMAGE")[0]
+def image_of(call: Call, disk: dict) -> dict | None:
+    """Return the image a DISK of a template means, None if it means none that there is."""
+    return _named(call, "image", disk, "IMAGE")[0] if isinstance(disk, dict) else None
+
+
+def extended_disk(call: Call, number: int, disk: dict) -> dict:
+    """Return a DISK of a template with what its image and datastore say about it."""
+    image = image_of(call, disk)
+    return _disk(call.core, 0, number, disk, image) if image else disk | {"DISK_ID": str(number)}
 
 
 def _network_of(call: Call, nic: dict) -> dict | None:

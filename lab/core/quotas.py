@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lab.core.call import Call, as_list, parse_template
 from lab.core.errors import ACTION, AUTHORIZATION, OneError
-from lab.core.markup import attributes
+from lab.core.markup import attributes, element
 from lab.core.states import LcmState, VmState
 
 if TYPE_CHECKING:
@@ -48,9 +48,30 @@ def sections(core: Core, kind: str, owner: dict) -> dict:
     return result
 
 
-def empty() -> dict:
-    """Return quotas without limits, such as the defaults of a zone."""
-    return {f"{section}_QUOTA": {} for section in _SECTIONS}
+def defaults(core: Core, kind: str) -> dict:
+    """Return the limits of users or groups that have none of their own, as documents show them."""
+    limits = core.store.get("default_quota", kind) or {"quotas": {}}
+    return {
+        f"{section}_QUOTA": {section: [
+            attributes(({"ID": number} if number else {}) | values)
+            for number, values in sorted(limits["quotas"].get(section, {}).items())
+        ]} if limits["quotas"].get(section) else {}
+        for section in _SECTIONS
+    }
+
+
+def set_defaults(call: Call, kind: str, text: str) -> str:
+    """Take over default limits from a template and return them as a document. Raises OneError."""
+    if call.user["gid"] != _ADMIN:
+        raise OneError(
+            AUTHORIZATION, f"User [{call.user['id']}] : The default quotas can only be updated by users in the oneadmin group."
+        )
+    owner = call.core.store.get("default_quota", kind) or {"id": kind, "quotas": {}}
+    if len(as_list(parse_template(text, ACTION).get("VM"))) > 1:
+        raise OneError(ACTION, "Only one default VM quota can be defined")
+    set_limits(call, owner, text)
+    call.core.store.save("default_quota", owner)
+    return element(f"DEFAULT_{kind.upper()}_QUOTAS", defaults(call.core, kind))
 
 
 def set_limits(call: Call, owner: dict, text: str) -> None:
@@ -127,6 +148,9 @@ def _check(call: Call, user_id: int, group_id: int, request: Counter) -> None:
                 if key[0] != section:
                     continue
                 limit = float(owner["quotas"].get(section, {}).get(key[1], {}).get(key[2], _DEFAULT))
+                if limit == _DEFAULT:
+                    general = call.core.store.get("default_quota", kind) or {"quotas": {}}
+                    limit = float(general["quotas"].get(section, {}).get(key[1], {}).get(key[2], _DEFAULT))
                 if limit not in (_DEFAULT, _UNLIMITED) and used[key] + request[key] > limit:
                     where = f" with ID: {key[1]}" if key[1] else ""
                     raise OneError(

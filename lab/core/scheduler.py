@@ -63,7 +63,7 @@ def _explain(core: Core, vm: dict, free: dict[int, list[int]], cpu: int, memory:
     if not free:
         reason = release.no_host
     elif lacking:
-        reason = release.no_room.format(resource="PCI devices", hosts=",".join(map(str, lacking)))
+        reason = release.no_device.format(hosts=",".join(map(str, lacking)))
     elif len(short_of_memory) >= len(short_of_cpu):
         reason = release.no_room.format(resource="MEMORY", hosts=",".join(short_of_memory))
     else:

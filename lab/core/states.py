@@ -26,22 +26,37 @@ class LcmState(IntEnum):
     PROLOG = 1
     BOOT = 2
     RUNNING = 3
+    SAVE_STOP = 5
     SAVE_SUSPEND = 6
     SAVE_MIGRATE = 7
+    EPILOG_STOP = 10
     EPILOG = 11
     SHUTDOWN = 12
+    CLEANUP_RESUBMIT = 15
     UNKNOWN = 16
     HOTPLUG = 17
     SHUTDOWN_POWEROFF = 18
     BOOT_POWEROFF = 20
     BOOT_SUSPENDED = 21
+    BOOT_STOPPED = 22
     CLEANUP_DELETE = 23
+    HOTPLUG_SNAPSHOT = 24
     HOTPLUG_NIC = 25
+    HOTPLUG_SAVEAS = 26
+    HOTPLUG_SAVEAS_POWEROFF = 27
+    SHUTDOWN_UNDEPLOY = 29
+    EPILOG_UNDEPLOY = 30
+    BOOT_UNDEPLOY = 32
     HOTPLUG_PROLOG_POWEROFF = 33
     HOTPLUG_EPILOG_POWEROFF = 34
     BOOT_MIGRATE = 35
     BOOT_FAILURE = 36
     EPILOG_FAILURE = 40
+    DISK_SNAPSHOT_POWEROFF = 51
+    DISK_SNAPSHOT_REVERT_POWEROFF = 52
+    DISK_SNAPSHOT_DELETE_POWEROFF = 53
+    DISK_SNAPSHOT = 57
+    DISK_SNAPSHOT_DELETE = 59
     DISK_RESIZE = 62
     DISK_RESIZE_POWEROFF = 63
     HOTPLUG_NIC_POWEROFF = 65
@@ -84,7 +99,8 @@ class NetworkState(IntEnum):
 
 #: numbers in HISTORY/ACTION
 VM_ACTIONS = {
-    "none": 0, "migrate": 1, "suspend": 10, "resume": 11, "poweroff": 19, "poweroff-hard": 20, "terminate": 27, "terminate-hard": 28,
+    "none": 0, "migrate": 1, "live-migrate": 2, "undeploy": 5, "undeploy-hard": 6, "stop": 9, "suspend": 10, "resume": 11,
+    "delete": 13, "delete-recreate": 14, "poweroff": 19, "poweroff-hard": 20, "terminate": 27, "terminate-hard": 28,
     "attachpci": 58, "detachpci": 59,
 }
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
-from lab.core import machines, restricted
-from lab.core.call import Call, parse_template
+from lab.core import images, machines, restricted, rights
+from lab.core.call import UNLOCKED, Call, as_list, parse_template
 from lab.core.errors import ACTION, INTERNAL, OneError
-from lab.core.markup import attributes
-from lab.core.pools import BODIES, head, merged
+from lab.core.kinds import KINDS
+from lab.core.markup import attributes, element
+from lab.core.pools import BODIES, chmod, head, merged
 from lab.core.registry import method
 
 if TYPE_CHECKING:
@@ -35,11 +36,75 @@ def _allocate(call: Call, text: str) -> int:
 
 @method("one.template.clone", "i s b?")
 def _clone(call: Call, template_id: int, name: str, clone_images: bool = False) -> int:
-    source = call.get("template", template_id)
-    if clone_images:
-        raise OneError(ACTION, "Cannot clone template. Copies of images are not supported")
-    call.authorize(("CREATE", "template", None))
-    return _add(call, name, deepcopy(source["template"]))
+    return _copy(call, template_id, name, {}, clone_images, persistent=False)
+
+
+def _copy(call: Call, template_id: int, name: str, changes: dict, clone_images: bool, persistent: bool) -> int:
+    """Copy a VM template with changes, and its images too if wanted; when one cannot be, nothing is left."""
+    source = call.find("template", template_id)
+    restricted.check_extra(call, changes, source["template"])
+    call.authorize(("USE", "template", source), ("CREATE", "template", None))
+    new_id = _add(call, name, merged(deepcopy(source["template"]), changes))
+    if not clone_images:
+        return new_id
+    template, made = call.core.store.get("template", new_id), []
+    disks = [dict(disk) for disk in as_list(template["template"].get("DISK"))]
+    try:
+        for number, disk in enumerate(disks):
+            image = machines.image_of(call, disk)
+            if image:
+                made.append(images.clone(call, image["id"], f"{name}-disk-{number}", persistent=persistent))
+                for part in ("IMAGE", "IMAGE_UNAME", "IMAGE_UID", "OPENNEBULA_MANAGED"):
+                    disk.pop(part, None)
+                disk["IMAGE_ID"] = str(made[-1])
+    except OneError as error:
+        for number in made:
+            images.remove(call.core, number)
+        call.core.store.remove("template", new_id)
+        raise OneError(ACTION, f"Failed to clone images: {error.message}") from error
+    if disks:
+        template["template"]["DISK"] = disks if len(disks) > 1 else disks[0]
+    call.core.store.save("template", template)
+    return new_id
+
+
+@method("one.template.info", "i b? b?")
+def _info(call: Call, template_id: int, extended: bool = False, _decrypt: bool = False) -> str:
+    """Show a VM template, extended by what its disks would have."""
+    template = call.find("template", template_id)
+    shown_template = template["template"]
+    demands = machines.uses(call, shown_template) if extended else []
+    call.authorize(*((right + UNLOCKED, kind, item) for right, kind, item in (("USE", "template", template), *demands)))
+    if extended:
+        disks = [machines.extended_disk(call, number, disk) for number, disk in enumerate(as_list(shown_template.get("DISK")))]
+        shown_template = shown_template | ({"DISK": disks} if disks else {})
+    return element("VMTEMPLATE", _body(call.core, {**template, "template": shown_template}))
+
+
+@method("one.template.delete", "i b?")
+def _delete(call: Call, template_id: int, with_images: bool = False) -> int:
+    template = call.get("template", template_id, "MANAGE")
+    found = [machines.image_of(call, disk) for disk in as_list(template["template"].get("DISK"))] if with_images else []
+    call.core.store.remove("template", template_id)
+    rights.forget_object(call.core, KINDS["template"], template_id)
+    # Images that stay, because somebody uses or does not own them, are no reason to fail.
+    for image in {image["id"]: image for image in found if image}.values():
+        if call.may("MANAGE", "image", image) and not image["vms"]:
+            images.remove(call.core, image["id"])
+    return template_id
+
+
+@method("one.template.chmod", "i" + " i" * 9 + " b?")
+def _chmod(call: Call, template_id: int, *parameters: int) -> int:
+    """Change permissions, those of the images too if the last parameter says so."""
+    bits, with_images = parameters[:9], parameters[9:] == (True,)
+    chmod(KINDS["template"], call, template_id, *bits)
+    template = call.find("template", template_id)
+    found = [machines.image_of(call, disk) for disk in as_list(template["template"].get("DISK"))] if with_images else []
+    for image in found:
+        if image:
+            chmod(KINDS["image"], call, image["id"], *bits)
+    return template_id
 
 
 def _add(call: Call, name: str, attributes_: dict) -> int:
@@ -55,7 +120,10 @@ def _instantiate(
 ) -> int:
     source = call.find("template", template_id)
     if persistent:
-        raise OneError(ACTION, "Cannot instantiate template. Copies of images are not supported")
+        copy_id = _copy(
+            call, template_id, name or f"{source['name']}-copy", parse_template(extra), clone_images=True, persistent=True
+        )
+        return _instantiate(call, copy_id, name, hold, f"CLONING_TEMPLATE_ID={template_id}\n")
     changes = parse_template(extra)
     restricted.check_extra(call, changes, source["template"])
     template = merged(deepcopy(source["template"]), changes) | {"TEMPLATE_ID": str(template_id)}

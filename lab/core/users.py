@@ -77,7 +77,7 @@ BODIES["user"] = _body
 def _info(call: Call, user_id: int, _decrypt: bool = False) -> str:
     user = call.get("user", call.user["id"] if user_id == -1 else user_id)
     limits = quotas.sections(call.core, "user", user)
-    return element("USER", _body(call.core, user) | limits | {"DEFAULT_USER_QUOTAS": quotas.empty()})
+    return element("USER", _body(call.core, user) | limits | {"DEFAULT_USER_QUOTAS": quotas.defaults(call.core, "user")})
 
 
 @method("one.userpool.info")
@@ -88,7 +88,8 @@ def _pool_info(call: Call) -> str:
         + element("QUOTAS", {"ID": user["id"]} | quotas.sections(call.core, "user", user))
         for user in users
     )
-    return f"<USER_POOL>{rows}{element('DEFAULT_USER_QUOTAS', quotas.empty())}</USER_POOL>"
+    general = element("DEFAULT_USER_QUOTAS", quotas.defaults(call.core, "user"))
+    return f"<USER_POOL>{rows}{general}</USER_POOL>"
 
 
 @method("one.user.allocate", "s s s a?")
@@ -236,3 +237,13 @@ def _delete(call: Call, user: dict) -> bool:
 
 
 DELETERS["user"] = _delete
+
+
+@method("one.userquota.info")
+def _default_quotas(call: Call) -> str:
+    return element("DEFAULT_USER_QUOTAS", quotas.defaults(call.core, "user"))
+
+
+@method("one.userquota.update", "s")
+def _set_default_quotas(call: Call, text: str) -> str:
+    return quotas.set_defaults(call, "user", text)

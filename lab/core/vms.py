@@ -10,7 +10,7 @@ from lab.core import quotas
 from lab.core.call import Call, parse_template
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.markup import Data, attributes, element
-from lab.core.pools import BODIES, POOL_BODIES, head, page, pool_document, visible
+from lab.core.pools import BODIES, POOL_BODIES, head, lock_of, page, pool_document, visible
 from lab.core.registry import method
 from lab.core.states import VM_ACTIONS, LcmState, VmState, vm_state_name
 
@@ -24,21 +24,34 @@ _POOL_DISK = (
 _POOL_NIC = ("IP", "MAC", "NETWORK", "NETWORK_ID", "NIC_ID", "SECURITY_GROUPS")
 _POOL_USER_TEMPLATE = ("LABELS", "RANK", "SCHED_DS_RANK", "SCHED_DS_REQUIREMENTS", "SCHED_RANK", "SCHED_REQUIREMENTS")
 _ANY_STATE, _NOT_DONE = -2, -1
-_RETRY, _DELETE = 2, 3
+_FAILURE, _SUCCESS, _RETRY, _DELETE, _RECREATE, _FORGET = range(6)
+_EVERYBODYS = -2
+#: states in which a VM waits without a host until somebody resumes it
+_AWAY = (VmState.STOPPED, VmState.UNDEPLOYED)
 
 
 def _body(core: Core, vm: dict) -> dict:
     state = {"STATE": int(vm["state"]), "LCM_STATE": int(vm["lcm"])}
     sample = core.lifecycle.samples.last("vm", vm["id"])
-    return head(core, vm) | {
+    return {name: part for name, part in head(core, vm).items() if name != "LOCK"} | {
         "LAST_POLL": int(sample["TIMESTAMP"]) if sample else 0, **state,
         "PREV_STATE": state["STATE"], "PREV_LCM_STATE": state["LCM_STATE"], "RESCHED": int(vm.get("resched", False)),
-        "STIME": vm["stime"], "ETIME": vm["etime"], "DEPLOY_ID": vm["deploy_id"], "MONITORING": sample or {},
+        "STIME": vm["stime"], "ETIME": vm["etime"], "DEPLOY_ID": vm["deploy_id"], **lock_of(vm), "MONITORING": sample or {},
         "SCHED_ACTIONS": {}, "TEMPLATE": attributes(vm["template"]), "USER_TEMPLATE": attributes(vm["user_template"]),
         "HISTORY_RECORDS": {"HISTORY": [_history(core, vm, number) for number in range(len(vm["history"]))]}
         if vm["history"] else None,
-        "BACKUPS": {"BACKUP_CONFIG": attributes(vm["backup"]) if vm.get("backup") else None, "BACKUP_IDS": {}},
+        **_snapshots(vm), "BACKUPS": {"BACKUP_CONFIG": attributes(vm["backup"]) if vm.get("backup") else None, "BACKUP_IDS": {}},
     }
+
+
+def _snapshots(vm: dict) -> dict:
+    """Return the snapshots of a VM's disks, if there are any."""
+    found = [
+        attributes({name: value for name, value in disk.items() if name != "SNAPSHOT"} | {"DISK_ID": number})
+        | {"SNAPSHOT": [attributes(snapshot) for snapshot in disk["SNAPSHOT"]]}
+        for number, disk in vm.get("snapshots", {}).items()
+    ]
+    return {"SNAPSHOTS": found} if found else {}
 
 
 def _history(core: Core, vm: dict, number: int) -> dict:
@@ -128,6 +141,27 @@ def _update(call: Call, vm_id: int, text: str, append: int) -> int:
     return vm_id
 
 
+def _terminate(call: Call, vm: dict, action: str, hard: bool) -> None:
+    """End a VM. Raises OneError in a state in which it cannot end."""
+    lifecycle, active = call.core.lifecycle, vm["state"] == VmState.ACTIVE
+    if not lifecycle.can_terminate(vm, hard):
+        reason = f"Could not terminate VM {vm['id']}, wrong state {vm_state_name(vm)}."
+        raise OneError(ACTION, f'Error performing action "{action}": {reason}')
+    # A machine that does not run has nothing to be hard on, and one that failed is deleted.
+    failed = active and vm["lcm"] not in (LcmState.RUNNING, LcmState.UNKNOWN, LcmState.SHUTDOWN)
+    lifecycle.note_action(vm, call.user, VM_ACTIONS["delete" if failed else action if active else "terminate"])
+    lifecycle.terminate(vm, hard)
+
+
+def _resume(call: Call, vm: dict, asleep: bool) -> None:
+    if asleep:
+        quotas.check_running(call, vm)
+    if vm["state"] in _AWAY:
+        call.core.lifecycle.set_state(vm, VmState.PENDING)
+    else:
+        call.core.lifecycle.resume(vm)
+
+
 @method("one.vm.action", "s i")
 def _action(call: Call, action: str, vm_id: int) -> int:
     vm = call.get("vm", vm_id, "MANAGE")
@@ -144,26 +178,31 @@ def _action(call: Call, action: str, vm_id: int) -> int:
         case "terminate":
             if vm["state"] == VmState.DONE:
                 return vm_id
-            demand(lifecycle.can_terminate(vm, hard))
-            lifecycle.note_action(vm, call.user, VM_ACTIONS[action])
-            lifecycle.terminate(vm, hard)
+            _terminate(call, vm, action, hard)
         case "poweroff":
             demand(running)
             lifecycle.note_action(vm, call.user, VM_ACTIONS[action])
             lifecycle.poweroff(vm, hard)
         case "reboot":
-            demand(running)
+            demand(running and vm["lcm"] == LcmState.RUNNING)
             lifecycle.reboot(vm, hard)
+        case "undeploy":
+            again = hard and vm["state"] == VmState.ACTIVE and vm["lcm"] == LcmState.SHUTDOWN_UNDEPLOY
+            demand(running or again or vm["state"] == VmState.POWEROFF)
+            lifecycle.note_action(vm, call.user, VM_ACTIONS[action])
+            lifecycle.leave(vm, stopped=False, hard=hard)
+        case "stop" if not hard:
+            demand(vm["state"] == VmState.SUSPENDED or (running and vm["lcm"] == LcmState.RUNNING))
+            lifecycle.note_action(vm, call.user, VM_ACTIONS[action])
+            lifecycle.leave(vm, stopped=True, hard=True)
         case "suspend" if not hard:
             demand(running and vm["lcm"] == LcmState.RUNNING)
             lifecycle.note_action(vm, call.user, VM_ACTIONS[action])
             lifecycle.suspend(vm)
         case "resume" if not hard:
-            asleep = vm["state"] in (VmState.POWEROFF, VmState.SUSPENDED)
+            asleep = vm["state"] in (VmState.POWEROFF, VmState.SUSPENDED, *_AWAY)
             demand(asleep or (running and vm["lcm"] == LcmState.UNKNOWN))
-            if asleep:
-                quotas.check_running(call, vm)
-            lifecycle.resume(vm)
+            _resume(call, vm, asleep)
         case "resched" | "unresched" if not hard:
             call.get("vm", vm_id, "ADMIN")
             demand(lifecycle.can_migrate(vm))
@@ -182,15 +221,47 @@ def _action(call: Call, action: str, vm_id: int) -> int:
 
 @method("one.vm.recover", "i i")
 def _recover(call: Call, vm_id: int, operation: int) -> int:
-    """Try again what failed (2), or delete the VM whatever state it is in (3)."""
-    vm = call.get("vm", vm_id, "MANAGE" if operation == _RETRY else "ADMIN")
-    if operation == _DELETE and vm["state"] != VmState.DONE:
-        call.core.lifecycle.delete(vm)
-    elif operation == _RETRY and vm["lcm"] == LcmState.BOOT_FAILURE:
-        call.core.lifecycle.deploy(vm)
+    """Take what failed for failed (0) or done (1), try it again (2), delete the VM (3), make it anew (4), or forget it (5)."""
+    if not _FAILURE <= operation <= _FORGET:
+        raise OneError(ACTION, "Wrong recovery operation code")
+    vm = call.get("vm", vm_id, "ADMIN")
+    lifecycle, state = call.core.lifecycle, vm["state"]
+    if operation in (_FAILURE, _SUCCESS) and state not in (VmState.ACTIVE, VmState.CLONING_FAILURE):
+        reason = f"Could not perform a recover operation on VM {vm_id}, wrong state {vm_state_name(vm)}."
+        raise OneError(ACTION, reason)
+    if operation == _RETRY and state != VmState.ACTIVE:
+        raise OneError(ACTION, f"Could not perform a retry on VM {vm_id}, wrong state {vm_state_name(vm)}.")
+    if operation == _RECREATE and state == VmState.DONE:
+        raise OneError(ACTION, "Cannot delete-recreate a VM already in DONE state")
+    if operation == _RETRY and vm["lcm"] == LcmState.BOOT_FAILURE:
+        lifecycle.deploy(vm)
     elif operation == _RETRY and vm["lcm"] == LcmState.EPILOG_FAILURE:
-        call.core.lifecycle.terminate(vm, hard=True)
-    else:
-        raise OneError(ACTION, f"Could not perform a recover operation on VM {vm_id}, "
-                               f"wrong state {vm_state_name(vm)}.")
+        lifecycle.terminate(vm, hard=True)
+    elif operation in (_DELETE, _FORGET) and state != VmState.DONE:
+        lifecycle.note_action(vm, call.user, VM_ACTIONS["delete"])
+        lifecycle.delete(vm)
+    elif operation == _RECREATE:
+        lifecycle.note_action(vm, call.user, VM_ACTIONS["delete-recreate"])
+        lifecycle.recreate(vm)
     return vm_id
+
+
+@method("one.vmpool.infoset", "s b?")
+def _pool_info_set(call: Call, numbers: str, extended: bool = False) -> str:
+    """Show the VMs of a list of ids, as far as the user may see them."""
+    wanted = {int(number) for number in numbers.split(",") if number.strip().isdigit()}
+    chosen = [vm for vm in visible(call, "vm", _EVERYBODYS) if vm["id"] in wanted]
+    return pool_document(call, "vm", chosen, full=extended)
+
+
+@method("one.vmpool.accounting", "i i i")
+def _accounting(call: Call, which: int, start: int, end: int) -> str:
+    """Show the time VMs spent on hosts between two moments, -1 for any."""
+    records = []
+    for vm in reversed(visible(call, "vm", which)):
+        for number, record in enumerate(vm["history"]):
+            begun_late = end != -1 and record["STIME"] > end
+            ended_early = start != -1 and record["ETIME"] and record["ETIME"] < start
+            if not begun_late and not ended_early:
+                records.append(_history(call.core, vm, number) | {"VM": _body(call.core, vm)})
+    return element("HISTORY_RECORDS", {"HISTORY": records})

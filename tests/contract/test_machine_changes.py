@@ -207,7 +207,7 @@ def test_a_vm_waits_until_its_pci_devices_are_free(world: World) -> None:
     first = world.run("first", 'PCI=[CLASS="0302"]')
     waiting = world.instantiate("second", 'PCI=[CLASS="0302"]')
     world.tick()
-    world.wait("one.vm.info", waiting, "<STATE>1<", "Not enough PCI devices on hosts: 0")
+    world.wait("one.vm.info", waiting, "<STATE>1<", "Unavailable PCI devices on hosts: 0")
     world.call("one.vm.action", "terminate-hard", first)
     world.wait("one.vm.info", first, "<STATE>6<")
     world.tick()

@@ -308,7 +308,7 @@ def test_pci_devices_are_given_to_new_vms_attached_and_detached(zone):
     zone.changed("one_vm", wait=False, **crowded)
     zone.unplaced()
     full = zone.fails("one_vm", wait_timeout=1, **crowded)
-    assert full["error"]["kind"] == "timeout" and "Not enough PCI devices on hosts" in full["msg"]
+    assert full["error"]["kind"] == "timeout" and "Unavailable PCI devices on hosts" in full["msg"]
 
 
 def test_a_pci_device_that_is_not_free_is_an_error(zone):
