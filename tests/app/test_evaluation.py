@@ -76,9 +76,9 @@ def results(flower_bin: Path) -> dict[str, dict]:
 def test_the_evaluation_of_one_node_stops_nobody_and_is_named_when_it_is_left_out(results: dict[str, dict], lie: str) -> None:
     result = results[f"evaluation {lie}"]
     assert result["failed"] == ""
-    (complete,) = result["rounds"]
-    assert {key for key in complete if key.startswith("aggregated")} == {"aggregated_loss", "aggregated_accuracy"}
-    assert 0 <= complete["aggregated_accuracy"] <= 1
+    (figures,) = result["figures"]
+    assert set(figures) == {"loss", "accuracy"}
+    assert 0 <= figures["accuracy"] <= 1
     assert list(result["refused"]) == (["2"] if EVALUATIONS[lie] else [])
     assert result["refused"].get("2", "").startswith(EVALUATIONS[lie])
     assert len(result["refused"].get("2", "")) < 300
@@ -91,8 +91,8 @@ def test_who_is_not_left_out_counts(results: dict[str, dict]) -> None:
 
 
 def test_a_figure_that_most_nodes_measure_is_shown_and_who_lacks_it_is_left_out(results: dict[str, dict]) -> None:
-    (complete,) = results["most measure it"]["rounds"]
-    assert complete["aggregated_recall"] == pytest.approx(0.5)
+    (figures,) = results["most measure it"]["figures"]
+    assert figures["recall"] == pytest.approx(0.5)
     assert results["most measure it"]["refused"] == {"3": "sent no recall"}
 
 
@@ -120,7 +120,7 @@ def test_a_run_without_any_held_out_example_says_so(results: dict[str, dict]) ->
 )
 def test_a_figure_that_is_no_number_is_shown_as_such_rather_than_ending_the_run(results: dict[str, dict], name: str, shown: str, named: list[str]) -> None:
     assert results[name]["failed"] == ""
-    assert [data["aggregated_loss"] for data in results[name]["rounds"]] == [shown]
+    assert [figures["loss"] for figures in results[name]["figures"]] == [shown]
     assert sorted(results[name]["refused"]) == named
 
 

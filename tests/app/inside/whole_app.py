@@ -4,7 +4,7 @@
 
 Reads {name: {"nodes": how many, "lies": {node: one of LIES}, "evaluations": {node: one of EVALUATIONS}, "config":
 what differs from the default run configuration}}
-and prints for each name, by round: the accuracy on held-out data, the distance of each honest node's model from the
+and prints for each name, by round: the accuracy on held-out data and all figures, the distance of each honest node's model from the
 global one, and how far the global model moved; why replies were refused; and, if asked for, the global model that was
 evaluated last; why the run failed, empty when it did not.
 """
@@ -134,6 +134,10 @@ def distance(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> flo
     return float(np.sqrt(sum(np.square(after[name] - before[name]).sum() for name in before)))
 
 
+def figures(data: dict) -> dict:
+    return {key.removeprefix("aggregated_"): value for key, value in data.items() if key.startswith("aggregated_")}
+
+
 def run(scenario: dict, defaults: dict) -> dict:
     nodes = scenario["nodes"]
     counts = {"min-available-clients": nodes, "min-fit-clients": nodes, "min-evaluate-clients": nodes}
@@ -149,7 +153,7 @@ def run(scenario: dict, defaults: dict) -> dict:
         events = [json.loads(line) for line in (Path(directory) / "events.jsonl").read_text().splitlines()]
     return {
         "failed": failed,
-        "rounds": [event["data"] for event in events if event["event"] == "round_end"],
+        "figures": [figures(event["data"]) for event in events if event["event"] == "round_end"],
         "accuracy": [event["data"]["aggregated_accuracy"] for event in events if event["event"] == "round_end"],
         "distances": grid.distances,
         "refused": {event["data"]["node_id"]: event["data"]["error_type"] for event in events if event["event"] == "client_failure"},
