@@ -148,6 +148,27 @@ test: $(VENV)/.test build/collections/.done machine-images ## Everything that CI
 	@$(MAKE) molecule-flower_appliance
 	@$(MAKE) e2e
 
+# ---- Disk images ---------------------------------------------------------------------------------
+
+# With the stand-in of the guest agent, for tests; docs/images.md says how to build with OpenNebula's own. Which images: make IMAGES=NAME,NAME.
+IMAGES ?= flower-superlink-container,flower-supernode-sklearn-native
+
+.PHONY: appliance-images image-check image-boot
+appliance-images: images ## Disk images of the appliances with a stand-in of the guest agent, in build/appliances
+	@ansible-playbook -i localhost, playbooks/build_appliance.yml -e appliance_target=qcow2 -e appliance_images=$(IMAGES) \
+	  -e appliance_guest_agent="$$(python -m lab.agent_package build/agent)" \
+	  -e '{"appliance_image_archives": {"flower-superlink-container": "build/images/flower-superlink-1.41.0.tar"}}'
+
+image-check: appliance-images $(VENV)/.test ## The disk images looked at without a boot: partitions, files, secrets, sizes, manifests
+	@echo "== disk images"
+	@pytest -q tests/images
+
+# In a network namespace of its own. Takes half an hour on two cores, most of it emulated processors.
+image-boot: appliance-images $(VENV)/.test ## The disk images booted in emulated VMs, with BIOS and UEFI
+	@echo "== disk images, booted"
+	@python -c 'from ansible_collections.opennebula.flower.tests.app.conftest import make_flower_venv; make_flower_venv()'
+	@unshare --net sh -c 'ip link set lo up && exec pytest -q -s tests/boot'
+
 .PHONY: bench
 bench: setup ## Speed against raw calls, printed as ratios
 	@status=0; python bench/inventory.py || status=1; python bench/modules.py || status=1; python bench/wireguard.py || status=1; exit $$status

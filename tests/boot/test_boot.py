@@ -1,0 +1,55 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The images boot as OpenNebula boots them, configure themselves from their context CD, and say that they are ready.
+
+Each VM is emulated and takes minutes of processor time; what each stage took is printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from conftest import BootZone, Federation
+from vm import HOST, Vm
+
+SUPERNODE, SUPERLINK = "flower-supernode-sklearn-native", "flower-superlink-container"
+GIB = 1 << 30
+
+
+def ready(zone: BootZone, vm: Vm, vm_id: int, what: str) -> None:
+    """Wait until the VM lets the operator in and until it reports READY, and check what holds for every image."""
+    print(f"\n{what}: SSH after {vm.until('SSH', vm.answers)}", flush=True)
+
+    def through() -> bool:
+        return zone.published(vm_id).get("READY") == "YES" or vm.ssh("cat /etc/one-appliance/status", check=False).stdout == "failure\n"
+
+    is_ready = vm.until("READY", through)
+    print(f"{what}: READY after {is_ready}", flush=True)
+    assert zone.published(vm_id).get("READY") == "YES", vm.ssh("tail -n 60 /var/log/one-appliance/*.log").stdout
+    stages = vm.ssh("cat /var/log/one-appliance/flower-boot.log; cut -d' ' -f1 /proc/uptime; head -1 /proc/stat").stdout
+    print(f"{what}: the guest says:\n{stages}", flush=True)
+    assert int(vm.ssh("df --block-size=1 --output=size / | tail -1").stdout) > 7 * GIB
+    assert vm.ssh("hostname").stdout == "booted\n"
+    assert len(vm.ssh("cat /etc/machine-id").stdout.strip()) == 32
+    assert "/etc/ssh/ssh_host_ed25519_key" in vm.ssh("ls /etc/ssh/ssh_host_*_key").stdout
+
+
+@pytest.mark.parametrize("firmware", ["bios", "uefi"])
+def test_supernode_joins_and_trains(zone: BootZone, boot: Callable, federation: Federation, firmware: str) -> None:
+    vm, vm_id = boot(
+        SUPERNODE, firmware, ONEAPP_FL_SUPERLINK_ADDRESS=f"{HOST}:{federation.port}", ONEAPP_FL_TLS_ENABLED="NO", ONEAPP_ML_FRAMEWORK="sklearn"
+    )
+    ready(zone, vm, vm_id, f"SuperNode with {firmware.upper()}")
+    published = zone.published(vm_id)
+    assert published["FL_NODE_READY"] == "YES"
+    is_uefi = vm.ssh("test -d /sys/firmware/efi", check=False).returncode == 0
+    assert is_uefi == (firmware == "uefi")
+
+
+def test_superlink_publishes_its_endpoint(zone: BootZone, boot: Callable) -> None:
+    vm, vm_id = boot(SUPERLINK, "bios")
+    ready(zone, vm, vm_id, "SuperLink")
+    published = zone.published(vm_id)
+    assert published["FL_READY"] == "YES"
+    assert published["FL_ENDPOINT"] == "10.0.2.15:9092"
