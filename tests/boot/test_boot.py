@@ -7,7 +7,9 @@ Each VM is emulated and takes minutes of processor time; what each stage took is
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from conftest import BootZone, Federation
@@ -15,6 +17,13 @@ from vm import HOST, Vm
 
 SUPERNODE, SUPERLINK = "flower-supernode-sklearn-native", "flower-superlink-container"
 GIB = 1 << 30
+
+
+def events(output: Path, name: str) -> list[dict]:
+    """Return the data of a run's events of that name."""
+    log = output / "events.jsonl"
+    entries = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    return [entry["data"] for entry in entries if entry["event"] == name]
 
 
 def ready(zone: BootZone, vm: Vm, vm_id: int, what: str) -> None:
@@ -36,7 +45,7 @@ def ready(zone: BootZone, vm: Vm, vm_id: int, what: str) -> None:
 
 
 @pytest.mark.parametrize("firmware", ["bios", "uefi"])
-def test_supernode_joins_and_trains(zone: BootZone, boot: Callable, federation: Federation, firmware: str) -> None:
+def test_supernode_joins_and_trains(zone: BootZone, boot: Callable, federation: Federation, firmware: str, tmp_path: Path) -> None:
     vm, vm_id = boot(
         SUPERNODE, firmware, ONEAPP_FL_SUPERLINK_ADDRESS=f"{HOST}:{federation.port}", ONEAPP_FL_TLS_ENABLED="NO", ONEAPP_ML_FRAMEWORK="sklearn"
     )
@@ -45,6 +54,13 @@ def test_supernode_joins_and_trains(zone: BootZone, boot: Callable, federation: 
     assert published["FL_NODE_READY"] == "YES"
     is_uefi = vm.ssh("test -d /sys/firmware/efi", check=False).returncode == 0
     assert is_uefi == (firmware == "uefi")
+
+    output = tmp_path / "run"
+    federation.submit(
+        output_directory=str(output), num_server_rounds=1, min_fit_clients=1, min_evaluate_clients=1, min_available_clients=1, round_timeout=3600
+    )
+    print(f"SuperNode with {firmware.upper()}: a round trained after {vm.until('a round', lambda: events(output, 'round_end'))}", flush=True)
+    assert [event["round"] for event in events(output, "round_end")] == [1]
 
 
 def test_superlink_publishes_its_endpoint(zone: BootZone, boot: Callable) -> None:
