@@ -28,9 +28,13 @@ def pci_monitoring(text: str, devices: list[dict]) -> str:
         settings = yaml.safe_load(text) or {}
     except yaml.YAMLError as problem:
         raise AnsibleFilterError(f"pci.conf is not YAML: {problem}") from problem
+    if not isinstance(settings, dict):
+        raise AnsibleFilterError(f"pci.conf holds {settings!r}, expected settings with names such as :filter")
     before = settings.get(":filter") or []
-    after = opennebula.monitored(before, devices)
-    shown = opennebula.monitored(before, [])
+    try:
+        after, shown = opennebula.monitored(before, devices), opennebula.monitored(before, [])
+    except ValueError as problem:
+        raise AnsibleFilterError(f"pci.conf: {problem}") from problem
     return text if after == shown else opennebula.with_filters(text, after)
 
 

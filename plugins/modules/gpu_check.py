@@ -110,6 +110,7 @@ gpu:
   type: bool
 """
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -120,6 +121,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.nvidia import gu
 from ansible_collections.opennebula.flower.plugins.module_utils.nvidia.machine import ERROR, WARNING, Machine
 
 FAILING = {"never": [], "error": [ERROR], "warning": [ERROR, WARNING]}
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
 NO_SUCH_PROGRAM = (127, "", "no such program")
 
 
@@ -133,6 +135,7 @@ def run_checks(module: AnsibleModule) -> dict:
             return NO_SUCH_PROGRAM
         return module.run_command(list(argv), environ_update={"LC_ALL": "C.UTF-8"})
 
+    _check_options(module)
     machine = Machine(run)
     where = module.params["where"]
     if where == "auto":
@@ -153,6 +156,19 @@ def run_checks(module: AnsibleModule) -> dict:
         results = [known[name](guest) for name in known if name in names]
         gpu = bool(guest.listed)
     return {"changed": False, "where": where, "checks": [asdict(result) for result in results], "gpu": gpu}
+
+
+def _check_options(module: AnsibleModule) -> None:
+    image, fraction, seconds = (module.params[name] for name in ("image", "memory_fraction", "timeout"))
+    problem = ""
+    if image and not _IMAGE.fullmatch(image):
+        problem = f"image is {image!r}, which is no name of an image."
+    elif not 0 < fraction <= 1:
+        problem = f"memory_fraction is {fraction:g}, expected a share above 0 and up to 1."
+    elif seconds < 1:
+        problem = f"timeout is {seconds}, it must be 1 or more."
+    if problem:
+        module.fail_json(msg=problem, where=module.params["where"], checks=[], gpu=False)
 
 
 def main() -> None:

@@ -325,3 +325,16 @@ class TestCheck:
 
     def test_a_name_that_no_check_has_is_named(self, modules: Modules) -> None:
         assert modules.refused("gpu_check", where="host", checks=["driver"]).startswith("'driver' is no check of a host; there are kernel_parameters")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"image": "--privileged"}, "image is '--privileged', which is no name of an image."),
+        ({"image": "a\nb"}, "image is 'a\\nb', which is no name of an image."),
+        ({"memory_fraction": 1.5}, "memory_fraction is 1.5, expected a share above 0 and up to 1."),
+        ({"timeout": 0}, "timeout is 0, it must be 1 or more."),
+    ],
+)
+def test_options_that_cannot_be_are_refused_before_anything_runs(modules: Modules, options: dict[str, Any], said: str) -> None:
+    assert modules.refused("gpu_check", where="guest", **options) == said

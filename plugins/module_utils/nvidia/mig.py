@@ -18,7 +18,7 @@ _SMI = "nvidia-smi"
 _QUERY = "index,uuid,name,memory.total,mig.mode.current,mig.mode.pending"
 # | GPU  MIG name  profile ID  ... of the tables that `nvidia-smi mig` prints.
 _ROW = re.compile(r"^\|\s+(\d+)\s+MIG\s+(\S+)\s+(\d+)\s+(\S+)", re.MULTILINE)
-_PROFILE = re.compile(r"(\d+)g\.(\d+)gb(\+\w+(?:\.\w+)*|-me)?")
+_PROFILE = re.compile(r"(\d{1,2})g\.(\d{1,4})gb(\+\w+(?:\.\w+)*|-me)?", re.ASCII)
 _SLICES = 7
 ENABLED, DISABLED = "Enabled", "Disabled"
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from ..addresses import hexadecimal, short_pci_address
+from ..scalars import whole_number
+
 _OLDEST = (6, 8)
 # From here on OpenNebula picks the firmware of the hypervisor itself; before that it wants the path, one of its OVMF_UEFIS.
 _PICKS_FIRMWARE = (7, 3)
@@ -34,8 +37,12 @@ def vm_template(
         raise ValueError(f"'{pin_policy}' is no pin policy, expected one of {', '.join(PIN_POLICIES)}")
     if not devices:
         raise ValueError("there is no device for the VM")
-    if cores < 1:
-        raise ValueError(f"a VM with {cores} cores cannot be, expected 1 or more")
+    if not isinstance(devices, list) or not all(isinstance(device, dict) for device in devices):
+        raise ValueError(f"{devices!r} is not a list of devices, expected what vfio_info and one_host_info return")
+    try:
+        cores = whole_number(cores, 1)
+    except ValueError:
+        raise ValueError(f"a VM with {cores} cores cannot be, expected 1 or more") from None
     pinned = pin_policy != "NONE"
     if pinned:
         _check_nodes(devices)
@@ -59,6 +66,9 @@ def monitored(filters: str | list[str], devices: Iterable[dict]) -> list[str]:
     filters: vendor:device:class with * or nothing for any, as a list or separated by commas.
     """
     texts = [filters] if isinstance(filters, str) else list(filters)
+    numbers = [text for text in texts if not isinstance(text, str)]
+    if numbers:
+        raise ValueError(f"the filter {numbers[0]!r} is no text: write it in quotes, as YAML may read digits with a colon as a number")
     kept = [part.strip() for text in texts for part in text.split(",") if part.strip() not in ("", _NOTHING)]
     for device in devices:
         if not any(_lets_see(one, device) for one in kept):
@@ -76,7 +86,9 @@ def with_filters(text: str, filters: list[str]) -> str:
 
 
 def _firmware(release: str) -> str:
-    match = re.match(r"^(\d+)\.(\d+)", release)
+    if not isinstance(release, str):
+        raise ValueError(f"the release {release!r} is no text: write it in quotes, as YAML reads 6.10 without them as 6.1")
+    match = re.fullmatch(r"([0-9]{1,3})\.([0-9]{1,3})(?:\.[0-9A-Za-z.~+-]+)?", release)
     if not match:
         raise ValueError(f"'{release}' is not a release of OpenNebula, expected one such as 7.4")
     number = (int(match.group(1)), int(match.group(2)))
@@ -94,9 +106,12 @@ def _check_nodes(devices: list[dict]) -> None:
 
 def _request(device: dict, pick: str) -> dict:
     # OpenNebula refuses both at once.
-    if pick == "address":
-        return {"SHORT_ADDRESS": device["short_address"]}
-    return {name.upper(): device[name] for name in ("vendor", "device", "class")}
+    names = ["short_address"] if pick == "address" else ["vendor", "device", "class"]
+    lacking = [name for name in names if name not in device]
+    if lacking:
+        raise ValueError(f"the device {device!r} has no {lacking[0]}, expected what vfio_info and one_host_info return")
+    form = short_pci_address if pick == "address" else hexadecimal
+    return {name.upper(): form(device[name]) for name in names}
 
 
 def _lets_see(text: str, device: dict) -> bool:

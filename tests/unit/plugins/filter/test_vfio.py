@@ -50,6 +50,13 @@ def test_an_unpinned_vm_has_no_topology_and_may_have_devices_of_several_nodes() 
     ([], {}, "there is no device for the VM"),
     ([GPU], {"cores": 0}, "a VM with 0 cores cannot be"),
     ([GPU], {"release": "6.6"}, "OpenNebula 6.6 is too old, expected 6.8 or newer"),
+    ([GPU], {"release": 6.1}, "the release 6.1 is no text: write it in quotes, as YAML reads 6.10 without them as 6.1"),
+    ([GPU], {"cores": "many"}, "a VM with many cores cannot be"),
+    ([GPU], {"cores": True}, "a VM with True cores cannot be"),
+    (["e1:00.0"], {}, "is not a list of devices"),
+    ([{"vendor": "10de"}], {}, "has no device, expected what vfio_info and one_host_info return"),
+    ([{**GPU, "vendor": 4318}], {}, "4318 is a number, not a hexadecimal id of up to 4 digits; write it in quotes"),
+    ([{**GPU, "short_address": 2460.0}], {"pick": "address"}, "2460.0 is a number, not a PCI address; write it in quotes"),
     ([GPU], {"release": "latest"}, "'latest' is not a release of OpenNebula"),
     ([GPU], {"pick": "name"}, "'name' is no way to pick devices, expected one of kind, address"),
     ([GPU], {"pin_policy": "core"}, "'core' is no pin policy, expected one of CORE, THREAD, SHARED, NONE"),
@@ -84,3 +91,17 @@ def test_a_file_without_a_filter_gets_one() -> None:
 def test_a_file_that_is_no_yaml_is_refused() -> None:
     with pytest.raises(AnsibleFilterError, match="pci.conf is not YAML"):
         pci_monitoring(":filter: [", [GPU])
+
+
+def test_values_of_devices_have_one_form() -> None:
+    written = {**GPU, "vendor": "0x10DE", "device": "26B9", "class": "302", "short_address": "0000:E1:00.0"}
+    assert gpu_vm_template([written], "7.4", cores="2")["PCI"] == gpu_vm_template([GPU], "7.4")["PCI"]
+    assert gpu_vm_template([written], "7.4", pick="address")["PCI"] == [{"SHORT_ADDRESS": "e1:00.0"}]
+
+
+@pytest.mark.parametrize(("text", "problem"), [
+    (":filter:\n  - 10:20\n", "the filter 620 is no text: write it in quotes"), ("[]x", "is not YAML"), ("just text", "holds 'just text', expected settings"),
+])
+def test_a_configuration_that_is_none_is_refused(text: str, problem: str) -> None:
+    with pytest.raises(AnsibleFilterError, match=problem):
+        pci_monitoring(text, [GPU])
