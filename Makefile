@@ -87,66 +87,52 @@ lint: $(VENV)/.test build/collections/.done
 	@antsibull-changelog lint
 
 unit: $(VENV)/.test build/collections/.done
-	@echo "== unit tests"
-	@pytest -q tests/unit
+	@scripts/timed.sh "unit tests" pytest -q tests/unit
 
 contract: $(VENV)/.test build/collections/.done ## Lab zone against recorded answers of OpenNebula
-	@echo "== contract tests"
-	@pytest -q tests/contract
+	@scripts/timed.sh "contract tests" pytest -q tests/contract
 
 integration: $(VENV)/.test build/collections/.done ## Modules against a zone that boots nothing
-	@echo "== integration tests"
-	@pytest -q tests/integration
+	@scripts/timed.sh "integration tests" pytest -q tests/integration
 
 app: $(VENV)/.test build/collections/.done ## The Flower App in a real federation on this machine
-	@echo "== Flower App tests"
-	@pytest -q tests/app
+	@scripts/timed.sh "Flower App tests" pytest -q tests/app
 
 sanity: $(VENV)/.test build/collections/.done ## ansible-test sanity
-	@echo "== ansible-test sanity"
-	@scripts/sanity.sh
+	@scripts/timed.sh "ansible-test sanity" scripts/sanity.sh
 
 lab-test: images $(VENV)/.test ## The lab zone's own driver and guest agent, and a second disk in a machine
-	@echo "== lab tests"
-	@pytest -q tests/lab tests/roles
+	@scripts/timed.sh "lab tests" pytest -q tests/lab tests/roles
 
 variants: engine $(VENV)/.test ## Use cases on the SuperNodes' images of every framework, in a real federation
-	@echo "== use cases on every framework"
 	@python -m lab.images variant sklearn pytorch tensorflow base
-	@pytest -q tests/variants
+	@scripts/timed.sh "use cases on every framework" pytest -q tests/variants
 
 molecule: $(SCENARIOS) ## Role scenarios in systemd machines, Debian 12 and 13; one of them: make molecule-ROLE
 
 $(SCENARIOS): molecule-%: machine-images $(VENV)/.test
-	@echo "== molecule $*"
-	@molecule test --scenario-name $*
+	@scripts/timed.sh "molecule $*" molecule test --scenario-name $*
 
 machine-images: images
 	@python -m lab.images base --suite trixie
 	@python -m lab.images wheels --suite trixie
 
 vfio: $(VENV)/.test build/collections/.done ## Role vfio_host in emulated machines with an IOMMU that really restart
-	@echo "== vfio_host"
-	@pytest -q -rs tests/vfio
+	@scripts/timed.sh "vfio_host" pytest -q -rs tests/vfio
 
 recovery: images $(VENV)/.test ## Trainings whose nodes, SuperLink and VMs are broken, with figures
-	@echo "== recovery"
-	@pytest -q tests/recovery
+	@scripts/timed.sh "recovery" pytest -q tests/recovery
 
 e2e: images $(VENV)/.test ## make demo with assertions, scaling and teardown
-	@echo "== end to end"
-	@pytest -q -s tests/e2e
+	@scripts/timed.sh "end to end" pytest -q -s tests/e2e
 
-# Machines mostly wait for their disks and each other, so that three suites at a time keep two cores busy. The boot of an appliance, which
-# must not take long, and the demo, which removes the engine it started, have the machine to themselves. The longest begin first, so the images
+# Machines mostly wait for their disks and each other, so that three suites at a time keep two cores busy. The longest begin first, so the images
 # that most of them need are made before and taken as they are.
 # Not in here: make vfio, which emulates whole machines, make variants, whose frameworks compute on all cores for ten minutes, and make recovery,
 # which mostly waits for VMs to boot and rounds to be trained again; what becomes of a training without VMs is part of make app.
 test: $(VENV)/.test build/collections/.done machine-images ## Everything that CI runs
 	@$(MAKE) --jobs=3 --output-sync=target --assume-old=engine --assume-old=machine-images --assume-old=images \
-	  molecule-wireguard app integration $(SCENARIOS_BESIDE) lab-test sanity contract check
-	@$(MAKE) molecule-flower_appliance
-	@$(MAKE) e2e
+	  e2e integration app molecule-wireguard molecule-flower_appliance $(SCENARIOS_BESIDE) lab-test sanity contract check
 
 # ---- Disk images ---------------------------------------------------------------------------------
 

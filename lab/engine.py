@@ -3,7 +3,7 @@
 """The Docker engine under the lab: calling it, and on Debian and Ubuntu installing and starting one.
 
 ``python -m lab.engine ensure`` leaves an engine that answers, ``status`` says whether one does, and ``stop`` ends the
-engine that ``ensure`` started itself (one run by systemd or by somebody else, or one that still has containers, is left alone).
+engine that ``ensure`` started for this checkout, unless it still has containers (one run by systemd or by somebody else is left alone).
 """
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+from lab.checkout import CHECKOUT
 
 INSTALL_HINT = "install and start Docker, or run `python -m lab.engine ensure` as root on Debian or Ubuntu"
 # docker commands whose second word says what is done: docker network create
@@ -114,18 +116,19 @@ def stop() -> None:
         if time.monotonic() > deadline:
             raise EngineError(f"The Docker engine (process {pid}) did not end within {STOP_SECONDS} seconds.")
         time.sleep(0.2)
-    DAEMON_PID.unlink(missing_ok=True)
+    if pid:
+        DAEMON_PID.unlink(missing_ok=True)
 
 
 def _background_daemon() -> int | None:
-    """Return the process id of the engine that ensure() started, if it still runs."""
+    """Return the process id of the engine that ensure() started for this checkout, if it still runs."""
     try:
-        pid = int(DAEMON_PID.read_text(encoding="ascii"))
+        pid, checkout = DAEMON_PID.read_text(encoding="ascii").split()
         # Empty for a process that has ended and that nobody has waited for.
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, ValueError):
         return None
-    return pid if b"dockerd" in command else None
+    return int(pid) if checkout == CHECKOUT and b"dockerd" in command else None
 
 
 def _install(tools: list[str]) -> None:
@@ -164,7 +167,7 @@ def _start() -> None:
                 daemon = subprocess.Popen(
                     ["dockerd"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
                 )
-            DAEMON_PID.write_text(f"{daemon.pid}\n", encoding="ascii")
+            DAEMON_PID.write_text(f"{daemon.pid} {CHECKOUT}\n", encoding="ascii")
     begin = time.monotonic()
     while not _answers():
         if time.monotonic() - begin > START_SECONDS:

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.frameworks import FRAMEWORKS
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.releases import DEFAULT_VERSION
 from lab import engine
 from lab.checkout import IMAGE_PREFIX, ROOT
 from lab.engine import EngineError, docker
@@ -39,7 +40,7 @@ DIGEST_LABEL = "opennebula.lab.digest"
 # On the volumes that belong to baked appliances.
 APPLIANCE_LABEL = "opennebula.appliance"
 
-FLOWER_VERSION = "1.41.0"
+FLOWER_VERSION = DEFAULT_VERSION
 BASE_PACKAGES = ("python3", "python3-venv", "ca-certificates")
 SUPERLINK_IMAGE = f"{IMAGE_PREFIX}/flower-superlink:{FLOWER_VERSION}"
 SUPERLINK_PACKAGES = (f"flwr=={FLOWER_VERSION}", "numpy")

@@ -68,7 +68,7 @@ EXAMPLES = r"""
 - name: Check the machine that trains
   opennebula.flower.gpu_check:
     where: guest
-    image: flower-supernode-pytorch:1.41.0
+    image: flower-supernode-pytorch:1.42.0
   register: gpu
 
 - name: Name what is wrong

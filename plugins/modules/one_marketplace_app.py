@@ -98,7 +98,7 @@ EXAMPLES = r"""
       CONTEXT:
         NETWORK: true
     template:
-      VERSION: 1.41.0
+      VERSION: 1.42.0
       DESCRIPTION: The SuperLink of a Flower federation
 
 - name: An appliance of the public marketplace, ready to use
@@ -184,7 +184,7 @@ app:
       description: Its other attributes, values as text.
       returned: always
       type: dict
-      sample: {"VERSION": "1.41.0"}
+      sample: {"VERSION": "1.42.0"}
 images:
   description: The images that are made of the app, in the order of the disks, with C(id), C(name), C(owner) and C(group).
   returned: when O(state=exported)

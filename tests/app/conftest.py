@@ -12,26 +12,26 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.releases import DEFAULT_VERSION
+
 from .flower import Federation
 from .shipped import APP, REPOSITORY
-
-FLOWER = ("flwr==1.41.0", "scikit-learn")
 
 sys.path.insert(0, str(APP))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "flower: runs the real Flower, in build/flower-venv")
+    config.addinivalue_line("markers", "flower: runs the real Flower, in build/flower-VERSION")
 
 
-def make_flower_venv() -> Path:
-    """Return the bin directory of build/flower-venv, made at first use; wheels that lie in build/wheels are not fetched again."""
-    venv = REPOSITORY / "build" / "flower-venv"
+def make_flower_venv(version: str = DEFAULT_VERSION) -> Path:
+    """Return the bin directory of build/flower-VERSION, made at first use; wheels that lie in build/wheels are not fetched again."""
+    venv = REPOSITORY / "build" / f"flower-{version}"
     if not (venv / "complete").exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
         wheels = REPOSITORY / "build" / "wheels"
         source = ["--find-links", wheels] if wheels.is_dir() else []
-        subprocess.run([venv / "bin" / "pip", "install", "--quiet", *source, *FLOWER], check=True)
+        subprocess.run([venv / "bin" / "pip", "install", "--quiet", *source, f"flwr=={version}", "scikit-learn"], check=True)
         (venv / "complete").touch()
     return venv / "bin"
 

@@ -17,7 +17,7 @@ from .nodes import Nodes
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "docker: needs a Docker engine")
-    config.addinivalue_line("markers", "flower: runs the real Flower, in build/flower-venv")
+    config.addinivalue_line("markers", "flower: runs the real Flower, in build/flower-VERSION")
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from .run_config import inline_config
 
-DEFAULT_VERSION = "1.41.0"
+DEFAULT_VERSION = "1.42.0"
 # Debian based images on purpose: the short upstream tags are Alpine, where neither apt nor most ML wheels work.
 _IMAGE_TAG = "{version}-py3.13-ubuntu24.04"
 _IMAGES = {"superlink": "flwr/superlink", "supernode": "flwr/supernode"}

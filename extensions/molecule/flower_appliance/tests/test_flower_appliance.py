@@ -56,7 +56,7 @@ def test_superlink_publishes_itself_and_its_ca(running_superlink):
     published = running_superlink.published
     address = running_superlink.host.interface("eth0").addresses[0]
     assert {name: published[name] for name in ("FL_READY", "FL_ENDPOINT", "FL_VERSION", "FL_ROLE", "FL_TLS")} == {
-        "FL_READY": "YES", "FL_ENDPOINT": f"{address}:9092", "FL_VERSION": "1.41.0", "FL_ROLE": "superlink", "FL_TLS": "YES",
+        "FL_READY": "YES", "FL_ENDPOINT": f"{address}:9092", "FL_VERSION": "1.42.0", "FL_ROLE": "superlink", "FL_TLS": "YES",
     }
     certificate = running_superlink.host.file("/opt/flower/certs/ca.crt").content
     assert base64.b64decode(published["FL_CA_CERT"]) == certificate

@@ -39,8 +39,8 @@ def test_a_unit_of_systemd_holds_no_nul() -> None:
 
 
 def test_command_lines_come_as_lists() -> None:
-    assert FILTERS["flower_superlink_command"]("1.41.0", port=18000)[0] == "flower-superlink"
-    assert FILTERS["flower_supernode_command"]("1.41.0", "10.0.0.1:9092")[0] == "flower-supernode"
+    assert FILTERS["flower_superlink_command"]("1.42.0", port=18000)[0] == "flower-superlink"
+    assert FILTERS["flower_supernode_command"]("1.42.0", "10.0.0.1:9092")[0] == "flower-supernode"
 
 
 def test_what_templates_need() -> None:
@@ -60,10 +60,10 @@ def test_a_framework_is_its_pinned_packages_and_the_module_that_shows_it_is_ther
     ("name", "arguments", "words"),
     [
         ("flower_image", ("1.25.0", "superlink"), "not supported"),
-        ("flower_image", ("1.41.0", "chef"), "no upstream image"),
+        ("flower_image", ("1.42.0", "chef"), "no upstream image"),
         ("flower_framework", ("abacus",), "no framework 'abacus', expected one of: sklearn, pytorch, tensorflow, base"),
         ("flower_user_inputs", ("chef",), "no level 'chef'"),
-        ("flower_supernode_command", ("1.41.0",), "superlink"),
+        ("flower_supernode_command", ("1.42.0",), "superlink"),
     ],
 )
 def test_problems_are_errors_of_the_filter(name: str, arguments: tuple[str, ...], words: str) -> None:
