@@ -159,14 +159,30 @@ def _attach_nic(call: Call, vm_id: int, text: str) -> int:
     call.authorize(("MANAGE", "vm", vm), *machines.uses(call, template))
     restricted.check_new(call, "vm", template, "NIC")
     _demand_rest(vm, "add a new NIC to")
-    alias = "NIC" not in template and "NIC_ALIAS" in template
-    kind = "NIC_ALIAS" if alias else "NIC"
-    nic = _with_code(ACTION, lambda: machines.new_nic(call, vm, _vector(template, kind), alias))
+    kind = next((name for name in ("NIC", "NIC_ALIAS", "PCI") if name in template), "NIC")
+    device = _device_nic(call, vm, _vector(template, kind)) if kind == "PCI" else {}
+    nic = device | _with_code(ACTION, lambda: machines.new_nic(call, vm, _vector(template, kind) | device, kind == "NIC_ALIAS"))
     if "NETWORK_ID" in nic:
         _within_quota(lambda: quotas.check_nic(call, vm, int(nic["NETWORK_ID"])), lambda: _release_lease(call, vm, nic))
     there = vm["template"].get(kind, [])
     _change_nics(call, vm, kind, [*there, nic], undo=lambda: _release_lease(call, vm, nic))
     return vm_id
+
+
+def _device_nic(call: Call, vm: dict, request: dict) -> dict:
+    """Return a PCI device of the VM's host that becomes an interface. Raises OneError."""
+    if request.get("TYPE") != "NIC":
+        raise OneError(ACTION, "PCI device is not of type NIC")
+    if wrong := devices.problem(request):
+        raise OneError(ACTION, wrong)
+    host = call.core.store.get("host", vm["host"])
+    chosen = devices.choose(host, hosts.machines_on(call.core, host["id"]), [request])
+    if chosen is None:
+        raise OneError(ACTION, "Cannot assign PCI device in host. Check address and free devices")
+    there = vm["template"].get("PCI", [])
+    device = {"PCI_ID": str(1 + max((int(pci["PCI_ID"]) for pci in there), default=-1))}
+    devices.give([device], chosen)
+    return device
 
 
 @method("one.vm.detachnic", "i i")
@@ -183,7 +199,7 @@ def _detach_nic(call: Call, vm_id: int, nic_id: int) -> int:
         gone += [alias for alias in aliases if alias["PARENT_ID"] == nic["NIC_ID"]]
         more = {"NIC_ALIAS": [alias for alias in aliases if alias not in gone]} if aliases else {}
     else:
-        more = {"NIC": [_without_alias(parent, nic) for parent in vm["template"]["NIC"]]}
+        more = {"NIC": [_without_alias(parent, nic) for parent in vm["template"]["NIC"]]} if kind == "NIC_ALIAS" else {}
 
     def done() -> None:
         for each in gone:
@@ -194,9 +210,9 @@ def _detach_nic(call: Call, vm_id: int, nic_id: int) -> int:
 
 
 def _find_nic(vm: dict, nic_id: int) -> tuple[str, dict | None]:
-    for kind in ("NIC", "NIC_ALIAS"):
+    for kind in ("NIC", "NIC_ALIAS", "PCI"):
         for nic in vm["template"].get(kind, ()):
-            if nic["NIC_ID"] == str(nic_id):
+            if nic.get("NIC_ID") == str(nic_id):
                 return kind, nic
     return "NIC", None
 
@@ -358,7 +374,7 @@ def _change_nics(
     more: dict | None = None,
 ) -> None:
     changed = {kind: nics} | (more or {})
-    changed["SECURITY_GROUP_RULE"] = networks.rules(call.core, changed.get("NIC", vm["template"]["NIC"]))
+    changed["SECURITY_GROUP_RULE"] = networks.rules(call.core, machines.interfaces(vm["template"] | changed))
     context = vm["template"].get("CONTEXT")
     if context:
         # The addresses in the context are those of the interfaces there are.

@@ -160,10 +160,17 @@ def _add_nics(call: Call, vm: dict, template: dict, taken: list[dict]) -> None:
         named = nic | {"NAME": machine_rules.nic_name(nic.get("NAME", ""), f"NIC{len(machine['NIC'])}")}
         machine["NIC"].append(_nic(call, vm, len(machine["NIC"]), default | named))
         taken.append(machine["NIC"][-1])
+    count = len(machine["NIC"])
+    for position, request in enumerate(machine.get("PCI", ())):
+        if request.get("TYPE") == "NIC":
+            named = request | {"NAME": machine_rules.nic_name(request.get("NAME", ""), f"NIC{count}")}
+            machine["PCI"][position] = _nic(call, vm, count, default | named)
+            taken.append(machine["PCI"][position])
+            count += 1
     aliases = as_list(template.get("NIC_ALIAS"))
     if aliases:
         machine["NIC_ALIAS"] = []
-    for number, alias in enumerate(aliases, len(machine["NIC"])):
+    for number, alias in enumerate(aliases, count):
         machine["NIC_ALIAS"].append(_alias(call, vm, number, alias, "NIC named {} not found for alias"))
         taken.append(machine["NIC_ALIAS"][-1])
 
@@ -184,12 +191,17 @@ def _alias(call: Call, vm: dict, number: int, alias: dict, missing: str) -> dict
 def new_nic(call: Call, vm: dict, attribute: dict, alias: bool = False) -> dict:
     """Return one more NIC or alias for a VM, with its lease. Raises OneError."""
     machine = vm["template"]
-    there = (*machine["NIC"], *machine.get("NIC_ALIAS", ()))
-    number = 1 + max((int(nic["NIC_ID"]) for nic in there), default=-1)
+    number = 1 + max((int(nic["NIC_ID"]) for nic in interfaces(machine)), default=-1)
     if alias:
         return _alias(call, vm, number, attribute, "Alias not found.")
     named = attribute | {"NAME": machine_rules.nic_name(attribute.get("NAME", ""), f"NIC{number}")}
     return _nic(call, vm, number, machine.get("NIC_DEFAULT", {}) | named)
+
+
+def interfaces(machine: dict) -> list[dict]:
+    """Return all that has an address in a VM's template: NICs, PCI devices that are ones, and aliases."""
+    devices = [device for device in machine.get("PCI", ()) if "NIC_ID" in device]
+    return [*machine["NIC"], *devices, *machine.get("NIC_ALIAS", ())]
 
 
 def new_disk(call: Call, vm: dict, attribute: dict) -> dict:
@@ -209,7 +221,7 @@ def new_disk(call: Call, vm: dict, attribute: dict) -> dict:
 
 def release_resources(core: Core, vm: dict) -> None:
     """Give back what a VM held: leases, images, capacity."""
-    _release_leases(core, vm["id"], [*vm["template"]["NIC"], *vm["template"].get("NIC_ALIAS", ())])
+    _release_leases(core, vm["id"], interfaces(vm["template"]))
     for disk in vm["template"]["DISK"]:
         if "IMAGE_ID" in disk:
             images.release(core, int(disk["IMAGE_ID"]), vm["id"])

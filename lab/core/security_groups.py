@@ -38,8 +38,10 @@ def _vms(core: Core, group_id: int) -> list[int]:
 
 def _body(core: Core, group: dict) -> dict:
     vms = _vms(core, group["id"])
-    updating, failed = ([vm for vm in group.get(name, ()) if vm in vms] for name in ("updating", "failed"))
+    updating, failed, begun = ([vm for vm in group.get(name, ()) if vm in vms] for name in ("updating", "failed", "begun"))
     updated = [vm for vm in vms if vm not in (*updating, *failed)]
+    # One that is on the way to its driver is in no list.
+    updating = [vm for vm in updating if vm in begun]
     return head(core, group) | {
         "UPDATED_VMS": ids(updated), "OUTDATED_VMS": {}, "UPDATING_VMS": ids(updating), "ERROR_VMS": ids(failed),
         "TEMPLATE": attributes(group["template"]),
@@ -49,6 +51,13 @@ def _body(core: Core, group: dict) -> dict:
 def _apply(core: Core, group: dict, vms: list[int]) -> None:
     """Let the driver apply the rules to VMs, in the background, each for itself."""
     group["updating"], group["failed"] = vms, [vm for vm in group.get("failed", ()) if vm not in vms]
+    group["begun"] = []
+
+    def filtered(vm_id: int) -> object:
+        with core.locked():
+            group["begun"].append(vm_id)
+            spec = machines.spec(core, core.store.get("vm", vm_id))
+        return core.driver.filter(spec)
 
     def ended(vm_id: int, *, failed: bool) -> None:
         group["updating"].remove(vm_id)
@@ -60,9 +69,8 @@ def _apply(core: Core, group: dict, vms: list[int]) -> None:
         core.store.save("secgroup", group)
 
     for vm_id in list(vms):
-        task = partial(core.driver.filter, machines.spec(core, core.store.get("vm", vm_id)))
         core.lifecycle.work(
-            task, lambda _result, vm_id=vm_id: ended(vm_id, failed=False),
+            partial(filtered, vm_id), lambda _result, vm_id=vm_id: ended(vm_id, failed=False),
             lambda _reason, vm_id=vm_id: ended(vm_id, failed=True),
         )
 

@@ -135,7 +135,7 @@ class Group:
         if self.params["state"] == "present":
             return self._present(current)
         if current and not self.module.check_mode:
-            self.client.call("one.group.delete", int(current["ID"]))
+            resources.delete(self.client, "group", int(current["ID"]))
         return self.module.result(self._settings(current), {}, group={})
 
     def _present(self, current: dict | None) -> dict:

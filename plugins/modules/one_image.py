@@ -222,6 +222,11 @@ class Image:
         current = resources.find(self.client, "image", self.name)
         if self.params["state"] == "absent":
             return self._absent(current)
+        if current and _is_leaving(current) and not resources.is_id(self.name):
+            # Somebody removes it; another one takes its place then.
+            if not self.module.check_mode:
+                self._wait_gone(int(current["ID"]))
+            current = None
         if current is None:
             return self._create({})
         if images.state(current) == "ERROR" and (self.params["path"] or self.params["size"]):
@@ -341,12 +346,19 @@ class Image:
 
     def _delete(self, current: dict) -> None:
         number = int(current["ID"])
-        if images.state(current) != "DELETE":
-            self.client.call(f"{_PREFIX}.delete", number)
+        if not _is_leaving(current):
+            resources.delete(self.client, "image", number, _is_leaving)
         if self.params["wait"]:
-            from ansible_collections.opennebula.flower.plugins.module_utils.one.image_wait import wait_gone
+            self._wait_gone(number)
 
-            wait_gone(self.client, self.name, number, self.params["wait_timeout"], self.module.progress)
+    def _wait_gone(self, number: int) -> None:
+        from ansible_collections.opennebula.flower.plugins.module_utils.one.image_wait import wait_gone
+
+        wait_gone(self.client, self.name, number, self.params["wait_timeout"], self.module.progress)
+
+
+def _is_leaving(image: dict) -> bool:
+    return images.state(image) == "DELETE"
 
 
 def _check_persistence(image: dict) -> None:

@@ -161,6 +161,8 @@ class SecurityGroup(ManagedObject):
     def __init__(self, module: OneModule) -> None:
         super().__init__(module)
         self._networks: Directory | None = None
+        # The VMs that had the group before it was changed: one that is just getting its rules is in no list.
+        self._waited_for: set[int] = set()
 
     def attributes(self, document: dict) -> dict:
         """Return what is compared, as it is."""
@@ -206,6 +208,11 @@ class SecurityGroup(ManagedObject):
         """Make the security group and return its id."""
         return self.client.call("one.secgroup.allocate", {**self.server_template(after), "NAME": self.name})
 
+    def change(self, current: dict) -> dict:
+        """Change the group as far as it differs and return the module's result."""
+        self._waited_for = _listed_vms(current)
+        return super().change(current)
+
     def write(self, number: int, before: dict, after: dict) -> None:
         """Change the security group, or only apply its rules where they could not be."""
         if before["vms_without_rules"] and self.server_template(before) == self.server_template(after):
@@ -215,27 +222,38 @@ class SecurityGroup(ManagedObject):
 
     def settled(self, number: int, document: dict | None) -> dict:
         """Return the security group, waiting until its rules are applied if the task says so."""
-        document = document or self.read(number)
-        if not self.params["wait"] or _is_applied(document):
-            return document
+        if not self.params["wait"] or (document and _is_applied(document)):
+            return document or self.read(number)
         seen = {"document": document}
 
         def probe() -> dict | None:
             group = seen["document"] or self.read(number)
+            unheard = self._unheard(number, group)
             # The next probe looks again.
-            seen.update(document=None, vms=_vms(group))
+            seen.update(document=None, vms=_vms(group), unheard=unheard)
             if seen["vms"]["error"]:
                 raise OneException(
                     WRONG_STATE,
                     f"{self.label(number)} could not be applied to VM {_listed(seen['vms']['error'])}; "
                     "the logs of the VM and the server say why.",
                 )
-            return group if _is_applied(group) else None
+            return group if _is_applied(group) and not unheard else None
 
         return self.wait(
-            probe, lambda: f"VM {_listed(seen['vms']['outdated'] + seen['vms']['updating'])} has the old rules",
+            probe, lambda: f"VM {_listed([*seen['vms']['outdated'], *seen['vms']['updating'], *seen['unheard']])} has the old rules",
             number, "applied",
         )
+
+    def _unheard(self, number: int, group: dict) -> set[int]:
+        """Return the VMs that had the group, still have it, and of which the server says nothing yet."""
+        unheard = self._waited_for - _listed_vms(group)
+        if not unheard:
+            return unheard
+        from ansible_collections.opennebula.flower.plugins.module_utils.one import machines
+
+        there = machines.by_id(self.client, unheard)
+        self._waited_for -= {vm for vm in unheard if vm not in there or not _has_group(there[vm], number)}
+        return unheard & self._waited_for
 
     def _rules(self) -> dict[str, dict]:
         rules = []
@@ -259,6 +277,16 @@ class SecurityGroup(ManagedObject):
 
 def _vms(document: dict) -> dict[str, list[int]]:
     return {state: xml.ids(document, f"{state.upper()}_VMS") for state in _VM_STATES}
+
+
+def _has_group(vm: dict, number: int) -> bool:
+    from ansible_collections.opennebula.flower.plugins.module_utils.one.machine_parts import present
+
+    return any(str(number) in nic.get("SECURITY_GROUPS", "").split(",") for nic in present(vm, "nics"))
+
+
+def _listed_vms(document: dict) -> set[int]:
+    return {vm for numbers in _vms(document).values() for vm in numbers}
 
 
 def _is_applied(document: dict) -> bool:

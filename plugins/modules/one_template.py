@@ -131,7 +131,7 @@ def ensure(module: OneModule) -> dict:
     if module.params["state"] == "present":
         return _present(module, current)
     if current and not module.check_mode:
-        module.client.call(f"{_PREFIX}.delete", int(current["ID"]))
+        resources.delete(module.client, "template", int(current["ID"]))
     return module.result(_state(current), {}, vm_template={})
 
 

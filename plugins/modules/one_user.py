@@ -186,7 +186,7 @@ class User:
 
     def _absent(self, current: dict | None) -> dict:
         if current and not self.module.check_mode:
-            self.client.call("one.user.delete", int(current["ID"]))
+            resources.delete(self.client, "user", int(current["ID"]))
         before = _settings(current, Memberships(self.module, current)) if current else {}
         return self.module.result(before, {}, user={})
 

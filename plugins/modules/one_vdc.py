@@ -187,7 +187,7 @@ class Vdc:
         if self.params["state"] == "present":
             return self._present(current, zone)
         if current and not self.module.check_mode:
-            self.client.call("one.vdc.delete", int(current["ID"]))
+            resources.delete(self.client, "vdc", int(current["ID"]))
         return self.module.result(self._described(_settings(current, zone)), {}, vdc={})
 
     def _present(self, current: dict | None, zone: int) -> dict:

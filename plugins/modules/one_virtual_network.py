@@ -220,6 +220,11 @@ class VirtualNetwork:
         current = resources.find(self.client, "network", self.name)
         if self.params["state"] == "absent":
             return self._absent(current)
+        if current and networks.is_leaving(current) and not resources.is_id(self.name):
+            # Somebody removes it; another one takes its place then.
+            if not self.module.check_mode:
+                self._work().wait_gone(int(current["ID"]))
+            current = None
         if current is None:
             return self._create()
         return self._change(current)

@@ -19,7 +19,7 @@ FROM_PRIVATE = {"RULE_TYPE": "INBOUND", "PROTOCOL": "TCP", "RANGE": 22, "NETWORK
 @pytest.fixture(scope="module")
 def zone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleZone]:
     with module_zone(tmp_path_factory.mktemp("zone")) as zone:
-        zone.call("one.vn.allocate", 'NAME="private"\nVN_MAD="dummy"\nBRIDGE="br0"\nAR=[TYPE="IP4",IP="10.9.0.10",SIZE="9"]')
+        zone.call("one.vn.allocate", 'NAME="private"\nVN_MAD="dummy"\nBRIDGE="br0"\nAR=[TYPE="IP4",IP="10.9.0.10",SIZE="9"]', -1)
         zone.changed("one_template", name="small", template={"CPU": 0.1, "MEMORY": 64})
         yield zone
 
@@ -158,6 +158,45 @@ def test_new_rules_are_waited_for_until_every_vm_has_them(zone, group, vm, monke
     # The next run goes on waiting where this one gave up.
     there = zone.unchanged("one_security_group", name=group, rules=[OUT, WEB], wait_timeout=600)["security_group"]
     assert there["vms"] == {"updated": [vm], "outdated": [], "updating": [], "error": []}
+
+
+@pytest.fixture
+def on_the_way(zone, monkeypatch) -> threading.Event:
+    """Keep rules on their way to the drivers until the event."""
+    arrived, work = threading.Event(), zone.zone.core.lifecycle.work
+
+    def later(task, succeeded, failed) -> None:
+        def begin() -> object:
+            arrived.wait(60)
+            return task()
+
+        work(begin, succeeded, failed)
+
+    monkeypatch.setattr(zone.zone.core.lifecycle, "work", later)
+    return arrived
+
+
+def test_a_vm_that_is_in_no_list_while_its_rules_are_on_the_way_is_waited_for(zone, group, vm, on_the_way):
+    result = zone.fails("one_security_group", name=group, rules=[OUT, WEB], wait_timeout=1)
+    assert result["error"]["kind"] == "timeout" and f"VM {vm} has the old rules" in result["msg"]
+    on_the_way.set()
+    zone.changed("one_security_group", name=group, rules=[OUT], wait_timeout=60)
+
+
+def test_a_driver_that_fails_for_a_vm_in_no_list_is_noticed_by_the_same_run(zone, group, vm, on_the_way):
+    zone.driver.filter_error = "iptables: no such chain"
+    threading.Timer(0.5, on_the_way.set).start()
+    result = zone.fails("one_security_group", name=group, rules=[OUT, WEB], wait_timeout=60)
+    assert result["error"]["kind"] == "wrong_state" and f"could not be applied to VM {vm}" in result["msg"]
+
+
+def test_a_vm_that_goes_meanwhile_is_not_waited_for(zone, group, vm, on_the_way):
+    threading.Timer(0.5, lambda: zone.call("one.vm.action", "terminate-hard", vm)).start()
+    threading.Timer(1, on_the_way.set).start()
+    zone.changed("one_security_group", name=group, rules=[OUT, WEB], wait_timeout=60)
+    zone.changed("one_template", name="filtered", template={"NOTE": "used"})
+    zone.run("one_vm", name="guest", state="absent", wait_timeout=60)
+    zone.changed("one_vm", name="guest", vm_template="small", wait_timeout=60)
 
 
 def test_rules_that_cannot_be_applied_end_the_wait_at_once_and_are_applied_by_the_next_run(zone, group, vm):

@@ -307,7 +307,7 @@ def test_pci_devices_are_given_to_new_vms_attached_and_detached(zone):
     crowded = {"name": "other", "vm_template": "small", "pcis": [{"CLASS": "0302"}] * 2}
     zone.changed("one_vm", wait=False, **crowded)
     zone.unplaced()
-    full = zone.fails("one_vm", wait_timeout=1, **crowded)
+    full = zone.fails("one_vm", wait_timeout=1, state="running", **crowded)
     assert full["error"]["kind"] == "timeout" and "Unavailable PCI devices on hosts" in full["msg"]
 
 
@@ -461,7 +461,7 @@ def test_a_failed_boot_ends_the_wait_at_once_with_the_drivers_reason(zone):
 def test_a_vm_that_is_never_placed_times_out_with_the_schedulers_reason(zone):
     zone.changed("one_vm", name="web", vm_template="small", cpu=100, wait=False)
     zone.unplaced()
-    failed = zone.fails("one_vm", name="web", vm_template="small", cpu=100, wait_timeout=1)
+    failed = zone.fails("one_vm", name="web", vm_template="small", cpu=100, wait_timeout=1, state="running")
     assert failed["error"]["kind"] == "timeout"
     assert "after 1 seconds" in failed["msg"] and "PENDING" in failed["msg"]
     assert "Not enough CPU on hosts" in failed["msg"]

@@ -118,3 +118,23 @@ def test_a_password_that_the_server_keeps_encrypted_is_compared_where_the_user_m
     zone.unchanged("one_vm", name="web", template={"CONTEXT": {"PASSWORD": "first-secret"}})
     zone.changed("one_vm", name="web", template={"CONTEXT": {"PASSWORD": "second-secret"}})
     zone.unchanged("one_vm", name="web", template={"CONTEXT": {"PASSWORD": "second-secret"}})
+
+
+def test_the_configuration_of_backups_is_changed_as_the_server_keeps_it(zone):
+    number = made(zone, {"BACKUP_CONFIG": {"KEEP_LAST": 2, "BACKUP_VOLATILE": "yes", "FS_FREEZE": "agent"}})
+    zone.unchanged("one_vm", name="web", template={"BACKUP_CONFIG": {"keep_last": "2", "BACKUP_VOLATILE": True, "FS_FREEZE": "Agent"}})
+    zone.calls.clear()
+    wanted = {"BACKUP_CONFIG": {"KEEP_LAST": 4, "BACKUP_VOLATILE": False}}
+    changed = zone.changed("one_vm", name="web", template=wanted)
+    assert zone.writes == ["one.vm.updateconf"]
+    assert changed["diff"]["after"] == {"web": {"configuration": {"BACKUP_CONFIG": {"KEEP_LAST": "4", "BACKUP_VOLATILE": "NO"}}}}
+    zone.unchanged("one_vm", name="web", template=wanted)
+    kept = zone.zone.core.store.get("vm", number)["backup"]
+    assert (kept["KEEP_LAST"], kept["BACKUP_VOLATILE"], kept["FS_FREEZE"]) == ("4", "NO", "AGENT")
+
+
+def test_a_vm_that_never_had_a_configuration_of_backups_gets_one(zone):
+    made(zone, {})
+    wanted = {"BACKUP_CONFIG": {"KEEP_LAST": 4, "MODE": "full", "INCREMENT_MODE": "CBT"}}
+    zone.changed("one_vm", name="web", template=wanted)
+    zone.unchanged("one_vm", name="web", template=wanted)

@@ -226,3 +226,79 @@ def test_a_disk_that_the_driver_cannot_enlarge_is_an_error(zone, failing_change)
     failing_change(1)
     assert "no such bridge" in zone.fails("one_vm", name="web", disks=[{"IMAGE": "system", "SIZE": 200}], **WAIT)["msg"]
     assert sizes(zone.run("one_vm_info", name="web")) == [100]
+
+
+# ---- Interfaces that are PCI devices --------------------------------------------------------------
+
+CARD = {"NETWORK": "private", "VENDOR": "14e4", "CLASS": "0200"}
+
+
+def interfaces(zone: ModuleZone) -> list[tuple[int, str, bool]]:
+    """The id of each interface of the VM, its network, and whether it is a PCI device."""
+    template = zone.zone.core.store.get("vm", only(zone.run("one_vm_info", name="web"))["id"])["template"]
+    devices = [device for device in template.get("PCI", ()) if device.get("TYPE") == "NIC"]
+    found = [(int(nic["NIC_ID"]), nic["NETWORK"], nic in devices) for nic in (*template["NIC"], *devices)]
+    return sorted(found)
+
+
+def test_an_interface_that_is_a_pci_device_is_made_once_and_listed_as_one(zone):
+    vm = only(zone.changed("one_vm", name="web", nics=[CARD], **NEW))
+    assert interfaces(zone) == [(0, "private", True)]
+    assert [(nic["id"], nic["network"]) for nic in vm["nics"]] == [(0, "private")]
+    assert len(vm["addresses"]) == 1
+    zone.unchanged("one_vm", name="web", nics=[CARD], update="replace")
+    zone.unchanged("one_vm", name="web", nics=[{**CARD, "VENDOR": "0x14E4", "TYPE": "NIC"}], pcis=[], update="replace")
+
+
+def test_the_only_interface_goes_though_it_is_a_pci_device(zone):
+    zone.changed("one_vm", name="web", nics=[CARD], **NEW)
+    zone.calls.clear()
+    assert only(zone.changed("one_vm", name="web", nics=[], update="replace", **WAIT))["nics"] == []
+    assert zone.writes == ["one.vm.detachnic"]
+    assert interfaces(zone) == []
+
+
+def test_an_interface_is_attached_beside_one_that_is_a_pci_device(zone):
+    zone.changed("one_vm", name="web", nics=[CARD], **NEW)
+    both = {"name": "web", "nics": [CARD, {"NETWORK": "public"}]}
+    zone.changed("one_vm", **both, **WAIT)
+    assert interfaces(zone) == [(0, "private", True), (1, "public", False)]
+    zone.unchanged("one_vm", **both, update="replace")
+
+
+def test_a_pci_device_is_attached_as_an_interface(zone):
+    zone.changed("one_vm", name="web", nics=[{"NETWORK": "public"}], **NEW)
+    both = {"name": "web", "nics": [{"NETWORK": "public"}, CARD]}
+    zone.calls.clear()
+    zone.changed("one_vm", **both, **WAIT)
+    assert zone.writes == ["one.vm.attachnic"]
+    assert interfaces(zone) == [(0, "public", False), (1, "private", True)]
+    zone.unchanged("one_vm", **both, update="replace")
+
+
+@pytest.mark.parametrize(("first", "second"), [(CARD, {"NETWORK": "private"}), ({"NETWORK": "private"}, CARD)])
+def test_an_interface_becomes_a_pci_device_and_an_ordinary_one_again(zone, first, second):
+    zone.changed("one_vm", name="web", nics=[first], **NEW)
+    zone.changed("one_vm", name="web", nics=[second], update="replace", **WAIT)
+    assert interfaces(zone) == [(1, "private", second is CARD)]
+    zone.unchanged("one_vm", name="web", nics=[second], update="replace")
+
+
+def test_an_interface_keeps_its_address_when_it_becomes_an_ordinary_one(zone, failing_change):
+    kept = {"NETWORK": "private", "IP": "10.0.0.14"}
+    zone.changed("one_vm", name="web", nics=[{**CARD, **kept}], **NEW)
+    failing_change(2)
+    failed = zone.fails("one_vm", name="web", nics=[kept], update="replace", **WAIT)
+    assert "with 1 interface" in failed["msg"] and interfaces(zone) == [(0, "private", True)]
+    zone.calls.clear()
+    assert addresses(zone) == ["10.0.0.14"]
+    zone.changed("one_vm", name="web", nics=[kept], update="replace", **WAIT)
+    assert zone.writes == ["one.vm.attachnic", "one.vm.detachnic", "one.vm.attachnic"]
+    assert addresses(zone) == ["10.0.0.14"] and [is_device for *_rest, is_device in interfaces(zone)] == [False]
+
+
+def test_the_device_that_somebody_has_is_no_interface_of_another_vm(zone):
+    zone.changed("one_vm", name="other", nics=[CARD], **NEW)
+    zone.changed("one_vm", name="web", nics=[{"NETWORK": "public"}], **NEW)
+    failed = zone.fails("one_vm", name="web", nics=[CARD], update="replace", **WAIT)
+    assert "Check address and free devices" in failed["msg"] and interfaces(zone) == [(0, "public", False)]

@@ -237,10 +237,24 @@ def test_a_tenant_cannot_use_what_is_no_appliance_nor_make_more_than_it_may(zone
     bob.refused("one.image.info", 1)
     bob.refused("one.template.instantiate", 1, "other", False, "", False)
     bob.refused("one.image.allocate", 'NAME="own"\nPATH="/x"', 1, False)
-    bob.refused("one.template.allocate", 'NAME="own"\nCPU="1"\nMEMORY="64"')
+    bob.refused("one.vm.allocate", 'NAME="own"\nCPU="1"\nMEMORY="64"', False)
     bob.refused("one.vn.allocate", 'NAME="own"\nVN_MAD="bridge"', -1)
     bob.refused("one.template.update", 0, 'MEMORY="1"', 1)
     bob.refused("one.acl.addrule", "400000000", "1400000000", "1", "400000000")
+
+
+def test_a_vm_template_of_a_tenants_own_opens_no_network_image_or_device(zone, bob):
+    """The right to make some comes with that to deploy, as oned has no other."""
+    office = number(zone, "vnpool", "office")
+    for part in (f'NIC=[NETWORK_ID="{office}"]', 'DISK=[IMAGE="private-image",IMAGE_UNAME="oneadmin"]'):
+        own = bob.call("one.template.allocate", f'NAME="own"\nCPU="0.1"\nMEMORY="64"\n{part}')
+        bob.refused("one.template.instantiate", own, "spy", False, "", False)
+        bob.call("one.template.delete", own, False)
+    for reserved in ('PCI=[CLASS="0302"]', 'RAW=[TYPE="kvm",DATA="<x/>"]', 'CONTEXT=[FILES="/etc/shadow"]', 'EMULATOR="/bin/sh"'):
+        with pytest.raises(Exception, match="restricted attribute"):
+            bob.call("one.template.allocate", f'NAME="own"\nCPU="0.1"\nMEMORY="64"\n{reserved}')
+        with pytest.raises(Exception, match="restricted attribute"):
+            bob.call("one.template.instantiate", 0, "spy", False, reserved, False)
 
 
 def test_quotas_stop_the_machine_too_many_whichever_user_of_the_tenant_asks(zone, alice):

@@ -10,13 +10,19 @@ from collections.abc import Callable, Iterable
 from . import machines, states
 from .client import Client
 from .compare import update
-from .errors import OneException
+from .errors import WRONG_STATE, OneException
 from .machine_change import GOALS, MachineChange
 from .machine_reshape import Reshaping
 from .machine_wait import MachinesWait
 from .machine_wish import Plan
 from .ownership import Ownership
 from .ownership_change import permission_bits
+
+# Where an action leads to.
+_ENDS = {
+    "hold": ("HOLD",), "poweroff": ("POWEROFF",), "release": ("PENDING", "RUNNING"), "resume": ("RUNNING",),
+    "suspend": ("SUSPENDED",), "terminate": ("DONE",),
+}
 
 
 class Changer:
@@ -65,11 +71,31 @@ class Changer:
             self._client.call("one.vm.chown", int(plan.vm["ID"]), *owners)
 
     def act(self, action: str, group: list[dict]) -> None:
-        """Ask for an action on VMs."""
-        if action in ("poweroff", "terminate") and self._params["hard"]:
-            action += "-hard"
+        """Ask for an action on VMs. One that somebody else acts on may be on its way there already, or busy for a moment."""
+        asked = f"{action}-hard" if action in ("poweroff", "terminate") and self._params["hard"] else action
         for vm in group:
-            self._client.call("one.vm.action", action, int(vm["ID"]))
+            try:
+                self._client.call("one.vm.action", asked, int(vm["ID"]))
+            except OneException as error:
+                if error.kind != WRONG_STATE:
+                    raise
+                if not self._leads_there(action, vm):
+                    self._act_again(action, asked, vm, error)
+
+    def _act_again(self, action: str, asked: str, vm: dict, error: OneException) -> None:
+        """Ask once more for an action that was refused, when the VM rests where it did before."""
+        (now,) = self.wait(self._current([vm])).settle()
+        if self._leads_there(action, now):
+            return
+        if states.vm_state(now) != machines.leads_to(states.vm_state(vm)):
+            raise OneException(error.kind, f"{error.message.rstrip('.')}; {machines.label(now)} is {states.vm_state(now)} now.")
+        self._client.call("one.vm.action", asked, int(vm["ID"]))
+
+    def _leads_there(self, action: str, vm: dict) -> bool:
+        """Tell whether a VM comes to what an action is for without anybody's help, or is there."""
+        found = machines.by_id(self._client, [int(vm["ID"])])
+        end = machines.leads_to(states.vm_state(found[int(vm["ID"])])) if found else "DONE"
+        return end in _ENDS[action]
 
     def end(self, there: list[dict], leaving: list[dict]) -> None:
         """Terminate VMs, and wait for them and those that are leaving already."""
@@ -77,6 +103,9 @@ class Changer:
         if passing:
             self.wait(passing).settle()
         self.act("terminate", there)
+        if self._params["hard"]:
+            # One that is given time to shut down has none any more.
+            self.act("terminate", [vm for vm in leaving if states.vm_state(vm) == "SHUTDOWN"])
         if self._params["wait"]:
             self.wait([*there, *leaving], acted=True).reach("DONE")
 
@@ -129,7 +158,7 @@ class Changer:
                 self.wait(off, acted=True).reach("RUNNING")
         except OneException as error:
             said = f" Undoing it failed too: {error.message}"
-        return f"{said} {reshaping.standing()}"
+        return f"{said}{reshaping.standing()}"
 
     def _settled(self, group: list[dict]) -> list[dict]:
         return self.wait(group).settle() if group else []

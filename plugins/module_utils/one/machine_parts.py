@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from . import part_values, resources, xml
+from . import part_values, resources, vms, xml
 from .errors import CONFLICT, INVALID, OneException
 
 if TYPE_CHECKING:
@@ -141,11 +141,9 @@ class PartList:
 
 def present(vm: dict, option: str) -> list[dict]:
     """Return the NICs, disks or PCI devices that a VM has. A PCI device that is an interface counts as one."""
-    machine = xml.section(vm, "TEMPLATE")
     if option == "nics":
-        devices = [pci for pci in xml.items(machine, "PCI") if pci.get("TYPE") == "NIC"]
-        return sorted([*xml.items(machine, "NIC"), *devices], key=lambda nic: int(nic["NIC_ID"]))
-    parts = xml.items(machine, _ATTRIBUTES[option])
+        return vms.interfaces(vm)
+    parts = xml.items(xml.section(vm, "TEMPLATE"), _ATTRIBUTES[option])
     return [part for part in parts if part.get("TYPE") != "NIC"] if option == "pcis" else parts
 
 

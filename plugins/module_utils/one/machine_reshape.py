@@ -94,14 +94,16 @@ class Reshaping:
         self._check(jobs, before)
 
     def standing(self) -> str:
-        """Return how the VMs are now, as far as the server says so."""
+        """Return how the VMs are now, as far as the server says so; nothing if none was to be changed."""
+        if not self._jobs:
+            return ""
         try:
             vms = list(self._current(self._jobs).values())
         except OneException:
-            return "How it is now is not known; the next run goes on from there."
+            return " How it is now is not known; the next run goes on from there."
         named = "; ".join(_described(vm) for vm in vms[:_NAMED])
         more = f"; and {len(vms) - _NAMED} more" if len(vms) > _NAMED else ""
-        return f"Now {named}{more}. The next run goes on from there."
+        return f" Now {named}{more}. The next run goes on from there."
 
     def _ask(self, job: Job) -> None:
         step = job.steps.pop(0)

@@ -96,7 +96,7 @@ def facts(vm: dict) -> dict:
         "vcpu": int(machine.get("VCPU") or 1),
         "labels": labels(vm),
         "addresses": vms.addresses(vm),
-        "nics": [_nic(nic) for nic in xml.items(machine, "NIC")],
+        "nics": [_nic(nic) for nic in vms.interfaces(vm)],
         "disks": [_disk(disk) for disk in xml.items(machine, "DISK")],
         "pcis": [_pci(pci) for pci in xml.items(machine, "PCI")],
         "attributes": attributes,

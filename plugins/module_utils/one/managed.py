@@ -183,7 +183,7 @@ class ManagedObject(ABC):
 
     def remove(self, number: int) -> None:
         """Remove the object, and wait until it is gone if the task says so."""
-        self.client.call(f"{resources.KINDS[self.kind].prefix}.delete", number)
+        resources.delete(self.client, self.kind, number)
         if self.params.get("wait"):
             self.wait(lambda: self._is_gone(number) or None, lambda: "it is still there", number, "removed")
 

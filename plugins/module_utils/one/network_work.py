@@ -85,13 +85,19 @@ class NetworkWork:
         if len(held.before) == networks.used(network):
             # The server removes no network with leases, be they of nobody.
             self._hold(number, held)
-        if networks.state(network) != "LOCK_DELETE":
-            self._client.call(f"{_PREFIX}.delete", number)
+        if not networks.is_leaving(network):
+            resources.delete(self._client, "network", number, networks.is_leaving)
+        if self._params["wait"]:
+            self.wait_gone(number)
+
+    def wait_gone(self, number: int) -> None:
+        """Wait until a network that is being removed is gone."""
         self._wait(number, lambda left: left is None, "removed")
 
     def ready(self, number: int) -> dict:
         """Return a network's document, once it is ready."""
-        self._wait(number, lambda network: network is not None and networks.state(network) == "READY", "READY")
+        if self._params["wait"]:
+            self._wait(number, lambda network: network is not None and networks.state(network) == "READY", "READY")
         return resources.get(self._client, "network", number)
 
     def _update(self, number: int, before: dict, after: dict) -> None:
@@ -111,8 +117,6 @@ class NetworkWork:
             self._client.call(f"{_PREFIX}.release", number, {"LEASES": lease})
 
     def _wait(self, number: int, done: Callable[[dict | None], bool], goal: str) -> None:
-        if not self._params["wait"]:
-            return
         seen = {"state": ""}
 
         def probe() -> bool | None:

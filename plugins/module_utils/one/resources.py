@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from . import xml
@@ -78,6 +79,16 @@ def get(client: Client, kind: str, number: int) -> dict | None:
         if error.kind == MISSING:
             return None
         raise
+
+
+def delete(client: Client, kind: str, number: int, leaving: Callable[[dict], bool] | None = None) -> None:
+    """Remove an object. One that is gone by now, or leaving because somebody else removes it, is no error."""
+    try:
+        client.call(f"{KINDS[kind].prefix}.delete", number)
+    except OneException:
+        left = get(client, kind, number)
+        if left is not None and not (leaving and leaving(left)):
+            raise
 
 
 def pool(client: Client, kind: str) -> list[dict]:

@@ -19,9 +19,16 @@ def update_user_template(client: Client, vm_id: int, attributes: dict) -> None:
     client.call("one.vm.update", int(vm_id), attributes, 1)
 
 
+def interfaces(vm: dict) -> list[dict]:
+    """Return the VM's network interfaces, the PCI devices that are ones last."""
+    machine = xml.section(vm, "TEMPLATE")
+    devices = [device for device in xml.items(machine, "PCI") if isinstance(device, dict) and device.get("TYPE") == "NIC"]
+    return [nic for nic in (*xml.items(machine, "NIC"), *devices) if isinstance(nic, dict)]
+
+
 def addresses(vm: dict) -> list[str]:
-    """Return the IPv4 addresses of the VM's NICs in their order."""
-    return [nic["IP"] for nic in xml.items(xml.section(vm, "TEMPLATE"), "NIC") if nic.get("IP")]
+    """Return the IPv4 addresses of the VM's interfaces in their order."""
+    return [nic["IP"] for nic in interfaces(vm) if nic.get("IP")]
 
 
 def reason(vm: dict) -> str:
