@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
 from ansible_collections.opennebula.flower.plugins.module_utils.one.xml import items, to_dict
 from lab.core import OneError
 from lab.core.errors import NO_EXISTS
@@ -39,21 +38,20 @@ class Documents:
 
     def create(self, session: str, name: str, body: dict) -> int:
         """Store a new document. Returns its id."""
-        template = render({"NAME": name, "BODY": _json(body)})
-        return self.core.call(session, "one.document.allocate", template, self.kind)
+        return self.core.call(session, "one.document.allocate", _written(body, f"<NAME>{name}</NAME>"), self.kind)
 
     def save(self, session: str, document_id: int, body: dict) -> None:
         """Replace the body."""
-        self.core.call(session, "one.document.update", document_id, render({"BODY": _json(body)}), 0)
+        self.core.call(session, "one.document.update", document_id, _written(body), 0)
 
     def delete(self, session: str, document_id: int) -> None:
         """Remove the document."""
         self.core.call(session, "one.document.delete", document_id)
 
 
-def _json(body: dict) -> str:
-    # OpenNebula cannot store the end of a CDATA section.
-    return json.dumps(body).replace("]]>", "]]\\u003e")
+def _written(body: dict, name: str = "") -> str:
+    """A document as OneFlow writes it, without looking at what the name and the body contain."""
+    return f"<TEMPLATE>{name}<BODY><![CDATA[{json.dumps(body, ensure_ascii=False)}]]></BODY></TEMPLATE>"
 
 
 def _with_body(document: dict) -> dict:

@@ -264,8 +264,9 @@ class Flow:
         else:
             recovering = self._recovering.get(service.id, ())
             roles = [role for role in service.deployable() if role["name"] not in recovering]
-        if roles and service.state == State.DEPLOYING_NETS:
-            service.fill()
+        if roles and service.state == State.DEPLOYING_NETS and not service.fill():
+            service.set_state(State.FAILED_DEPLOYING)
+            return
         if not roles and len(service.roles_in(State.RUNNING)) == len(service.roles):
             service.set_state(State.RUNNING)
             return

@@ -236,17 +236,22 @@ class Service:
         ):
             self.set_state(State.SCALING)
 
-    def fill(self) -> None:
-        """What 7.x puts into the contents of all roles before it deploys the first: user inputs and ids of networks."""
-        if self.schema.text:
-            return
-        for role in self.roles:
+    def fill(self) -> bool:
+        """What 7.x puts into the contents of all roles before it deploys the first: user inputs and ids of networks.
+
+        Returns False for contents it cannot work on.
+        """
+        for role in () if self.schema.text else self.roles:
             contents = role.setdefault("template_contents", {})
-            self._resolve_nics(contents.get("NIC") or [])
+            nics = contents.get("NIC") or []
+            if not isinstance(nics, list) or not isinstance(contents.get("CONTEXT", {}), dict):
+                return False
+            self._resolve_nics(nics)
             values = {**(self.body.get("user_inputs_values") or {}), **(role.get("user_inputs_values") or {})}
             if values:
                 contents["CONTEXT"] = {**contents.get("CONTEXT", {}), **{name: f"${name}" for name in values}}
                 contents.update(values)
+        return True
 
     def _resolve_nics(self, nics: list[dict]) -> None:
         networks = dict(reversed(self._networks()))

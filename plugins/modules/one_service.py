@@ -51,6 +51,15 @@ options:
       - A service that runs cannot change them; other values than it was started with are an error.
     type: dict
     default: {}
+  networks:
+    description:
+      - The virtual networks that the service template asks for, by its names for them. Others get their default.
+      - Each is the name or id of a network that is there, or a dictionary with one of C(id), C(reserve_from) (a network to
+        reserve from) and C(template_id) (a template of networks), and C(extra), the reservation's or network's template
+        in OpenNebula's syntax.
+      - A service that runs cannot change them; others than it was started with are an error.
+    type: dict
+    default: {}
   template:
     description:
       - Settings of the service in OneFlow's terms that a service which runs can change, such as C(description),
@@ -167,12 +176,17 @@ service:
       sample: {"superlink": {"cardinality": 1, "max_vms": 1, "min_vms": 1, "state": "RUNNING", "vms": [3]}}
 """
 
+import re
 from typing import TYPE_CHECKING
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one import resources, service_settings, services
+from ansible_collections.opennebula.flower.plugins.module_utils.one import (
+    flow_documents,
+    resources,
+    service_settings,
+    services,
+)
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, WRONG_STATE, OneException
-from ansible_collections.opennebula.flower.plugins.module_utils.one.flow_documents import find_template
 from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, Ownership
 from ansible_collections.opennebula.flower.plugins.module_utils.one.service_wish import ServiceWish
 from ansible_collections.opennebula.flower.plugins.module_utils.one.services import FAILED_LEAVING, LEAVING, RUNNING
@@ -194,6 +208,8 @@ class Service:
         self.name = module.params["name"]
         self.roles = _checked_roles(module.params["roles"])
         service_settings.check(module.params["template"], self.roles)
+        if re.search("[&<]", self.name):
+            raise OneException(INVALID, f"Service name {self.name!r}: OneFlow cannot store a name with & or <.")
         self.wish = ServiceWish(self.roles, module.params["user_inputs"])
         self.ownership = Ownership(module.client, module.params)
         self.has_role_states = any(role.get("state") for role in self.roles.values())
@@ -235,6 +251,7 @@ class Service:
             return self.module.result({}, after, service=after)
         self.module.no_log_values.update(self.wish.secrets(template))
         merge = {**self.params["template"], **self.wish.instantiation(self.client, template, self.name)}
+        merge |= self._networks(template)
         self.ownership.check({}, self.ownership.given(), self.module.unresolved)
         after = {
             "name": self.name,
@@ -247,6 +264,7 @@ class Service:
                 }
                 for role in merge["roles"]
             },
+            **({"networks": merge["networks_values"]} if "networks_values" in merge else {}),
             **self.params["template"],
             **self.ownership.given(),
         }
@@ -255,11 +273,19 @@ class Service:
         service = self._work().start(int(template["ID"]), merge, leaving)
         return self.module.result({}, after, service=services.facts(service))
 
+    def _networks(self, template: dict) -> dict:
+        """Return what to merge into the service template for its networks."""
+        if not self.params["networks"] and not flow_documents.body(template).get("networks"):
+            return {}
+        from ansible_collections.opennebula.flower.plugins.module_utils.one import service_networks
+
+        return {"networks_values": service_networks.values(self.client, template, self.params["networks"], self.name)}
+
     def _service_template(self) -> dict | None:
         name = self.params["service_template"]
         if name is None:
             raise OneException(INVALID, f"Service {self.name!r} does not exist: service_template is needed to start it.")
-        template = find_template(self.client, name)
+        template = flow_documents.find_template(self.client, name)
         if template is None:
             self.module.unresolved(resources.missing(self.client, "service template", name))
         return template
@@ -274,6 +300,10 @@ class Service:
         self.module.no_log_values.update(self.wish.secrets(current))
         wanted = self.wish.cardinalities(current)
         self.wish.check_inputs(self.client, current)
+        if self.params["networks"]:
+            from ansible_collections.opennebula.flower.plugins.module_utils.one import service_networks
+
+            service_networks.check(self.client, current, self.params["networks"])
         body = services.body(current)
         new_body = service_settings.updated(body, self.params["template"], self.roles)
         # One that runs needs no help, and its VMs are where they should be unless the task says where.
@@ -326,6 +356,7 @@ def main() -> None:
             "service_template": {"type": "str"},
             "roles": {"type": "dict", "default": {}},
             "user_inputs": {"type": "dict", "default": {}},
+            "networks": {"type": "dict", "default": {}},
             "wait": {"type": "bool", "default": True},
             "wait_timeout": {"type": "float", "default": 600},
             "template": {"type": "dict", "default": {}},

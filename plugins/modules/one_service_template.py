@@ -32,9 +32,11 @@ options:
       - The service template in OneFlow's terms, with the keys C(description), C(deployment) (V(none) or V(straight)),
         C(shutdown_action), C(ready_status_gate), C(automatic_deletion), C(user_inputs), C(networks) and C(roles).
       - A role has the keys C(name), C(vm_template) (name or id), C(cardinality), C(min_vms), C(max_vms), C(cooldown),
-        C(parents), C(user_inputs), C(template_contents) (a dictionary in OpenNebula's terms), C(shutdown_action),
-        C(elasticity_policies) and C(scheduled_policies).
+        C(parents), C(user_inputs), C(template_contents) (a dictionary in OpenNebula's terms or text in its syntax),
+        C(shutdown_action), C(elasticity_policies) and C(scheduled_policies).
       - A user input is declared as C(M|type|description|options|default), with C(O) for an optional one.
+      - The names of OpenNebula 6, C(custom_attrs) and C(vm_template_contents), are understood too, as in the service
+        templates of OpenNebula's marketplace; keys that OneFlow does not know are refused.
       - Required when O(state=present).
     type: dict
   update:

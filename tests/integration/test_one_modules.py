@@ -519,6 +519,33 @@ def test_all_vms_of_a_role_stop_and_start_and_the_second_run_leaves_them(zone, s
     assert refused["error"]["kind"] == "wrong_state" and "cannot be scaled in state: WARNING" in refused["msg"]
 
 
+def test_a_service_gets_the_networks_that_its_template_asks_for(zone, service):
+    """A template as the marketplace has it, on the release that it was not written for too."""
+    role = {"name": "vnf", "vm_template": "small", "cardinality": 1,
+            "vm_template_contents": 'NIC = [ NAME = "NIC0", NETWORK_ID = "$Public" ]\nCOLOUR = "$COLOUR"'}
+    zone.run("one_service_template", name="market", template={
+        "roles": [role], "networks": {"Public": "M|network|Public| |id::"}, "custom_attrs": {"COLOUR": "0|list|Colour|red,blue|red"},
+    })
+    wanted = {"service_template": "market", "wait_timeout": 30}
+    zone.calls.clear()
+    for networks, sentence in (
+        ({}, "Networks of service 'service': Public has no value"),
+        ({"Private": "wide"}, "Private is not declared (declared: Public)"),
+        ({"Public": "nowhere"}, "no virtual network with the name 'nowhere'"),
+        ({"Public": {"id": 1, "reserve_from": 2}}, "it must be a network, or have one of id, template_id, reserve_from"),
+    ):
+        assert sentence in zone.fails("one_service", name=service, **wanted, networks=networks)["msg"]
+    assert zone.writes == []
+    wanted["networks"] = {"Public": "wide"}
+    number = zone.changed("one_service", name=service, **wanted)["service"]["roles"]["vnf"]["vms"][0]
+    vm = zone.run("one_vm_info", name=str(number))["vms"][0]
+    assert [nic["network"] for nic in vm["nics"]] == ["wide"]
+    assert vm["attributes"]["COLOUR"] == "red"
+    zone.unchanged("one_service", name=service, **wanted)
+    other = zone.fails("one_service", name=service, **{**wanted, "networks": {"Public": {"reserve_from": "wide", "extra": "SIZE=1"}}})
+    assert other["error"]["kind"] == "conflict" and "was started with another network Public" in other["msg"]
+
+
 def test_a_service_on_hold_is_released(zone, service):
     wanted = template_of(zone, "held", on_hold=True)
     zone.changed("one_service", name=service, **wanted, wait=False)

@@ -9,6 +9,7 @@ Everything else in this collection speaks the 7.x dialect; here it is translated
 from __future__ import annotations
 
 from .client import Client
+from .errors import INVALID, OneException, TemplateSyntaxError
 
 _OLD_NAMES = {"user_inputs": "custom_attrs", "user_inputs_values": "custom_attrs_values"}
 
@@ -60,6 +61,35 @@ def declared_inputs(part: dict) -> dict[str, str]:
 def input_values(part: dict) -> dict[str, str]:
     """Return the values of the user inputs of a service or role, in either dialect, as the server stores them."""
     return part.get("user_inputs_values") or part.get("custom_attrs_values") or {}
+
+
+def from_old(part: dict) -> dict:
+    """Return a service template or role in the words of 7.x, whichever it is written in.
+
+    Raises OneException of kind invalid for one that says the same in both, and contents that are no template.
+    """
+    names = {old: new for new, old in _OLD_NAMES.items()} | {"vm_template_contents": "template_contents"}
+    both = [f"{old} and {new}" for old, new in names.items() if part.get(old) and part.get(new)]
+    if both:
+        raise OneException(INVALID, f"{both[0]} are the same in OpenNebula 6 and 7: give one of them")
+    result = {}
+    for name, value in part.items():
+        # What is empty gives way to what is not.
+        if name not in names or value or names[name] not in part:
+            result[names.get(name, name)] = value
+    contents = result.get("template_contents")
+    if isinstance(contents, str):
+        result["template_contents"] = _parsed(contents, names["vm_template_contents"])
+    return result
+
+
+def _parsed(text: str, name: str) -> dict:
+    from .template import parse
+
+    try:
+        return parse(text)
+    except TemplateSyntaxError as error:
+        raise OneException(INVALID, f"{name} is no template: {error}") from error
 
 
 def _renamed(part: dict) -> dict:

@@ -66,7 +66,7 @@ class ServiceInputs:
 
 def _values(client: Client, declaring: dict, given: dict[str, object], where: str) -> dict:
     declared = dialect.declared_inputs(declaring)
-    values = user_inputs.values(declared, given, where)
+    values = user_inputs.values(declared, given, where, dialect.input_values(declaring))
     if not declared:
         return {}
     return {"user_inputs_values": {name: dialect.render_value(client, value) for name, value in values.items()}}
@@ -74,7 +74,7 @@ def _values(client: Client, declaring: dict, given: dict[str, object], where: st
 
 def _differing(client: Client, part: dict, given: dict[str, object], where: str) -> list[str]:
     there = dialect.input_values(part)
-    hidden = {name for name, text in dialect.declared_inputs(part).items() if "|password|" in str(text)}
+    hidden = {name for name, text in dialect.declared_inputs(part).items() if user_inputs.is_password(text)}
     result = []
     for name, value in given.items():
         if there.get(name) != dialect.render_value(client, scalar(value)):

@@ -21,13 +21,14 @@ _NAMED = 5
 class ServiceWait:
     """Waiting for one service.
 
-    timeout: seconds for each of the waits. progress: called with how things stand. recovered: whether OneFlow was asked
-    to recover the service, which was as given: it stays in its failed state until its VMs are as they should be, and
-    only its log tells that it failed again.
+    timeout: seconds for each of the waits. progress: called with how things stand. recovered: the failed service as it
+    was when OneFlow was asked to recover it: it stays in its failed state until its VMs are as they should be, and only
+    its log tells that it failed again.
     """
 
     def __init__(
-        self, client: Client, service: dict, timeout: float, progress: Callable[[str], None], recovered: bool = False
+        self, client: Client, service: dict, timeout: float, progress: Callable[[str], None],
+        recovered: dict | None = None,
     ) -> None:
         self._client = client
         self._id = int(service["ID"])
@@ -36,8 +37,8 @@ class ServiceWait:
         self._progress = progress
         self._service: dict | None = service
         self._vms: dict[int, dict] = {}
-        self._recovered_from = services.state(service) if recovered else ""
-        self._old_log = _log(service) if recovered else Counter()
+        self._recovered_from = services.state(recovered) if recovered else ""
+        self._old_log = _log(recovered) if recovered else Counter()
 
     def running(
         self, cardinalities: dict[str, int], cooled_down: bool = True, resting: frozenset[str] = frozenset()

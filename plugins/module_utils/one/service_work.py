@@ -12,7 +12,7 @@ from .client import Client
 from .ownership import Ownership
 from .role_states import GOALS, RoleState
 from .service_wait import ServiceWait, has_failed
-from .services import COOLDOWN, FAILED_LEAVING, HOLD, LEAVING, RUNNING, WARNING
+from .services import COOLDOWN, FAILED, FAILED_LEAVING, HOLD, LEAVING, RUNNING, WARNING
 
 # States in which the VMs of a service are acted on.
 _AT_REST = (RUNNING, WARNING, COOLDOWN)
@@ -40,7 +40,7 @@ class ServiceWork:
 
     def remove_on(self, current: dict) -> None:
         """Let a service that failed to leave try again, and wait until it is gone if the task says so."""
-        recovered = services.state(current) in FAILED_LEAVING
+        recovered = current if services.state(current) in FAILED_LEAVING else None
         if recovered:
             service_actions.recover(self._client, int(current["ID"]))
         self._leave(current, recovered)
@@ -69,7 +69,9 @@ class ServiceWork:
         """Change a service and return its document. wanted: numbers of VMs by role. give: whether to its owner as well."""
         if mend:
             mend(self._client, int(current["ID"]))
-            current = self._running(current, {}, recovered=mend is service_actions.recover)
+            # OneFlow may have noticed only just now what had failed before.
+            failed = current if services.state(current) in FAILED else self._read(current)
+            current = self._running(current, {}, recovered=failed if mend is service_actions.recover else None)
         current = self._shaped(current, wanted)
         return self._given(current) if give else current
 
@@ -138,7 +140,7 @@ class ServiceWork:
         return services.service_by_id(self._client, int(service["ID"])) or service
 
     def _running(
-        self, service: dict, cardinalities: dict[str, int], cooled_down: bool = False, recovered: bool = False
+        self, service: dict, cardinalities: dict[str, int], cooled_down: bool = False, recovered: dict | None = None
     ) -> dict:
         """Return the service as it is now, waiting until it runs if the task says so."""
         if not self._params["wait"]:
@@ -146,11 +148,11 @@ class ServiceWork:
         cooled_down = cooled_down or self._params["wait_for_cooldown"]
         return self._waiting(service, recovered).running(cardinalities, cooled_down, self._resting)
 
-    def _leave(self, service: dict, recovered: bool = False) -> None:
+    def _leave(self, service: dict, recovered: dict | None = None) -> None:
         if self._params["wait"]:
             self._waiting(service, recovered).gone()
 
-    def _waiting(self, service: dict, recovered: bool = False) -> ServiceWait:
+    def _waiting(self, service: dict, recovered: dict | None = None) -> ServiceWait:
         return ServiceWait(self._client, service, self._params["wait_timeout"], self._progress, recovered)
 
 

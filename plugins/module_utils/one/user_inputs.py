@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from .errors import INVALID, OneException
-from .values import scalar
+from .values import UNSTORABLE, scalar
 
 _INTEGER = re.compile(r"[+-]?\d+")
 _FLOAT = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
@@ -33,19 +33,32 @@ class UserInput:
 
 def parse(name: str, declaration: str) -> UserInput:
     """Read a declaration. Raises OneException of kind invalid."""
-    fields = str(declaration).split("|", 4)
-    if len(fields) < 3 or fields[0] not in ("M", "O"):
+    fields = [field.strip() for field in str(declaration).split("|", 4)]
+    if len(fields) < 3:
         raise OneException(
             INVALID, f"User input {name} is declared as {declaration!r}, it must be M|type|description|options|default."
         )
     fields += [""] * (5 - len(fields))
-    return UserInput(name, fields[0] == "M", fields[1].strip(), fields[3].strip(), fields[4].strip())
+    # OpenNebula's own tools take whatever is no M for optional, and its marketplace writes 0 for O.
+    return UserInput(name, fields[0] == "M", fields[1], fields[3], fields[4])
 
 
-def values(declared: Mapping[str, str], given: Mapping[str, object], where: str) -> dict[str, str]:
-    """Return a value for every declared input: the given one, else its default.
+def default_problem(name: str, declaration: str) -> str:
+    """Return what is wrong with a declaration's default, empty when nothing is. Raises OneException as parse does."""
+    user_input = parse(name, declaration)
+    # What refers to something else is known only when the service starts.
+    if not user_input.default or "$" in user_input.default or user_input.type == "fixed":
+        return ""
+    expected = user_input.problem(user_input.default)
+    return f"the default of user input {name} is {user_input.default!r}, it must be {expected}" if expected else ""
 
-    where: whose inputs they are, for the error. Raises OneException of kind invalid for a given input that is not
+
+def values(
+    declared: Mapping[str, str], given: Mapping[str, object], where: str, there: Mapping[str, object] | None = None
+) -> dict[str, str]:
+    """Return a value for every declared input: the given one, else the one that is there, else its default.
+
+    where: whose inputs they are, for the error. there: values that the service template has. Raises OneException of kind invalid for a given input that is not
     declared, a value its type does not allow, and a mandatory input without any value; all of them at once.
     """
     problems = [
@@ -54,9 +67,12 @@ def values(declared: Mapping[str, str], given: Mapping[str, object], where: str)
     result = {}
     for name, declaration in declared.items():
         user_input = parse(name, declaration)
-        value = scalar(given[name]) if name in given else user_input.default
+        value = scalar({**(there or {}), **given}.get(name, user_input.default))
         expected = user_input.problem(value) if value != "" else ""
-        if expected:
+        wrong = UNSTORABLE.search(value)
+        if wrong:
+            problems.append(f"{name} has {wrong.group()!a}, which OpenNebula cannot store")
+        elif expected:
             problems.append(f"{name} is {value!r}, it must be {expected}")
         elif value == "" and user_input.mandatory:
             problems.append(f"{name} is mandatory and has no value")
@@ -68,7 +84,12 @@ def values(declared: Mapping[str, str], given: Mapping[str, object], where: str)
 
 def secrets(declared: Mapping[str, str], given: Mapping[str, object]) -> list[str]:
     """Return the values of the inputs that are passwords."""
-    return [scalar(given[name]) for name, text in declared.items() if given.get(name) and "|password|" in str(text)]
+    return [scalar(given[name]) for name, text in declared.items() if given.get(name) and is_password(text)]
+
+
+def is_password(declaration: str) -> bool:
+    """Tell whether an input's value is a secret."""
+    return [field.strip() for field in str(declaration).split("|")][1:2] == ["password"]
 
 
 def _anything(user_input: UserInput, value: str) -> str:
@@ -85,8 +106,8 @@ def _float(user_input: UserInput, value: str) -> str:
 
 def _range(user_input: UserInput, value: str) -> str:
     pattern = _INTEGER if user_input.type == "range" else _FLOAT
-    low, dots, high = user_input.options.partition("..")
-    if not dots:
+    low, dots, high = (part.strip() for part in user_input.options.partition(".."))
+    if not dots or not _FLOAT.fullmatch(low) or not _FLOAT.fullmatch(high):
         return ""
     inside = pattern.fullmatch(value) and float(low) <= float(value) <= float(high)
     return "" if inside else f"between {low} and {high}"

@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+import re
+
+# What no document of OpenNebula can hold: it keeps them as XML, most texts as CDATA sections.
+UNSTORABLE = re.compile("]]>|[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+
 
 def scalar(value: object) -> str:
     """Return a single value as the string OpenNebula keeps for it."""

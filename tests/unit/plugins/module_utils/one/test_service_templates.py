@@ -27,6 +27,23 @@ ROLES = [
         ({"parents": ["supernode"]}, "roles supernode wait for each other"),
         ({"vm_template": None}, "role 'supernode' has no vm_template"),
         ({"user_inputs": {"A": "text"}}, "User input A is declared as 'text'"),
+        ({"user_inputs": {"A": "O|list|x|a,b|c"}}, "the default of user input A is 'c', it must be one of a, b"),
+        ({"user_inputs": {"A": "O|range|x|1..3|4"}}, "the default of user input A is '4', it must be between 1 and 3"),
+        ({"user_inputs": {"A": "O|boolean|x||maybe"}}, "the default of user input A is 'maybe', it must be YES or NO"),
+        ({"user_inputs": {"A": "O|list|x|a,b|a"}, "user_inputs_values": {"A": "c"}}, "A is 'c', it must be one of a, b"),
+        ({"user_inputs_values": {"A": "c"}}, "A is not declared"),
+        ({"user_inputs": ["A"]}, "user_inputs of role 'supernode' is ['A'], it must be a dictionary"),
+        ({"cardinallity": 2}, "there is no key 'cardinallity' of role 'supernode', is cardinality meant?"),
+        ({"Cardinality": 2}, "there is no key 'Cardinality' of role 'supernode', is cardinality meant?"),
+        ({"frobnicate": 2}, "there is no key 'frobnicate' of role 'supernode'"),
+        ({"parents": "superlink"}, "parents of role 'supernode' is 'superlink', it must be a list"),
+        ({"on_hold": "maybe"}, "on_hold of role 'supernode' is 'maybe', it must be true or false"),
+        ({"type": "container"}, "type is 'container', it must be one of vm, vr"),
+        ({"custom_attrs": {"A": "O|text|x||"}, "user_inputs": {"B": "O|text|x||"}}, "in role 'supernode', custom_attrs and user_inputs are the same"),
+        ({"vm_template_contents": "CPU = ["}, "in role 'supernode', template_contents is no template: syntax error"),
+        ({"template_contents": {"A": "x]]>y"}}, "roles/1/template_contents/A has ']]>', which OpenNebula cannot store"),
+        ({"template_contents": {"A": {"B": "\x07"}}}, "roles/1/template_contents/A/B has '\\x07', which OpenNebula cannot store"),
+        ({"user_inputs": {"A\ud800": "O|text|x||"}}, "has '\\ud800', which OpenNebula cannot store"),
     ],
 )
 def test_what_oneflow_would_refuse_or_never_deploy_is_refused_by_name(change, sentence):
@@ -43,6 +60,48 @@ def test_other_words_than_oneflows_are_refused():
     with pytest.raises(OneException) as caught:
         normalize("fl", {})
     assert "it has no roles" in caught.value.message
+
+
+@pytest.mark.parametrize(("name", "template", "sentence"), [
+    ("fl", {"NAME": "other"}, "template names it 'other': its name is an option of its own"),
+    ("fl", {"name": "other"}, "template names it 'other'"),
+    ("a & b", {}, "OneFlow cannot store a name with & or <"),
+    ("fl", {"roles": {"a": {}}}, "roles is no list of dictionaries"),
+    ("fl", {"roles": ["a"]}, "roles is no list of dictionaries"),
+    ("fl", {"ready_status_gates": True}, "there is no key 'ready_status_gates', is ready_status_gate meant?"),
+    ("fl", {"ready_status_gate": "on"}, "ready_status_gate is 'on', it must be true or false"),
+])
+def test_what_no_service_can_start_with_is_refused(name, template, sentence):
+    with pytest.raises(OneException) as caught:
+        normalize(name, {"roles": ROLES, **template})
+    assert caught.value.kind == "invalid"
+    assert sentence in caught.value.message
+    assert not caught.value.message.count("..")
+
+
+def test_its_own_name_may_be_in_a_template():
+    assert normalize("fl", {"NAME": "fl", "roles": ROLES}) == normalize("fl", {"name": "fl", "roles": ROLES})
+
+
+def test_a_template_as_the_marketplace_has_it_is_understood():
+    """OneKE's and others' templates: the contents of 6.x beside the user inputs of 7.x, and 0 for O."""
+    contents = 'NIC = [\n  NAME = "NIC0", # the first\n  NETWORK_ID = "$Public" ]\nONEAPP_DNS = "$ONEAPP_DNS"\n'
+    role = {"name": "vnf", "vm_template": 3, "cardinality": 1, "vm_template_contents": contents, "elasticity_policies": []}
+    inputs = {"ONEAPP_DNS": "0|boolean|Enable DNS||YES", "ONEAPP_IP": "0|text|Address||", "ONEAPP_N": " O | range | n | 1..9 |5"}
+    for key in ("custom_attrs", "user_inputs"):
+        template = {"deployment": "straight", "roles": [role], key: inputs, "networks": {"Public": "M|network|Public| |id:"}}
+        body = normalize("OneKE", {**template, "user_inputs_metadata": [{"NAME": "x"}]})
+        assert body["user_inputs"] == inputs and "custom_attrs" not in body
+        assert body["roles"][0]["template_contents"] == {
+            "NIC": [{"NAME": "NIC0", "NETWORK_ID": "$Public"}], "ONEAPP_DNS": "$ONEAPP_DNS",
+        }
+        assert "vm_template_contents" not in body["roles"][0]
+
+
+@pytest.mark.parametrize("contents", [{"NIC": {"NETWORK_ID": "$A"}}, {"nic": [{"NETWORK_ID": "$A"}]}, 'NIC=[NETWORK_ID="$A"]'])
+def test_a_single_nic_is_a_list_because_oneflow_looks_for_networks_in_lists_only(contents):
+    body = normalize("fl", {"roles": [{**ROLES[0], "template_contents": contents}]})
+    assert body["roles"][0]["template_contents"] == {"NIC": [{"NETWORK_ID": "$A"}]}
 
 
 def test_numbers_written_as_text_become_numbers_because_oneflow_insists():

@@ -51,6 +51,33 @@ def test_everything_that_is_wrong_is_said_at_once():
         assert part in caught.value.message
 
 
+@pytest.mark.parametrize("first", ["0", "O", "o", "", " O "])
+def test_what_is_not_mandatory_is_optional_as_in_opennebulas_own_tools(first):
+    assert values({"A": f"{first}|boolean|x||"}, {}, "service") == {"A": ""}
+    with pytest.raises(OneException):
+        values({"A": f"{first}|boolean|x||"}, {"A": "maybe"}, "service")
+
+
+def test_what_a_template_has_already_goes_before_the_default_and_is_looked_at_as_well():
+    assert values(DECLARED, {}, "service", {"ROUNDS": "5"})["ROUNDS"] == "5"
+    assert values(DECLARED, {"ROUNDS": 7}, "service", {"ROUNDS": "5"})["ROUNDS"] == "7"
+    with pytest.raises(OneException) as caught:
+        values(DECLARED, {}, "service", {"STRATEGY": "Magic"})
+    assert "STRATEGY is 'Magic', it must be one of FedAvg, FedProx" in caught.value.message
+
+
+@pytest.mark.parametrize("value", ["a]]>b", "bell\x07", "half \ud800"])
+def test_a_value_that_opennebula_cannot_store_is_refused(value):
+    with pytest.raises(OneException) as caught:
+        values({"A": "O|text|x||"}, {"A": value}, "service")
+    assert "which OpenNebula cannot store" in caught.value.message
+
+
+@pytest.mark.parametrize("options", ["1-9", "a..b", "1..", ""])
+def test_a_range_that_is_none_bounds_nothing(options):
+    assert values({"A": f"O|range|x|{options}|"}, {"A": "77"}, "service") == {"A": "77"}
+
+
 def test_a_declaration_of_another_form_is_named():
     with pytest.raises(OneException) as caught:
         values({"A": "text"}, {}, "service")
@@ -59,3 +86,4 @@ def test_a_declaration_of_another_form_is_named():
 
 def test_only_the_values_of_passwords_are_secrets():
     assert secrets({"A": "O|password|x||", "B": "O|text|x||"}, {"A": "hidden", "B": "seen"}) == ["hidden"]
+    assert secrets({"A": "O| password |x||", "B": "O|text|the |password| to show||"}, {"A": "hidden", "B": "seen"}) == ["hidden"]
