@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from ansible.module_utils.parsing.convert_bool import BOOLEANS, boolean
 from ansible_collections.opennebula.flower.plugins.module_utils import contextualization
 
 _VARIABLES = {p.variable: p for p in contextualization.PARAMETERS if p.variable}
+# In a context the line ends may be lost, or all of it be base64: there they are restored.
+_PEM_LINE = re.compile(r"^-----BEGIN [A-Z ]+-----\r?$", re.MULTILINE)
 _ROLES = (contextualization.SUPERLINK, contextualization.SUPERNODE)
 # Longest first: no name may be replaced inside a longer one.
 _BY_LENGTH = sorted(_VARIABLES.values(), key=lambda parameter: -len(parameter.context_name))
@@ -49,7 +52,14 @@ def settings(given: Mapping[str, Any], nodes: int, least: int, most: int) -> dic
 
 
 def setting_errors(given: Mapping[str, Any], role: str) -> list[str]:
-    """Check the variables that are set for one role; return one sentence for each problem."""
+    """Check the variables that a role uses as they are; return one sentence for each problem."""
+    unusable = [
+        f"{name}: the given value has not the line ends of PEM, expected each -----BEGIN and -----END on a line of its own"
+        for name, value in given.items()
+        if _VARIABLES[name].value_kind.user_input == "text64" and value and not _PEM_LINE.search(str(value))
+    ]
+    if unusable:
+        return unusable
     texts = contextualization.context_values({name: _text_or_typed(name, value) for name, value in given.items()})
     try:
         contextualization.check(_for_role(texts, role), role)

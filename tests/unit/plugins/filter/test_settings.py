@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.filter.settings import setting_names, settings
+from ansible_collections.opennebula.flower.plugins.filter.settings import setting_errors, setting_names, settings
 
 
 def check(nodes=2, least=2, most=4, **given):
@@ -78,3 +78,16 @@ def test_all_problems_of_a_strategy_are_said():
     assert errors == [
         f"flower_min_{which}_clients: 2 is not valid, expected at least 7 for Bulyan with flower_num_malicious 1" for which in ("fit", "available")
     ]
+
+
+def test_the_problems_of_one_role_are_those_of_its_own_variables():
+    given = {"flower_database": "--help", "flower_superlink_address": "0.0.0.0:9092", "flower_log_level": "INFO"}
+    (superlink,), (supernode,) = setting_errors(given, "superlink"), setting_errors(given, "supernode")
+    assert superlink.startswith("flower_database: '--help' is not valid, expected a file below state/")
+    assert supernode.startswith("flower_superlink_address: '0.0.0.0:9092' is not valid, expected host:port")
+    assert setting_errors({}, "superlink") == setting_errors({}, "supernode") == []
+
+
+@pytest.mark.parametrize("text", ["-----BEGIN CERTIFICATE-----AAAA-----END CERTIFICATE-----", "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t"])
+def test_a_role_takes_pem_only_as_it_is_written_to_the_file(text):
+    assert "has not the line ends of PEM" in setting_errors({"flower_ssl_ca_certfile": text}, "supernode")[0]
