@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from typing import TYPE_CHECKING
 
 from lab.core import quotas
-from lab.core.call import Call, parse_template
+from lab.core.call import UNLOCKED, Call, parse_template
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.markup import Data, attributes, element
-from lab.core.pools import BODIES, POOL_BODIES, head, lock_of, page, pool_document, visible
+from lab.core.pools import BODIES, POOL_BODIES, head, lock_of, page, pool_document, shown, visible
 from lab.core.registry import method
 from lab.core.states import VM_ACTIONS, LcmState, VmState, vm_state_name
 
@@ -37,11 +39,20 @@ def _body(core: Core, vm: dict) -> dict:
         "LAST_POLL": int(sample["TIMESTAMP"]) if sample else 0, **state,
         "PREV_STATE": state["STATE"], "PREV_LCM_STATE": state["LCM_STATE"], "RESCHED": int(vm.get("resched", False)),
         "STIME": vm["stime"], "ETIME": vm["etime"], "DEPLOY_ID": vm["deploy_id"], **lock_of(vm), "MONITORING": sample or {},
-        "SCHED_ACTIONS": {}, "TEMPLATE": attributes(vm["template"]), "USER_TEMPLATE": attributes(vm["user_template"]),
+        "SCHED_ACTIONS": {}, "TEMPLATE": attributes(_encrypted(vm["template"])), "USER_TEMPLATE": attributes(vm["user_template"]),
         "HISTORY_RECORDS": {"HISTORY": [_history(core, vm, number) for number in range(len(vm["history"]))]}
         if vm["history"] else None,
         **_snapshots(vm), "BACKUPS": {"BACKUP_CONFIG": attributes(vm["backup"]) if vm.get("backup") else None, "BACKUP_IDS": {}},
     }
+
+
+def _encrypted(template: dict) -> dict:
+    """Return a VM's template with its context's password as others see it."""
+    password = (template.get("CONTEXT") or {}).get("PASSWORD")
+    if not password:
+        return template
+    hidden = base64.b64encode(hashlib.sha256(password.encode()).digest()).decode()
+    return {**template, "CONTEXT": {**template["CONTEXT"], "PASSWORD": hidden}}
 
 
 def _snapshots(vm: dict) -> dict:
@@ -96,6 +107,16 @@ def _some(attribute: dict, names: tuple[str, ...]) -> dict:
 
 BODIES["vm"] = _body
 POOL_BODIES["vm"] = _pool_body
+
+
+@method("one.vm.info", "i b?")
+def _info(call: Call, vm_id: int, decrypt: bool = False) -> str:
+    """Return the document of a VM, to administrators with its password if they want it."""
+    vm = call.get("vm", vm_id, "USE" + UNLOCKED)
+    body = BODIES["vm"](call.core, vm)
+    if decrypt and call.is_admin:
+        body["TEMPLATE"] = attributes(vm["template"])
+    return element("VM", shown(call.core.config.release, "VM", body))
 
 
 def _pool(call: Call, which: int, start: int, end: int, state: int, query: str) -> list[dict]:

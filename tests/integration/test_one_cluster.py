@@ -16,7 +16,7 @@ DATASTORE = {"ds_mad": "dummy", "tm_mad": "dummy"}
 @pytest.fixture(scope="module")
 def zone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleZone]:
     with module_zone(tmp_path_factory.mktemp("zone")) as zone:
-        zone.call("one.vn.allocate", 'NAME="private"\nVN_MAD="dummy"\nBRIDGE="br0"\nAR=[TYPE="IP4",IP="10.9.0.10",SIZE="9"]')
+        zone.call("one.vn.allocate", 'NAME="private"\nVN_MAD="dummy"\nBRIDGE="br0"\nAR=[TYPE="IP4",IP="10.9.0.10",SIZE="9"]', -1)
         for name in ("node1", "node2"):
             zone.call("one.host.allocate", name, "dummy", "dummy", 0)
         yield zone
@@ -136,7 +136,7 @@ def test_a_datastore_is_made_changed_and_removed_exactly_once(zone, cluster):
     assert predicted["diff"] == done["diff"]
     assert done["diff"]["before"].keys() == {"tm_mad", "clusters", "template"}
     assert (done["diff"]["before"]["template"], done["diff"]["after"]["template"]) == ({"LIMIT_MB": "100"}, {"NOTE": "x"})
-    assert (done["datastore"]["tm_mad"], done["datastore"]["template"]["ALLOW_ORPHANS"]) == ("shared", "YES")
+    assert (done["datastore"]["tm_mad"], done["datastore"]["template"]["ALLOW_ORPHANS"]) == ("shared", "FORMAT")
     zone.unchanged("one_datastore", **change)
 
     zone.changed("one_datastore", name="images", state="absent")
@@ -198,6 +198,7 @@ def test_a_datastore_with_images_is_not_removed_and_the_server_says_why(zone):
 
 
 def test_a_backup_datastore_has_no_transfer_driver(zone, datastore):
-    made = zone.changed("one_datastore", name=datastore, type="backup", ds_mad="restic")["datastore"]
+    wanted = {"name": datastore, "type": "backup", "ds_mad": "restic", "template": {"RESTIC_PASSWORD": "of-the-backups"}}
+    made = zone.changed("one_datastore", **wanted)["datastore"]
     assert (made["type"], made["tm_mad"]) == ("backup", "")
-    zone.unchanged("one_datastore", name=datastore, type="backup", ds_mad="restic")
+    zone.unchanged("one_datastore", **wanted)

@@ -114,10 +114,16 @@ def test_a_pinned_vm_has_a_cpu_for_each_virtual_one(zone):
 
 
 def test_a_password_that_the_server_keeps_encrypted_is_compared_where_the_user_may_know_it(zone):
-    made(zone, {"CONTEXT": {"PASSWORD": "first-secret"}})
+    number = made(zone, {"CONTEXT": {"PASSWORD": "first-secret"}}, group="users")
+    assert "first-secret" not in zone.call("one.vm.info", number) and "first-secret" in zone.call("one.vm.info", number, True)
     zone.unchanged("one_vm", name="web", template={"CONTEXT": {"PASSWORD": "first-secret"}})
     zone.changed("one_vm", name="web", template={"CONTEXT": {"PASSWORD": "second-secret"}})
     zone.unchanged("one_vm", name="web", template={"CONTEXT": {"PASSWORD": "second-secret"}})
+    # Whoever is no administrator cannot know whether it is the same.
+    zone.call("one.user.allocate", "alice", "alicepw", "", [])
+    zone.changed("one_vm", name="web", owner="alice")
+    alice = {"api_username": "alice", "api_password": "alicepw"}
+    zone.unchanged("one_vm", name="web", template={"CONTEXT": {"PASSWORD": "third-secret"}}, **alice)
 
 
 def test_the_configuration_of_backups_is_changed_as_the_server_keeps_it(zone):
