@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import os
 import tempfile
@@ -14,6 +13,7 @@ from typing import Any, BinaryIO
 
 from .context_values import split_address
 from .flower.artifacts import TOKEN_HEADER, Artifact, artifact_path
+from .flower.untrusted import sentence
 from .one.errors import INVALID, MISSING, NETWORK, PROTOCOL, TIMEOUT, OneException
 from .one.http_download import DownloadHttp
 
@@ -108,16 +108,16 @@ def _checked(place: str | None, vm_id: int) -> str:
         raise OneException(MISSING, f"VM {vm_id} has published no FL_ENDPOINT; its boot has not ended.")
     try:
         split_address(place)
-    except ValueError:
-        raise OneException(INVALID, f"'{place}' is not a Fleet address, expected host:port.") from None
+    except (ValueError, TypeError):
+        raise OneException(INVALID, f"'{sentence(place)}' is not a Fleet address, expected host:port.") from None
     return place
 
 
-def _write_ca(encoded: str | None, vm_id: int) -> str:
+def _write_ca(encoded: object, vm_id: int) -> str:
     """Keep the published CA certificate in a file, which is what TLS libraries take."""
     try:
-        content = base64.b64decode((encoded or "") + "==")
-    except binascii.Error:
+        content = base64.b64decode(f"{encoded or ''}==")
+    except ValueError:
         content = b""
     if b"-----BEGIN CERTIFICATE-----" not in content:
         raise OneException(PROTOCOL, f"VM {vm_id} has published no CA certificate in FL_CA_CERT.")

@@ -109,8 +109,10 @@ class Trainings:
         if not attributes.get(name):
             return None
         try:
+            if not isinstance(attributes[name], str):
+                raise ValueError("given twice, or with parts")
             return parse(decode(attributes[name]))
-        except ValueError:
+        except (ValueError, OneException):
             raise OneException(
                 PROTOCOL, f"{name} of VM {self.vm_id} in service '{self.service}' holds something else than runs."
             ) from None

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.opennebula.flower.plugins.module_utils.one.onegate import encode
 from ansible_collections.opennebula.flower.plugins.module_utils.one.vms import update_user_template
 from ansible_collections.opennebula.flower.tests.support.federation import Federation
 
@@ -158,8 +159,13 @@ def test_bad_input_is_one_sentence_and_nothing_is_asked_for(federation: Federati
     assert federation.request() is None
 
 
-def test_runs_that_somebody_else_wrote_are_no_traceback(federation: Federation) -> None:
-    update_user_template(federation.client, federation.vm_id, {"FL_RUNS": "e30"})
+@pytest.mark.parametrize(
+    "published",
+    [encode("{}"), encode("[" * 1000), encode('[{"name": "a", "loss": {}}]'), encode("[" + "1" * 4000 + "]"), "***", {"A": "b"}],
+    ids=["no list", "deep", "a figure of another type", "a long number", "no base64", "a vector"],
+)
+def test_runs_that_somebody_else_wrote_are_no_traceback(federation: Federation, published: str | dict) -> None:
+    update_user_template(federation.client, federation.vm_id, {"FL_RUNS": published})
     result = federation.module("flower_run_info")
     assert result["error"]["kind"] == "protocol"
     assert "holds something else than runs" in result["msg"]

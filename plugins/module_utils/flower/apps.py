@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -63,7 +64,9 @@ def stage(source: str, target: Path) -> StagedApp:
         shutil.rmtree(target, ignore_errors=True)
         partial.replace(target)
     except OSError as problem:
-        raise AppError(f"app '{source}': {problem.filename or partial}: {problem.strerror or problem}") from None
+        # Copying a directory makes one error of all, without a number.
+        full = any(os.strerror(number) in str(problem) for number in (errno.ENOSPC, errno.EDQUOT))
+        raise AppError(f"app '{source}': {problem.filename or partial}: {problem.strerror or problem}", temporary=full) from None
     except AppError as problem:
         raise AppError(f"app '{source}': {problem}", problem.temporary) from None
     finally:
@@ -83,7 +86,7 @@ def read_config(directory: Path) -> Mapping[str, Any]:
             raise KeyError("components")
         config = app.get("config", {})
         return config if isinstance(config, dict) else {}
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise AppError(f"its pyproject.toml cannot be read: {problem}") from None
     except (KeyError, TypeError, AttributeError):
         raise AppError("its pyproject.toml names no serverapp and clientapp in [tool.flwr.app.components]") from None

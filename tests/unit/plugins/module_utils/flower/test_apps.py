@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import stat
 import subprocess
 import zipfile
@@ -206,3 +209,20 @@ def test_a_source_that_is_not_there_is_named(target: Path) -> None:
         stage("/nowhere/app", target)
     with pytest.raises(AppError, match="app '/nowhere/app.fab': there is no such file on the SuperLink's VM"):
         stage("/nowhere/app.fab", target)
+
+
+def test_a_full_disk_is_no_fault_of_the_app(app: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_places: object, **_how: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfile", full)  # of which copytree makes an error without a number
+    with pytest.raises(AppError, match="No space left on device") as caught:
+        stage(str(app), target)
+    assert caught.value.temporary
+
+
+def test_a_deep_configuration_of_an_app_is_refused(app: Path, target: Path) -> None:
+    (app / "pyproject.toml").write_text("a = " + "[" * 5000 + "]" * 5000)
+    with pytest.raises(AppError, match=r"its pyproject.toml cannot be read") as caught:
+        stage(str(app), target)
+    assert not caught.value.temporary
