@@ -143,7 +143,7 @@ IMAGES ?= flower-superlink-container,flower-supernode-sklearn-native
 appliance-images: images ## Disk images of the appliances with a stand-in of the guest agent, in build/appliances
 	@ansible-playbook -i localhost, playbooks/build_appliance.yml -e appliance_target=qcow2 -e appliance_images=$(IMAGES) \
 	  -e appliance_guest_agent="$$(python -m lab.agent_package build/agent)" \
-	  -e '{"appliance_image_archives": {"flower-superlink-container": "build/images/flower-superlink-1.41.0.tar"}}'
+	  -e "{\"appliance_image_archives\": {\"flower-superlink-container\": \"$$(python -c 'from lab.images import SUPERLINK_IMAGE, archive_path; print(archive_path(SUPERLINK_IMAGE))')\"}}"
 
 image-check: appliance-images $(VENV)/.test ## The disk images looked at without a boot: partitions, files, secrets, sizes, manifests
 	@echo "== disk images"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Turns a directory that holds a Linux root file system into a disk image that boots with BIOS and UEFI.
 
-``python disk.py ROOT IMAGE --uuid UUID [--compression zlib]``
+``python disk.py ROOT IMAGE --uuid UUID [--compression zstd]``
 
 Mounts nothing and needs no loop device: the file system is filled by mke2fs, the EFI system partition by mtools, and GRUB is
 put into its places by hand, since grub-install wants a block device. Needs sfdisk, mke2fs, mkfs.vfat, mcopy, grub-mkimage with
@@ -237,7 +237,7 @@ def main() -> int:
     parser.add_argument("root", type=Path)
     parser.add_argument("image", type=Path)
     parser.add_argument("--uuid", type=uuid.UUID, required=True, help="of the root file system")
-    parser.add_argument("--compression", choices=("zlib", "zstd"), default="zlib")
+    parser.add_argument("--compression", choices=("zlib", "zstd"), default="zstd")
     arguments = parser.parse_args()
     try:
         check_kernel(arguments.root)
