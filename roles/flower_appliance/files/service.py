@@ -5,7 +5,8 @@
 Runs the baked playbook on this machine with what the VM's context says, and leaves in /etc/one-appliance/status
 configure_success, bootstrap_success or failure, and in /var/log/one-appliance the seconds of each stage
 (flower-boot.log) and everything Ansible said (flower-ansible.log). After a bootstrap it reports READY to OneGate itself
-when the context asks for that: the guest agent gives up after three tries, which a long boot outlasts.
+when the context asks for that: the guest agent gives up after three tries, which a long boot outlasts. A restart in which
+nothing changed runs no playbook; `service configure` makes the next bootstrap run it.
 """
 
 import fcntl
@@ -17,6 +18,8 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, "/usr/share/ansible/collections")
+
+import unchanged
 
 from ansible_collections.opennebula.flower.plugins.module_utils.context_files import ContextMissing, read_context, read_token
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import AUTHENTICATION, AUTHORIZATION, OneException
@@ -132,6 +135,25 @@ def open_gate(context: dict[str, str]) -> OneGate:
     return OneGate(context["ONEGATE_ENDPOINT"], context["VMID"], read_token(context))
 
 
+def restart_unchanged(context: dict[str, str]) -> bool:
+    """Start what is configured already when nothing changed since the last bootstrap; return whether that was enough."""
+    role = (APPLIANCE / "role").read_text(encoding="utf-8").strip()
+    begin = time.monotonic()
+    try:
+        changed = unchanged.difference(context, role, open_gate(context))
+    except ContextMissing as problem:
+        changed = str(problem)
+    if not changed:
+        changed = unchanged.start(role)
+    if changed:
+        print(f"this VM is configured: {changed}")
+        return False
+    with open(BOOT_LOG, "a", encoding="utf-8") as log:
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        log.write(f"{now} nothing changed, units started\ntotal {time.monotonic() - begin:.1f}\nsucceeded\n")
+    return True
+
+
 def main() -> int:
     """Run one step of the life cycle and return the exit status."""
     if len(sys.argv) != 2 or sys.argv[1] not in ("configure", "bootstrap"):
@@ -147,7 +169,13 @@ def main() -> int:
         fcntl.flock(lock, fcntl.LOCK_EX)
         status.unlink(missing_ok=True)
         context = machine_context()
-        code = run_playbook(step, context)
+        if step == "bootstrap" and unchanged.RECORD.exists() and restart_unchanged(context):
+            code = 0
+        else:
+            unchanged.forget()
+            code = run_playbook(step, context)
+            if code == 0 and step == "bootstrap":
+                unchanged.remember(context)
         status.write_text(f"{step}_success\n" if code == 0 else "failure\n", encoding="utf-8")
         if code:
             print(f"{step} failed, see flower-boot.log and flower-ansible.log in {LOGS}", file=sys.stderr)

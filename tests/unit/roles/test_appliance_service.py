@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
@@ -12,21 +11,15 @@ import pytest
 
 from ansible_collections.opennebula.flower.tests.support.one_servers import scripted
 
-SERVICE = Path(__file__).parents[3] / "roles" / "flower_appliance" / "files" / "service.py"
 
-
-@pytest.fixture
-def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The program with a health check that passes at its third try."""
-    specification = importlib.util.spec_from_file_location("appliance_service", SERVICE)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
+@pytest.fixture(autouse=True)
+def check(service: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A health check that passes at its third try."""
     check = tmp_path / "health-check"
     check.write_text(f"#!/bin/sh\necho tried >>{tmp_path}/tries\n[ $(wc -l <{tmp_path}/tries) -gt 2 ] || {{ echo not yet; exit 1; }}\n")
     check.chmod(0o755)
-    monkeypatch.setattr(module, "HEALTH_CHECK", str(check))
-    monkeypatch.setattr(module, "READY_PAUSE", 0.01)
-    return module
+    monkeypatch.setattr(service, "HEALTH_CHECK", str(check))
+    monkeypatch.setattr(service, "READY_PAUSE", 0.01)
 
 
 def context(url: str, service: ModuleType, **more: str) -> dict[str, str]:

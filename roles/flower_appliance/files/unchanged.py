@@ -1,0 +1,147 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Restart of a VM in which nothing changed since its last bootstrap: its units are started and checked, and that is all.
+
+Whatever could make a difference has to be as it was: context, programs, settings, certificates, what OneGate says about this
+VM and, for a SuperNode, about its SuperLink. Of GPUs and of checkpoints on other disks nobody remembers how they were, so that
+such VMs, and all in doubt, are configured as at their first boot.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from ansible_collections.opennebula.flower.plugins.module_utils.context_files import ContextMissing
+from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import ContextError, check
+from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.one.onegate import OneGate
+
+# Who has the directory may decide what boots: root alone.
+RECORD = Path("/var/lib/one-appliance/bootstrap")
+PROGRAMS = (
+    Path("/usr/share/ansible/collections/ansible_collections/opennebula/flower"),
+    Path("/etc/one-appliance/baked.json"),
+    Path("/etc/one-appliance/role"),
+    Path("/etc/one-appliance/service.py"),
+    Path("/etc/one-appliance/unchanged.py"),
+)
+SETTINGS = (
+    (Path("/etc/systemd/system"), "flower-*"),
+    (Path("/etc/haproxy"), "haproxy.cfg"),
+    (Path("/opt/flower/config"), "*.json"),
+    (Path("/opt/flower/config/flwr"), "config.toml"),
+    (Path("/opt/flower/certs"), "*"),
+)
+CERTIFICATES = Path("/opt/flower/certs")
+NODE_UNIT = Path("/etc/systemd/system/flower-supernode.service")
+UNITS = {
+    "superlink": ("haproxy.service", "flower-superlink.service", "flower-supervisor.service"),
+    "supernode": ("flower-supernode.service",),
+}
+HEALTHY = "/opt/flower/bin/flower-healthy"
+HEALTH_SECONDS = 120
+PAUSE = 1
+
+
+def remember(context: dict[str, str]) -> None:
+    """Write down what this VM was bootstrapped with."""
+    RECORD.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    RECORD.write_text(fingerprint(context), encoding="ascii")
+
+
+def forget() -> None:
+    """Have the next bootstrap configure this VM as at its first boot."""
+    RECORD.unlink(missing_ok=True)
+
+
+def fingerprint(context: dict[str, str]) -> str:
+    """Return a digest of the context, of the programs by name, size and time, and of the settings by what they hold."""
+    digest = hashlib.sha256(json.dumps(context, sort_keys=True).encode())
+    for place in PROGRAMS:
+        for directory, subdirectories, names in os.walk(place) if place.is_dir() else [(place.parent, [], [place.name])]:
+            subdirectories[:] = sorted(name for name in subdirectories if name != "__pycache__")
+            for name in sorted(names):
+                facts = os.stat(os.path.join(directory, name))
+                digest.update(f"{directory}/{name}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode())
+    for directory, pattern in SETTINGS:
+        for file in sorted(directory.glob(pattern)):
+            if file.is_file():
+                digest.update(f"{file}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def difference(context: dict[str, str], role: str, gate: OneGate) -> str:
+    """Return why this VM has to be configured anew, nothing when it is as it was."""
+    try:
+        if RECORD.read_text(encoding="ascii") != fingerprint(context):
+            return "the context, the programs or the settings changed"
+        values = check(context, role).values
+        return _beyond_memory(values) or _certificate(role, values) or _published(context, role, gate, values)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        return f"{type(problem).__name__}: {problem}"
+    except (ContextError, ContextMissing, OneException) as problem:
+        return str(problem)
+
+
+def start(role: str) -> str:
+    """Start the units and wait until Flower is healthy; return what is wrong, nothing when all is well."""
+    started = subprocess.run(["systemctl", "start", *UNITS[role]], capture_output=True, text=True, check=False)
+    if started.returncode:
+        return started.stderr.strip() or "the units cannot be started"
+    deadline = time.monotonic() + HEALTH_SECONDS
+    while True:
+        healthy = subprocess.run([HEALTHY], capture_output=True, text=True, check=False)
+        if healthy.returncode == 0:
+            return ""
+        if time.monotonic() > deadline:
+            return f"not healthy within {HEALTH_SECONDS} s: {healthy.stdout.strip() or healthy.stderr.strip()[-200:]}"
+        time.sleep(PAUSE)
+
+
+def _beyond_memory(values: dict) -> str:
+    for name in ("flower_gpu_enabled", "flower_checkpoint_disk", "flower_checkpoint_nfs", "flower_s3_bucket"):
+        if values.get(name):
+            return f"{name} is set"
+    return ""
+
+
+def _certificate(role: str, values: dict) -> str:
+    if role != "superlink" or not values["flower_tls_enabled"]:
+        return ""
+    command = ["openssl", "x509", "-noout", "-checkend", "86400", "-in", str(CERTIFICATES / "server.crt")]
+    valid = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    return "" if valid else "the server certificate ends within a day"
+
+
+def _published(context: dict[str, str], role: str, gate: OneGate, values: dict) -> str:
+    """Compare with OneGate: any VM of the service may write there."""
+    mine = gate.get_vm()["USER_TEMPLATE"]
+    if mine.get("FL_READY" if role == "superlink" else "FL_NODE_READY") != "YES" or "FL_ERROR" in mine:
+        return "OneGate does not say that this VM was ready"
+    if role == "superlink":
+        addresses = [value for name, value in context.items() if name.startswith("ETH") and name.endswith("_IP")]
+        if mine["FL_ENDPOINT"].rpartition(":")[0] not in addresses or not _same_authority(mine, values):
+            return "OneGate says something else about this VM"
+        return ""
+    if values["flower_superlink_address"]:
+        return ""
+    roles = {part["name"]: part.get("nodes", []) for part in gate.get_service()["roles"]}
+    others = (node["vm_info"]["VM"].get("USER_TEMPLATE", {}) for node in roles["superlink"])
+    superlink = next((other for other in others if other.get("FL_READY") == "YES"), None)
+    if superlink is None:
+        return "no SuperLink is ready"
+    words = NODE_UNIT.read_text(encoding="utf-8").replace('"', " ").split()
+    if superlink["FL_ENDPOINT"] not in words or superlink.get("FL_VERSION") != mine.get("FL_VERSION"):
+        return "the SuperLink is another one"
+    return "" if values["flower_ssl_ca_certfile"] or _same_authority(superlink, values) else "the SuperLink has another CA"
+
+
+def _same_authority(published: dict, values: dict) -> bool:
+    if not values["flower_tls_enabled"]:
+        return True
+    wanted = base64.b64decode(published["FL_CA_CERT"]).strip()
+    return wanted == (CERTIFICATES / "ca.crt").read_bytes().strip()
