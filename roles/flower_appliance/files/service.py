@@ -73,6 +73,8 @@ def run_playbook(step: str, context: dict[str, str]) -> int:
         "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_LOCALHOST_WARNING": "false",
+        # Saves three processes for every task.
+        "ANSIBLE_PIPELINING": "true",
         "ANSIBLE_INVENTORY_UNPARSED_WARNING": "false",
         "FLOWER_BOOT_LOG": str(BOOT_LOG),
         "FLOWER_STEP": step,
