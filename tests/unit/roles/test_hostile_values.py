@@ -15,7 +15,7 @@ import pytest
 import yaml
 from ansible.plugins.filter.core import FilterModule as CoreFilters
 from ansible.plugins.test.core import TestModule as CoreTests
-from jinja2.nativetypes import NativeEnvironment
+from jinja2.nativetypes import NativeEnvironment, NativeTemplate
 from jinja2.runtime import Context
 
 from ansible_collections.opennebula.flower.plugins.filter.flower import FilterModule
@@ -91,9 +91,10 @@ class Variables(Context):
             return {name: self._made(item) for name, item in value.items()}
         if isinstance(value, list):
             return [self._made(item) for item in value]
-        return self.environment.from_string(value).render(self.parent) if isinstance(value, str) and "{" in value else value
+        return compiled(value).render(self.parent) if isinstance(value, str) and "{" in value else value
 
 
+@cache
 def environment() -> NativeEnvironment:
     made = NativeEnvironment(trim_blocks=True, keep_trailing_newline=True)
     made.context_class = Variables
@@ -102,14 +103,18 @@ def environment() -> NativeEnvironment:
     return made
 
 
+@cache
+def compiled(text: str) -> NativeTemplate:
+    return environment().from_string(text)
+
+
 def rendered(role: str, values: dict[str, Any], runtime: str) -> dict[str, str]:
     """The files of a role. values: of the context."""
     given = {**FOUND, "flower_runtime": runtime, **values}
     own = role_variables(role)
     variables = {**own, **given, "of_the_role": own.keys() - given.keys()}
     directory = ROLES / f"flower_{role}" / "templates"
-    made = environment()
-    return {name: made.from_string(f"{TEXT}{(directory / name).read_text()}").render(variables).removeprefix(TEXT) for name in TEMPLATES[role]}
+    return {name: compiled(f"{TEXT}{(directory / name).read_text()}").render(variables).removeprefix(TEXT) for name in TEMPLATES[role]}
 
 
 def outline(text: str) -> list[str]:
