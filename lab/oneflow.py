@@ -19,12 +19,15 @@ from lab.oneflow_schema import Invalid, instantiate, ruby_type, validate_role, v
 __all__ = ["Flow", "create_app"]
 
 HTML = "text/html;charset=utf-8"
-HTTP_CODES = {AUTHENTICATION: 401, AUTHORIZATION: 401, NO_EXISTS: 404}
+HTTP_CODES = {AUTHENTICATION: 403, AUTHORIZATION: 401, NO_EXISTS: 404}
 IMMUTABLE_TEMPLATE = ("registration_time",)
 VM_ACTIONS = (
-    "terminate", "terminate-hard", "undeploy", "undeploy-hard", "hold", "stop", "suspend", "resume", "reboot",
-    "reboot-hard", "poweroff", "poweroff-hard", "snapshot-create",
+    "terminate", "terminate-hard", "undeploy", "undeploy-hard", "hold", "release", "stop", "suspend", "resume", "reboot",
+    "reboot-hard", "poweroff", "poweroff-hard", "snapshot-create", "snapshot-revert", "snapshot-delete",
+    "disk-snapshot-create", "disk-snapshot-revert", "disk-snapshot-delete",
 )
+#: what an action on a service is told to do it with, and how the server calls that
+NEEDS = {"chown": ("owner_id", "UID"), "chgrp": ("group_id", "GID"), "chmod": ("octet", "OCTET"), "rename": ("name", "name")}
 NO_PARAMS = "undefined method `[]' for nil:NilClass\n\n    opts['period'] ||= conf[:action_period]\n        ^^^^^^^^^^"
 
 
@@ -115,9 +118,11 @@ def _add_templates(app: Flask, core, flow: Flow) -> None:
             return _document(flow.instantiate(g.session, service), 201)
         if action == "clone":
             return _created(templates, _register(params["name"], body))
-        if action == "update":
-            new = _parsed(params["template_json"])
-            _replace(template_id, body, {**body, **new} if params.get("append") else new)
+        if action == "update" and (params or {}).get("template_json"):
+            new, append = _parsed(_required_text(params["template_json"])), params.get("append") is True
+            # What may not change is left as it is without a word.
+            if all(new.get(key) in (None, body[key]) and not (append and key in new) for key in IMMUTABLE_TEMPLATE):
+                _replace(template_id, body, {**body, **new} if append else new)
             return _text("", 204)
         if _document_action(core, template_id, action, params):
             return _text("", 204)
@@ -168,6 +173,17 @@ def _add_services(app: Flask, flow: Flow) -> None:
         # Services that are done are gone already.
         return _text("", 204)
 
+    @app.delete("/service/<int:service_id>/sched_action/<sched_id>")
+    @app.delete("/service/<int:service_id>/role/<role_name>/sched_action/<sched_id>")
+    def delete_sched_action(service_id: int, sched_id: str, role_name: str = ""):
+        # VMs of this zone act at once, so that nothing is left to delete, and that is what is asked for.
+        if not sched_id.isdigit():
+            raise Invalid("Sched action ID must be an integer number")
+        service = flow.get(g.session, service_id)
+        if role_name and service.role(role_name) is None:
+            raise FlowError(f"Role '{role_name}' not found")
+        return _text("", 204)
+
     @app.post("/service/<int:service_id>/scale")
     def scale(service_id: int):
         try:
@@ -192,13 +208,17 @@ def _add_service_actions(app: Flask, flow: Flow) -> None:
                 flow.recover(g.session, service_id)
         elif action == "release":
             flow.release(g.session, service_id)
-        elif action == "update":
-            flow.update(g.session, service_id, _parsed(params["template_json"]), bool(params.get("append")))
         elif action in VM_ACTIONS:
+            if params is None:
+                raise ValueError(NO_PARAMS)
             flow.act(g.session, service_id, None, action)
         else:
+            key, called = NEEDS.get(action, ("", ""))
+            if key and not (params or {}).get(key):
+                raise FlowError(f"Action {action}: You have to specify {'an' if action == 'chmod' else 'a'} {called}")
             service = flow.get(g.session, service_id)
-            if action == "chown":
+            if action in ("chown", "chgrp"):
+                params = params if action == "chown" else {"group_id": params["group_id"]}
                 service.give(g.session, int(params.get("owner_id", -1)), int(params.get("group_id", -1)))
             if not _document_action(flow.core, service_id, action, params):
                 raise FlowError(f"Action {action} not supported")
@@ -216,7 +236,10 @@ def _add_service_actions(app: Flask, flow: Flow) -> None:
     def act_on_roles(service_id: int):
         action, params = _action()
         if action == "add_role":
-            flow.add_role(g.session, service_id, validate_role(schema, params["role"]))
+            role = params["role"]
+            # The command line sends a text, Sunstone an object.
+            role = role if isinstance(role, dict) else _parsed(_required_text(role))
+            flow.add_role(g.session, service_id, validate_role(schema, role))
         elif action == "remove_role":
             flow.remove_role(g.session, service_id, params["role"])
         else:
@@ -228,8 +251,8 @@ def _document_action(core, document_id: int, action: str, params: dict) -> bool:
     """Do what every document can do. Returns whether the action is one of these."""
     if action == "rename":
         core.call(g.session, "one.document.rename", document_id, params["name"])
-    elif action == "chown":
-        owner, group = int(params.get("owner_id", -1)), int(params.get("group_id", -1))
+    elif action in ("chown", "chgrp"):
+        owner, group = int(params.get("owner_id", -1)) if action == "chown" else -1, int(params.get("group_id", -1))
         core.call(g.session, "one.document.chown", document_id, owner, group)
     elif action == "chmod":
         bits = [int(bit) for digit in str(params["octet"]) for bit in f"{int(digit, 8):03b}"]
@@ -240,8 +263,14 @@ def _document_action(core, document_id: int, action: str, params: dict) -> bool:
 
 
 def _action() -> tuple[str, dict | None]:
-    action = _json_body().get("action") or {}
-    return action.get("perform", ""), action.get("params")
+    try:
+        action = _json_body().get("action")
+    except BadJson as error:
+        # Where a document is expected, the server minds; here it stumbles.
+        raise ValueError(str(error)) from error
+    if not isinstance(action, dict):
+        raise ValueError(f"undefined method `[]' for {ruby_type(action)}")
+    return action.get("perform") or "", action.get("params")
 
 
 def _json_body() -> dict:

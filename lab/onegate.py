@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from urllib.parse import parse_qs
 
 from flask import Flask, Response, abort, g, request
 from werkzeug.exceptions import HTTPException
@@ -20,35 +21,42 @@ from lab.oneflow_engine import Flow, FlowError
 LOG = logging.getLogger(__name__)
 
 JSON = "application/json;charset=utf-8"
-NIC_KEYS = ("IP", "IP6_LINK", "IP6_ULA", "IP6_GLOBAL", "MAC", "NAME", "NETWORK")
+NIC_KEYS = {"IP", "IP6_LINK", "IP6_SITE", "IP6_GLOBAL", "NETWORK", "MAC", "NAME", "PARENT", "EXTERNAL", "EXTERNAL_IP"}
 HIDDEN_ATTRIBUTES = {"SCHED_MESSAGE"}
 RESTRICTED_ATTRIBUTES = {"SCHED_REQUIREMENTS", "SERVICE_ID", "ROLE_NAME"}
 #: without content these are sections, everything else without content is an empty text
 SECTIONS = {"MONITORING", "SCHED_ACTIONS", "TEMPLATE", "USER_TEMPLATE", "HISTORY_RECORDS", "BACKUPS", "BACKUP_CONFIG",
             "BACKUP_IDS", "SNAPSHOTS"}
+#: actions on a VM that take no parameter, and those whose parameter says whether to be hard
+PLAIN_ACTIONS = {"hold", "release", "resume", "stop", "suspend", "resched", "unresched"}
+HARD_ACTIONS = {"terminate": "terminate", "shutdown": "terminate", "reboot": "reboot", "poweroff": "poweroff", "undeploy": "undeploy"}
+FORM = "application/x-www-form-urlencoded"
+NETWORK_ATTRIBUTES = ("NETWORK_ADDRESS", "NETWORK_MASK", "GATEWAY", "GATEWAY6", "DNS", "GUEST_MTU", "METRIC", "IP6_METRIC", "SEARCH_DOMAIN")
+NO_SIBLINGS = "This VM does not belong to any Virtual Router or Service, so it cannot retrieve information from other VMs"
 
 
-class Unreadable(Exception):
-    """The body of a PUT is one the real server stumbles over; what oned's parser says about it."""
-
-    def __init__(self, unexpected: str, expected: str) -> None:
-        where = "at line 0, columns 0:0"
-        super().__init__(f"[one.vm.update] Parse error: syntax error, unexpected {unexpected}, expecting {expected} {where}")
+class Stumble(Exception):
+    """An exception inside the real server; str() is its message, which 7.4 answers with status 500."""
 
 
 def create_app(core, flow: Flow) -> Flask:
     """The web application of a zone's OneGate."""
     app = Flask(__name__)
     app.url_map.strict_slashes = False
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     _add_common(app, core)
     _add_vms(app, core, flow)
     _add_service(app, core, flow)
+    _add_routers(app, core)
     return app
 
 
 def _add_common(app: Flask, core) -> None:
     @app.before_request
     def authenticate():
+        if request.url_rule is None:
+            # What the server has no route for, it refuses without asking who wants it.
+            return None
         vm_id, token = request.headers.get("X-ONEGATE-VMID", ""), request.headers.get("X-ONEGATE-TOKEN", "")
         if not vm_id.isdigit() or not core.vm_of_token(int(vm_id), token):
             return _text("Not authorized", 401)
@@ -59,6 +67,8 @@ def _add_common(app: Flask, core) -> None:
     @app.after_request
     def complete(response: Response) -> Response:
         response.headers["X-Content-Type-Options"] = "nosniff"
+        if response.status_code == 204:
+            del response.headers["Content-Type"]
         return response
 
     @app.errorhandler(HTTPException)
@@ -68,6 +78,10 @@ def _add_common(app: Flask, core) -> None:
     @app.errorhandler(OneError)
     def refused(error: OneError):
         return _text(str(error), 404) if error.code == NO_EXISTS else _stumble(error)
+
+    @app.errorhandler(Stumble)
+    def stumbled(error: Stumble):
+        return _text(str(error), 500)
 
     @app.errorhandler(Exception)
     def _stumble(error: Exception):
@@ -85,84 +99,188 @@ def _add_vms(app: Flask, core, flow: Flow) -> None:
     def show_self():
         return _json(_vm_summary(_vm(core, g.vm_id)))
 
-    @app.get("/vms/<int:vm_id>")
-    def show_sibling(vm_id: int):
-        _require_sibling(core, flow, vm_id)
-        return _json(_vm_summary(_vm(core, vm_id)))
+    @app.get("/vms/<vm_id>")
+    def show_sibling(vm_id: str):
+        return _json(_vm_summary(_sibling(core, flow, vm_id)))
 
     @app.put("/vm")
     def update_self():
         return _update(g.vm_id)
 
-    @app.put("/vms/<int:vm_id>")
-    def update_sibling(vm_id: int):
-        _require_sibling(core, flow, vm_id)
-        return _update(vm_id)
+    @app.put("/vms/<vm_id>")
+    def update_sibling(vm_id: str):
+        return _update(int(_sibling(core, flow, vm_id)["ID"]))
+
+    @app.post("/vms/<vm_id>/action")
+    def act_on_sibling(vm_id: str):
+        number = int(_sibling(core, flow, vm_id)["ID"])
+        try:
+            body = json.loads(request.get_data(as_text=True))
+        except ValueError:
+            _halt(f"unexpected token at '{request.get_data(as_text=True)}'", 400)
+        if not isinstance(body, dict) or not isinstance(body.get("action", {}), dict):
+            raise Stumble(f"undefined method `has_key?' for {json.dumps(body)}")
+        if "action" not in body:
+            _halt("Error parsing JSON: Wrong resource type", 400)
+        _act(number, str(body["action"].get("perform") or ""), body["action"].get("params"))
+        return _text("", 204)
+
+    def _act(vm_id: int, action: str, params: object) -> None:
+        if action in PLAIN_ACTIONS:
+            core.call(g.session, "one.vm.action", action, vm_id)
+        elif action in HARD_ACTIONS:
+            hard = "-hard" if params not in (None, False) else ""
+            core.call(g.session, "one.vm.action", HARD_ACTIONS[action] + hard, vm_id)
+        elif action == "delete":
+            core.call(g.session, "one.vm.action", "terminate-hard", vm_id)
+        elif action == "rename":
+            core.call(g.session, "one.vm.rename", vm_id, str(params or ""))
+        elif action == "recover" and isinstance(params, int):
+            core.call(g.session, "one.vm.recover", vm_id, params)
+        else:
+            raise ValueError(f"{action} action not  available for this resource")
 
     def _update(vm_id: int) -> Response:
-        text = request.get_data(as_text=True)
-        deleting = request.args.get("type") == "2"
-        names = {name.upper() for name in re.findall(r"[^\s,]+", text)} if deleting else set(parse_attributes(text))
-        for name in sorted(names & RESTRICTED_ATTRIBUTES):
-            _halt(f"Attribute {name} is restricted", 403)
-        if deleting:
-            # oned can only replace a user template as a whole.
-            attributes = section(_vm(core, vm_id), "USER_TEMPLATE")
-            kept = {name: value for name, value in attributes.items() if name not in names}
-            core.call(g.session, "one.vm.update", vm_id, render(kept), 0)
+        kind, text = _update_request()
+        text = escaped(text)
+        verb = "modified" if kind == 1 else "deleted"
+        for name in (line.split("=")[0] for line in text.split("\n")):
+            if name.upper() in RESTRICTED_ATTRIBUTES:
+                _halt(f"Attribute ({name}) cannot be {verb}", 403)
+        if kind == 1:
+            core.call(g.session, "one.vm.update", vm_id, text, 1)
         else:
-            core.call(g.session, "one.vm.update", vm_id, render(parse_attributes(text)), 1)
+            attributes = section(_vm(core, vm_id), "USER_TEMPLATE")
+            kept = _without(attributes, text)
+            if kind == 2 and kept == attributes:
+                raise ValueError("attribute not found")
+            if kind == 2:
+                # oned can only replace a user template as a whole.
+                core.call(g.session, "one.vm.update", vm_id, render(kept), 0)
         return _text("", 200)
+
+
+def _update_request() -> tuple[int, str]:
+    """What a PUT is to do, and the text it is to do it with: the parameter data, of a form or the address, or the body."""
+    body = request.get_data(as_text=True)
+    form = parse_qs(body, keep_blank_values=True) if request.mimetype == FORM else {}
+    given = {name: values[-1] for name, values in form.items()} | request.args.to_dict()
+    kind = given.get("type")
+    digits = re.match(r"\s*\d+", kind or "")
+    return (1 if kind is None else int(digits[0]) if digits else 0), given.get("data", body)
+
+
+def _without(attributes: dict, path: str) -> dict:
+    """The attributes without what a path names, in which * stands for every name."""
+    if not re.fullmatch(r"(\w+|\*)(/(\w+|\*))?", path):
+        raise Stumble(f"Invalid expression: USER_TEMPLATE/{path}")
+    name, _slash, inner = path.partition("/")
+    kept = {}
+    for key, value in attributes.items():
+        if name not in ("*", key):
+            kept[key] = value
+        elif inner and isinstance(value, dict):
+            kept[key] = {part: item for part, item in value.items() if inner not in ("*", part)}
+        elif inner:
+            kept[key] = value
+    return kept
 
 
 def _add_service(app: Flask, core, flow: Flow) -> None:
     @app.get("/service")
     def show_service():
         # Any value of `extended` counts, also "false".
-        return _json(_service_summary(core, _own_service(core, flow), bool(request.args.get("extended"))))
+        return _json(_service_summary(core, _own_service(core, flow), "extended" in request.args))
 
     @app.put("/service/role/<role_name>")
     def scale(role_name: str):
         service_id = int(_own_service(core, flow)["ID"])
+        text = request.get_data(as_text=True)
         try:
-            cardinality = int(json.loads(request.get_data(as_text=True))["cardinality"])
-            flow.scale(g.session, service_id, role_name, cardinality, False)
-        except (FlowError, ValueError, KeyError, TypeError) as error:
+            cardinality = json.loads(text).get("cardinality")
+        except (ValueError, AttributeError) as error:
+            raise Stumble(f"unexpected token at '{text}'") from error
+        try:
+            flow.scale(g.session, service_id, role_name, _to_i(cardinality), False)
+        except (FlowError, OneError, TypeError) as error:
             LOG.info("VM %d cannot scale service %d: %s", g.vm_id, service_id, error)
             return _text(f"Error performing action on service {service_id} role {role_name}", 400)
         return _text("", 200)
 
 
-def parse_attributes(text: str) -> dict[str, str | dict[str, str]]:
-    """The attributes of a PUT body as OneGate 7.4 ends up storing them, its mistakes included.
-
-    Raises Unreadable where the real server answers with status 500 (no =, a comma, a stray bracket).
-    """
-    attributes = {}
-    for line in filter(None, (line.strip() for line in text.splitlines())):
-        name, equals, value = line.partition("=")
-        if not equals or not re.fullmatch(r"\w+", name.strip()):
-            raise Unreadable("$end", "EQUAL or EQUAL_EMPTY")
-        attributes[name.strip().upper()] = _stored_value(value.strip())
-    return attributes
+def _to_i(value: object) -> int:
+    """A value as Ruby's to_i takes it."""
+    if value is None or isinstance(value, (int, float)) and not isinstance(value, bool):
+        return int(value or 0)
+    if not isinstance(value, str):
+        raise TypeError(f"undefined method `to_i' for {value!r}")
+    digits = re.match(r"\s*[+-]?\d+", value)
+    return int(digits[0]) if digits else 0
 
 
-def _stored_value(value: str) -> str | dict[str, str]:
-    if value.startswith("[") and value.endswith("]"):
-        pairs = dict(item.strip().split("=", 1) for item in value[1:-1].split(","))
-        last = list(pairs)[-1]
-        return {**pairs, last: pairs[last] + '"'}
-    wrong = re.search(r"[,\[\]]", value)
-    if wrong:
-        raise Unreadable({",": "COMMA", "[": "OBRACKET", "]": "CBRACKET"}[wrong.group()], "$end")
-    if not value:
-        return '"'
-    quoted = re.fullmatch(r'"(.*)"', value)
-    inner = quoted.group(1) if quoted else value
-    if '"' not in inner:
-        return inner
-    escaped = inner.replace('\\"', '""')
-    return f'"{escaped}"'
+def _add_routers(app: Flask, core) -> None:
+    """What a VM of a virtual router may ask; VMs of this zone belong to none unless the zone has virtual routers."""
+
+    @app.get("/vrouter")
+    def show_router():
+        return _json({"VROUTER": _own_router(core)})
+
+    @app.get("/vnet/<vnet_id>")
+    def show_network(vnet_id: str):
+        if not re.fullmatch(r"[+-]?\d+", vnet_id):
+            _halt(f"Invalid id format (ID: {vnet_id}). ID must be an integer.", 400)
+        if not section(_vm(core, g.vm_id), "TEMPLATE").get("VROUTER_ID"):
+            _halt("Virtual networks information can only be retrieved from Virtual Routers.", 400)
+        router = _own_router(core)
+        if vnet_id not in [nic.get("NETWORK_ID") for nic in router["TEMPLATE"]["NIC"]]:
+            _halt(f"Virtual Network {vnet_id} cannot be retrieved from Virtual router {router['ID']}.", 400)
+        return _json({"VNET": _network_summary(to_dict(core.call(g.session, "one.vn.info", int(vnet_id), False)))})
+
+
+def _own_router(core) -> dict:
+    number = section(_vm(core, g.vm_id), "TEMPLATE").get("VROUTER_ID", "")
+    if not number.isdigit():
+        _halt("Empty or invalid VROUTER_ID", 400)
+    try:
+        router = to_dict(core.call(g.session, "one.vrouter.info", int(number), False))
+    except OneError:
+        _halt(f"Virtual router {number} not found", 404)
+    members = items(section(router, "VMS"), "ID")
+    if str(g.vm_id) not in members:
+        _halt(f"Virtual Router {number} does not contain VM {g.vm_id}.", 400)
+    template = section(router, "TEMPLATE")
+    return {"NAME": router["NAME"], "ID": router["ID"], "VMS": {"ID": members},
+            "TEMPLATE": {**template, "NIC": items(template, "NIC")}}
+
+
+def _network_summary(network: dict) -> dict:
+    ranges = [{**item, "LEASES": {"LEASE": items(section(item, "LEASES"), "LEASE")}}
+              for item in items(section(network, "AR_POOL"), "AR")]
+    template = section(network, "TEMPLATE")
+    return {
+        **{key: network.get(key, "") for key in ("ID", "NAME", "USED_LEASES")},
+        "VROUTERS": {"ID": items(section(network, "VROUTERS"), "ID")},
+        "PARENT_NETWORK_ID": network.get("PARENT_NETWORK_ID", ""), "AR_POOL": {"AR": ranges},
+        "TEMPLATE": {key: template[key] for key in NETWORK_ATTRIBUTES if key in template},
+    }
+
+
+def escaped(text: str) -> str:
+    """A PUT's text as OneGate hands it to oned: it puts quotes where it supposes values to begin and end."""
+    parts, quoting = [], False
+    for place, sign in enumerate(text):
+        # Before the first character it looks at the last one.
+        before, after = text[place - 1], text[place + 1:place + 2]
+        if sign == "=" and not quoting and after not in ("[", '"'):
+            parts.append('="')
+            quoting = True
+        elif (sign in ",\\\n" and before != '"') or (sign in "[]" and before not in ("=", '"')):
+            parts.append(f'"{sign}')
+            quoting = quoting and sign in ",["
+        else:
+            parts.append(sign)
+    result = "".join(parts).replace("\\n", "\n")
+    return result + '"' if quoting and result[-1] not in ("]", '"') else result
 
 
 def _own_service(core, flow: Flow) -> dict:
@@ -170,13 +288,29 @@ def _own_service(core, flow: Flow) -> dict:
     service_id = section(_vm(core, g.vm_id), "USER_TEMPLATE").get("SERVICE_ID", "")
     if not service_id.isdigit():
         _halt("Empty or invalid SERVICE_ID", 400)
-    document = flow.services.get(g.session, int(service_id))
+    try:
+        document = flow.services.get(g.session, int(service_id))
+    except OneError:
+        _halt(f"Service {service_id} not found", 404)
     _require_member(document, g.vm_id)
     return document
 
 
-def _require_sibling(core, flow: Flow, vm_id: int) -> None:
-    _require_member(_own_service(core, flow), vm_id)
+def _sibling(core, flow: Flow, vm_id: str) -> dict:
+    """The VM that is asked for: the calling one, or another of its service or virtual router."""
+    number = _to_i(vm_id)
+    own = _vm(core, g.vm_id)
+    if number == g.vm_id:
+        return own
+    if "SERVICE_ID" in section(own, "USER_TEMPLATE"):
+        _require_member(_own_service(core, flow), number)
+    elif "VROUTER_ID" in section(own, "TEMPLATE"):
+        router = _own_router(core)
+        if str(number) not in router["VMS"]["ID"]:
+            _halt(f"Virtual Router {router['ID']} does not contain VM {number}.", 400)
+    else:
+        _halt(NO_SIBLINGS, 400)
+    return _vm(core, number)
 
 
 def _require_member(document: dict, vm_id: int) -> None:
@@ -202,7 +336,7 @@ def _vm_summary(vm: dict) -> dict:
 
 
 def _nic_summary(nic: dict) -> dict:
-    return {key: nic[key] for key in NIC_KEYS if key in nic}
+    return {key: value for key, value in nic.items() if key in NIC_KEYS}
 
 
 def _service_summary(core, document: dict, extended: bool) -> dict:

@@ -156,7 +156,7 @@ def _pool_monitoring(call: Call, which: int, seconds: int = -1) -> str:
 def _update(call: Call, vm_id: int, text: str, append: int) -> int:
     """Replace USER_TEMPLATE (0) or merge into it (1)."""
     vm = call.get("vm", vm_id, "MANAGE")
-    template = parse_template(text, ACTION, "Cannot update template. ")
+    template = parse_template(text, ACTION)
     vm["user_template"] = vm["user_template"] | template if append else template
     call.core.store.save("vm", vm)
     return vm_id

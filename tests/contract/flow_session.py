@@ -156,7 +156,7 @@ class Session:
         changed = {**world.body(service), "description": "changed"}
         self.flow("PUT.service", path, body=changed)
         self.flow("err.PUT.service.immutable", path, body={**changed, "ready_status_gate": False})
-        world.act(path, "update", append=True, template_json='{"description": "appended"}')
+        world.flow("PUT", path, {"append": True, "template": '{"description": "appended"}'})
         self.see("GET.service.after_update", service)
 
     def roles(self, service: int, path: str) -> None:

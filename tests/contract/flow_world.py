@@ -139,9 +139,13 @@ class World:
     ) -> requests.Response:
         """A request to OneGate as a VM, or with other headers."""
         if headers is None:
-            headers = {"X-ONEGATE-TOKEN": self.core.vm_token(vm_id), "X-ONEGATE-VMID": str(vm_id)}
+            headers = self.gate_headers(vm_id)
         headers = {"Content-Type": "text/plain", **headers}
         return requests.request(method, self.zone.onegate_url + path, data=body, headers=headers, timeout=DEADLINE)
+
+    def gate_headers(self, vm_id: int) -> dict[str, str]:
+        """What a VM tells OneGate who it is with."""
+        return {"X-ONEGATE-TOKEN": self.core.vm_token(vm_id), "X-ONEGATE-VMID": str(vm_id)}
 
     def replay(self, name: str, path: str | None = None, body: object = None, session: str | None = ADMIN) -> Answer:
         """Send the recorded OneFlow request again, to our own ids where `path` or `body` say so."""

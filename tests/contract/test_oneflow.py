@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -505,3 +506,46 @@ def test_a_put_with_append_adds_to_a_service_without_looking_at_it(world: World)
     ):
         response = world.flow("PUT", path, new)
         assert (response.status_code, response.text) == refusal
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_a_role_is_added_as_an_object_and_as_the_command_lines_text(world: World, as_text: bool) -> None:
+    service = running_service(world)
+    new = role("b")
+    given = json.dumps(new) if as_text else new
+    action = {"action": {"perform": "add_role", "params": {"role": given}}}
+    assert world.flow("POST", f"/service/{service}/role_action", action).status_code == 204
+    world.wait_state(service, RUNNING)
+    assert len(world.vms(service, "b")) == 1
+
+
+@pytest.mark.parametrize(("route", "body", "status", "answer"), [
+    ("role_action", {"action": {"perform": "add_role", "params": {"role": "no json"}}}, 400, "unexpected token at 'no json'"),
+    ("role_action", {"action": {"perform": "add_role", "params": {"role": "{}"}}}, 400, "Mandatory document key"),
+    ("role_action", {"action": {"perform": "dance", "params": {}}}, 500, "Action dance not supported"),
+    ("action", "no json", 500, '"message":"Internal server error"'),
+    ("action", {"action": {"perform": "chown"}}, 500, "Action chown: You have to specify a UID"),
+    ("action", {"action": {"perform": "chgrp", "params": {}}}, 500, "Action chgrp: You have to specify a GID"),
+    ("action", {"action": {"perform": "chmod", "params": {}}}, 500, "Action chmod: You have to specify an OCTET"),
+    ("action", {"action": {"perform": "rename", "params": {}}}, 500, "Action rename: You have to specify a name"),
+    ("action", {"action": {"perform": "poweroff"}}, 500, '"message":"Internal server error"'),
+    ("scale", "no json", 500, '"message":"Internal server error"'),
+])
+def test_requests_that_say_too_little_are_refused_as_the_server_does(
+    world: World, route: str, body: object, status: int, answer: str
+) -> None:
+    service = running_service(world)
+    response = world.flow("POST", f"/service/{service}/{route}", body)
+    assert response.status_code == status
+    assert answer in response.text
+
+
+def test_a_name_that_is_no_xml_cannot_be_stored(world: World) -> None:
+    response = world.flow("POST", "/service_template", {"name": "a & b", "roles": [role()]})
+    assert (response.status_code, "XML Template malformed" in response.text) == (500, True)
+
+
+def test_a_single_nic_that_is_no_list_fails_the_deployment(world: World) -> None:
+    contents = {"NIC": {"NETWORK_ID": "0"}}
+    service = world.instantiate(world.create(name="nic", roles=[role(template_contents=contents)]))
+    world.wait_state(service, FAILED_DEPLOYING)

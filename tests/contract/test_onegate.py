@@ -31,6 +31,11 @@ STORED = {
     "NOTREADY=YES": ("NOTREADY", "YES"),
     'N="q\\"uote"': ("N", '"q""uote"'),
     "O=a&b<c>": ("O", "a&b<c>"),
+    'P=[K="1",L="2"]': ("P", {"K": "1", "L": "2"}),
+    "Q=a\\nR=b": ("Q", "a"),
+    "S=two words": ("S", "two words"),
+    "T=a\\b": ("T", '"a"\\b'),
+    "U=[A=1": ("U", None),
 }
 
 
@@ -76,8 +81,76 @@ def test_put_adds_to_what_is_there_and_type_2_deletes(world: World, vm: int) -> 
 
 @pytest.mark.parametrize("name", ["SERVICE_ID", "role_name"])
 def test_restricted_attributes_cannot_be_changed(world: World, vm: int, name: str) -> None:
-    assert world.gate("PUT", "/vm", vm, f"{name}=1").status_code == 403
+    changed, deleted = world.gate("PUT", "/vm", vm, f"{name}=1"), world.gate("PUT", "/vm?type=2", vm, name)
+    assert (changed.status_code, changed.text) == (403, f"Attribute ({name}) cannot be modified")
+    assert (deleted.status_code, deleted.text) == (403, f"Attribute ({name}) cannot be deleted")
     assert name.upper() not in world.user_template(vm)
+
+
+@pytest.mark.parametrize(("path", "answer"), [
+    ("GONE", "Internal server error"),
+    ("flavour", "Internal server error"),
+    ("ONE TWO", "Invalid expression: USER_TEMPLATE/ONE TWO"),
+])
+def test_what_is_not_there_cannot_be_erased(world: World, vm: int, path: str, answer: str) -> None:
+    before = world.user_template(vm)
+    response = world.gate("PUT", "/vm?type=2", vm, path)
+    assert (response.status_code, response.text) == (500, answer)
+    assert world.user_template(vm) == before
+
+
+def test_erasing_reaches_into_vectors(world: World, vm: int) -> None:
+    world.gate("PUT", "/vm", vm, 'V=[A="1",B="2"]')
+    assert world.gate("PUT", "/vm?type=2", vm, "V/A").status_code == 200
+    assert world.user_template(vm)["V"] == {"B": "2"}
+
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+@pytest.mark.parametrize(("path", "body", "stored"), [
+    ("/vm", "A=1", "1"),
+    ("/vm", "data=A%3D2", "2"),
+    ("/vm?data=A%3D3", "", "3"),
+    ("/vm", "data=FLAVOUR&type=2", None),
+])
+def test_a_form_and_the_text_itself_say_the_same(world: World, vm: int, path: str, body: str, stored: str | None) -> None:
+    response = world.gate("PUT", path, vm, body, {**world.gate_headers(vm), **FORM})
+    assert response.status_code == 200
+    attributes = world.user_template(vm)
+    assert "FLAVOUR" not in attributes if stored is None else attributes["A"] == stored
+
+
+@pytest.mark.parametrize(("method", "path", "status", "answer"), [
+    ("GET", "/vrouter", 400, "Empty or invalid VROUTER_ID"),
+    ("GET", "/vnet/0", 400, "Virtual networks information can only be retrieved from Virtual Routers."),
+    ("GET", "/vnet/x", 400, "Invalid id format (ID: x). ID must be an integer."),
+    ("GET", "/vms/999", 400, "This VM does not belong to any Virtual Router or Service, so it cannot retrieve information from other VMs"),
+    ("GET", "/service", 400, "Empty or invalid SERVICE_ID"),
+    ("POST", "/vm", 400, "OneGate server doesn't support this feature"),
+    ("OPTIONS", "/vm", 400, "OneGate server doesn't support this feature"),
+    ("DELETE", "/nowhere", 400, "OneGate server doesn't support this feature"),
+])
+def test_routes_answer_as_the_server_does(world: World, vm: int, method: str, path: str, status: int, answer: str) -> None:
+    response = world.gate(method, path, vm)
+    assert (response.status_code, response.text) == (status, answer)
+
+
+@pytest.mark.parametrize(("body", "status", "answer"), [
+    ('{"action": {"perform": "dance"}}', 500, "Internal server error"),
+    ('{"perform": "resume"}', 400, "Error parsing JSON: Wrong resource type"),
+    ("no json", 400, "unexpected token at 'no json'"),
+])
+def test_actions_that_are_none_are_refused(world: World, vm: int, body: str, status: int, answer: str) -> None:
+    response = world.gate("POST", f"/vms/{vm}/action", vm, body)
+    assert (response.status_code, response.text) == (status, answer)
+
+
+def test_a_vm_acts_on_itself(world: World, vm: int) -> None:
+    world.wait("it to run", lambda: world.running(vm))
+    response = world.gate("POST", f"/vms/{vm}/action", vm, '{"action": {"perform": "poweroff", "params": true}}')
+    assert (response.status_code, response.text) == (204, "")
+    world.wait("it to be off", lambda: world.vm(vm)["STATE"] == "8")
 
 
 def test_other_vms_and_their_services_stay_out_of_reach(world: World, vm: int) -> None:
