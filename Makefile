@@ -75,7 +75,7 @@ clean-lab: lab-reset ## Remove the lab zone, its images, and the Docker engine i
 SCENARIOS := $(ROLES:%=molecule-%)
 SCENARIOS_BESIDE := $(filter-out %-flower_appliance %-wireguard,$(SCENARIOS))
 
-.PHONY: check lint unit sanity contract integration app lab-test variants molecule $(SCENARIOS) machine-images vfio recovery e2e test docs
+.PHONY: check lint unit sanity contract integration app foreign lab-test variants molecule $(SCENARIOS) machine-images vfio recovery e2e test docs
 check: lint unit ## Lint and unit tests, for every commit
 
 lint: $(VENV)/.test build/collections/.done
@@ -94,6 +94,17 @@ contract: $(VENV)/.test build/collections/.done ## Lab zone against recorded ans
 
 integration: $(VENV)/.test build/collections/.done ## Modules against a zone that boots nothing
 	@scripts/timed.sh "integration tests" pytest -q tests/integration
+
+build/foreign/.done: $(VENV)/.control requirements/foreign.txt scripts/fetch_collections.py
+	@echo "== clients of others"
+	@[ -x build/foreign/bin/pip ] || $(PYTHON) -m venv build/foreign
+	@build/foreign/bin/pip install --quiet --disable-pip-version-check -r requirements/foreign.txt
+	@python scripts/fetch_collections.py build/foreign/collections community/general
+	@touch $@
+
+foreign: $(VENV)/.test build/foreign/.done ## Command lines, clients and modules of others against the lab zone
+	@echo "== foreign clients"
+	@pytest -q tests/foreign
 
 app: $(VENV)/.test build/collections/.done ## The Flower App in a real federation on this machine
 	@scripts/timed.sh "Flower App tests" pytest -q tests/app
