@@ -478,6 +478,7 @@ def test_hard_spares_the_time_to_shut_down(zone):
     zone.changed("one_vm", name="web", state="poweroff", hard=True, **WAIT)
     poweroff_hard, terminate_hard = 20, 28
     assert document(zone, number)["history"][-1]["ACTION"] == poweroff_hard
+    zone.changed("one_vm", name="web", state="running", **WAIT)
     zone.changed("one_vm", name="web", state="absent", hard=True, **WAIT)
     assert document(zone, number)["history"][-1]["ACTION"] == terminate_hard
 

@@ -302,3 +302,34 @@ def test_the_device_that_somebody_has_is_no_interface_of_another_vm(zone):
     zone.changed("one_vm", name="web", nics=[{"NETWORK": "public"}], **NEW)
     failed = zone.fails("one_vm", name="web", nics=[CARD], update="replace", **WAIT)
     assert "Check address and free devices" in failed["msg"] and interfaces(zone) == [(0, "public", False)]
+
+
+@pytest.fixture
+def equipped(zone: ModuleZone) -> Iterator[dict]:
+    """Options for a VM whose VM template has an interface of each kind and another device."""
+    device = {"VENDOR": "10de", "CLASS": "0302"}
+    card = {"TYPE": "NIC", "NETWORK_ID": "0", "VENDOR": "14e4"}
+    template = {"CPU": 0.1, "MEMORY": 64, "NIC": {"NETWORK_ID": "1"}, "PCI": [card, device]}
+    zone.changed("one_template", name="equipped", template=template)
+    yield {"name": "web", "vm_template": "equipped", **WAIT}
+    zone.changed("one_template", name="equipped", state="absent")
+
+
+@pytest.mark.parametrize(("options", "nics", "devices"), [
+    ({}, [(0, "public", False), (1, "private", True)], ["10de"]),
+    ({"nics": [{"NETWORK": "private"}]}, [(0, "private", False)], ["10de"]),
+    ({"nics": [{"NETWORK": "private"}, CARD]}, [(0, "private", False), (1, "private", True)], ["10de"]),
+    ({"pcis": [{"VENDOR": "1022"}]}, [(0, "public", False), (1, "private", True)], ["1022"]),
+])
+def test_interfaces_and_devices_of_a_new_vm_take_the_place_of_those_of_its_template(zone, equipped, options, nics, devices):
+    vm = only(zone.changed("one_vm", **equipped, **options))
+    assert interfaces(zone) == nics
+    there = zone.zone.core.store.get("vm", vm["id"])["template"]["PCI"]
+    assert [device["VENDOR"] for device in there if device.get("TYPE") != "NIC"] == devices
+    zone.unchanged("one_vm", **equipped, **options, update="replace")
+
+
+def test_a_new_vm_cannot_be_made_without_what_its_template_has(zone, equipped):
+    for options in ({"nics": []}, {"nics": [CARD]}, {"pcis": [], "nics": [{"NETWORK": "private"}]}):
+        failed = zone.fails("one_vm", **equipped, **options)
+        assert failed["error"]["kind"] == "invalid" and "cannot be made without those of its VM template" in failed["msg"]

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .references import References
 
 _ATTRIBUTES = {"nics": "NIC", "disks": "DISK", "pcis": "PCI"}
+# The attributes of a VM, and the options that say something about each.
+_SHARED = {"NIC": ("nics",), "DISK": ("disks",), "PCI": ("pcis", "nics")}
 # What an interface that is a PCI device is chosen by.
 _DEVICE = ("SHORT_ADDRESS", "VENDOR", "DEVICE", "CLASS")
 # One of these says what a part is; NETWORK_MODE leaves it to the scheduler.
@@ -40,19 +42,32 @@ class PartsWish:
         self._exclusive = exclusive
         self._references = references
 
-    def attributes(self) -> dict[str, list[dict]]:
-        """Return the attributes of a new VM. Raises OneException of kind invalid for what cannot be said of one."""
-        for option, parts in self._parts.items():
-            if not parts:
-                raise OneException(INVALID, f"{option} is empty: a new VM cannot be made without those of its VM template.")
-        resolved = {"nics": self._references.nic, "disks": self._references.disk, "pcis": dict}
-        result: dict[str, list[dict]] = {}
-        for option, parts in self._parts.items():
-            result.setdefault(_ATTRIBUTES[option], [])
-            for part in parts:
-                result.setdefault(attribute_of(option, part), []).append(resolved[option](part))
-        # A list that is empty would take away what the VM template has.
-        return {name: parts for name, parts in result.items() if parts}
+    def attributes(self, template: dict) -> dict[str, list[dict]]:
+        """Return the attributes of a new VM. Raises OneException of kind invalid for what cannot be said of one.
+
+        template: that of its VM template, whose interfaces and devices share an attribute.
+        """
+        wanted = {option: [self._resolved(option, part) for part in parts] for option, parts in self._parts.items()}
+        result = {}
+        for attribute, options in _SHARED.items():
+            parts = []
+            for option in options:
+                kept = present({"TEMPLATE": template}, option)
+                parts += [part for part in wanted.get(option, kept) if attribute_of(option, part) == attribute]
+            given = [option for option in options if option in wanted]
+            if given and not parts and (attribute in template or not any(wanted.values())):
+                raise OneException(
+                    INVALID, f"{given[0]} leave out {attribute}: a new VM cannot be made without those of its VM template."
+                    if wanted[given[0]] else f"{given[0]} is empty: a new VM cannot be made without those of its VM template.",
+                )
+            if given and parts:
+                result[attribute] = parts
+        return result
+
+    def _resolved(self, option: str, part: dict) -> dict:
+        if option == "pcis":
+            return dict(part)
+        return self._references.nic(part) if option == "nics" else self._references.disk(part)
 
     def lists(self, vm: dict) -> dict[str, PartList]:
         """Return what has to be done to the parts of a VM, by option."""

@@ -84,7 +84,7 @@ class MachineWish:
         """
         current = xml.section(template, "TEMPLATE")
         attributes = self._attributes.attributes if self._attributes else {}
-        wanted = {**attributes, **self.size, **(self.parts.attributes() if self.parts else {})}
+        wanted = {**attributes, **self.size, **(self.parts.attributes(current) if self.parts else {})}
         return compare.changes(current, compare.wanted_template(current, wanted))
 
     def plan(self, vm: dict) -> Plan:
