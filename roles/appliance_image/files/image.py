@@ -112,6 +112,12 @@ def _tidy(root: Path) -> None:
     for directory in ("run", "tmp", "dev", "proc", "sys"):
         for path in (root / directory).iterdir():
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    # What the machine wrote while it was stopped.
+    for path in (root / "var/log").rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.unlink()
+    for path in (root / "var/log/journal").glob("*"):
+        path.rmdir()
     for name, text in (("hosts", HOSTS), ("hostname", "localhost\n"), ("machine-id", "")):
         path = root / "etc" / name
         path.unlink(missing_ok=True)
