@@ -249,9 +249,12 @@ class Service:
             wanted = {name: {"cardinality": role.get("cardinality")} for name, role in self.params["roles"].items()}
             after = {"name": self.name, "roles": wanted}
             return self.module.result({}, after, service=after)
+        from ansible_collections.opennebula.flower.plugins.module_utils.one import service_contents
+
         self.module.no_log_values.update(self.wish.secrets(template))
         merge = {**self.params["template"], **self.wish.instantiation(self.client, template, self.name)}
         merge |= self._networks(template)
+        service_contents.check(self.client, template, merge, self.module.warn)
         self.ownership.check({}, self.ownership.given(), self.module.unresolved)
         after = {
             "name": self.name,

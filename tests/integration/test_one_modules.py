@@ -546,6 +546,15 @@ def test_a_service_gets_the_networks_that_its_template_asks_for(zone, service):
     assert other["error"]["kind"] == "conflict" and "was started with another network Public" in other["msg"]
 
 
+def test_values_that_oneflow_cannot_hand_on_are_refused_before_anything_is_made(zone, service):
+    zone.run("one_template", name="odd", template={"CPU": 0.1, "MEMORY": 64, "CONTEXT": {"NOTE": "dir\\"}})
+    template = {"roles": [{"name": "a", "vm_template": "odd", "cardinality": 1, "template_contents": {"CONTEXT": {"X": "1"}}}]}
+    made = zone.run("one_service_template", name="odd", template=template)
+    refused = made if made.get("failed") else zone.fails("one_service", name=service, service_template="odd")
+    assert refused["error"]["kind"] == "invalid" and "a backslash" in refused["msg"]
+    assert zone.run("one_service_info", name=service)["services"] == []
+
+
 def test_a_service_on_hold_is_released(zone, service):
     wanted = template_of(zone, "held", on_hold=True)
     zone.changed("one_service", name=service, **wanted, wait=False)

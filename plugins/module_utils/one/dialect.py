@@ -113,4 +113,8 @@ def _old_role(role: dict, inputs: list[str], vm_context: dict) -> dict:
 def _text(attributes: dict) -> str:
     from .template import render
 
-    return render(attributes)
+    text = render(attributes)
+    if text.startswith("<"):
+        # OneFlow adds to the text, and the other form has no room for that.
+        raise OneException(INVALID, "OneFlow 6 cannot hand on a value that ends with a backslash to the VMs of a role.")
+    return text
