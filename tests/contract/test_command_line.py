@@ -57,7 +57,7 @@ def test_zone_runs_in_the_background_and_is_started_once(lab: Lab, tmp_path: Pat
     assert first.returncode == 0, first.stderr
     assert first.stdout == second.stdout
     endpoints = dict(line.split("=", 1) for line in first.stdout.splitlines())
-    assert set(endpoints) == {"ONE_XMLRPC", "ONEFLOW_URL", "ONEGATE_ENDPOINT", "ONE_AUTH"}
+    assert set(endpoints) == {"ONE_XMLRPC", "ONEFLOW_URL", "ONEGATE_ENDPOINT", "ONE_AUTH", "LAB_SUBNET"}
     auth = Path(endpoints["ONE_AUTH"])
     assert stat.S_IMODE(auth.stat().st_mode) == 0o600
     answer = xmlrpc.client.ServerProxy(endpoints["ONE_XMLRPC"]).one.system.version(auth.read_text().strip())
