@@ -51,7 +51,11 @@ requirements:
 notes:
   - For OpenNebula 6.8 to 7.4; tested against answers recorded from 6.10 and 7.4.
   - Attributes in OpenNebula's terms may also be text in OpenNebula's syntax, as the command line takes it, or JSON.
-  - A name is unique per owner only; where it means several objects the error lists their ids.
+  - A name is unique per owner only, so that another user's object can have the same one. Where a name means several
+    objects, the one of the task's O(ignore:owner) is taken, else the one of O(api_username), and a warning lists them all.
+    C(OWNER/NAME) says whose is meant. Otherwise the error lists their ids and owners.
+  - What the owners of objects wrote into attributes of another form than expected counts as empty in lists, and a warning
+    names the objects.
   - Every error is one sentence, and RV(ignore:error.kind) says its kind for programs, one of C(authentication),
     C(authorization), C(missing), C(conflict), C(quota), C(wrong_state), C(invalid), C(network), C(timeout) and
     C(protocol).

@@ -359,7 +359,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         if caching and cache_allowed and (known := self._cache.get(key)) is not None:
             return known["vms"]
         try:
-            vms = list_vms(one, scope, names, functools.cache(vm_hosts.any_pattern(kept)))
+            vms = list_vms(one, scope, names, functools.cache(vm_hosts.any_pattern(kept)), self.display.warning)
         except OneException as error:
             if not self.get_option("skip_unreachable") or error.kind not in (NETWORK, TIMEOUT):
                 raise

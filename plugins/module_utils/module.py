@@ -17,8 +17,9 @@ from ansible.module_utils.basic import env_fallback, missing_required_lib
 from .dict_options import DictModule
 from .one.client import Client
 from .one.compare import difference
-from .one.errors import INVALID, OneException, TemplateSyntaxError
+from .one.errors import INVALID, OneException, one_line
 from .one.http import URLLIB3_IMPORT_ERROR
+from .outcome import finish
 
 # The action plugin of the same name shows what a module appends to the file named here.
 PROGRESS_FILE_VARIABLE = "OPENNEBULA_FLOWER_PROGRESS_FILE"
@@ -54,7 +55,7 @@ class OneModule(DictModule):
                 raise OneException(INVALID, f"api_timeout is {self.params['api_timeout']:g}, it must be positive.")
             self._client = Client(
                 self.params["api_url"], username, password, self.params["api_timeout"],
-                self.params["validate_certs"], self.params["ca_path"], self.params["oneflow_url"],
+                self.params["validate_certs"], self.params["ca_path"], self.params["oneflow_url"], self.warn,
             )
         return self._client
 
@@ -68,14 +69,7 @@ class OneModule(DictModule):
 
     def run(self, work: Callable[[], dict]) -> None:
         """Exit with what work returns, or fail with one sentence and the kind of error."""
-        try:
-            result = work()
-        except OneException as error:
-            self.fail_json(msg=error.message, error={"kind": error.kind})
-        except TemplateSyntaxError as error:
-            self.fail_json(msg=f"{error}.", error={"kind": INVALID})
-        else:
-            self.exit_json(**result)
+        finish(self, work, lambda: self._client)
 
     def result(self, before: dict, after: dict, **facts: object) -> dict:
         """Return the module's result, see changed_result."""
@@ -95,7 +89,7 @@ class OneModule(DictModule):
         subject = " ".join(part for part in (self._name.rpartition(".")[2], self.params.get("name")) if part)
         try:
             with open(path, "a", encoding="utf-8") as stream:
-                stream.write(f"{subject}: {text}\n")
+                stream.write(one_line(f"{subject}: {text}") + "\n")
         except OSError:
             # The listener sits on another machine or belongs to another user.
             return

@@ -16,6 +16,7 @@ from .dict_options import DictModule
 from .one.errors import INVALID, OneException
 from .one.http import URLLIB3_IMPORT_ERROR
 from .one.onegate import OneGate
+from .outcome import finish
 
 GATE_OPTIONS = {
     "endpoint": {"type": "str"},
@@ -60,12 +61,7 @@ class OneGateModule(DictModule):
 
     def run(self, work: Callable[[], dict]) -> None:
         """Exit with what work returns, or fail with one sentence and the kind of error."""
-        try:
-            result = work()
-        except OneException as error:
-            self.fail_json(msg=error.message, error={"kind": error.kind})
-        else:
-            self.exit_json(**result)
+        finish(self, work, lambda: self.__dict__.get("gate"))
 
 
 def _text(path: str) -> str:

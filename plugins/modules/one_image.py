@@ -219,7 +219,7 @@ class Image:
 
     def ensure(self) -> dict:
         """Bring the image to the wanted state and return the module's result."""
-        current = resources.find(self.client, "image", self.name)
+        current = resources.find(self.client, "image", self.name, self.params["owner"])
         if self.params["state"] == "absent":
             return self._absent(current)
         if current and _is_leaving(current) and not resources.is_id(self.name):

@@ -216,7 +216,7 @@ class Service:
 
     def ensure(self) -> dict:
         """Bring the service to the wanted state and return the module's result."""
-        current = services.find_service(self.client, self.name)
+        current = services.find_service(self.client, self.name, self.params["owner"])
         if self.params["state"] == "absent":
             return self._absent(current)
         if current and self.params["state"] == "recovered" and services.state(current) in FAILED_LEAVING | LEAVING:

@@ -136,11 +136,10 @@ def read(module: OneModule) -> dict:
     """Return the module's result."""
     name = module.params["name"]
     if name is None:
-        found = services.all_services(module.client)
+        facts = services.listed(module.client, services.all_services(module.client))
     else:
         service = services.find_service(module.client, name)
-        found = [service] if service else []
-    facts = [services.facts(service) for service in found]
+        facts = [services.facts(service)] if service else []
     if module.params["vm_details"]:
         there = vms.all_vms(module.client) if facts else {}
         for service in facts:

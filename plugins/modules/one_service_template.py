@@ -137,7 +137,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership im
 
 def ensure(module: OneModule) -> dict:
     """Bring the service template to the wanted state and return the module's result."""
-    current = flow_documents.find_template(module.client, module.params["name"])
+    current = flow_documents.find_template(module.client, module.params["name"], module.params["owner"])
     if module.params["state"] == "present":
         return _present(module, current)
     if current and not module.check_mode:
@@ -190,12 +190,13 @@ def _rendered(module: OneModule, wanted: dict) -> dict:
 
 
 def _vm_template(module: OneModule, vm_templates: list[dict], name_or_id: str) -> dict | None:
-    key = "ID" if resources.is_id(name_or_id) else "NAME"
-    found = {int(item["ID"]): item for item in vm_templates if item[key] == name_or_id}
-    if not found:
+    if resources.is_id(name_or_id):
+        found = next((item for item in vm_templates if item["ID"] == name_or_id), None)
+    else:
+        found = resources.named(module.client, "VM template", vm_templates, name_or_id)
+    if found is None:
         module.unresolved(resources.missing(module.client, "VM template", name_or_id))
-        return None
-    return found[resources.only(list(found), "VM template", name_or_id)]
+    return found
 
 
 def main() -> None:

@@ -127,7 +127,7 @@ _REFERENCES = (
 
 def ensure(module: OneModule) -> dict:
     """Bring the VM template to the wanted state and return the module's result."""
-    current = resources.find(module.client, "template", module.params["name"])
+    current = resources.find(module.client, "template", module.params["name"], module.params["owner"])
     if module.params["state"] == "present":
         return _present(module, current)
     if current and not module.check_mode:

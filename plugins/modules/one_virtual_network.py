@@ -217,7 +217,7 @@ class VirtualNetwork:
 
     def ensure(self) -> dict:
         """Bring the network to the wanted state and return the module's result."""
-        current = resources.find(self.client, "network", self.name)
+        current = resources.find(self.client, "network", self.name, self.params["owner"])
         if self.params["state"] == "absent":
             return self._absent(current)
         if current and networks.is_leaving(current) and not resources.is_id(self.name):

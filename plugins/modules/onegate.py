@@ -73,7 +73,6 @@ from ansible_collections.opennebula.flower.plugins.module_utils.module import ch
 from ansible_collections.opennebula.flower.plugins.module_utils.one import onegate
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.one.values import scalar
-from ansible_collections.opennebula.flower.plugins.module_utils.one.xml import section
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate_module import OneGateModule
 
 
@@ -87,7 +86,7 @@ def publish(module: OneGateModule) -> dict:
         onegate.check(name, value)
     gate = module.gate
     vm = gate.get_vm()
-    there = section(vm, "USER_TEMPLATE")
+    there = vm["USER_TEMPLATE"]
     new = {name: value for name, value in wanted.items() if there.get(name) != value}
     gone = [name for name in absent if name in there]
     after = {name: value for name, value in {**there, **new}.items() if name not in gone}

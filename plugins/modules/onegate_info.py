@@ -29,7 +29,8 @@ options:
   decode:
     description:
       - Names of attributes whose values M(opennebula.flower.onegate) published with O(opennebula.flower.onegate#module:encode=true).
-      - They are decoded in RV(attributes) and RV(members[].attributes). A value that is not encoded is an error.
+      - They are decoded in RV(attributes) and RV(members[].attributes). A value of this VM that is not encoded is an error;
+        one of another member is left out with a warning.
     type: list
     elements: str
     default: []
@@ -103,6 +104,8 @@ members:
       sample: {"FL_READY": "YES"}
 """
 
+from collections.abc import Callable
+
 from ansible_collections.opennebula.flower.plugins.module_utils.one import onegate, vms, xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate_module import OneGateModule
@@ -112,39 +115,46 @@ def read(module: OneGateModule) -> dict:
     """Return the module's result."""
     encoded = {name.upper() for name in module.params["decode"]}
     vm = module.gate.get_vm(module.params["vm"])
-    result = {"changed": False, "vm": vm, "attributes": _attributes(vm, encoded)}
+    attributes = {
+        name: _decoded(vm["ID"], name, value) if name in encoded else value for name, value in vm["USER_TEMPLATE"].items()
+    }
+    result = {"changed": False, "vm": vm, "attributes": attributes}
     if module.params["service"]:
         service = module.gate.get_service()
-        result |= {"service": service, "members": _members(service, encoded)}
+        result |= {"service": service, "members": _members(service, encoded, module.warn)}
     return result
 
 
-def _members(service: dict, encoded: set[str]) -> list[dict]:
+def _members(service: dict, encoded: set[str], warn: Callable[[str], None]) -> list[dict]:
     return [
         {
             "id": int(node["deploy_id"]),
-            "name": node["vm_info"]["VM"].get("NAME", ""),
+            "name": xml.section(node, "vm_info", "VM").get("NAME", ""),
             "role": role["name"],
-            "addresses": vms.addresses(node["vm_info"]["VM"]),
-            "attributes": _attributes(node["vm_info"]["VM"], encoded),
+            "addresses": vms.addresses(xml.section(node, "vm_info", "VM")),
+            "attributes": _attributes_of_member(node, encoded, warn),
         }
-        for role in service.get("roles") or []
+        for role in service["roles"]
         for node in role.get("nodes") or []
     ]
 
 
-def _attributes(vm: dict, encoded: set[str]) -> dict:
-    return {
-        name: _decoded(vm, name, value) if name in encoded else value
-        for name, value in xml.section(vm, "USER_TEMPLATE").items()
-    }
+def _attributes_of_member(node: dict, encoded: set[str], warn: Callable[[str], None]) -> dict:
+    attributes = {}
+    for name, value in xml.section(node, "vm_info", "VM", "USER_TEMPLATE").items():
+        try:
+            attributes[name] = _decoded(node["deploy_id"], name, value) if name in encoded else value
+        except OneException as error:
+            # What another VM writes must not keep this one from its work.
+            warn(f"{error.message} It is left out.")
+    return attributes
 
 
-def _decoded(vm: dict, name: str, value: object) -> str:
+def _decoded(vm_id: str | int, name: str, value: object) -> str:
     try:
         return onegate.decode(str(value))
     except OneException as error:
-        raise OneException(error.kind, f"{name} of VM {vm['ID']} was not published encoded: {error.message}") from None
+        raise OneException(error.kind, f"{name} of VM {vm_id} was not published encoded: {error.message}") from None
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 
 from ansible_collections.opennebula.flower.plugins.module_utils.one import machines, states, xml
+from ansible_collections.opennebula.flower.plugins.module_utils.one.values import decimal, number, text
 
 # Of any attribute's name; public keys may be seen.
 _SECRET_NAME = re.compile(
@@ -28,8 +29,8 @@ def vm_facts(vm: dict, wanted: Callable[[str], bool] = lambda name: True) -> dic
     template = xml.section(vm, "TEMPLATE")
     attributes = xml.section(vm, "USER_TEMPLATE")
     place = machines.placement(vm)
-    service_id = _number(attributes.get("SERVICE_ID"))
-    cluster_id = _number(place.get("CID"))
+    service_id = number(attributes.get("SERVICE_ID"))
+    cluster_id = number(place.get("CID"))
     return {
         "id": int(vm["ID"]),
         "name": vm["NAME"],
@@ -38,15 +39,15 @@ def vm_facts(vm: dict, wanted: Callable[[str], bool] = lambda name: True) -> dic
         "group": vm.get("GNAME"),
         "service_id": service_id,
         "service": None if service_id is None else str(service_id),
-        "role": attributes.get("ROLE_NAME") or None,
+        "role": text(attributes.get("ROLE_NAME")) or None,
         "host": place.get("HOSTNAME") or None,
         "cluster_id": cluster_id,
         "cluster": None if cluster_id is None else str(cluster_id),
         "labels": machines.labels(vm),
-        "template_id": _number(template.get("TEMPLATE_ID")),
-        "cpu": float(template.get("CPU") or 0),
-        "vcpu": _number(template.get("VCPU")) or 1,
-        "memory": _number(template.get("MEMORY")),
+        "template_id": number(template.get("TEMPLATE_ID")),
+        "cpu": decimal(template.get("CPU")) or 0.0,
+        "vcpu": number(template.get("VCPU")) or 1,
+        "memory": number(template.get("MEMORY")),
         "nics": _nics(template),
         "user_template": _user_template(attributes, wanted),
     }
@@ -59,24 +60,24 @@ def is_secret(name: str) -> bool:
 
 def _nics(template: dict) -> list[dict]:
     """The VM's NICs in the order of their ids, PCI devices that are NICs among them, then their aliases."""
-    nics = xml.items(template, "NIC")
-    nics += [device for device in xml.items(template, "PCI") if device.get("TYPE") == "NIC"]
-    nics.sort(key=lambda nic: _number(nic.get("NIC_ID")) or 0)
+    nics = xml.vectors(template, "NIC")
+    nics += [device for device in xml.vectors(template, "PCI") if device.get("TYPE") == "NIC"]
+    nics.sort(key=lambda nic: number(nic.get("NIC_ID")) or 0)
     return [_nic(nic, None) for nic in nics] + [
-        _nic(alias, alias.get("PARENT") or f"NIC{alias.get('PARENT_ID', '')}")
-        for alias in xml.items(template, "NIC_ALIAS")
+        _nic(alias, text(alias.get("PARENT")) or f"NIC{text(alias.get('PARENT_ID'))}")
+        for alias in xml.vectors(template, "NIC_ALIAS")
     ]
 
 
 def _nic(nic: dict, parent: str | None) -> dict:
     # Link-local addresses are of no use without an interface.
-    ip6 = nic.get("IP6") or nic.get("IP6_GLOBAL") or nic.get("IP6_ULA") or None
+    ip6 = text(nic.get("IP6")) or text(nic.get("IP6_GLOBAL")) or text(nic.get("IP6_ULA")) or None
     return {
-        "name": nic.get("NAME") or f"NIC{nic.get('NIC_ID', '')}",
-        "network": nic.get("NETWORK") or None,
-        "ip": nic.get("IP") or None,
+        "name": text(nic.get("NAME")) or f"NIC{text(nic.get('NIC_ID'))}",
+        "network": text(nic.get("NETWORK")) or None,
+        "ip": text(nic.get("IP")) or None,
         "ip6": ip6,
-        "mac": nic.get("MAC") or None,
+        "mac": text(nic.get("MAC")) or None,
         "alias_of": parent,
     }
 
@@ -101,10 +102,3 @@ def _without_secrets(value: object) -> object:
 
 def _hidden(name: str, value: object) -> bool:
     return is_secret(name) or (isinstance(value, str) and bool(_PRIVATE_KEY.search(value)))
-
-
-def _number(text: object) -> int | None:
-    try:
-        return int(text)
-    except (TypeError, ValueError):
-        return None

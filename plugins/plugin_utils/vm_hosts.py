@@ -121,6 +121,8 @@ def unique_names(vms: list[dict], wanted: list[str], taken: frozenset[str]) -> l
         lambda number: wanted[number],
         lambda number: f"{wanted[number]}_{vms[number]['id']}",
         lambda number: f"{wanted[number]}_{vms[number]['id']}_{vms[number]['zone']}",
+        # Owners choose names and labels, which become groups, and could take all the others.
+        lambda number: f"vm_{vms[number]['id']}_{vms[number]['zone']}",
     )
     form = [0] * len(vms)
     names = list(wanted)

@@ -11,14 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one import resources, services
+from ansible_collections.opennebula.flower.plugins.module_utils.one import machines, resources, services
+from ansible_collections.opennebula.flower.plugins.module_utils.one.answers import misread
 from ansible_collections.opennebula.flower.plugins.module_utils.one.client import Client
 from ansible_collections.opennebula.flower.plugins.module_utils.one.credentials import (
     DEFAULT_AUTH_FILE,
     credentials,
     read_auth_file,
 )
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, MISREADINGS, OneException
 
 from .vm_facts import vm_facts
 
@@ -48,11 +49,11 @@ class Zone:
         identity = [self.name, self.api_url, self.username, self.oneflow_url, *settings]
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 
-    def client(self) -> Client:
-        """Return a client for the zone."""
+    def client(self, warn: Callable[[str], None]) -> Client:
+        """Return a client for the zone. warn: is told what a person should know."""
         return Client(
             self.api_url, self.username, self.password, self.timeout, self.validate_certs, self.ca_path,
-            self.oneflow_url,
+            self.oneflow_url, warn,
         )
 
 
@@ -83,23 +84,30 @@ def zone(entry: dict, defaults: dict) -> Zone:
     )
 
 
-def list_vms(zone: Zone, scope: str, names: bool, wanted: Callable[[str], bool]) -> list[dict]:
+def list_vms(
+    zone: Zone, scope: str, names: bool, wanted: Callable[[str], bool], warn: Callable[[str], None]
+) -> list[dict]:
     """Return the facts of all VMs of a zone that are not DONE, newest first.
 
     One call for each 2,000 VMs, and with names two more that ask for the names of clusters and services.
-    wanted: tells which attributes of the user template to keep. Raises OneException that names the zone.
+    wanted: tells which attributes of the user template to keep. warn: is told of VMs with attributes that cannot be read.
+    Raises OneException that names the zone.
     """
+    client = zone.client(lambda text: warn(f"Zone {zone.name}: {text}"))
     try:
-        client = zone.client()
         found: dict[int, dict] = {}
         for page in client.pages("one.vmpool.infoextended", "VM", _NOT_DONE, who=SCOPES[scope]):
             # A VM that is made between two calls shifts the pages, and the last of one is the first of the next.
             found |= {int(vm["ID"]): vm_facts(vm, wanted) for vm in page}
+            machines.warn_of_odd(client, page)
         vms = list(found.values())
         if names:
             _name_clusters_and_services(client, vms)
     except OneException as error:
         raise OneException(error.kind, f"Zone {zone.name}: {error.message}") from None
+    except MISREADINGS as error:
+        found_wrong = misread(error, client.place, client.asked)
+        raise OneException(found_wrong.kind, f"Zone {zone.name}: {found_wrong.message}") from None
     return vms
 
 

@@ -200,17 +200,57 @@ def test_a_bad_endpoint_or_identity_is_one_sentence_with_the_endpoint(zone, modu
             assert sentence in result["msg"] and result["msg"].endswith(".") and "\n" not in result["msg"]
 
 
-def test_a_name_that_two_objects_have_is_an_error_with_their_ids(zone):
-    user = zone.call("one.user.allocate", "alice", "alicepw", "", [])
-    first = zone.changed("one_template", name="twin", template={"MEMORY": 64})["vm_template"]["id"]
-    second = zone.call("one.template.allocate", 'NAME="twin2"\nMEMORY="64"')
-    zone.call("one.template.chown", second, user, -1)
-    zone.call("one.template.rename", second, "twin")
+@pytest.fixture
+def twins(zone: ModuleZone) -> Iterator[list[int]]:
+    """VM templates of one name: oneadmin's, and those of two tenants."""
+    made = []
+    for owner in ("oneadmin", "alice", "bob"):
+        number = zone.call("one.template.allocate", f'NAME="twin-{owner}"\nMEMORY="64"')
+        if owner != "oneadmin":
+            zone.call("one.template.chown", number, zone.call("one.user.allocate", owner, f"{owner}-pw", "", []), -1)
+        zone.call("one.template.rename", number, "twin")
+        made.append(number)
+    yield made
+    for number in made:
+        zone.changed("one_template", name=str(number), state="absent")
+    for owner in ("alice", "bob"):
+        zone.changed("one_user", name=owner, state="absent")
+
+
+def test_a_name_that_others_have_too_means_the_users_own_and_says_so(zone, twins):
+    result = zone.run("one_template", name="twin", template={"MEMORY": 64})
+    assert (result["changed"], result["vm_template"]["id"]) == (False, twins[0])
+    owners = f"{twins[0]} of oneadmin, {twins[1]} of alice, {twins[2]} of bob"
+    said = f"The VM template name 'twin' is not unique, ids {owners} have it: id {twins[0]} is taken."
+    assert said in str(result["warnings"])
+    roles = [{"name": "a", "vm_template": "twin", "cardinality": 1}]
+    made = zone.changed("one_service_template", name="twins", template={"roles": roles})["service_template"]
+    assert template_of_role(made) == twins[0]
+    zone.changed("one_service_template", name="twins", state="absent")
+
+
+def template_of_role(service_template: dict) -> int:
+    # Its name before OpenNebula 7.0 and since.
+    role = service_template["template"]["roles"][0]
+    return role["vm_template"] if "vm_template" in role else role["template_id"]
+
+
+def test_a_task_names_whose_object_it_means(zone, twins):
+    assert zone.run("one_template", name="twin", owner="bob")["vm_template"]["id"] == twins[2]
+    roles = [{"name": "a", "vm_template": "alice/twin", "cardinality": 1}]
+    made = zone.changed("one_service_template", name="twins", template={"roles": roles})["service_template"]
+    assert template_of_role(made) == twins[1]
+    zone.changed("one_service_template", name="twins", state="absent")
+
+
+def test_a_name_of_others_only_is_an_error_with_ids_and_owners(zone, twins):
+    zone.call("one.template.rename", twins[0], "single")
     result = zone.fails("one_template", name="twin", state="absent")
     assert result["error"]["kind"] == "conflict"
-    assert result["msg"] == f"The VM template name 'twin' is ambiguous: ids {first}, {second} have it; use the id."
-    for number in (first, second):
-        zone.changed("one_template", name=str(number), state="absent")
+    assert result["msg"] == (
+        f"The VM template name 'twin' is ambiguous: ids {twins[1]} of alice, {twins[2]} of bob have it; "
+        "use the id or OWNER/NAME."
+    )
 
 
 def test_who_is_not_authorized_is_told_what_for(zone):

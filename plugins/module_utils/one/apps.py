@@ -12,6 +12,7 @@ from . import resources, states, xml
 from .client import Client
 from .errors import INVALID, WRONG_STATE, OneException, TemplateSyntaxError
 from .template import parse, render
+from .values import text, words
 
 # Attributes of an app's template that hold a template: for what the app is, and for a VM with its image.
 OWN_TEMPLATE, VM_TEMPLATE = "APPTEMPLATE64", "VMTEMPLATE64"
@@ -29,7 +30,7 @@ def kind(app: dict) -> str:
 
 def broken(app: dict) -> OneException:
     """Return the exception for an app in state ERROR, with the driver's reason."""
-    reason = xml.section(app, "TEMPLATE").get("ERROR", "the server gives no reason").strip().rstrip(".")
+    reason = words(xml.section(app, "TEMPLATE").get("ERROR"), "the server gives no reason")
     return OneException(
         WRONG_STATE, f"Marketplace app {app['NAME']!r} (id {app['ID']}) is in state ERROR: {reason}."
     )
@@ -37,12 +38,17 @@ def broken(app: dict) -> OneException:
 
 def parts(client: Client, app: dict) -> list[dict]:
     """Return the apps that are the disks of one that is a VM template. Raises OneException of kind missing."""
-    wanted = [disk.get("APP", "") for disk in xml.items(xml.section(app, "TEMPLATE"), "DISK")]
-    there = {item["NAME"]: item for item in resources.pool(client, "marketplace_app")}
-    for name in wanted:
-        if name not in there:
-            raise resources.missing(client, resources.KINDS["marketplace_app"].label, name)
-    return [there[name] for name in wanted]
+    label = resources.KINDS["marketplace_app"].label
+    there = [
+        item for item in resources.pool(client, "marketplace_app") if item["MARKETPLACE_ID"] == app["MARKETPLACE_ID"]
+    ]
+    found = []
+    for disk in xml.vectors(xml.section(app, "TEMPLATE"), "DISK"):
+        part = resources.named(client, label, there, text(disk.get("APP")), app["UNAME"])
+        if part is None:
+            raise resources.missing(client, label, text(disk.get("APP")))
+        found.append(part)
+    return found
 
 
 def decoded(app: dict, attribute: str) -> dict:
@@ -50,10 +56,10 @@ def decoded(app: dict, attribute: str) -> dict:
 
     Raises OneException of kind invalid for one that cannot be read.
     """
-    text = xml.section(app, "TEMPLATE").get(attribute, "")
+    encoded_text = text(xml.section(app, "TEMPLATE").get(attribute))
     try:
         # OpenNebula's tools do without the padding.
-        return parse(base64.b64decode(f"{text}==").decode())
+        return parse(base64.b64decode(f"{encoded_text}==").decode())
     except (binascii.Error, UnicodeError, TemplateSyntaxError) as error:
         raise OneException(
             INVALID,

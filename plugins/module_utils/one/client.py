@@ -13,15 +13,17 @@ import json
 import re
 import xmlrpc.client
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 from xml.parsers import expat
 
-from . import errors, xml
+from . import answers, errors, xml
 from .errors import OneException
 from .http import Http, without_credentials
 
 _PAGE_SIZE = 2000
+# A million objects; a server that still has more sends them for ever.
+_MOST_PAGES = 500
 _READS = tuple(
     f".{name}"
     for name in ("info", "infoextended", "infoset", "monitoring", "accounting", "showback", "version", "config")
@@ -32,7 +34,9 @@ class Client:
     """One user's view of one zone.
 
     api_url: the XML-RPC endpoint, http://HOST:2633/RPC2. oneflow_url: by default port 2474 of the same host.
-    password: a password or a login token, with any characters in it.
+    password: a password or a login token, with any characters in it. warn: is told what a person should know.
+
+    asked: the last request, empty before the first.
     """
 
     def __init__(
@@ -44,7 +48,11 @@ class Client:
         validate_certs: bool = True,
         ca_path: str | None = None,
         oneflow_url: str | None = None,
+        warn: Callable[[str], None] = lambda text: None,
     ) -> None:
+        self.username = username
+        self.warn = warn
+        self.asked = ""
         self.api_url = api_url
         self.oneflow_url = (oneflow_url or _beside(api_url, 2474)).rstrip("/")
         self._auth = (username, password)
@@ -53,11 +61,12 @@ class Client:
         self._version: tuple[int, ...] | None = None
 
     def call(self, method: str, *arguments: object) -> object:
-        """Call an XML-RPC method (one.image.info) and return its answer, XML documents as dictionaries.
+        """Call an XML-RPC method (one.image.info) and return its answer as ``answers`` understands it.
 
         arguments: a dictionary among them is a template, which goes as OpenNebula's text.
         Raises OneException, the kind tells why, and TemplateSyntaxError.
         """
+        self.asked = method
         values = [_template(argument) if isinstance(argument, dict) else argument for argument in arguments]
         try:
             request = xmlrpc.client.dumps((":".join(self._auth), *values), method).encode()
@@ -67,52 +76,55 @@ class Client:
             "POST", self.api_url, request,
             headers={"Content-Type": "text/xml"}, retry=method.endswith(_READS),
         )
-        value = self._answer(method, status, body)
-        if isinstance(value, str) and value.startswith("<"):
-            return xml.to_dict(value)
-        return value
+        return answers.of_call(self.place, method, self._answer(method, status, body), arguments)
 
     def pages(self, method: str, element: str, *arguments: int, who: int = -2) -> Iterator[list[dict]]:
         """Yield the objects of a pool in pages of 2,000, each fetched when it is asked for.
 
         who: OpenNebula's filter flag, by default every object the user may see. arguments: what the method takes
-        after the page.
+        after the page. Raises OneException, of kind protocol for a server that never comes to an end.
         """
-        offset = 0
-        while True:
-            page = xml.items(self.call(method, who, offset, -_PAGE_SIZE, *arguments), element)
+        seen: set[str] = set()
+        for number in range(_MOST_PAGES):
+            page = xml.items(self.call(method, who, number * _PAGE_SIZE, -_PAGE_SIZE, *arguments), element)
+            known = len(seen)
+            seen.update(item["ID"] for item in page)
+            # An object that is made meanwhile moves others to the next page, but never all of them.
+            if page and len(seen) == known:
+                raise answers.not_understood(self.place, method, "a page of objects that it had sent already")
             yield page
             if len(page) < _PAGE_SIZE:
                 return
-            offset += _PAGE_SIZE
+        raise answers.not_understood(self.place, method, f"more than {_MOST_PAGES * _PAGE_SIZE} objects")
 
     def pool(self, method: str, element: str, *arguments: int, who: int = -2) -> list[dict]:
         """Return all objects of a pool; takes what ``pages`` takes."""
         return [item for page in self.pages(method, element, *arguments, who=who) for item in page]
 
     def flow(self, method: str, path: str, body: dict | None = None) -> dict | None:
-        """Send a request to OneFlow and return the JSON of its answer, None for an empty one.
+        """Send a request to OneFlow and return the JSON of its answer, None where it says that there is none.
 
         Raises OneException; the kind tells why.
         """
+        self.asked = f"{method} {path}"
         status, content = self._flow_http.send(
             method, self.oneflow_url + path, None if body is None else json.dumps(body).encode(),
             headers={"Content-Type": "application/json", "Authorization": self._basic_auth()}, retry=method == "GET",
         )
         text = content.decode(errors="replace").strip()
+        place = without_credentials(self.oneflow_url)
         if status >= 300:
             from .refusals import flow_refusal
 
-            raise flow_refusal(method, path, status, text, without_credentials(self.oneflow_url), self._auth[0])
-        if not text:
+            raise flow_refusal(method, path, status, text, place, self._auth[0])
+        if status == 204:
             return None
         try:
-            return json.loads(text)
-        except ValueError:
-            raise OneException(
-                errors.PROTOCOL,
-                f"{without_credentials(self.oneflow_url)} answered {method} {path} with something that is not JSON.",
-            ) from None
+            answer = json.loads(text)
+        # Too many brackets are a RecursionError.
+        except (ValueError, RecursionError):
+            raise answers.not_understood(place, self.asked, "something that is not JSON" if text else "nothing") from None
+        return answers.of_flow(place, self.asked, answer)
 
     @property
     def place(self) -> str:
@@ -145,14 +157,15 @@ class Client:
             ) from None
         except Exception:
             # Garbage makes the parser raise nearly anything.
-            raise OneException(
-                errors.PROTOCOL, f"{self.place} answered {method} with something that is no XML-RPC answer."
-            ) from None
-        if success:
+            raise answers.not_understood(self.place, method, "something that is no XML-RPC answer") from None
+        if success is True:
             return value
+        code = answer[2] if len(answer) > 2 else 0
+        if success is not False or not isinstance(value, str) or type(code) is not int:
+            raise answers.not_understood(self.place, method, "something that is no answer of OpenNebula")
         from .refusals import call_refusal
 
-        raise call_refusal(method, str(value), answer[2] if len(answer) > 2 else 0, self.place, self._auth[0])
+        raise call_refusal(method, value, code, self.place, self._auth[0])
 
 
 def _loads(body: bytes) -> object:

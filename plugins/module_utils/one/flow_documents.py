@@ -7,24 +7,23 @@ from __future__ import annotations
 
 from . import resources, xml
 from .client import Client
-from .errors import INVALID, MISSING, OneException
+from .errors import INVALID, MISSING, PROTOCOL, OneException
 
 
-def find_template(client: Client, name_or_id: str | int) -> dict | None:
-    """Return the service template's document, None if there is none."""
-    return find(client, "service_template", "service template", name_or_id)
+def find_template(client: Client, name_or_id: str | int, owner: str | None = None) -> dict | None:
+    """Return the service template's document, None if there is none. owner: whose is preferred, see ``resources.named``."""
+    return find(client, "service_template", "service template", name_or_id, owner)
 
 
-def find(client: Client, path: str, label: str, name_or_id: str | int) -> dict | None:
+def find(client: Client, path: str, label: str, name_or_id: str | int, owner: str | None = None) -> dict | None:
     """Return a document, None if there is none. path: service or service_template. label: the same for people.
 
-    A number is an id. Raises OneException of kind conflict when several documents have the name.
+    A number is an id, everything else a name, see ``resources.named``.
     """
     wanted = str(name_or_id)
     if resources.is_id(wanted):
         return get(client, path, int(wanted))
-    found = {int(document["ID"]): document for document in pool(client, path) if document.get("NAME") == wanted}
-    return found[resources.only(list(found), label, wanted)] if found else None
+    return resources.named(client, label, pool(client, path), wanted, owner)
 
 
 def get(client: Client, path: str, number: int) -> dict | None:
@@ -43,8 +42,14 @@ def pool(client: Client, path: str) -> list[dict]:
 
 
 def body(document: dict) -> dict:
-    """Return what OneFlow keeps in a service's or service template's document."""
-    return xml.section(document, "TEMPLATE", "BODY")
+    """Return what OneFlow keeps in a service's or service template's document.
+
+    Raises OneException of kind protocol for a document without; whoever may make documents can make such.
+    """
+    found = xml.section(document, "TEMPLATE").get("BODY")
+    if not isinstance(found, dict):
+        raise OneException(PROTOCOL, f"Document {document['NAME']!r} (id {document['ID']}) has no body that can be read.")
+    return found
 
 
 def check_cardinality(role: dict, cardinality: int) -> None:

@@ -101,7 +101,7 @@ def _one_form(form: Callable[[object], str], text: str) -> str:
 
 
 def _devices(host: dict) -> list[dict]:
-    return xml.items(xml.section(host, "HOST_SHARE", "PCI_DEVICES"), "PCI")
+    return xml.vectors(xml.section(host, "HOST_SHARE", "PCI_DEVICES"), "PCI")
 
 
 def _user_id(device: dict) -> int | None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from . import states, xml
+from .values import words
 
 # What OpenNebula writes into a host's template when it monitors it, with KVM and LXC.
 MONITORED_ATTRIBUTES = frozenset({
@@ -53,5 +54,4 @@ def reason(host: dict) -> str:
     """Return the server's words about what is wrong with the host, empty if nothing is."""
     if not has_failed(host):
         return ""
-    error = xml.section(host, "TEMPLATE").get("ERROR", "the server gives no reason")
-    return str(error).strip().rstrip(".")
+    return words(xml.section(host, "TEMPLATE").get("ERROR"), "the server gives no reason")

@@ -12,8 +12,9 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from typing import TypeVar
 
-from .errors import INVALID, TIMEOUT, OneException
+from .errors import INVALID, PROTOCOL, TIMEOUT, OneException
 
 try:
     import urllib3
@@ -22,8 +23,13 @@ except ImportError:
 else:
     URLLIB3_IMPORT_ERROR = None
 
+Answer = TypeVar("Answer")
+
 # Pauses before a read is sent again after a connection fault, in seconds.
 _RETRY_PAUSES = (0.2, 0.8)
+# Bytes of an answer after which the server is taken to be broken; 2,000 VMs with long contexts have a quarter of it.
+_MOST_BYTES = 128 << 20
+_BLOCK = 1 << 20
 _TRUST_HINT = "set ca_path to the certificate that signed it, or validate_certs to false"
 
 
@@ -50,18 +56,18 @@ class Http:
         """Return status and body of the answer.
 
         retry: send again after a connection fault; only for requests that change nothing.
-        Raises OneException of kind network, timeout or invalid.
+        Raises OneException of kind network, timeout, invalid, or protocol for a body without end.
         """
         pauses = list(_RETRY_PAUSES) if retry else []
         deadline = time.monotonic() + self._timeout
 
         def request() -> tuple[int, bytes]:
-            response = self._request(method, url, body=body, headers=headers)
-            return response.status, response.data
+            with self._request(method, url, body=body, headers=headers, preload_content=False) as response:
+                return response.status, _body(url, response)
 
         while True:
             try:
-                return _until(deadline, request)
+                return until(deadline, request)
             except queue.Empty:
                 # The pool's connection is still at work.
                 self._pool = None
@@ -107,7 +113,7 @@ class Http:
         return self._late(url) if is_timeout(error) else explained(without_credentials(url), error, self._trust_hint)
 
 
-def _until(deadline: float, request: Callable[[], tuple[int, bytes]]) -> tuple[int, bytes]:
+def until(deadline: float, request: Callable[[], Answer]) -> Answer:
     """Return what the request returns, or raise what it raises; raises queue.Empty at the deadline.
 
     The time-outs of sockets bound the silence between two bytes only, and not the look-up of a name at all, so the
@@ -126,6 +132,17 @@ def _until(deadline: float, request: Callable[[], tuple[int, bytes]]) -> tuple[i
     if error:
         raise error
     return answer
+
+
+def _body(url: str, response: urllib3.BaseHTTPResponse) -> bytes:
+    parts, left = [], _MOST_BYTES
+    # Nothing packed was asked for, and a little of it can unpack to more than the memory holds.
+    for part in response.stream(_BLOCK, decode_content=False):
+        left -= len(part)
+        if left < 0:
+            raise OneException(PROTOCOL, f"{without_credentials(url)} answers with more than {_MOST_BYTES >> 20} MiB.")
+        parts.append(part)
+    return b"".join(parts)
 
 
 def without_credentials(url: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from . import states, xml
 from .errors import WRONG_STATE, OneException
+from .values import words
 
 # States an image stays in.
 _SETTLED = ("READY", "USED", "USED_PERS", "DISABLED")
@@ -24,5 +25,5 @@ def is_settled(image: dict) -> bool:
 
 def broken(image: dict) -> OneException:
     """Return the exception for an image in state ERROR, with the driver's reason."""
-    reason = xml.section(image, "TEMPLATE").get("ERROR", "the server gives no reason").strip().rstrip(".")
+    reason = words(xml.section(image, "TEMPLATE").get("ERROR"), "the server gives no reason")
     return OneException(WRONG_STATE, f"Image {image['NAME']!r} (id {image['ID']}) is in state ERROR: {reason}.")

@@ -34,6 +34,7 @@ class MachineFilter:
     def facts(self) -> list[dict]:
         """Return the facts about the VMs that meet everything, in the order of their ids."""
         found = [vm for vm in self._listing() if all(condition(vm) for condition in self._conditions)]
+        machines.warn_of_odd(self._client, found)
         return [machines.facts(vm) for vm in sorted(found, key=lambda vm: int(vm["ID"]))]
 
     def _listing(self) -> list[dict]:

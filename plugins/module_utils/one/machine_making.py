@@ -67,14 +67,17 @@ class MachineMaking:
 def _find_template(client: Client, pattern: str) -> dict | None:
     """Return the VM template with this id or name, or the only one that the pattern means; None if there is none.
 
-    Raises OneException of kind conflict when several are meant.
+    A name means what it means everywhere, see ``resources.named``. Raises OneException of kind conflict when several are
+    meant.
     """
     if resources.is_id(pattern):
         return resources.get(client, "template", int(pattern))
     there = resources.pool(client, "template")
     means = matcher(pattern)
-    exact = [template for template in there if template["NAME"] == pattern]
-    found = exact or [template for template in there if means(template["NAME"])]
+    exact = resources.named(client, "VM template", there, pattern)
+    if exact:
+        return exact
+    found = [template for template in there if means(template["NAME"])]
     if len(found) > 1:
         listed = ", ".join(f"{template['NAME']!r} (id {template['ID']})" for template in reversed(found))
         raise OneException(CONFLICT, f"Several VM templates are meant by {pattern!r}: {listed}; use an id.")

@@ -98,9 +98,18 @@ class MachineSet:
             return found
         listed = sorted(machines.listing(self._client), key=lambda vm: int(vm["ID"]))
         if self._numbers:
-            return [vm for vm in listed if self._numbers.has(vm["NAME"])]
+            return self._own([vm for vm in listed if self._numbers.has(vm["NAME"])])
         names = [self._name] + ([self._params["new_name"]] if self._params["new_name"] else [])
-        return next(filter(None, ([vm for vm in listed if vm["NAME"] == name] for name in names)), [])
+        return next(filter(None, (self._own([vm for vm in listed if vm["NAME"] == name]) for name in names)), [])
+
+    def _own(self, named: list[dict]) -> list[dict]:
+        """Return the VMs of the task's owner and of the user who asks, where there are any: others can use their names."""
+        own = resources.of_owners(named, self._params["owner"], self._client.username)
+        others = [vm for vm in named if vm not in own]
+        if own and others:
+            listed = ", ".join(f"{vm['ID']} of {vm['UNAME']}" for vm in others)
+            self._client.warn(f"VMs of other users have a name of the task's too and are left alone: {listed}.")
+        return own or named
 
     def _check_alive(self, found: list[dict]) -> None:
         if not found:
@@ -110,7 +119,7 @@ class MachineSet:
 
     def _check_unique(self, there: list[dict]) -> None:
         for name in sorted({vm["NAME"] for vm in there}):
-            resources.only([int(vm["ID"]) for vm in there if vm["NAME"] == name], "VM", name)
+            resources.named(self._client, "VM", there, name)
 
     def _counted(self, there: list[dict]) -> tuple[list[str], list[dict]]:
         """Return the names of VMs to make and the VMs that are too many."""
@@ -150,6 +159,7 @@ class MachineSet:
     def _facts(self, vms: list[dict], stale: bool) -> list[dict]:
         if stale:
             vms = list(machines.by_id(self._client, (int(vm["ID"]) for vm in vms)).values())
+        machines.warn_of_odd(self._client, vms)
         return [machines.facts(vm) for vm in sorted(vms, key=lambda vm: int(vm["ID"]))]
 
 

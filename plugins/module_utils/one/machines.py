@@ -9,8 +9,13 @@ from collections.abc import Iterable
 
 from . import ownership, resources, states, vms, xml
 from .client import Client
+from .values import decimal, number, text
 
 ANY_STATE, NOT_DONE = -2, -1
+# Ids that a warning names.
+_NAMED = 10
+# Attributes of a user template that are read as one text.
+_TEXTS = ("ROLE_NAME", "ERROR", "SCHED_MESSAGE")
 # A range of ids takes the place of a page where single machines are asked for.
 _RANGE = 2000
 # Where a passing state leads; the other life-cycle states lead to RUNNING.
@@ -42,8 +47,8 @@ def by_id(client: Client, ids: Iterable[int], state: int = NOT_DONE) -> dict[int
     """Return those of these VMs that are there, by id; one call unless the ids are far apart."""
     wanted = set(ids)
     found = {}
-    for start in sorted({number // _RANGE * _RANGE for number in wanted}):
-        inside = [number for number in wanted if start <= number < start + _RANGE]
+    for start in sorted({one // _RANGE * _RANGE for one in wanted}):
+        inside = [one for one in wanted if start <= one < start + _RANGE]
         answer = client.call("one.vmpool.infoextended", -2, min(inside), max(inside), state)
         found.update({int(vm["ID"]): vm for vm in xml.items(answer, "VM") if int(vm["ID"]) in wanted})
     return found
@@ -68,18 +73,32 @@ def is_resting(state: str) -> bool:
 
 def placement(vm: dict) -> dict:
     """Return the last record of the VM's history, empty while it was never on a host."""
-    records = xml.items(xml.section(vm, "HISTORY_RECORDS"), "HISTORY")
+    records = xml.vectors(xml.section(vm, "HISTORY_RECORDS"), "HISTORY")
     return records[-1] if records else {}
 
 
 def labels(vm: dict) -> list[str]:
-    """Return the VM's labels."""
-    text = xml.section(vm, "USER_TEMPLATE").get("LABELS") or ""
-    return [part.strip() for part in text.split(",") if part.strip()]
+    """Return the VM's labels; whoever writes them twice means all of them."""
+    texts = [text(item) for item in xml.items(xml.section(vm, "USER_TEMPLATE"), "LABELS")]
+    return [part.strip() for item in texts for part in item.split(",") if part.strip()]
+
+
+def warn_of_odd(client: Client, listed: Iterable[dict]) -> None:
+    """Warn of what the owners of VMs wrote into attributes that are read here so that it cannot be read: with their ids.
+
+    Such an attribute counts as empty: what one user writes must not keep others from their VMs.
+    """
+    found: dict[str, list[str]] = {}
+    for vm in listed:
+        for name in _odd(vm):
+            found.setdefault(name, []).append(vm["ID"])
+    for name, ids in found.items():
+        some = ", ".join(ids[:_NAMED]) + (f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else "")
+        client.warn(f"{name} cannot be read and counts as empty in VM {some}.")
 
 
 def facts(vm: dict) -> dict:
-    """Return what the modules say about a VM."""
+    """Return what the modules say about a VM. What its owner wrote in another form than is expected is left out."""
     machine, attributes, place = xml.section(vm, "TEMPLATE"), xml.section(vm, "USER_TEMPLATE"), placement(vm)
     return {
         **resources.identity(vm),
@@ -87,52 +106,69 @@ def facts(vm: dict) -> dict:
         "state": states.vm_state(vm),
         "reason": vms.reason(vm),
         "host": place.get("HOSTNAME", ""),
-        "cluster_id": _number(place.get("CID")),
-        "template_id": _number(machine.get("TEMPLATE_ID")),
-        "service_id": _number(attributes.get("SERVICE_ID")),
-        "role": attributes.get("ROLE_NAME", ""),
-        "cpu": float(machine.get("CPU") or 0),
-        "memory": int(machine.get("MEMORY") or 0),
-        "vcpu": int(machine.get("VCPU") or 1),
+        "cluster_id": number(place.get("CID")),
+        "template_id": number(machine.get("TEMPLATE_ID")),
+        "service_id": number(attributes.get("SERVICE_ID")),
+        "role": text(attributes.get("ROLE_NAME")),
+        "cpu": decimal(machine.get("CPU")) or 0.0,
+        "memory": number(machine.get("MEMORY")) or 0,
+        "vcpu": number(machine.get("VCPU")) or 1,
         "labels": labels(vm),
         "addresses": vms.addresses(vm),
-        "nics": [_nic(nic) for nic in vms.interfaces(vm)],
-        "disks": [_disk(disk) for disk in xml.items(machine, "DISK")],
-        "pcis": [_pci(pci) for pci in xml.items(machine, "PCI")],
+        "nics": [_nic(nic) for nic in vms.interfaces(vm) if number(nic.get("NIC_ID")) is not None],
+        "disks": [_disk(disk) for disk in _numbered(machine, "DISK", "DISK_ID")],
+        "pcis": [_pci(pci) for pci in xml.vectors(machine, "PCI")],
         "attributes": attributes,
     }
 
 
+def _odd(vm: dict) -> list[str]:
+    machine, attributes = xml.section(vm, "TEMPLATE"), xml.section(vm, "USER_TEMPLATE")
+    odd = [name for name in _TEXTS if name in attributes and not isinstance(attributes[name], str)]
+    if attributes.get("SERVICE_ID") and number(attributes["SERVICE_ID"]) is None:
+        odd.append("SERVICE_ID")
+    if any(not isinstance(item, str) for item in xml.items(attributes, "LABELS")):
+        odd.append("LABELS")
+    odd += [name for name in ("MEMORY", "VCPU", "TEMPLATE_ID") if machine.get(name) and number(machine[name]) is None]
+    if machine.get("CPU") and decimal(machine["CPU"]) is None:
+        odd.append("CPU")
+    return odd + [
+        name for name, key in (("NIC", "NIC_ID"), ("DISK", "DISK_ID"))
+        if len(_numbered(machine, name, key)) < len(xml.items(machine, name))
+    ]
+
+
+def _numbered(machine: dict, name: str, key: str) -> list[dict]:
+    return [part for part in xml.vectors(machine, name) if number(part.get(key)) is not None]
+
+
 def _nic(nic: dict) -> dict:
+    groups = (number(group.strip()) for group in text(nic.get("SECURITY_GROUPS")).split(","))
     return {
         "id": int(nic["NIC_ID"]),
-        "network": nic.get("NETWORK", ""),
-        "network_id": _number(nic.get("NETWORK_ID")),
-        "ip": nic.get("IP", ""),
-        "mac": nic.get("MAC", ""),
-        "security_groups": [int(number) for number in nic.get("SECURITY_GROUPS", "").split(",") if number],
+        "network": text(nic.get("NETWORK")),
+        "network_id": number(nic.get("NETWORK_ID")),
+        "ip": text(nic.get("IP")),
+        "mac": text(nic.get("MAC")),
+        "security_groups": [group for group in groups if group is not None],
     }
 
 
 def _disk(disk: dict) -> dict:
     return {
         "id": int(disk["DISK_ID"]),
-        "image": disk.get("IMAGE", ""),
-        "image_id": _number(disk.get("IMAGE_ID")),
-        "size": _number(disk.get("SIZE")),
-        "target": disk.get("TARGET", ""),
+        "image": text(disk.get("IMAGE")),
+        "image_id": number(disk.get("IMAGE_ID")),
+        "size": number(disk.get("SIZE")),
+        "target": text(disk.get("TARGET")),
     }
 
 
 def _pci(pci: dict) -> dict:
     return {
-        "id": _number(pci.get("PCI_ID")),
-        "address": pci.get("SHORT_ADDRESS", ""),
-        "vendor": pci.get("VENDOR", ""),
-        "device": pci.get("DEVICE", ""),
-        "class": pci.get("CLASS", ""),
+        "id": number(pci.get("PCI_ID")),
+        "address": text(pci.get("SHORT_ADDRESS")),
+        "vendor": text(pci.get("VENDOR")),
+        "device": text(pci.get("DEVICE")),
+        "class": text(pci.get("CLASS")),
     }
-
-
-def _number(text: object) -> int | None:
-    return int(str(text)) if text not in (None, "") else None

@@ -83,7 +83,7 @@ class ManagedObject(ABC):
 
     def find(self) -> dict | None:
         """Return the object's document, None if there is no such object. Raises OneException."""
-        return resources.find(self.client, self.kind, self.name)
+        return resources.find(self.client, self.kind, self.name, self.params.get("owner"))
 
     def read(self, number: int) -> dict:
         """Return the object's document. Raises OneException."""
@@ -192,7 +192,7 @@ class ManagedObject(ABC):
 
     def new(self, before: dict) -> dict:
         """Make the object and return the module's result. before: what was in its place, empty for nothing."""
-        if resources.is_id(self.name):
+        if resources.is_id(self.name) or "/" in self.name:
             raise resources.missing(self.client, resources.KINDS[self.kind].label, self.name)
         given = self.ownership.given() if self.ownership else {}
         after = {**self.wanted({}), **given}

@@ -18,14 +18,14 @@ class Directory:
     def __init__(self, client: Client, kind: str) -> None:
         self._client = client
         self._kind = kind
-        self._names = {int(item["ID"]): item["NAME"] for item in resources.pool(client, kind)}
+        self._objects = {int(item["ID"]): item for item in resources.pool(client, kind)}
 
     def find(self, name_or_id: str) -> int | None:
         """Return the id of the object, None if there is none. Raises OneException of kind conflict."""
         if resources.is_id(name_or_id):
-            return int(name_or_id) if int(name_or_id) in self._names else None
-        found = [number for number, name in self._names.items() if name == name_or_id]
-        return resources.only(found, resources.KINDS[self._kind].label, name_or_id) if found else None
+            return int(name_or_id) if int(name_or_id) in self._objects else None
+        found = resources.named(self._client, resources.KINDS[self._kind].label, self._objects.values(), name_or_id)
+        return int(found["ID"]) if found else None
 
     def missing(self, name_or_id: str) -> OneException:
         """Return the exception for an object that should be there."""
@@ -34,7 +34,7 @@ class Directory:
     def text(self, number: int) -> str:
         """Return the object as people know it."""
         # Names are unique per owner only, and some may be hidden from the user.
-        return f"{self._names.get(number, '')} (id {number})"
+        return f"{self._objects.get(number, {}).get('NAME', '')} (id {number})"
 
 
 class Members:

@@ -15,7 +15,7 @@ class Names:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._pools: dict[str, dict[int, str]] = {}
+        self._pools: dict[str, dict[int, dict]] = {}
 
     def find(self, kind: str, name_or_id: str | int) -> int | None:
         """Return the id of an object, None for a name that nothing has.
@@ -26,8 +26,8 @@ class Names:
         wanted = str(name_or_id)
         if resources.is_id(wanted):
             return int(wanted)
-        ids = [number for number, name in self._pool(kind).items() if name == wanted]
-        return resources.only(ids, resources.KINDS[kind].label, wanted) if ids else None
+        found = resources.named(self._client, resources.KINDS[kind].label, self._pool(kind).values(), wanted)
+        return int(found["ID"]) if found else None
 
     def missing(self, kind: str, name_or_id: str | int) -> OneException:
         """Return the exception for an object that should be there."""
@@ -35,13 +35,14 @@ class Names:
 
     def name(self, kind: str, number: int) -> str:
         """Return the name of an object, its id as text if nothing with this id can be seen."""
-        return self._pool(kind).get(number, str(number))
+        found = self._pool(kind).get(number)
+        return found["NAME"] if found else str(number)
 
     def ids(self, kind: str) -> list[int]:
         """Return the ids of all objects."""
         return list(self._pool(kind))
 
-    def _pool(self, kind: str) -> dict[int, str]:
+    def _pool(self, kind: str) -> dict[int, dict]:
         if kind not in self._pools:
-            self._pools[kind] = {int(item["ID"]): item["NAME"] for item in resources.pool(self._client, kind)}
+            self._pools[kind] = {int(item["ID"]): item for item in resources.pool(self._client, kind)}
         return self._pools[kind]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from . import states, xml
 from .errors import WRONG_STATE, OneException
+from .values import words
 
 # Parts of an address range that are results, not settings.
 _RESULTS = frozenset({
@@ -27,7 +28,7 @@ def state(network: dict) -> str:
 def check_failed(network: dict) -> None:
     """Raise OneException of kind wrong_state for a network that failed, with the driver's reason."""
     if state(network) in _FAILED:
-        reason = xml.section(network, "TEMPLATE").get("ERROR", "the server gives no reason").strip().rstrip(".")
+        reason = words(xml.section(network, "TEMPLATE").get("ERROR"), "the server gives no reason")
         raise OneException(
             WRONG_STATE, f"Virtual network {network['NAME']!r} (id {network['ID']}) is in state {state(network)}: {reason}."
         )

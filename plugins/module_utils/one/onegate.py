@@ -11,6 +11,7 @@ import json
 import re
 
 from . import errors
+from .answers import not_understood
 from .errors import OneException
 from .http import Http, without_credentials
 
@@ -24,21 +25,29 @@ _UNSAFE = re.compile(r"[,\[\]\"'\\\n\r]|^\s|\s$|^$|\]\]>")
 class OneGate:
     """A VM's access to OneGate.
 
-    endpoint, vm_id, token: from the VM's context. timeout: seconds per request.
+    endpoint, vm_id, token: from the VM's context. timeout: seconds per request. asked: the last request.
     """
 
     def __init__(self, endpoint: str, vm_id: int | str, token: str, timeout: float = 10) -> None:
         self.endpoint = endpoint.rstrip("/")
         self._headers = {"X-ONEGATE-VMID": str(vm_id), "X-ONEGATE-TOKEN": token}
         self._http = Http(timeout)
+        self.asked = ""
 
     def get_vm(self, vm_id: int | str | None = None) -> dict:
         """Return this VM, or another one of its service."""
-        return self._read("/vm" if vm_id is None else f"/vms/{vm_id}")["VM"]
+        vm = self._read("/vm" if vm_id is None else f"/vms/{vm_id}", "VM")
+        if not (str(vm.get("ID")).isdigit() and isinstance(vm.get("USER_TEMPLATE"), dict)):
+            raise self._not_understood("a VM without ID or USER_TEMPLATE")
+        return vm
 
     def get_service(self, extended: bool = True) -> dict:
         """Return the VM's service; extended: with the user attributes of its VMs."""
-        return self._read("/service?extended=true" if extended else "/service")["SERVICE"]
+        service = self._read("/service?extended=true" if extended else "/service", "SERVICE")
+        roles = service.get("roles")
+        if not (isinstance(roles, list) and all(isinstance(role, dict) and isinstance(role.get("name"), str) for role in roles)):
+            raise self._not_understood("a SERVICE without roles")
+        return service
 
     def put(self, attributes: dict[str, str]) -> None:
         """Publish attributes of this VM. Raises OneException for values that would not arrive as they are."""
@@ -53,35 +62,42 @@ class OneGate:
         for name in names:
             self._write("/vm?type=2", name.upper())
 
-    def _read(self, path: str) -> dict:
+    def _read(self, path: str, element: str) -> dict:
         content = self._send("GET", path, None)
         try:
             document = json.loads(content)
-        except ValueError:
-            document = None
-        if not isinstance(document, dict) or len(document) != 1:
-            raise OneException(errors.PROTOCOL, f"{self._place} answered GET {path} with something that is not JSON.")
-        return document
+        # Too many brackets are a RecursionError.
+        except (ValueError, RecursionError):
+            raise self._not_understood("something that is not JSON") from None
+        found = document.get(element) if isinstance(document, dict) else None
+        if not isinstance(found, dict):
+            raise self._not_understood(f"JSON that has no {element}")
+        return found
+
+    def _not_understood(self, what: str) -> OneException:
+        return not_understood(f"OneGate at {self.place}", self.asked, what)
 
     def _write(self, path: str, body: str) -> None:
         if body:
             self._send("PUT", path, body.encode())
 
     @property
-    def _place(self) -> str:
+    def place(self) -> str:
+        """The endpoint as it may be shown."""
         return without_credentials(self.endpoint)
 
     def _send(self, method: str, path: str, body: bytes | None) -> bytes:
+        self.asked = f"{method} {path}"
         status, content = self._http.send(
             method, self.endpoint + path, body, headers=self._headers, retry=method == "GET"
         )
-        if status < 300:
+        if status in (200, 201, 204):
             return content
         reason = " ".join(content.decode(errors="replace").split())[:200].rstrip(".") or "no reason given"
         if status == 401:
-            raise OneException(errors.AUTHENTICATION, f"OneGate at {self._place} does not accept this VM's token.")
+            raise OneException(errors.AUTHENTICATION, f"OneGate at {self.place} does not accept this VM's token.")
         kind = {403: errors.AUTHORIZATION, 404: errors.MISSING, 400: errors.INVALID}.get(status, errors.PROTOCOL)
-        raise OneException(kind, f"OneGate at {self._place} refused {method} {path} with status {status}: {reason}.")
+        raise OneException(kind, f"OneGate at {self.place} refused {method} {path} with status {status}: {reason}.")
 
 
 def check(name: str, value: str) -> None:

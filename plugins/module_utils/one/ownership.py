@@ -29,7 +29,8 @@ class Ownership:
 
     def before(self, document: dict) -> dict:
         """Return owner, group and mode of an object."""
-        return {"owner": document["UNAME"], "group": document["GNAME"], "mode": mode(document)}
+        permissions = {"PERMISSIONS": document["PERMISSIONS"]}
+        return {"owner": document["UNAME"], "group": document["GNAME"], "mode": mode(permissions)}
 
     def after(self, document: dict) -> dict:
         """Return what owner, group and mode of an object should be, in its own words where they mean the same."""

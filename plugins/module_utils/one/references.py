@@ -81,8 +81,8 @@ class References:
         return {f"{key}_ID": str(number) for number in found} | {name: part[name] for name in part if name != key}
 
     def _found(self, label: str, name: str, pool: list[dict]) -> set[int]:
-        numbers = [int(item["ID"]) for item in pool if item["NAME"] == name]
-        if not numbers:
+        found = resources.named(self._client, label, pool, name)
+        if found is None:
             self._unresolved(resources.missing(self._client, label, name))
             return set()
-        return {resources.only(numbers, label, name)}
+        return {int(found["ID"])}

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from . import xml
@@ -47,20 +47,49 @@ KINDS = {
 }
 
 
-def find(client: Client, kind: str, name_or_id: str | int) -> dict | None:
+def find(client: Client, kind: str, name_or_id: str | int, owner: str | None = None) -> dict | None:
     """Return the object, None if there is none.
 
-    A number is an id, everything else a name. Raises OneException of kind conflict when several objects have the
-    name: names are unique per owner only.
+    A number is an id, everything else a name, see ``named``.
     """
     wanted = str(name_or_id)
     if is_id(wanted):
         return get(client, kind, int(wanted))
-    named = {int(item["ID"]): item for item in pool(client, kind) if item.get("NAME") == wanted}
-    if not named:
-        return None
-    number = only(list(named), KINDS[kind].label, wanted)
-    return named[number] if KINDS[kind].whole else get(client, kind, number)
+    found = named(client, KINDS[kind].label, pool(client, kind), wanted, owner)
+    return found if found is None or KINDS[kind].whole else get(client, kind, int(found["ID"]))
+
+
+def named(client: Client, label: str, pool: Iterable[dict], name: str, owner: str | None = None) -> dict | None:
+    """Return the object of a pool that a name means, None if none has it.
+
+    Names are unique per owner only, so that anybody can make an object of somebody else's name. OWNER/NAME says whose
+    is meant; no name has a slash in it. Otherwise it is that of the owner whom the task names, or that of the user who
+    asks, of which a warning tells. label: the kind for people.
+    Raises OneException of kind conflict when several objects are meant.
+    """
+    found = list({item["ID"]: item for item in pool if item["NAME"] == name}.values())
+    if not found and "/" in name:
+        whose, _slash, rest = name.rpartition("/")
+        return next((item for item in pool if item["NAME"] == rest and _is_owner(item, whose)), None)
+    if len(found) < 2:
+        return found[0] if found else None
+    listed = ", ".join(f"{item['ID']} of {item.get('UNAME', '')}" for item in sorted(found, key=lambda item: int(item["ID"])))
+    preferred = of_owners(found, owner) or of_owners(found, client.username) or found
+    if len(preferred) > 1:
+        raise OneException(
+            CONFLICT, f"The {label} name {name!r} is ambiguous: ids {listed} have it; use the id or OWNER/NAME."
+        )
+    client.warn(f"The {label} name {name!r} is not unique, ids {listed} have it: id {preferred[0]['ID']} is taken.")
+    return preferred[0]
+
+
+def of_owners(objects: list[dict], *owners: str | None) -> list[dict]:
+    """Return those of the objects that belong to one of the users, who are names, ids, or None."""
+    return [item for item in objects if any(who is not None and _is_owner(item, who) for who in owners)]
+
+
+def _is_owner(item: dict, name_or_id: str) -> bool:
+    return name_or_id == item.get("UNAME") or (is_id(name_or_id) and name_or_id == item.get("UID"))
 
 
 def require(client: Client, kind: str, name_or_id: str | int) -> dict:
@@ -102,14 +131,6 @@ def pool(client: Client, kind: str) -> list[dict]:
 def is_id(name_or_id: str) -> bool:
     """Tell whether the text is an id."""
     return name_or_id.isascii() and name_or_id.isdigit()
-
-
-def only(ids: list[int], label: str, name: str) -> int:
-    """Return the single id of those that carry a name. Raises OneException of kind conflict."""
-    if len(ids) > 1:
-        listed = ", ".join(str(number) for number in sorted(ids))
-        raise OneException(CONFLICT, f"The {label} name {name!r} is ambiguous: ids {listed} have it; use the id.")
-    return ids[0]
 
 
 def missing(client: Client, label: str, name_or_id: str | int) -> OneException:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from . import resources, states
 from .client import Client
-from .errors import MISSING, OneException
+from .errors import MISREADINGS, MISSING, OneException
 from .flow_documents import body, find, get, pool
 from .ownership import mode
 
@@ -22,12 +22,12 @@ FAILED_LEAVING = frozenset({"FAILED_UNDEPLOYING", "FAILED_UNDEPLOYING_NETS"})
 ROLE_STATES = ("running", "poweroff", "suspended", "stopped", "undeployed")
 
 
-def find_service(client: Client, name_or_id: str | int) -> dict | None:
+def find_service(client: Client, name_or_id: str | int, owner: str | None = None) -> dict | None:
     """Return the service's document, None if there is none.
 
-    A number is an id. Raises OneException of kind conflict when several services have the name.
+    A number is an id, everything else a name, see ``resources.named``.
     """
-    return find(client, "service", "service", name_or_id)
+    return find(client, "service", "service", name_or_id, owner)
 
 
 def service_by_id(client: Client, service_id: int) -> dict | None:
@@ -96,3 +96,19 @@ def facts(service: dict) -> dict:
             for name, role in roles(service).items()
         },
     }
+
+
+def listed(client: Client, documents: list[dict]) -> list[dict]:
+    """Return services as ``facts``; of one that cannot be understood only whose it is, with a warning.
+
+    Whoever may make documents decides what is in them, and must not keep others from seeing theirs.
+    """
+    found = []
+    for document in documents:
+        try:
+            found.append(facts(document))
+        except (OneException, *MISREADINGS):
+            identity = resources.identity(document)
+            client.warn(f"Service {identity['name']!r} (id {identity['id']}) holds what cannot be understood; it is shown without roles.")
+            found.append({**identity, "mode": mode(document), "state": "", "roles": {}})
+    return found

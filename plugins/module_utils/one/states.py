@@ -49,10 +49,8 @@ ROLE = (*SERVICE[:11], "HOLD")
 
 def name(names: tuple[str, ...], number: object) -> str:
     """Return the state's name, STATE_<number> for one this version does not know."""
-    try:
-        return names[int(str(number))]
-    except (ValueError, IndexError):
-        return f"STATE_{number}"
+    text = str(number)
+    return names[int(text)] if text.isascii() and text.isdigit() and int(text) < len(names) else f"STATE_{text[:20]}"
 
 
 def vm_state(vm: dict) -> str:

@@ -9,6 +9,9 @@ import re
 
 # What no document of OpenNebula can hold: it keeps them as XML, most texts as CDATA sections.
 UNSTORABLE = re.compile("]]>|[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]*)?(e[+-]?[0-9]{1,2})?|\.[0-9]+", re.IGNORECASE)
+# No number of OpenNebula's has more.
+_MOST_DIGITS = 20
 
 
 def scalar(value: object) -> str:
@@ -18,6 +21,27 @@ def scalar(value: object) -> str:
     if isinstance(value, bool):
         return "YES" if value else "NO"
     return str(value)
+
+
+def text(value: object) -> str:
+    """Return what somebody wrote into an attribute, empty unless it is a single text."""
+    return value if isinstance(value, str) else ""
+
+
+def number(value: object) -> int | None:
+    """Return the number of 0 or more that somebody wrote into an attribute, None for anything else."""
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < _MOST_DIGITS else None
+
+
+def decimal(value: object) -> float | None:
+    """Return the number, perhaps with decimal places, that somebody wrote into an attribute, None for anything else."""
+    return float(value) if isinstance(value, str) and _DECIMAL.fullmatch(value) else None
+
+
+def words(value: object, otherwise: str = "") -> str:
+    """Return what an attribute says to people, without a full stop; a repeated one says one thing after the other."""
+    texts = [item.strip().rstrip(".") for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)]
+    return "; ".join(item for item in texts if item) or otherwise
 
 
 def add(template: dict, name: str, value: str | dict) -> None:

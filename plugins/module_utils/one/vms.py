@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from . import states, xml
 from .client import Client
+from .values import text, words
 
 
 def vm_info(client: Client, vm_id: int) -> dict:
@@ -22,22 +23,22 @@ def update_user_template(client: Client, vm_id: int, attributes: dict) -> None:
 def interfaces(vm: dict) -> list[dict]:
     """Return the VM's network interfaces, the PCI devices that are ones last."""
     machine = xml.section(vm, "TEMPLATE")
-    devices = [device for device in xml.items(machine, "PCI") if isinstance(device, dict) and device.get("TYPE") == "NIC"]
-    return [nic for nic in (*xml.items(machine, "NIC"), *devices) if isinstance(nic, dict)]
+    devices = [device for device in xml.vectors(machine, "PCI") if device.get("TYPE") == "NIC"]
+    return [*xml.vectors(machine, "NIC"), *devices]
 
 
 def addresses(vm: dict) -> list[str]:
     """Return the IPv4 addresses of the VM's interfaces in their order."""
-    return [nic["IP"] for nic in interfaces(vm) if nic.get("IP")]
+    return [nic["IP"] for nic in interfaces(vm) if text(nic.get("IP"))]
 
 
 def reason(vm: dict) -> str:
     """Return why the VM is not running, in the words of the driver or the scheduler; empty without a reason."""
     attributes = xml.section(vm, "USER_TEMPLATE")
     if states.vm_failed(states.vm_state(vm)) and attributes.get("ERROR"):
-        return attributes["ERROR"]
+        return words(attributes["ERROR"])
     if states.name(states.VM, vm.get("STATE")) == "PENDING":
-        return attributes.get("SCHED_MESSAGE") or ""
+        return words(attributes.get("SCHED_MESSAGE"))
     return ""
 
 

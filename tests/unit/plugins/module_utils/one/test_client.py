@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import xmlrpc.client
 from base64 import b64encode
 
@@ -37,15 +38,16 @@ def error_of(function, *arguments) -> OneException:
 
 
 def test_a_call_carries_the_session_and_returns_documents_as_dictionaries():
-    with scripted(success("<IMAGE><ID>3</ID><TEMPLATE><A><![CDATA[x]]></A></TEMPLATE></IMAGE>")) as server:
-        assert client(server.url).call("one.image.info", 3) == {"ID": "3", "TEMPLATE": {"A": "x"}}
+    with scripted(success("<CLUSTER><ID>3</ID><NAME>i</NAME><HOSTS/><DATASTORES/><VNETS/><TEMPLATE><A><![CDATA[x]]></A></TEMPLATE></CLUSTER>")) as server:
+        cluster = client(server.url).call("one.cluster.info", 3)
+    assert cluster == {"ID": "3", "NAME": "i", "HOSTS": "", "DATASTORES": "", "VNETS": "", "TEMPLATE": {"A": "x"}}
     parameters, method = xmlrpc.client.loads(server.requests[0][2])
-    assert (method, parameters) == ("one.image.info", (f"oneadmin:{PASSWORD}", 3))
+    assert (method, parameters) == ("one.cluster.info", (f"oneadmin:{PASSWORD}", 3))
 
 
 def test_a_long_pool_is_fetched_in_pages_and_a_short_one_in_one_call():
-    page = "<VM_POOL>" + "<VM><ID>1</ID></VM>" * 2000 + "</VM_POOL>"
-    with scripted(success(page), success("<VM_POOL><VM><ID>2</ID></VM></VM_POOL>")) as server:
+    page = "<VM_POOL>" + "<VM><ID>1</ID><NAME>a</NAME></VM>" * 2000 + "</VM_POOL>"
+    with scripted(success(page), success("<VM_POOL><VM><ID>2</ID><NAME>b</NAME></VM></VM_POOL>")) as server:
         assert len(client(server.url).pool("one.vmpool.info", "VM", -1)) == 2001
     arguments = [xmlrpc.client.loads(body)[0][1:] for _method, _path, body, _headers in server.requests]
     assert arguments == [(-2, 0, -2000, -1), (-2, 2000, -2000, -1)]
@@ -178,16 +180,17 @@ def test_the_proxy_of_the_environment_is_asked_with_its_password_unless_the_serv
 
 
 def test_a_read_is_repeated_after_a_connection_fault_and_a_write_is_not():
-    with scripted(None, success("<IMAGE><ID>3</ID></IMAGE>")) as server:
-        assert client(server.url).call("one.image.info", 3) == {"ID": "3"}
+    with scripted(None, success("<IMAGE_POOL><IMAGE><ID>3</ID><NAME>i</NAME></IMAGE></IMAGE_POOL>")) as server:
+        assert client(server.url).pool("one.imagepool.info", "IMAGE") == [{"ID": "3", "NAME": "i"}]
     with scripted(None, success(1)) as server:
         assert error_of(client(server.url).call, "one.image.delete", 3).kind == "network"
     assert len(server.requests) == 1
 
 
 def test_oneflow_is_asked_again_for_reads_only():
-    with scripted(None, (200, "{}")) as server:
-        assert client(server.url).flow("GET", "/service") == {}
+    pool = {"DOCUMENT_POOL": {}}
+    with scripted(None, (200, json.dumps(pool))) as server:
+        assert client(server.url).flow("GET", "/service") == pool
     for method in ("POST", "PUT", "DELETE"):
         with scripted(None, (200, "{}")) as server:
             assert error_of(client(server.url).flow, method, "/service").kind == "network"
@@ -208,9 +211,9 @@ def test_a_value_xml_cannot_carry_is_refused_before_sending():
 
 
 def test_oneflow_is_asked_with_json_and_basic_authentication():
-    with scripted((201, '{"DOCUMENT": {"ID": "6"}}')) as server:
+    with scripted((201, '{"DOCUMENT": {"ID": "6", "NAME": "d"}}')) as server:
         document = client(server.url).flow("POST", "/service_template", {"name": "é"})
-    assert document == {"DOCUMENT": {"ID": "6"}}
+    assert document == {"DOCUMENT": {"ID": "6", "NAME": "d"}}
     method, path, body, headers = server.requests[0]
     assert (method, path, body) == ("POST", "/service_template", b'{"name": "\\u00e9"}')
     assert headers["Authorization"] == f"Basic {b64encode(f'oneadmin:{PASSWORD}'.encode()).decode()}"

@@ -20,8 +20,8 @@ def gate(url: str, **options: object) -> OneGate:
 
 
 def test_a_vm_is_read_with_its_token():
-    with scripted((200, '{"VM":{"ID":"2"}}')) as server:
-        assert gate(server.url).get_vm() == {"ID": "2"}
+    with scripted((200, '{"VM":{"ID":"2","USER_TEMPLATE":{}}}')) as server:
+        assert gate(server.url).get_vm() == {"ID": "2", "USER_TEMPLATE": {}}
     method, path, _body, headers = server.requests[0]
     assert (method, path) == ("GET", "/vm")
     assert {name.upper(): value for name, value in headers.items()}.items() >= {
@@ -30,8 +30,8 @@ def test_a_vm_is_read_with_its_token():
 
 
 def test_a_service_is_read_with_the_attributes_of_its_vms():
-    with scripted((200, '{"SERVICE":{"id":"6"}}')) as server:
-        assert gate(server.url).get_service() == {"id": "6"}
+    with scripted((200, '{"SERVICE":{"id":"6","roles":[]}}')) as server:
+        assert gate(server.url).get_service() == {"id": "6", "roles": []}
     assert server.requests[0][1] == "/service?extended=true"
 
 
@@ -87,8 +87,8 @@ def test_errors_are_one_sentence_without_the_token(status, text, kind):
 
 
 def test_reads_are_repeated_after_a_connection_fault_and_writes_are_not():
-    with scripted(None, (200, '{"VM":{"ID":"2"}}')) as server:
-        assert gate(server.url).get_vm() == {"ID": "2"}
+    with scripted(None, (200, '{"VM":{"ID":"2","USER_TEMPLATE":{}}}')) as server:
+        assert gate(server.url).get_vm() == {"ID": "2", "USER_TEMPLATE": {}}
     with scripted(None, (200, "")) as server, pytest.raises(OneException) as caught:
         gate(server.url).put({"READY": "YES"})
     assert (caught.value.kind, len(server.requests)) == ("network", 1)
