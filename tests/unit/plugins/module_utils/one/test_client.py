@@ -4,14 +4,17 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import xmlrpc.client
 from base64 import b64encode
 
 import pytest
 
+from ansible_collections.opennebula.flower.plugins.module_utils.one import http
 from ansible_collections.opennebula.flower.plugins.module_utils.one.client import Client
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.one.http_download import DownloadHttp
 from ansible_collections.opennebula.flower.tests.support.one_servers import (
     dripping,
     failure,
@@ -246,3 +249,50 @@ def test_oneflow_errors_are_one_sentence_with_their_kind(status, text, kind, sen
         error = error_of(client(server.url).flow, "GET", "/service/8")
     assert error.kind == kind
     assert sentence in error.message
+
+
+def test_a_body_without_end_is_refused(monkeypatch):
+    monkeypatch.setattr(http, "_MOST_BYTES", 1 << 20)
+    with scripted(success("x" * (2 << 20))) as server:
+        error = error_of(client(server.url, timeout=60).call, "one.system.version")
+    assert (error.kind, "answers with more than 1 MiB" in error.message) == ("protocol", True)
+
+
+def test_a_packed_body_is_not_unpacked():
+    packed = gzip.compress(b" " * (8 << 20))
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n".encode()
+    with dripping(head + packed, pause=0) as url:
+        assert error_of(client(url, timeout=60).call, "one.system.version").kind == "protocol"
+
+
+def test_pages_without_end_are_refused(monkeypatch):
+    monkeypatch.setattr("ansible_collections.opennebula.flower.plugins.module_utils.one.client._PAGE_SIZE", 2)
+    monkeypatch.setattr("ansible_collections.opennebula.flower.plugins.module_utils.one.client._MOST_PAGES", 3)
+    page = "<VM_POOL><VM><ID>{}</ID><NAME>a</NAME></VM><VM><ID>{}</ID><NAME>b</NAME></VM></VM_POOL>"
+    with scripted(success(page.format(1, 2))) as server:
+        assert "sent already" in error_of(client(server.url).pool, "one.vmpool.info", "VM", -1).message
+    assert len(server.requests) == 2
+    with scripted(*(success(page.format(number, number + 1)) for number in range(0, 20, 2))) as server:
+        assert "more than 6 objects" in error_of(client(server.url).pool, "one.vmpool.info", "VM", -1).message
+    assert len(server.requests) == 3
+
+
+def test_the_words_of_a_server_stay_on_one_line_and_are_bounded():
+    with scripted(failure(2048, "[one.image.delete] no\t\n\x85red\u202e" + "x" * 100_000)) as server:
+        error = error_of(client(server.url).call, "one.image.delete", 3)
+    assert "no\\t\\n\\x85red\\u202ex" in error.message and error.message.isprintable()
+    assert len(error.message) < 2500
+
+
+def test_the_document_of_another_object_is_no_answer():
+    with scripted(success("<VDC><ID>4</ID><NAME>v</NAME><GROUPS/><CLUSTERS/><HOSTS/><DATASTORES/><VNETS/><TEMPLATE/></VDC>")) as server:
+        assert client(server.url).call("one.vdc.info", 4)["NAME"] == "v"
+        assert "for 3 with the object 4" in error_of(client(server.url).call, "one.vdc.info", 3).message
+
+
+def test_a_download_has_a_deadline_for_all_of_it(tmp_path):
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n"
+    for answer, pause in ((head + b"x" * 60, 0.2), (head[:20] + b"x" * 600, 0.1)):
+        with dripping(answer, pause=pause) as url, (tmp_path / "file").open("wb") as sink, pytest.raises(OneException) as caught:
+            DownloadHttp(0.5).download(url, sink, headers={}, limit=60)
+        assert caught.value.kind == "timeout"
