@@ -276,8 +276,10 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.errors impor
     NETWORK,
     TIMEOUT,
     OneException,
+    one_line,
 )
 from ansible_collections.opennebula.flower.plugins.module_utils.one.http import URLLIB3_IMPORT_ERROR
+from ansible_collections.opennebula.flower.plugins.module_utils.redaction import hidden_text
 from ansible_collections.opennebula.flower.plugins.plugin_utils import vm_hosts
 from ansible_collections.opennebula.flower.plugins.plugin_utils.zones import Zone, list_vms, zone
 
@@ -326,7 +328,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             ]
             self._add_hosts(vms, several_zones=len(zones) > 1)
         except OneException as error:
-            raise AnsibleParserError(error.message) from None
+            raise AnsibleParserError(hidden_text(error.message)) from None
 
     def _zones(self) -> list[Zone]:
         own = {name: self.get_option(name) for name in _ZONE if name != "name"}
@@ -359,15 +361,18 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         if caching and cache_allowed and (known := self._cache.get(key)) is not None:
             return known["vms"]
         try:
-            vms = list_vms(one, scope, names, functools.cache(vm_hosts.any_pattern(kept)), self.display.warning)
+            vms = list_vms(one, scope, names, functools.cache(vm_hosts.any_pattern(kept)), self._warn)
         except OneException as error:
             if not self.get_option("skip_unreachable") or error.kind not in (NETWORK, TIMEOUT):
                 raise
-            self.display.warning(f"{error.message} Its VMs are left out.")
+            self._warn(f"{error.message} Its VMs are left out.")
             return []
         if caching:
             self._cache[key] = {"vms": vms}
         return vms
+
+    def _warn(self, text: str) -> None:
+        self.display.warning(hidden_text(one_line(text)))
 
     def _add_hosts(self, vms: list[dict], several_zones: bool) -> None:
         prefix = self.get_option("vars_prefix")

@@ -14,12 +14,12 @@ from collections.abc import Callable
 
 from ansible.module_utils.basic import env_fallback, missing_required_lib
 
-from .dict_options import DictModule
 from .one.client import Client
 from .one.compare import difference
 from .one.errors import INVALID, OneException, one_line
 from .one.http import URLLIB3_IMPORT_ERROR
-from .outcome import finish
+from .outcome import ServerModule
+from .redaction import hidden_text
 
 # The action plugin of the same name shows what a module appends to the file named here.
 PROGRESS_FILE_VARIABLE = "OPENNEBULA_FLOWER_PROGRESS_FILE"
@@ -35,7 +35,7 @@ API_OPTIONS = {
 }
 
 
-class OneModule(DictModule):
+class OneModule(ServerModule):
     """An Ansible module with the API options and a client for them."""
 
     def __init__(self, argument_spec: dict, **kwargs: object) -> None:
@@ -69,7 +69,7 @@ class OneModule(DictModule):
 
     def run(self, work: Callable[[], dict]) -> None:
         """Exit with what work returns, or fail with one sentence and the kind of error."""
-        finish(self, work, lambda: self._client)
+        self.finish(work, lambda: self._client)
 
     def result(self, before: dict, after: dict, **facts: object) -> dict:
         """Return the module's result, see changed_result."""
@@ -89,7 +89,7 @@ class OneModule(DictModule):
         subject = " ".join(part for part in (self._name.rpartition(".")[2], self.params.get("name")) if part)
         try:
             with open(path, "a", encoding="utf-8") as stream:
-                stream.write(one_line(f"{subject}: {text}") + "\n")
+                stream.write(hidden_text(one_line(f"{subject}: {text}")) + "\n")
         except OSError:
             # The listener sits on another machine or belongs to another user.
             return

@@ -12,11 +12,10 @@ from pathlib import Path
 from ansible.module_utils.basic import missing_required_lib
 
 from .context_files import ContextMissing, parse, read_context, read_token
-from .dict_options import DictModule
 from .one.errors import INVALID, OneException
 from .one.http import URLLIB3_IMPORT_ERROR
 from .one.onegate import OneGate
-from .outcome import finish
+from .outcome import ServerModule
 
 GATE_OPTIONS = {
     "endpoint": {"type": "str"},
@@ -27,7 +26,7 @@ GATE_OPTIONS = {
 }
 
 
-class OneGateModule(DictModule):
+class OneGateModule(ServerModule):
     """An Ansible module with the options that lead to OneGate and a client for them."""
 
     def __init__(self, argument_spec: dict, **kwargs: object) -> None:
@@ -61,7 +60,7 @@ class OneGateModule(DictModule):
 
     def run(self, work: Callable[[], dict]) -> None:
         """Exit with what work returns, or fail with one sentence and the kind of error."""
-        finish(self, work, lambda: self.__dict__.get("gate"))
+        self.finish(work, lambda: self.__dict__.get("gate"))
 
 
 def _text(path: str) -> str:

@@ -1,41 +1,81 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a module that talks to a server ends: with its result, or with one sentence and the kind of error."""
+"""How a module that talks to a server ends: with its result, or with one sentence and the kind of error.
+
+Nothing that it says has a secret in it: neither its result, nor warnings, nor what Ansible logs of its options.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from .dict_options import DictModule
 from .one.errors import INVALID, MISREADINGS, OneException, TemplateSyntaxError, one_line
+from .redaction import HIDDEN, hidden, hidden_diff, hidden_text
 
 if TYPE_CHECKING:
-    from ansible.module_utils.basic import AnsibleModule
-
     from .one.client import Client
     from .one.onegate import OneGate
 
+# A shorter secret would be replaced in the middle of words, which makes every text unreadable and shows the secret.
+_LEAST_LENGTH = 4
 
-def finish(module: AnsibleModule, work: Callable[[], dict], server: Callable[[], Client | OneGate | None]) -> None:
-    """Exit with what work returns, or fail.
 
-    server: returns who was asked, None before that. What reading its answers raises is its fault; anything else that is
-    raised, and the same before it was asked, is a fault of the code, and is raised again.
-    """
-    try:
-        result = work()
-    except OneException as error:
-        module.fail_json(msg=error.message, error={"kind": error.kind})
-    except TemplateSyntaxError as error:
-        module.fail_json(msg=one_line(f"{error}."), error={"kind": INVALID})
-    except MISREADINGS as error:
-        asked = server()
-        if asked is None or not asked.asked:
-            raise
-        from .one.answers import misread
+class ServerModule(DictModule):
+    """An Ansible module whose work may raise OneException and whose output has no secrets."""
 
-        found = misread(error, asked.place, asked.asked)
-        module.fail_json(msg=found.message, error={"kind": found.kind})
-    else:
-        module.exit_json(**result)
+    def finish(self, work: Callable[[], dict], server: Callable[[], Client | OneGate | None]) -> None:
+        """Exit with what work returns, or fail.
+
+        server: returns who was asked, None before that. What reading its answers raises is its fault; anything else that is
+        raised, and the same before it was asked, is a fault of the code, and is raised again.
+        """
+        try:
+            result = work()
+        except OneException as error:
+            self.fail_json(msg=error.message, error={"kind": error.kind})
+        except TemplateSyntaxError as error:
+            self.fail_json(msg=one_line(f"{error}."), error={"kind": INVALID})
+        except MISREADINGS as error:
+            asked = server()
+            if asked is None or not asked.asked:
+                raise
+            from .one.answers import misread
+
+            found = misread(error, asked.place, asked.asked)
+            self.fail_json(msg=found.message, error={"kind": found.kind})
+        else:
+            self.exit_json(**result)
+
+    def warn(self, warning: str, **options: object) -> None:
+        """Show the user a warning, on one line and without secrets."""
+        super().warn(hidden_text(one_line(warning)), **options)
+
+    def _log_invocation(self) -> None:
+        """Log the options without the secrets in them; Ansible knows only of options that are secret as a whole."""
+        given, self.params = self.params, self._shown_options()
+        try:
+            super()._log_invocation()
+        finally:
+            self.params = given
+
+    def _return_formatted(self, kwargs: dict) -> None:
+        """Print the result, which every way to end a module comes to."""
+        self.no_log_values = {value for value in self.no_log_values if len(str(value)) >= _LEAST_LENGTH}
+        shown = hidden({name: value for name, value in kwargs.items() if name != "diff"})
+        diff = kwargs.get("diff")
+        if isinstance(diff, dict) and "before" in diff and "after" in diff:
+            before, after = hidden_diff(diff["before"], diff["after"])
+            shown["diff"] = {**diff, "before": before, "after": after}
+        elif diff is not None:
+            shown["diff"] = hidden(diff)
+        super()._return_formatted({"invocation": {"module_args": self._shown_options()}, **shown})
+
+    def _shown_options(self) -> dict:
+        """Return the task's options without the secrets in them."""
+        return {
+            name: HIDDEN if value and self.argument_spec.get(name, {}).get("no_log") else hidden(value)
+            for name, value in self.params.items()
+        }

@@ -10,12 +10,8 @@ from collections.abc import Callable
 
 from ansible_collections.opennebula.flower.plugins.module_utils.one import machines, states, xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.values import decimal, number, text
+from ansible_collections.opennebula.flower.plugins.module_utils.redaction import is_secret
 
-# Of any attribute's name; public keys may be seen.
-_SECRET_NAME = re.compile(
-    r"PASSW|PASSPHRASE|(^|_)PASS(_|$)|SECRET|TOKEN|CREDENTIAL|PRIVATE|(^|_)(?<!PUBLIC_)KEY(FILE)?S?(_|$)|APIKEY",
-    re.IGNORECASE,
-)
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 # Shown under names of their own, or a form for people whose default values may be secret.
 _NOT_ATTRIBUTES = frozenset({"LABELS", "ROLE_NAME", "SERVICE_ID", "USER_INPUTS", "INPUTS_ORDER"})
@@ -51,11 +47,6 @@ def vm_facts(vm: dict, wanted: Callable[[str], bool] = lambda name: True) -> dic
         "nics": _nics(template),
         "user_template": _user_template(attributes, wanted),
     }
-
-
-def is_secret(name: str) -> bool:
-    """Tell whether an attribute of this name is taken for a secret."""
-    return bool(_SECRET_NAME.search(name))
 
 
 def _nics(template: dict) -> list[dict]:

@@ -12,8 +12,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one import state
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.one.patterns import matcher
 from ansible_collections.opennebula.flower.plugins.module_utils.one.values import scalar
-
-from .vm_facts import is_secret
+from ansible_collections.opennebula.flower.plugins.module_utils.redaction import is_secret
 
 _STATES = frozenset({*states.VM, *states.LCM})
 _SYNONYMS = {"POWERED_OFF": "POWEROFF", "POWER_OFF": "POWEROFF"}

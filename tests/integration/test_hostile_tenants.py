@@ -106,7 +106,9 @@ def test_a_vm_with_the_name_of_a_group_under_every_form_of_it_is_a_host(zone, th
     assert "mine" in hosts and len(hosts) == 2
 
 
-@pytest.mark.parametrize("body", ["5", "[]", '{"roles": 5}', '{"roles": [5]}', '{"roles": [{"cardinality": "x"}]}', '{"state": [], "roles": [{"name": "a", "nodes": 7}]}'])
+@pytest.mark.parametrize("body", [
+    "5", "[]", '{"roles": 5}', '{"roles": [5]}', '{"roles": [{"cardinality": "x"}]}', '{"state": [], "roles": [{"name": "a", "nodes": 7}]}',
+])
 def test_a_service_stays_in_the_list_whatever_its_document_holds(zone, body):
     made = zone.call("one.document.allocate", f"<TEMPLATE><NAME>odd</NAME><BODY><![CDATA[{body}]]></BODY></TEMPLATE>", 100)
     result = zone.run("one_service_info", vm_details=True)

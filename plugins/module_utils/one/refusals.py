@@ -19,9 +19,13 @@ _KINDS = {
 }
 
 
+# oned repeats the whole attribute, with passwords and in the order of its own.
+_PARSED = re.compile(r"Error parsing: (.*)\. (.*?)$", re.DOTALL)
+
+
 def call_refusal(method: str, message: str, code: int, place: str, user: str) -> OneException:
     """Return the exception for a call that oned refused with a message and a code."""
-    reason = message.removeprefix(f"[{method}]").strip().rstrip(".")
+    reason = _PARSED.sub(_parsed, message.removeprefix(f"[{method}]").strip().rstrip("."))
     kind = _KINDS.get(code, errors.INVALID)
     if kind == errors.AUTHENTICATION:
         return OneException(kind, f"{place} does not accept the password of user {user}.")
@@ -51,6 +55,12 @@ def flow_refusal(method: str, path: str, status: int, text: str, place: str, use
     if status in (400, 500):
         return OneException(errors.INVALID, f"{reason} {where}.")
     return OneException(errors.PROTOCOL, f"{place} answered {method} {path} with HTTP status {status}.")
+
+
+def _parsed(match: re.Match) -> str:
+    suspects = list(dict.fromkeys(re.findall(r'(\w+)\s*=\s*"[^"$]*\$', match[1])))
+    where = f"what has a $ in it, {', '.join(suspects)}" if suspects else "an attribute"
+    return f"Error parsing {where}: {match[2]}"
 
 
 def _flow_reason(text: str) -> str:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from ansible_collections.opennebula.flower.plugins.module_utils.one import xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import OneException
-from ansible_collections.opennebula.flower.plugins.plugin_utils.vm_facts import is_secret, vm_facts
+from ansible_collections.opennebula.flower.plugins.module_utils.redaction import is_secret
+from ansible_collections.opennebula.flower.plugins.plugin_utils.vm_facts import vm_facts
 from ansible_collections.opennebula.flower.plugins.plugin_utils.vm_hosts import (
     address,
     groups,

@@ -1,0 +1,78 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Secrets are hidden by their names, in documents and in texts, and nothing else is."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import PARAMETERS
+from ansible_collections.opennebula.flower.plugins.module_utils.redaction import hidden, hidden_diff, hidden_text, is_secret
+
+SECRET = "s3cr$t,va]lue"
+PEM = f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}\n-----END RSA PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize("name", ["PASSWORD", "password", "CRYPTED_PASSWORD_BASE64", "GRAPHICS_PASSWD", "API_TOKEN", "ONEGATE_TOKEN", "SECRET",
+                                  "FL_S3_SECRET_KEY", "ONEAPP_FL_SSL_KEYFILE", "PRIVATE_KEY", "NETAPP_PASS", "DB_CREDENTIALS", "APIKEY", "KEY"])
+def test_these_are_secrets(name):
+    assert SECRET not in str(hidden({"A": [{name: SECRET}, {name: [SECRET, {"B": SECRET}]}], name: {"B": SECRET}}))
+
+
+@pytest.mark.parametrize("name", ["SSH_PUBLIC_KEY", "KEYMAP", "PASSIVE", "HOSTKEYS_", "NAME", "MONKEY", "COMPASS"])
+def test_these_are_none(name):
+    assert hidden({name: "value"}) == {name: "value"}
+
+
+def test_every_parameter_that_the_table_calls_sensitive_is_one():
+    sensitive = [parameter.context_name for parameter in PARAMETERS if parameter.sensitive]
+    assert sensitive and all(map(is_secret, sensitive))
+
+
+@pytest.mark.parametrize("value", ["YES", "no", "", None, True, "$PASSWORD", "${FL_S3_SECRET_KEY}", "M|password|The password||"])
+def test_flags_references_and_declarations_are_shown(value):
+    assert hidden({"PASSWORD": value}) == {"PASSWORD": value}
+
+
+def test_the_default_of_a_password_is_hidden_whatever_it_is_called():
+    declared = f"O|password|The words||{SECRET}"
+    assert hidden({"USER_INPUTS": {"WORDS": declared, "ROUNDS": "O|number|How many||3"}}) == {
+        "USER_INPUTS": {"WORDS": "O|password|The words||********", "ROUNDS": "O|number|How many||3"}
+    }
+
+
+@pytest.mark.parametrize("text", [
+    f'CONTEXT = [ NETWORK = "YES", PASSWORD = "{SECRET}", TOKEN="YES" ]', f'PASSWORD="{SECRET}"', f'A="1"\nPASSWORD="x\\"{SECRET}"\nB="2"',
+    f'PASSWORD="x"{SECRET}", B="2"', f'PASSWORD="{SECRET}', f"PASSWORD='{SECRET}'", f'{{"password": "{SECRET}", "b": "2"}}',
+    f'{{\\"password\\": \\"{SECRET}\\"}}', f'{{"password"=>"{SECRET}"}}', f"<PASSWORD>{SECRET}</PASSWORD>",
+    f"<PASSWORD><![CDATA[{SECRET}]]></PASSWORD>", PEM, PEM[:50], f"http://user:{SECRET.replace(']', '')}@host/",
+])
+def test_a_text_says_nothing_of_a_secret(text):
+    for part in ("s3cr", "lue"):
+        assert part not in hidden_text(f"Error parsing: {text}. It is wrong.")
+        assert part not in str(hidden({"template": text}))
+    assert hidden_text(text.replace("PASSWORD", "HOSTNAME").replace("password", "hostname").replace("PRIVATE", "PUBLIC").replace("://", ":/")) == (
+        text.replace("PASSWORD", "HOSTNAME").replace("password", "hostname").replace("PRIVATE", "PUBLIC").replace("://", ":/")
+    )
+
+
+@pytest.mark.parametrize("text", [
+    "http://one.example:2633/RPC2 does not accept the password of user alice.", "There is no VM with the name 'key' at http://one:2633/RPC2.",
+    "PASSWORD is twice in the template.", "token_file cannot be read: No such file or directory.", 'NAME="PASSWORD"', "A=1 B=2",
+])
+def test_sentences_stay_as_they_are(text):
+    assert hidden_text(text) == text
+
+
+def test_a_difference_says_that_a_secret_changes_and_not_how():
+    before = {"CONTEXT": {"PASSWORD": SECRET, "TOKEN": "YES", "A": "1"}, "DISK": [{"KEY": "a"}, {"KEY": SECRET}]}
+    after = {"CONTEXT": {"PASSWORD": "other", "TOKEN": "NO", "A": "2"}, "DISK": [{"KEY": "a"}, {"KEY": "c"}]}
+    assert hidden_diff(before, after) == (
+        {"CONTEXT": {"PASSWORD": "the former one", "TOKEN": "YES", "A": "1"}, "DISK": [{"KEY": "********"}, {"KEY": "the former one"}]},
+        {"CONTEXT": {"PASSWORD": "a new one", "TOKEN": "NO", "A": "2"}, "DISK": [{"KEY": "********"}, {"KEY": "a new one"}]},
+    )
+
+
+def test_hiding_takes_time_in_proportion_to_the_text():
+    text = 'A="' + 'x"y' * 100_000 + "=" * 1000 + "PASSWORD" * 10_000
+    assert hidden_text(text) == text
