@@ -56,6 +56,8 @@ notes:
     C(OWNER/NAME) says whose is meant. Otherwise the error lists their ids and owners.
   - What the owners of objects wrote into attributes of another form than expected counts as empty in lists, and a warning
     names the objects.
+  - Values of attributes whose names say that they are secret, such as C(PASSWORD), C(API_TOKEN) or C(SSL_KEYFILE), are shown
+    as C(********) in everything that a module returns; a difference says that they change.
   - Every error is one sentence, and RV(ignore:error.kind) says its kind for programs, one of C(authentication),
     C(authorization), C(missing), C(conflict), C(quota), C(wrong_state), C(invalid), C(network), C(timeout) and
     C(protocol).

@@ -109,7 +109,7 @@ def _checked(place: str | None, vm_id: int) -> str:
     try:
         split_address(place)
     except (ValueError, TypeError):
-        raise OneException(INVALID, f"'{sentence(place)}' is not a Fleet address, expected host:port.") from None
+        raise OneException(INVALID, f"'{sentence(place)}' is not a Fleet address, expected host:port or [IPv6]:port.") from None
     return place
 
 

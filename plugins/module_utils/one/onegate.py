@@ -113,7 +113,8 @@ def check(name: str, value: str) -> None:
 
 def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
-        raise OneException(errors.INVALID, f"{name!r} is no attribute name: it takes letters, digits and _.")
+        wrong = "it begins with a digit" if name[:1].isdigit() else "it takes letters, digits and _"
+        raise OneException(errors.INVALID, f"{name!r} is no attribute name: {wrong}.")
 
 
 def encode(text: str) -> str:

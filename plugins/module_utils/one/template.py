@@ -57,7 +57,8 @@ def render(template: dict) -> str:
 def _name(name: object) -> str:
     text = str(name)
     if not _STORABLE_NAME.fullmatch(text):
-        raise TemplateSyntaxError(f"{text!r} is no attribute name: it takes letters, digits and _, and no digit first")
+        wrong = "it begins with a digit" if text[:1].isdigit() else "it takes letters, digits and _"
+        raise TemplateSyntaxError(f"{text!r} is no attribute name: {wrong}")
     return text.upper()
 
 

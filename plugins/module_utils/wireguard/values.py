@@ -51,7 +51,7 @@ def endpoint(text: str) -> str:
     """Return host:port or [IPv6]:port in its one form."""
     host, separator, number = text.rpartition(":")
     if not separator or (":" in host.strip("[]") and not (host.startswith("[") and host.endswith("]"))):
-        if ":" in host:
+        if ":" in host and not text.endswith("]"):
             raise ValueError("has an IPv6 address without brackets, so that its port cannot be told")
         raise ValueError("has no port")
     try:
