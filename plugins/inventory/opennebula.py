@@ -279,7 +279,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.errors impor
     one_line,
 )
 from ansible_collections.opennebula.flower.plugins.module_utils.one.http import URLLIB3_IMPORT_ERROR
-from ansible_collections.opennebula.flower.plugins.module_utils.redaction import hidden_text
+from ansible_collections.opennebula.flower.plugins.module_utils.redaction_text import hidden_text
 from ansible_collections.opennebula.flower.plugins.plugin_utils import vm_hosts
 from ansible_collections.opennebula.flower.plugins.plugin_utils.zones import Zone, list_vms, zone
 

@@ -19,7 +19,6 @@ from .one.compare import difference
 from .one.errors import INVALID, OneException, one_line
 from .one.http import URLLIB3_IMPORT_ERROR
 from .outcome import ServerModule
-from .redaction import hidden_text
 
 # The action plugin of the same name shows what a module appends to the file named here.
 PROGRESS_FILE_VARIABLE = "OPENNEBULA_FLOWER_PROGRESS_FILE"
@@ -86,6 +85,8 @@ class OneModule(ServerModule):
         path = os.environ.get(PROGRESS_FILE_VARIABLE)
         if not path:
             return
+        from .redaction_text import hidden_text
+
         subject = " ".join(part for part in (self._name.rpartition(".")[2], self.params.get("name")) if part)
         try:
             with open(path, "a", encoding="utf-8") as stream:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from .dict_options import DictModule
 from .one.errors import INVALID, MISREADINGS, OneException, TemplateSyntaxError, one_line
-from .redaction import HIDDEN, hidden, hidden_diff, hidden_text
+from .redaction import HIDDEN, hidden, hidden_diff
 
 if TYPE_CHECKING:
     from .one.client import Client
@@ -51,6 +51,8 @@ class ServerModule(DictModule):
 
     def warn(self, warning: str, **options: object) -> None:
         """Show the user a warning, on one line and without secrets."""
+        from .redaction_text import hidden_text
+
         super().warn(hidden_text(one_line(warning)), **options)
 
     def _log_invocation(self) -> None:

@@ -18,18 +18,11 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 # Flags, and references to what is given elsewhere.
-_NO_SECRET = re.compile(r"|YES|NO|TRUE|FALSE|\$\w+|\$\{\w+\}", re.IGNORECASE)
+_NO_SECRET = r"|YES|NO|TRUE|FALSE|\$\w+|\$\{\w+\}"
 # The declaration of a user input, whose last field is its default.
-_INPUT = re.compile(r"([MO]\|[^|]*\|[^|]*\|[^|]*\|)(.*)", re.DOTALL)
-_PASSWORD_INPUT = re.compile(r"[MO]\|password\|", re.IGNORECASE)
-_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
-# NAME = "value", 'name' => "value", "name": "value". A quote inside a value does not end it.
-_ASSIGNED = re.compile(
-    r"""(?<![\w$])(?P<name>[A-Za-z_][\w-]{0,80})(?P<sign>\\?["']?[ \t]*=>?[ \t]*|\\?["'][ \t]*:[ \t]*)"""
-    r"""(?P<value>\\?"(?:[^"]|"(?![\s,\]}]|\Z))*"?|'[^']*'?|[^\s,\[\]{}"']+)"""
-)
-_ELEMENT = re.compile(r"<(?P<name>[A-Za-z_][\w-]{0,80})>(?P<value>[^<]+|<!\[CDATA\[.*?\]\]>)</(?P=name)>", re.DOTALL)
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s\"']*:[^/@\s\"']*@")
+_INPUT = r"([MO]\|[^|]*\|[^|]*\|[^|]*\|)(.*)"
+# Signs of a text that may have names and values in it.
+_SIGNS = ("=", '"', "'", "</", "@", "PRIVATE KEY")
 
 
 @lru_cache(maxsize=4096)
@@ -41,22 +34,19 @@ def is_secret(name: str) -> bool:
 def hidden(value: object) -> object:
     """Return a document without the secrets in it, at any depth and in texts in OpenNebula's syntax, JSON or XML."""
     if isinstance(value, dict):
-        return {name: _masked(item) if is_secret(str(name)) else hidden(item) for name, item in value.items()}
+        return {name: masked(item) if is_secret(str(name)) else hidden(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [hidden(item) for item in value]
     if not isinstance(value, str):
         return value
-    if _PASSWORD_INPUT.match(value):
-        return _masked(value)
-    return hidden_text(value) if "=" in value or ":" in value or "</" in value or "PRIVATE KEY" in value else value
+    if value[1:11].lower() == "|password|":
+        return masked(value)
+    if any(sign in value for sign in _SIGNS):
+        # What it takes to look into texts is compiled only where there is one.
+        from .redaction_text import hidden_text
 
-
-def hidden_text(text: str) -> str:
-    """Return a text for people without the values of secrets in it."""
-    text = _PRIVATE_KEY.sub(HIDDEN, text)
-    text = _CREDENTIALS.sub("", text)
-    text = _ASSIGNED.sub(_hidden_value, text)
-    return _ELEMENT.sub(_hidden_value, text)
+        return hidden_text(value)
+    return value
 
 
 def hidden_diff(before: object, after: object) -> tuple[object, object]:
@@ -75,29 +65,16 @@ def hidden_diff(before: object, after: object) -> tuple[object, object]:
     return hidden(before), hidden(after)
 
 
-def _masked(value: object) -> object:
+def masked(value: object) -> object:
     """Return what is shown of a secret: its parts by name, and what is a flag or a reference only."""
     if isinstance(value, dict):
-        return {name: _masked(item) for name, item in value.items()}
+        return {name: masked(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_masked(item) for item in value]
+        return [masked(item) for item in value]
     if value is None or isinstance(value, bool):
         return value
     text = str(value)
-    declared = _INPUT.fullmatch(text)
+    declared = re.fullmatch(_INPUT, text, re.DOTALL)
     if declared:
         return declared[1] + (HIDDEN if declared[2] else "")
-    return value if text in (FORMER, NEW) or _NO_SECRET.fullmatch(text) else HIDDEN
-
-
-def _hidden_value(match: re.Match) -> str:
-    if not is_secret(match["name"]):
-        return match[0]
-    value = match["value"]
-    start = match.start("value") - match.start()
-    end = match.end("value") - match.start()
-    bare = value.strip("\\\"'")
-    if bare == _masked(bare):
-        return match[0]
-    quote = '"' if value.startswith(('"', '\\"')) else ""
-    return f"{match[0][:start]}{quote}{_masked(bare)}{quote}{match[0][end:]}"
+    return value if text in (FORMER, NEW) or re.fullmatch(_NO_SECRET, text, re.IGNORECASE) else HIDDEN

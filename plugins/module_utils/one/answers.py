@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 
-from . import xml
+from . import values, xml
 from .errors import PROTOCOL, OneException
 
 # Elements of the objects that XML-RPC methods are about.
@@ -45,8 +45,7 @@ _NUMBERS = frozenset({"STATE", "LCM_STATE", "GID", "CLUSTER_ID"})
 _TEXTS = frozenset({"USER", "RESOURCE", "RIGHTS", "ZONE"})
 _DOCUMENTS = ("info", "infoextended", "infoset", "monitoring", "accounting", "showback", "config")
 _POOL = "_POOL"
-_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
-_VERSION = re.compile(r"\d{1,5}(\.\d{1,5}){1,3}\b", re.ASCII)
+_VERSION = r"[0-9]{1,5}(\.[0-9]{1,5}){1,3}\b"
 
 
 def of_call(place: str, method: str, value: object, arguments: tuple) -> object:
@@ -62,7 +61,7 @@ def of_call(place: str, method: str, value: object, arguments: tuple) -> object:
             raise not_understood(place, f"{method} for {arguments[0]}", f"the object {document['ID']}")
         return document
     if verb == "version":
-        if isinstance(value, str) and _VERSION.match(value):
+        if isinstance(value, str) and re.match(_VERSION, value):
             return value
     elif type(value) is int and value >= 0:
         return value
@@ -148,7 +147,7 @@ def _check_objects(place: str, asked: str, element: str, documents: list, whole:
             what = f"no {element}" if document is None else f"a {element} that is {_shown(document)}"
             raise not_understood(place, asked, what)
         number = document.get("ID")
-        if not (isinstance(number, (str, int)) and _NUMBER.fullmatch(str(number))):
+        if not isinstance(number, (str, int)) or values.number(str(number)) is None:
             raise not_understood(place, asked, f"a {element} whose ID is {_shown(number)}")
         wrong = next((name for name in needed if not _fits(name, document.get(name))), None)
         if wrong is None and element != "ACL" and not isinstance(document.get("NAME"), str):
@@ -159,7 +158,7 @@ def _check_objects(place: str, asked: str, element: str, documents: list, whole:
 
 def _fits(name: str, value: object) -> bool:
     if name in _NUMBERS:
-        return isinstance(value, str) and _NUMBER.fullmatch(value) is not None
+        return values.number(value) is not None
     # A part of which there is nothing is a text, of white space at most.
     return isinstance(value, str) if name in _TEXTS else isinstance(value, dict) or (isinstance(value, str) and not value.strip())
 

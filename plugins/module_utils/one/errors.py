@@ -23,7 +23,7 @@ PROTOCOL = "protocol"
 MISREADINGS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
 
 # Characters that end a line, move the cursor, turn the direction of writing, or cannot be written at all.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+_CONTROL = "[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 _MOST_CHARACTERS = 2000
 
 
@@ -44,7 +44,7 @@ def one_line(text: str) -> str:
     if len(text) > _MOST_CHARACTERS:
         half = _MOST_CHARACTERS // 2
         text = f"{text[:half]} [{len(text) - 2 * half} characters left out] {text[-half:]}"
-    return _CONTROL.sub(_escaped, text)
+    return re.sub(_CONTROL, _escaped, text)
 
 
 def _escaped(match: re.Match) -> str:

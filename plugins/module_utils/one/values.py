@@ -9,9 +9,9 @@ import re
 
 # What no document of OpenNebula can hold: it keeps them as XML, most texts as CDATA sections.
 UNSTORABLE = re.compile("]]>|[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-_DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]*)?(e[+-]?[0-9]{1,2})?|\.[0-9]+", re.IGNORECASE)
 # No number of OpenNebula's has more.
 _MOST_DIGITS = 20
+_BEYOND = 10.0 ** _MOST_DIGITS
 
 
 def scalar(value: object) -> str:
@@ -35,7 +35,13 @@ def number(value: object) -> int | None:
 
 def decimal(value: object) -> float | None:
     """Return the number, perhaps with decimal places, that somebody wrote into an attribute, None for anything else."""
-    return float(value) if isinstance(value, str) and _DECIMAL.fullmatch(value) else None
+    if not isinstance(value, str) or "_" in value:
+        return None
+    try:
+        found = float(value)
+    except ValueError:
+        return None
+    return found if 0 <= found < _BEYOND else None
 
 
 def words(value: object, otherwise: str = "") -> str:

@@ -7,7 +7,8 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import PARAMETERS
-from ansible_collections.opennebula.flower.plugins.module_utils.redaction import hidden, hidden_diff, hidden_text, is_secret
+from ansible_collections.opennebula.flower.plugins.module_utils.redaction import hidden, hidden_diff, is_secret
+from ansible_collections.opennebula.flower.plugins.module_utils.redaction_text import hidden_text
 
 SECRET = "s3cr$t,va]lue"
 PEM = f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}\n-----END RSA PRIVATE KEY-----"
