@@ -46,8 +46,8 @@ class Appliance:
     def difference(self, role: str = "superlink", superlink: dict | None = None, mine: dict | None = None, **context: str) -> str:
         superlink = PUBLISHED if superlink is None else superlink
         mine = mine or (superlink if role == "superlink" else {"FL_NODE_READY": "YES", "FL_VERSION": "1.41.0"})
-        service = {"SERVICE": {"roles": [{"name": "superlink", "nodes": [{"vm_info": {"VM": {"USER_TEMPLATE": superlink}}}]}]}}
-        with scripted((200, json.dumps({"VM": {"USER_TEMPLATE": mine}})), (200, json.dumps(service))) as gate:
+        service = {"SERVICE": {"roles": [{"name": "superlink", "nodes": [{"vm_info": {"VM": {"ID": "2", "USER_TEMPLATE": superlink}}}]}]}}
+        with scripted((200, json.dumps({"VM": {"ID": "2", "USER_TEMPLATE": mine}})), (200, json.dumps(service))) as gate:
             return self.unchanged.difference({**CONTEXT, **context}, role, OneGate(gate.url, 7, "secret"))
 
 
