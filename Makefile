@@ -103,8 +103,7 @@ build/foreign/.done: $(VENV)/.control requirements/foreign.txt scripts/fetch_col
 	@touch $@
 
 foreign: $(VENV)/.test build/foreign/.done ## Command lines, clients and modules of others against the lab zone
-	@echo "== foreign clients"
-	@pytest -q tests/foreign
+	@scripts/timed.sh "foreign clients" pytest -q tests/foreign
 
 app: $(VENV)/.test build/collections/.done ## The Flower App in a real federation on this machine
 	@scripts/timed.sh "Flower App tests" pytest -q tests/app
@@ -143,7 +142,7 @@ e2e: images $(VENV)/.test ## make demo with assertions, scaling and teardown
 # which mostly waits for VMs to boot and rounds to be trained again; what becomes of a training without VMs is part of make app.
 test: $(VENV)/.test build/collections/.done machine-images ## Everything that CI runs
 	@$(MAKE) --jobs=3 --output-sync=target --assume-old=engine --assume-old=machine-images --assume-old=images \
-	  e2e integration app molecule-wireguard molecule-flower_appliance $(SCENARIOS_BESIDE) lab-test sanity contract check
+	  e2e integration app molecule-wireguard molecule-flower_appliance $(SCENARIOS_BESIDE) lab-test foreign sanity contract check
 
 # ---- Disk images ---------------------------------------------------------------------------------
 
