@@ -22,7 +22,7 @@ _NO_SECRET = r"|YES|NO|TRUE|FALSE|\$\w+|\$\{\w+\}"
 # The declaration of a user input, whose last field is its default.
 _INPUT = r"([MO]\|[^|]*\|[^|]*\|[^|]*\|)(.*)"
 # Signs of a text that may have names and values in it.
-_SIGNS = ("=", '"', "'", "</", "@", "PRIVATE KEY")
+_has_signs = re.compile("[=\"'|]|</|PRIVATE KEY|://[^/]*@").search
 
 
 @lru_cache(maxsize=4096)
@@ -33,20 +33,18 @@ def is_secret(name: str) -> bool:
 
 def hidden(value: object) -> object:
     """Return a document without the secrets in it, at any depth and in texts in OpenNebula's syntax, JSON or XML."""
-    if isinstance(value, dict):
-        return {name: masked(item) if is_secret(str(name)) else hidden(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [hidden(item) for item in value]
-    if not isinstance(value, str):
-        return value
-    if value[1:11].lower() == "|password|":
-        return masked(value)
-    if any(sign in value for sign in _SIGNS):
+    if isinstance(value, str):
+        if not _has_signs(value):
+            return value
+        if value[1:11].lower() == "|password|":
+            return masked(value)
         # What it takes to look into texts is compiled only where there is one.
         from .redaction_text import hidden_text
 
         return hidden_text(value)
-    return value
+    if isinstance(value, dict):
+        return {name: masked(item) if is_secret(str(name)) else hidden(item) for name, item in value.items()}
+    return [hidden(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def hidden_diff(before: object, after: object) -> tuple[object, object]:

@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from unittest.mock import patch
 
 import requests
+from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.opennebula.flower.tests.support.one_servers import running
@@ -189,10 +191,15 @@ def module_zone(directory: Path, **config: object) -> Iterator[ModuleZone]:
 
 
 def run_module(module: str, options: dict, check: bool = False) -> dict:
-    """Run a module in this process and return its result. Its output must not contain the password."""
+    """Run a module in this process and return its result, warnings as texts. Its output must not contain the password."""
     output = io.StringIO()
+    said: list[str] = []
     arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": True}
-    with patch_module_args(arguments), redirect_stdout(output), suppress(SystemExit):
+    # Where Ansible's controller is loaded too, as for other tests, warnings go to its display.
+    warnings = patch.object(AnsibleModule, "warn", lambda _module, warning, **_options: said.append(warning))
+    with patch_module_args(arguments), redirect_stdout(output), warnings, suppress(SystemExit):
         importlib.import_module(f"{MODULES}.{module}").main()
     assert PASSWORD not in output.getvalue()
-    return json.loads(output.getvalue())
+    assert PASSWORD not in str(said)
+    result = json.loads(output.getvalue())
+    return {**result, "warnings": said} if said else result
