@@ -159,7 +159,7 @@ options:
         type: str
       nic:
         description:
-          - The NIC, as its place among the VM's NICs, from 0 on, or its name, such as V(NIC1) or V(NIC0_ALIAS1).
+          - The NIC, as its place among the VM's NICs, from 0 on, or its name, such as V(NIC1) or V(NIC0_ALIAS2).
         type: str
       family:
         description: The kind of address; V(any) takes a NIC's IPv4 address before its IPv6 address.

@@ -35,6 +35,7 @@ SMALL_VM = (
 )
 NETWORK = 'NAME="{0}"\nVN_MAD="bridge"\nBRIDGE="br0"\nAR=[TYPE="IP4",IP="{1}",SIZE="50"]'
 VM = 'NAME="{0}"\nCPU="0.1"\nMEMORY="64"\n'
+DUAL = 'NAME="{0}"\nVN_MAD="bridge"\nBRIDGE="br0"\nAR=[TYPE="IP4_6_STATIC",IP="{1}",IP6="2001:db8::5",PREFIX_LENGTH="64",SIZE="50"]'
 NETWORK_READY = "<STATE><![CDATA[1]]></STATE>"
 VM_RUNNING = "<STATE>3</STATE><LCM_STATE>3</LCM_STATE>"
 VM_POWEROFF = "<STATE>8</STATE>"
@@ -99,8 +100,8 @@ def listed(tmp_path: Path) -> Callable[..., Answer]:
     return run
 
 
-def make_network(zone: ModuleZone, name: str, first_address: str) -> None:
-    network_id = zone.call("one.vn.allocate", NETWORK.format(name, first_address), -1)
+def make_network(zone: ModuleZone, name: str, first_address: str, template: str = NETWORK) -> None:
+    network_id = zone.call("one.vn.allocate", template.format(name, first_address), -1)
     await_state(zone, "one.vn.info", network_id, NETWORK_READY)
 
 
@@ -133,17 +134,18 @@ def pool_of(*ids: int) -> str:
 
 @pytest.fixture(scope="module")
 def zone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleZone]:
-    """A zone with two networks and VMs of every kind an inventory has to cope with."""
+    """A zone with four networks and VMs of every kind an inventory has to cope with."""
     with module_zone(tmp_path_factory.mktemp("zone")) as zone:
-        for name, first in (("public", "192.0.2.10"), ("management", "10.9.0.10")):
+        for name, first in (("public", "192.0.2.10"), ("management", "10.9.0.10"), ("floating", "198.51.100.7")):
             make_network(zone, name, first)
+        make_network(zone, "dual", "192.0.2.100", DUAL)
         both = 'NIC=[NETWORK="public"]\nNIC=[NETWORK="management"]\n'
-        alias = 'NIC_ALIAS=[PARENT="NIC0",NAME="NIC0_ALIAS1",NETWORK="floating",IP="198.51.100.7"]\n'
+        alias = 'NIC_ALIAS=[PARENT="NIC0",NETWORK="floating",IP="198.51.100.7"]\n'
         service = 'SERVICE_ID="12"\nROLE_NAME="superlink"\nLABELS="gpu, site/north"\nENVIRONMENT="test"\n'
         secret = f'DB_PASSWORD="{PASSWORD}"\nNESTED=[API_TOKEN="{PASSWORD}",SIZE="2"]\n'
         make_vm(zone, "superlink", both + alias + service + secret)
         make_vm(zone, "isolated", 'EVIL="{{ lookup(\'ansible.builtin.pipe\', \'echo evaluated\') }}"\n')
-        make_vm(zone, "sleeper", 'NIC=[NETWORK="public",IP6="2001:db8::5"]\n', powered_off=True)
+        make_vm(zone, "sleeper", 'NIC=[NETWORK="dual",IP6="2001:db8::5"]\n', powered_off=True)
         zone.call("one.user.allocate", "alice", "alice:secret", "", [])
         for owner in (0, 2):
             twin = make_vm(zone, f"twin-{owner}")
@@ -205,9 +207,9 @@ def test_a_vm_without_address_is_a_host_without_ansible_host(zone, listed):
     ("rules", "addresses"),
     [
         ([{"network": "manage*"}], {"superlink": "10.9.0.10"}),
-        ([{"nic": 1}, {"nic": 0}], {"superlink": "10.9.0.10", "sleeper": "192.0.2.11"}),
+        ([{"nic": 1}, {"nic": 0}], {"superlink": "10.9.0.10", "sleeper": "192.0.2.100"}),
         ([{"family": "ipv6"}], {"sleeper": "2001:db8::5"}),
-        ([{"nic": "NIC0_ALIAS1"}], {"superlink": "198.51.100.7"}),
+        ([{"nic": "NIC0_ALIAS2"}], {"superlink": "198.51.100.7"}),
         ([{"network": "floating"}], {"superlink": "198.51.100.7"}),
         ([{"network": "floating", "aliases": False}], {}),
     ],
