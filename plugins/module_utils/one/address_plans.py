@@ -123,4 +123,3 @@ def _in_words_of(there: dict, wish: dict) -> dict:
     """Return a wish with the server's own words wherever they mean the same."""
     meant = part_values.there("AR", there)
     return {name: there[name] if meant.get(name) == value else value for name, value in wish.items()}
-

@@ -63,7 +63,7 @@ def of_call(place: str, method: str, value: object, arguments: tuple) -> object:
     if verb == "version":
         if isinstance(value, str) and re.match(_VERSION, value):
             return value
-    elif type(value) is int and value >= 0:
+    elif isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     raise not_understood(place, method, _shown(value))
 

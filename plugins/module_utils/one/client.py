@@ -161,7 +161,7 @@ class Client:
         if success is True:
             return value
         code = answer[2] if len(answer) > 2 else 0
-        if success is not False or not isinstance(value, str) or type(code) is not int:
+        if success is not False or not isinstance(value, str) or isinstance(code, bool) or not isinstance(code, int):
             raise answers.not_understood(self.place, method, "something that is no answer of OpenNebula")
         from .refusals import call_refusal
 
