@@ -41,6 +41,7 @@ ALL, ANY = -2, -1
 ENVIRONMENT = os.environ | {
     "PATH": f"{ROOT}/.venv/bin{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "ANSIBLE_CONFIG": f"{ROOT}/ansible.cfg",
     "ANSIBLE_COLLECTIONS_PATH": f"{ROOT}:{ROOT}/build/collections",
+    "PWD": str(ROOT),  # where reports go, as after `cd`
 }  # fmt: skip
 
 
