@@ -190,6 +190,13 @@ def module_zone(directory: Path, **config: object) -> Iterator[ModuleZone]:
         zone.stop()
 
 
+def changes(output: str) -> int:
+    """Return how many changes ansible-playbook counted, on all hosts together."""
+    recaps = re.findall(r"\bchanged=(\d+)", output)
+    assert recaps, output
+    return sum(map(int, recaps))
+
+
 def run_module(module: str, options: dict, check: bool = False) -> dict:
     """Run a module in this process and return its result, warnings as texts. Its output must not contain the password."""
     output = io.StringIO()
