@@ -300,7 +300,7 @@ def test_a_bad_plan_changes_nothing(connect):
 
 
 def test_a_bad_interval_is_refused(connect):
-    assert "wireguard_probe_interval is -1, expected seconds" in plain(connect([HUB, *SPOKES], "--limit", A, fails=True, wireguard_probe_interval=-1))
+    assert "wireguard_probe_interval is -1, expected 0 to 86400" in plain(connect([HUB, *SPOKES], "--limit", A, fails=True, wireguard_probe_interval=-1))
 
 
 def test_a_machine_that_leaves_keeps_nothing_of_the_overlay(connect):
