@@ -89,7 +89,9 @@ def test_fresh_debian_without_systemd_gets_an_engine_and_keeps_it(start_machine:
 @pytest.mark.docker
 def test_fresh_debian_with_systemd_gets_an_engine_that_systemd_runs(start_machine: Callable[..., str]) -> None:
     machine = start_machine(SUITES["bookworm"].vm_image, "/sbin/init")
-    wait_until(lambda: docker("exec", machine, "sh", "-c", "systemctl is-system-running || true") == "running", "systemd")
+    # Degraded: as on a real machine without a context, the guest agent fails.
+    states = ("running", "degraded")
+    wait_until(lambda: docker("exec", machine, "sh", "-c", "systemctl is-system-running || true") in states, "systemd", 600)
     said = ensure(machine)
     assert docker("exec", machine, "systemctl", "is-active", "docker") == "active"
     assert ensure(machine) == said[-1:]
