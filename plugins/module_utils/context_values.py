@@ -220,14 +220,6 @@ def _own_directory(text: str, limits: Limits) -> str:
     return path
 
 
-def _disk(text: str, _limits: Limits) -> str:
-    return _matching(_DISK, text).group()
-
-
-def _gpus(text: str, _limits: Limits) -> str:
-    return _matching(_GPUS, text).group()
-
-
 def _nfs_export(text: str, _limits: Limits) -> str:
     match = _matching(_NFS_EXPORT, text)
     _check_server(match["host"])
@@ -242,18 +234,6 @@ def _url(text: str, _limits: Limits) -> str:
     return text
 
 
-def _bucket(text: str, _limits: Limits) -> str:
-    return _matching(_BUCKET, text).group()
-
-
-def _region(text: str, _limits: Limits) -> str:
-    return _matching(_REGION, text).group()
-
-
-def _object_prefix(text: str, _limits: Limits) -> str:
-    return _matching(_OBJECT_PREFIX, text).group()
-
-
 def _credential(text: str, _limits: Limits) -> str:
     return _matching(_CREDENTIAL, text).group()
 
@@ -263,6 +243,11 @@ def _check_server(host: str) -> None:
         addresses.ip_address(host[1:-1], 6)
     else:
         check_host(host)
+
+
+def _form(pattern: re.Pattern[str]) -> Callable[[str, Limits], str]:
+    """Return the reader of a text that is taken as it is when it has this form."""
+    return lambda text, _limits: _matching(pattern, text).group()
 
 
 def _matching(pattern: re.Pattern[str], text: str) -> re.Match[str]:
@@ -443,16 +428,16 @@ KINDS: Mapping[str, Kind] = {
             "the system or of Flower"
         ),
     ),
-    "disk": Kind(_disk, str, "text", "str", lambda _limits: "a device as /dev/NAME or a file system as LABEL=NAME"),
+    "disk": Kind(_form(_DISK), str, "text", "str", lambda _limits: "a device as /dev/NAME or a file system as LABEL=NAME"),
     "gpus": Kind(
-        _gpus, str, "text", "str", lambda _limits: "all, or numbers or UUIDs of GPUs or MIG instances with commas between"
+        _form(_GPUS), str, "text", "str", lambda _limits: "all, or numbers or UUIDs of GPUs or MIG instances with commas between"
     ),
     "nfs_export": Kind(_nfs_export, str, "text", "str", lambda _limits: "an export as server:/path"),
     "url": Kind(_url, str, "text", "str", lambda _limits: "an address as https://host:port"),
-    "bucket": Kind(_bucket, str, "text", "str", lambda _limits: "the name of a bucket: 3 to 63 letters, digits and the characters . _ -"),
-    "region": Kind(_region, str, "text", "str", lambda _limits: "the name of a region: letters, digits and the characters _ -"),
+    "bucket": Kind(_form(_BUCKET), str, "text", "str", lambda _limits: "the name of a bucket: 3 to 63 letters, digits and the characters . _ -"),
+    "region": Kind(_form(_REGION), str, "text", "str", lambda _limits: "the name of a region: letters, digits and the characters _ -"),
     "object_prefix": Kind(
-        _object_prefix, str, "text", "str", lambda _limits: "names without .. of letters, digits and the characters . _ - = @ +, with / between"
+        _form(_OBJECT_PREFIX), str, "text", "str", lambda _limits: "names without .. of letters, digits and the characters . _ - = @ +, with / between"
     ),
     "credential": Kind(_credential, str, "text", "str", lambda _limits: "up to 256 visible ASCII characters without blanks"),
     "alternative_names": Kind(
