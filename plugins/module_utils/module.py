@@ -15,10 +15,9 @@ from collections.abc import Callable
 from ansible.module_utils.basic import env_fallback, missing_required_lib
 
 from .one.client import Client
-from .one.compare import difference
 from .one.errors import INVALID, OneException, one_line
 from .one.http import URLLIB3_IMPORT_ERROR
-from .outcome import ServerModule
+from .outcome import ServerModule, changed_result
 
 # The action plugin of the same name shows what a module appends to the file named here.
 PROGRESS_FILE_VARIABLE = "OPENNEBULA_FLOWER_PROGRESS_FILE"
@@ -94,9 +93,3 @@ class OneModule(ServerModule):
         except OSError:
             # The listener sits on another machine or belongs to another user.
             return
-
-
-def changed_result(before: dict, after: dict, **facts: object) -> dict:
-    """Return a module's result: changed and diff follow from the two states, facts are returned as they are."""
-    left, right = difference(before, after)
-    return {"changed": before != after, "diff": {"before": left, "after": right}, **facts}

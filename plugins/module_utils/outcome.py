@@ -1,7 +1,7 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a module that talks to a server ends: with its result, or with one sentence and the kind of error.
+"""How every module of the collection ends: with its result, or with one sentence.
 
 Nothing that it says has a secret in it: neither its result, nor warnings, nor what Ansible logs of its options.
 """
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .dict_options import DictModule
+from .one.compare import difference
 from .one.errors import INVALID, MISREADINGS, OneException, TemplateSyntaxError, one_line
 from .redaction import HIDDEN, hidden, hidden_diff
 
@@ -23,8 +24,74 @@ if TYPE_CHECKING:
 _LEAST_LENGTH = 4
 
 
-class ServerModule(DictModule):
-    """An Ansible module whose work may raise OneException and whose output has no secrets."""
+class SafeModule(DictModule):
+    """An Ansible module whose output is of one line where it is a sentence, and has no secrets.
+
+    exact: results that are for tasks, not for people, and stay as they are. A secret in them is the task's to hide.
+    """
+
+    exact: frozenset[str] = frozenset()
+    _command = ""
+
+    def run(self, work: Callable[[], dict]) -> None:
+        """Exit with what work returns, or fail with one sentence where a file or what a program prints is not as it should be."""
+        try:
+            result = work()
+        except OneException as error:
+            self.fail_json(msg=error.message, error={"kind": error.kind})
+        except OSError as error:
+            self.fail_json(msg=f"{error.filename or 'A file'} cannot be used: {error.strerror or error}.")
+        except MISREADINGS as error:
+            if not self._command:
+                raise
+            self.fail_json(msg=f"What {self._command} prints cannot be understood: {type(error).__name__}: {error}.")
+        else:
+            self.exit_json(**result)
+
+    def run_command(self, args: list[str], **options: object) -> tuple[int, str, str]:
+        """Run a program as Ansible does."""
+        self._command = " ".join(args[:3])
+        return super().run_command(args, **options)
+
+    def warn(self, warning: str, **options: object) -> None:
+        """Show the user a warning, on one line and without secrets."""
+        from .redaction_text import hidden_text
+
+        super().warn(hidden_text(one_line(warning)), **options)
+
+    def _log_invocation(self) -> None:
+        """Log the options without the secrets in them; Ansible knows only of options that are secret as a whole."""
+        given, self.params = self.params, self._shown_options()
+        try:
+            super()._log_invocation()
+        finally:
+            self.params = given
+
+    def _return_formatted(self, kwargs: dict) -> None:
+        """Print the result, which every way to end a module comes to."""
+        self.no_log_values = {value for value in self.no_log_values if len(str(value)) >= _LEAST_LENGTH}
+        shown = hidden({name: value for name, value in kwargs.items() if name != "diff" and name not in self.exact})
+        shown.update((name, value) for name, value in kwargs.items() if name in self.exact)
+        if kwargs.get("failed") and isinstance(kwargs.get("msg"), str):
+            shown["msg"] = one_line(shown["msg"])
+        diff = kwargs.get("diff")
+        if isinstance(diff, dict) and "before" in diff and "after" in diff:
+            before, after = hidden_diff(diff["before"], diff["after"])
+            shown["diff"] = {**diff, "before": before, "after": after}
+        elif diff is not None:
+            shown["diff"] = hidden(diff)
+        super()._return_formatted({"invocation": {"module_args": self._shown_options()}, **shown})
+
+    def _shown_options(self) -> dict:
+        """Return the task's options without the secrets in them."""
+        return {
+            name: HIDDEN if value and self.argument_spec.get(name, {}).get("no_log") else hidden(value)
+            for name, value in self.params.items()
+        }
+
+
+class ServerModule(SafeModule):
+    """An Ansible module whose work asks a server."""
 
     def finish(self, work: Callable[[], dict], server: Callable[[], Client | OneGate | None]) -> None:
         """Exit with what work returns, or fail.
@@ -49,35 +116,8 @@ class ServerModule(DictModule):
         else:
             self.exit_json(**result)
 
-    def warn(self, warning: str, **options: object) -> None:
-        """Show the user a warning, on one line and without secrets."""
-        from .redaction_text import hidden_text
 
-        super().warn(hidden_text(one_line(warning)), **options)
-
-    def _log_invocation(self) -> None:
-        """Log the options without the secrets in them; Ansible knows only of options that are secret as a whole."""
-        given, self.params = self.params, self._shown_options()
-        try:
-            super()._log_invocation()
-        finally:
-            self.params = given
-
-    def _return_formatted(self, kwargs: dict) -> None:
-        """Print the result, which every way to end a module comes to."""
-        self.no_log_values = {value for value in self.no_log_values if len(str(value)) >= _LEAST_LENGTH}
-        shown = hidden({name: value for name, value in kwargs.items() if name != "diff"})
-        diff = kwargs.get("diff")
-        if isinstance(diff, dict) and "before" in diff and "after" in diff:
-            before, after = hidden_diff(diff["before"], diff["after"])
-            shown["diff"] = {**diff, "before": before, "after": after}
-        elif diff is not None:
-            shown["diff"] = hidden(diff)
-        super()._return_formatted({"invocation": {"module_args": self._shown_options()}, **shown})
-
-    def _shown_options(self) -> dict:
-        """Return the task's options without the secrets in them."""
-        return {
-            name: HIDDEN if value and self.argument_spec.get(name, {}).get("no_log") else hidden(value)
-            for name, value in self.params.items()
-        }
+def changed_result(before: dict, after: dict, **facts: object) -> dict:
+    """Return a module's result: changed and diff follow from the two states, facts are returned as they are."""
+    left, right = difference(before, after)
+    return {"changed": before != after, "diff": {"before": left, "after": right}, **facts}

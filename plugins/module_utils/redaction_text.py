@@ -12,7 +12,7 @@ from .redaction import HIDDEN, is_secret, masked
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 # NAME = "value", 'name' => "value", "name": "value". A quote inside a value does not end it.
 _ASSIGNED = re.compile(
-    r"""(?<![\w$])(?P<name>[A-Za-z_][\w-]{0,80})(?P<sign>\\?["']?[ \t]*=>?[ \t]*|\\?["'][ \t]*:[ \t]*)"""
+    r"""(?<![\w$])(?P<name>\w[\w-]{0,80})(?P<sign>\\?["']?[ \t]*=>?[ \t]*|\\?["'][ \t]*:[ \t]*)"""
     r"""(?P<value>\\?"(?:[^"]|"(?![\s,\]}]|\Z))*"?|'[^']*'?|[^\s,\[\]{}"']+)"""
 )
 _ELEMENT = re.compile(r"<(?P<name>[A-Za-z_][\w-]{0,80})>(?P<value>[^<]+|<!\[CDATA\[.*?\]\]>)</(?P=name)>", re.DOTALL)

@@ -115,17 +115,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.opennebula.flower.plugins.module_utils.nvidia import guest_checks, host_checks
 from ansible_collections.opennebula.flower.plugins.module_utils.nvidia.machine import ERROR, WARNING, Machine
+from ansible_collections.opennebula.flower.plugins.module_utils.outcome import SafeModule
 
 FAILING = {"never": [], "error": [ERROR], "warning": [ERROR, WARNING]}
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
 NO_SUCH_PROGRAM = (127, "", "no such program")
 
 
-def run_checks(module: AnsibleModule) -> dict:
+def run_checks(module: SafeModule) -> dict:
     """Run the checks and return the module's result."""
 
     def run(argv: Sequence[str]) -> tuple[int, str, str]:
@@ -158,7 +157,7 @@ def run_checks(module: AnsibleModule) -> dict:
     return {"changed": False, "where": where, "checks": [asdict(result) for result in results], "gpu": gpu}
 
 
-def _check_options(module: AnsibleModule) -> None:
+def _check_options(module: SafeModule) -> None:
     image, fraction, seconds = (module.params[name] for name in ("image", "memory_fraction", "timeout"))
     problem = ""
     if image and not _IMAGE.fullmatch(image):
@@ -171,9 +170,19 @@ def _check_options(module: AnsibleModule) -> None:
         module.fail_json(msg=problem, where=module.params["where"], checks=[], gpu=False)
 
 
+def judged(module: SafeModule) -> dict:
+    """Run the checks and return the module's result, or fail if it is asked to."""
+    result = run_checks(module)
+    wrong = [check for check in result["checks"] if check["state"] in FAILING[module.params["fail_on"]]]
+    if wrong:
+        said = "; ".join(f"{check['name']}: {check['finding']}" for check in wrong)
+        module.fail_json(msg=f"{len(wrong)} of {len(result['checks'])} checks of this {result['where']} failed: {said}.", **result)
+    return result
+
+
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = SafeModule(
         argument_spec={
             "where": {"type": "str", "choices": ["auto", "host", "guest"], "default": "auto"},
             "checks": {"type": "list", "elements": "str", "default": []},
@@ -186,13 +195,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    result = run_checks(module)
-    wrong = [check for check in result["checks"] if check["state"] in FAILING[module.params["fail_on"]]]
-    if wrong:
-        said = "; ".join(f"{check['name']}: {check['finding']}" for check in wrong)
-        module.fail_json(msg=f"{len(wrong)} of {len(result['checks'])} checks of this {result['where']} failed: {said}.", **result)
-    module.exit_json(**result)
-
+    module.run(lambda: judged(module))
 
 if __name__ == "__main__":
     main()

@@ -57,14 +57,13 @@ import os
 import re
 from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule
-
+from ansible_collections.opennebula.flower.plugins.module_utils.outcome import SafeModule
 from ansible_collections.opennebula.flower.plugins.module_utils.vfio import boot_loaders
 
 _ROOT = Path("/")
 
 
-def change(module: AnsibleModule) -> dict:
+def change(module: SafeModule) -> dict:
     """Set the parameters and return the module's result."""
 
     def run(argv: list[str]) -> str:
@@ -88,9 +87,14 @@ def change(module: AnsibleModule) -> dict:
     except ValueError as problem:
         module.fail_json(msg=f"{problem}.")
     if not module.check_mode:
-        for path, text in wanted.files.items():
-            written[path] = path.read_text(encoding="utf-8") if path.exists() else None
-            _write(module, path, text)
+        try:
+            for path, text in wanted.files.items():
+                former = path.read_text(encoding="utf-8") if path.exists() else None
+                _write(module, path, text)
+                written[path] = former
+        except OSError:
+            restore()
+            raise
         for command in wanted.commands:
             run(command)
     return {
@@ -101,7 +105,7 @@ def change(module: AnsibleModule) -> dict:
     }
 
 
-def _write(module: AnsibleModule, path: Path, text: str | None) -> None:
+def _write(module: SafeModule, path: Path, text: str | None) -> None:
     if text is None:
         path.unlink()
         return
@@ -114,14 +118,14 @@ def _write(module: AnsibleModule, path: Path, text: str | None) -> None:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = SafeModule(
         argument_spec={
             "name": {"type": "str", "required": True},
             "parameters": {"type": "list", "elements": "str", "required": True},
         },
         supports_check_mode=True,
     )
-    module.exit_json(**change(module))
+    module.run(lambda: change(module))
 
 
 if __name__ == "__main__":

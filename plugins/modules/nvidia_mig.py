@@ -58,15 +58,19 @@ commands:
 
 from collections.abc import Sequence
 
-from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.opennebula.flower.plugins.module_utils.module import changed_result
 from ansible_collections.opennebula.flower.plugins.module_utils.nvidia import mig
+from ansible_collections.opennebula.flower.plugins.module_utils.outcome import SafeModule, changed_result
 
 
-def divide(module: AnsibleModule) -> dict:
-    """Bring the GPUs to the wanted layout and return the module's result. Raises MigError."""
+def divide(module: SafeModule) -> dict:
+    """Bring the GPUs to the wanted layout and return the module's result."""
+    try:
+        return _divide(module)
+    except mig.MigError as problem:
+        module.fail_json(msg=f"{problem}.")
 
+
+def _divide(module: SafeModule) -> dict:
     def run(argv: Sequence[str]) -> tuple[int, str, str]:
         program = module.get_bin_path(argv[0])
         if program is None:
@@ -104,14 +108,11 @@ def main() -> None:
         "gpu": {"type": "int", "required": True},
         "profiles": {"type": "list", "elements": "str", "required": True},
     }
-    module = AnsibleModule(
+    module = SafeModule(
         argument_spec={"layout": {"type": "list", "elements": "dict", "required": True, "options": entry}},
         supports_check_mode=True,
     )
-    try:
-        module.exit_json(**divide(module))
-    except mig.MigError as problem:
-        module.fail_json(msg=f"{problem}.")
+    module.run(lambda: divide(module))
 
 
 if __name__ == "__main__":

@@ -57,14 +57,13 @@ import json
 import tempfile
 from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.opennebula.flower.plugins.module_utils.nvidia import runtime
+from ansible_collections.opennebula.flower.plugins.module_utils.outcome import SafeModule
 
 CONFIG = {"docker": "/etc/docker/daemon.json", "containerd": "/etc/containerd/config.toml"}
 
 
-def docker(module: AnsibleModule) -> dict:
+def docker(module: SafeModule) -> dict:
     """Bring daemon.json to the wanted state and return the module's result."""
     path, default = _file(module, module.params["config"] or CONFIG["docker"]), module.params["default"]
     text = _read(module, path)
@@ -87,7 +86,7 @@ def docker(module: AnsibleModule) -> dict:
     return _result([(path, text, after)])
 
 
-def _proposed(module: AnsibleModule, settings: dict) -> dict:
+def _proposed(module: SafeModule, settings: dict) -> dict:
     """Return daemon.json as nvidia-ctk would have it, which takes neither null nor a byte order mark in the file itself."""
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=module.tmpdir, suffix=".json") as stream:
         json.dump(settings, stream)
@@ -99,7 +98,7 @@ def _proposed(module: AnsibleModule, settings: dict) -> dict:
         module.fail_json(msg=f"What nvidia-ctk proposes for Docker {problem}.")
 
 
-def containerd(module: AnsibleModule) -> dict:
+def containerd(module: SafeModule) -> dict:
     """Bring containerd's settings to the wanted state and return the module's result."""
     path, drop_in = _file(module, module.params["config"] or CONFIG["containerd"]), _file(module, module.params["drop_in"])
     before, before_drop_in = _read(module, path), _read(module, drop_in)
@@ -121,7 +120,7 @@ def containerd(module: AnsibleModule) -> dict:
     return _result([(path, before, _read(module, path)), (drop_in, before_drop_in, _read(module, drop_in))])
 
 
-def _configure(module: AnsibleModule, arguments: list[str]) -> str:
+def _configure(module: SafeModule, arguments: list[str]) -> str:
     engine = module.params["engine"]
     default = ["--nvidia-set-as-default"] if module.params["default"] else []
     command = [module.get_bin_path("nvidia-ctk", required=True), "runtime", "configure", f"--runtime={engine}", *arguments, *default]
@@ -131,7 +130,7 @@ def _configure(module: AnsibleModule, arguments: list[str]) -> str:
     return output
 
 
-def _file(module: AnsibleModule, name: str) -> Path:
+def _file(module: SafeModule, name: str) -> Path:
     """Return the path of a file that is there or can be made."""
     path = Path(name)
     try:
@@ -143,14 +142,14 @@ def _file(module: AnsibleModule, name: str) -> Path:
     return path
 
 
-def _read(module: AnsibleModule, path: Path) -> str:
+def _read(module: SafeModule, path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig") if path.is_file() else ""
     except UnicodeDecodeError:
         module.fail_json(msg=f"{path} is not text in UTF-8.")
 
 
-def _write(module: AnsibleModule, path: Path, text: str) -> None:
+def _write(module: SafeModule, path: Path, text: str) -> None:
     """Write a file, or remove it when nothing is left to write. A symbolic link stays: what it leads to is written."""
     target = path.resolve()
     if not text and not path.is_symlink():
@@ -173,7 +172,7 @@ def _result(files: list[tuple[Path, str, str]]) -> dict:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = SafeModule(
         argument_spec={
             "engine": {"type": "str", "choices": ["docker", "containerd"], "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -183,7 +182,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.exit_json(**{"docker": docker, "containerd": containerd}[module.params["engine"]](module))
+    module.run(lambda: {"docker": docker, "containerd": containerd}[module.params["engine"]](module))
 
 
 if __name__ == "__main__":

@@ -93,22 +93,19 @@ errors:
   elements: str
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.opennebula.flower.plugins.module_utils import contextualization
 from ansible_collections.opennebula.flower.plugins.module_utils.context_files import ContextMissing, read_context
+from ansible_collections.opennebula.flower.plugins.module_utils.outcome import SafeModule
 
 
-def main():
-    module = AnsibleModule(
-        argument_spec={
-            "role": {"type": "str", "required": True, "choices": list(contextualization.ROLES)},
-            "context_file": {"type": "path"},
-            "environment_file": {"type": "path"},
-            "include_secrets": {"type": "bool", "default": False},
-        },
-        supports_check_mode=True,
-    )
+class ContextModule(SafeModule):
+    """A module whose values are for the roles, which get secrets only if they ask for them."""
+
+    exact = frozenset({"values", "secret_values", "run_config", "initial_run"})
+
+
+def read(module: ContextModule) -> dict:
+    """Return the module's result."""
     try:
         raw, source = read_context(*filter(None, (module.params["context_file"], module.params["environment_file"])))
         checked = contextualization.check(raw, module.params["role"])
@@ -129,7 +126,21 @@ def main():
     }
     if module.params["include_secrets"]:
         result["secret_values"] = {name: value for name, value in checked.values.items() if name in secret}
-    module.exit_json(changed=False, **result)
+    return {"changed": False, **result}
+
+
+def main() -> None:
+    """Run the module."""
+    module = ContextModule(
+        argument_spec={
+            "role": {"type": "str", "required": True, "choices": list(contextualization.ROLES)},
+            "context_file": {"type": "path"},
+            "environment_file": {"type": "path"},
+            "include_secrets": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    module.run(lambda: read(module))
 
 
 if __name__ == "__main__":

@@ -69,11 +69,11 @@ service:
   sample: {"id": "6", "name": "flower", "roles": [], "state": 2}
 """
 
-from ansible_collections.opennebula.flower.plugins.module_utils.module import changed_result
 from ansible_collections.opennebula.flower.plugins.module_utils.one import onegate
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.one.values import scalar
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate_module import OneGateModule
+from ansible_collections.opennebula.flower.plugins.module_utils.outcome import changed_result
 
 
 def publish(module: OneGateModule) -> dict:

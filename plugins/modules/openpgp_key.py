@@ -60,23 +60,22 @@ fingerprint:
 import tempfile
 from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import fetch_url
 
-from ansible_collections.opennebula.flower.plugins.module_utils.module import changed_result
 from ansible_collections.opennebula.flower.plugins.module_utils.nvidia.openpgp import fingerprints, normalized
+from ansible_collections.opennebula.flower.plugins.module_utils.outcome import SafeModule, changed_result
 
 MODE = "0644"
 
 
-def keep(module: AnsibleModule) -> dict:
+def keep(module: SafeModule) -> dict:
     """Bring the file to the wanted state and return the module's result."""
     path = Path(module.params["path"])
     before = path.read_text(encoding="ascii", errors="replace") if path.is_file() else ""
     if module.params["state"] == "absent":
         if before and not module.check_mode:
             path.unlink()
-        return changed_result({"key": _shown(before)}, {"key": ""}, fingerprint="")
+        return changed_result({"fingerprint": _shown(before)}, {"fingerprint": ""}, fingerprint="")
     try:
         expected = normalized(module.params["fingerprint"])
     except ValueError as problem:
@@ -91,7 +90,7 @@ def keep(module: AnsibleModule) -> dict:
         module.fail_json(
             msg=f"The key at {module.params['url']} has the fingerprint {wrong[0]}, expected is {expected}. It is not trusted, and nothing was changed."
         )
-    result = changed_result({"key": _shown(before)}, {"key": _shown(text)}, fingerprint=expected)
+    result = changed_result({"fingerprint": _shown(before)}, {"fingerprint": _shown(text)}, fingerprint=expected)
     if before == text and not module.set_mode_if_different(str(path), MODE, False):
         return {**result, "changed": False}
     if before != text and not module.check_mode:
@@ -99,7 +98,7 @@ def keep(module: AnsibleModule) -> dict:
     return {**result, "changed": True}
 
 
-def _fetch(module: AnsibleModule) -> str:
+def _fetch(module: SafeModule) -> str:
     url = module.params["url"]
     response, info = fetch_url(module, url, timeout=module.params["timeout"])
     # File URLs have no status.
@@ -116,7 +115,7 @@ def _shown(text: str) -> str:
         return str(problem)
 
 
-def _write(module: AnsibleModule, path: Path, text: str) -> None:
+def _write(module: SafeModule, path: Path, text: str) -> None:
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", encoding="ascii", dir=module.tmpdir, delete=False) as stream:
         stream.write(text)
@@ -126,7 +125,7 @@ def _write(module: AnsibleModule, path: Path, text: str) -> None:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = SafeModule(
         argument_spec={
             "path": {"type": "path", "required": True, "no_log": False},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -137,7 +136,7 @@ def main() -> None:
         required_if=[("state", "present", ["url", "fingerprint"])],
         supports_check_mode=True,
     )
-    module.exit_json(**keep(module))
+    module.run(lambda: keep(module))
 
 
 if __name__ == "__main__":

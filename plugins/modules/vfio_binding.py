@@ -50,10 +50,8 @@ drivers:
 
 from subprocess import CalledProcessError
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.opennebula.flower.plugins.module_utils.addresses import pci_address
-from ansible_collections.opennebula.flower.plugins.module_utils.module import changed_result
+from ansible_collections.opennebula.flower.plugins.module_utils.outcome import SafeModule, changed_result
 from ansible_collections.opennebula.flower.plugins.module_utils.vfio import binding
 
 _VFIO = "vfio-pci"
@@ -61,7 +59,7 @@ _VFIO = "vfio-pci"
 _OWN = "its own driver"
 
 
-def change(module: AnsibleModule) -> dict:
+def change(module: SafeModule) -> dict:
     """Change the drivers and return the module's result."""
     wanted, freed = _addresses(module)
     before = {address: binding.driver(address) for address in [*wanted, *freed]}
@@ -86,7 +84,7 @@ def change(module: AnsibleModule) -> dict:
     return changed_result(before, after, drivers=after)
 
 
-def _addresses(module: AnsibleModule) -> tuple[list[str], list[str]]:
+def _addresses(module: SafeModule) -> tuple[list[str], list[str]]:
     """Return the devices to bind and to release by their full addresses."""
     try:
         wanted, freed = (list(dict.fromkeys(map(pci_address, module.params[name]))) for name in ("bind", "release"))
@@ -100,14 +98,14 @@ def _addresses(module: AnsibleModule) -> tuple[list[str], list[str]]:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = SafeModule(
         argument_spec={
             "bind": {"type": "list", "elements": "str", "default": []},
             "release": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
-    module.exit_json(**change(module))
+    module.run(lambda: change(module))
 
 
 if __name__ == "__main__":

@@ -123,15 +123,14 @@ import json
 import os
 from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule
-
+from ansible_collections.opennebula.flower.plugins.module_utils.outcome import SafeModule
 from ansible_collections.opennebula.flower.plugins.module_utils.vfio import host, pci, usage
 from ansible_collections.opennebula.flower.plugins.module_utils.vfio.plan import Machine, make_plan
 
 _ROOT = Path("/")
 
 
-def look(module: AnsibleModule) -> dict:
+def look(module: SafeModule) -> dict:
     """Return the module's result."""
 
     def ip(*arguments: str) -> list:
@@ -163,7 +162,7 @@ def look(module: AnsibleModule) -> dict:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = SafeModule(
         argument_spec={
             "devices": {"type": "list", "elements": "str", "default": []},
             "ids": {"type": "list", "elements": "str", "default": []},
@@ -171,7 +170,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.exit_json(**look(module))
+    module.run(lambda: look(module))
 
 
 if __name__ == "__main__":

@@ -98,9 +98,8 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.opennebula.flower.plugins.module_utils.addresses import ip_address
+from ansible_collections.opennebula.flower.plugins.module_utils.outcome import SafeModule
 from ansible_collections.opennebula.flower.plugins.module_utils.wireguard.interface import parse_dump
 from ansible_collections.opennebula.flower.plugins.module_utils.wireguard.values import interface_name
 
@@ -112,7 +111,7 @@ _HEADERS = {4: 20 + 8, 6: 40 + 8}
 class Checks:
     """The checks of one interface."""
 
-    def __init__(self, module: AnsibleModule) -> None:
+    def __init__(self, module: SafeModule) -> None:
         self._module = module
         self._name = module.params["name"]
         self._timeout = module.params["timeout"]
@@ -163,7 +162,7 @@ class Checks:
         return output
 
 
-def _check_options(module: AnsibleModule) -> None:
+def _check_options(module: SafeModule) -> None:
     params = module.params
     try:
         interface_name(params["name"])
@@ -180,6 +179,16 @@ def _result(site: str, check: str, good: bool, finding: str) -> dict:
     return {"site": site, "check": check, "ok": good, "finding": finding}
 
 
+def judged(module: SafeModule) -> dict:
+    """Run the checks and return the module's result, or fail when one of them does."""
+    _check_options(module)
+    results = Checks(module).all()
+    wrong = [f"{result['check']} of site '{result['site']}': {result['finding']}" for result in results if not result["ok"]]
+    if wrong:
+        module.fail_json(msg=f"{len(wrong)} of {len(results)} checks of {module.params['name']} failed: {'; '.join(wrong)}.", results=results)
+    return {"changed": False, "results": results}
+
+
 def main() -> None:
     """Run the module."""
     address = {
@@ -187,7 +196,7 @@ def main() -> None:
         "address": {"type": "str", "required": True},
         "reachable": {"type": "bool", "required": True},
     }
-    module = AnsibleModule(
+    module = SafeModule(
         argument_spec={
             "name": {"type": "str", "required": True},
             "addresses": {"type": "list", "elements": "dict", "required": True, "options": address},
@@ -197,12 +206,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    _check_options(module)
-    results = Checks(module).all()
-    wrong = [f"{result['check']} of site '{result['site']}': {result['finding']}" for result in results if not result["ok"]]
-    if wrong:
-        module.fail_json(msg=f"{len(wrong)} of {len(results)} checks of {module.params['name']} failed: {'; '.join(wrong)}.", results=results)
-    module.exit_json(changed=False, results=results)
+    module.run(lambda: judged(module))
 
 
 if __name__ == "__main__":

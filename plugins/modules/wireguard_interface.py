@@ -126,13 +126,11 @@ commands:
 import time
 from collections.abc import Sequence
 
-from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.opennebula.flower.plugins.module_utils.module import changed_result
+from ansible_collections.opennebula.flower.plugins.module_utils.outcome import SafeModule, changed_result
 from ansible_collections.opennebula.flower.plugins.module_utils.wireguard import interface
 
 
-def bring(module: AnsibleModule) -> dict:
+def bring(module: SafeModule) -> dict:
     """Bring the interface to the wanted state and return the module's result."""
 
     def run(argv: Sequence[str]) -> str:
@@ -166,7 +164,7 @@ def main() -> None:
         "allowed_ips": {"type": "list", "elements": "str", "default": []},
         "keepalive": {"type": "int", "default": 0, "no_log": False},
     }
-    module = AnsibleModule(
+    module = SafeModule(
         argument_spec={
             "name": {"type": "str", "required": True},
             "private_key_file": {"type": "path", "required": True, "no_log": False},
@@ -180,7 +178,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.exit_json(**bring(module))
+    module.run(lambda: bring(module))
 
 
 if __name__ == "__main__":

@@ -49,15 +49,13 @@ public_key:
 import os
 from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule
-
-from ansible_collections.opennebula.flower.plugins.module_utils.module import changed_result
+from ansible_collections.opennebula.flower.plugins.module_utils.outcome import SafeModule, changed_result
 from ansible_collections.opennebula.flower.plugins.module_utils.wireguard.values import is_key
 
 MODE = 0o600
 
 
-def ensure(module: AnsibleModule) -> dict:
+def ensure(module: SafeModule) -> dict:
     """Make the key unless it is there and return the module's result."""
     path, kind = Path(module.params["path"]), module.params["kind"]
     exists = path.exists()
@@ -77,7 +75,7 @@ def ensure(module: AnsibleModule) -> dict:
     return result
 
 
-def _key(module: AnsibleModule, path: Path) -> str:
+def _key(module: SafeModule, path: Path) -> str:
     text = path.read_text(encoding="ascii", errors="replace").strip()
     module.no_log_values.add(text)
     if not is_key(text):
@@ -85,7 +83,7 @@ def _key(module: AnsibleModule, path: Path) -> str:
     return text
 
 
-def _wg(module: AnsibleModule, command: str, data: str | None = None) -> str:
+def _wg(module: SafeModule, command: str, data: str | None = None) -> str:
     _status, output, _error = module.run_command([module.get_bin_path("wg", required=True), command], data=data, check_rc=True)
     return output.strip()
 
@@ -103,14 +101,14 @@ def _write(path: Path, key: str) -> None:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = SafeModule(
         argument_spec={
             "path": {"type": "path", "required": True, "no_log": False},
             "kind": {"type": "str", "choices": ["private", "preshared"], "default": "private"},
         },
         supports_check_mode=True,
     )
-    module.exit_json(**ensure(module))
+    module.run(lambda: ensure(module))
 
 
 if __name__ == "__main__":

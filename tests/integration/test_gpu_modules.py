@@ -67,7 +67,7 @@ class TestKey:
         assert Path(key["path"]).stat().st_mode & 0o777 == 0o644
 
     def test_a_dry_run_writes_nothing(self, modules: Modules, key: dict[str, str]) -> None:
-        assert modules.run("openpgp_key", check=True, **key)["diff"]["after"] == {"key": FINGERPRINT}
+        assert modules.run("openpgp_key", check=True, **key)["diff"]["after"] == {"fingerprint": FINGERPRINT}
         assert not Path(key["path"]).parent.exists()
 
     def test_another_one_is_refused_with_both_fingerprints_and_nothing_is_written(self, modules: Modules, key: dict[str, str]) -> None:

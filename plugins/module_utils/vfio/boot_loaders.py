@@ -184,6 +184,8 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return ""
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not text in UTF-8") from None
 
 
 _LOADERS = {GRUB_DEBIAN: _grub_debian, GRUBBY: _grubby, GRUB2: _grub2, SYSTEMD_BOOT: _systemd_boot}

@@ -91,7 +91,7 @@ def forbidding_parameters(parameters: list[str]) -> list[str]:
 def configured(root: Path) -> list[str]:
     """Return the addresses of the devices that are bound at every boot, as the role keeps them."""
     try:
-        lines = root.joinpath(DEVICES_FILE).read_text(encoding="ascii").splitlines()
+        lines = root.joinpath(DEVICES_FILE).read_text(encoding="ascii", errors="replace").splitlines()
     except FileNotFoundError:
         return []
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]

@@ -1,0 +1,119 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What holds for every module, also for one that is new: it ends in one sentence, shows no secret, and takes no text for a dictionary."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+from collections.abc import Iterator
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
+
+import pytest
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.testing import patch_module_args
+
+from ansible_collections.opennebula.flower.plugins.module_utils.outcome import SafeModule
+
+PACKAGE = "ansible_collections.opennebula.flower.plugins.modules"
+NAMES = sorted(path.stem for path in Path(importlib.import_module(PACKAGE).__path__[0]).glob("*.py") if path.stem != "__init__")
+SECRET = "s3cret-of-somebody"
+KEY = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA="
+#: options with which a module begins its work, beyond those that it requires
+WORK = {
+    "one_quota": {"user": "a"},
+    "openpgp_key": {"state": "absent"},
+    "gpu_check": {"where": "guest"},
+    "nvidia_mig": {"layout": [{"gpu": 0, "profiles": ["1g.10gb"]}]},
+    "wireguard_interface": {"port": 51820, "mtu": 1420, "public_key": KEY, "addresses": ["10.0.0.1/24"], "peers": []},
+    "wireguard_check": {"addresses": [{"site": "a", "address": "10.0.0.2", "reachable": True}], "peers": {KEY: "a"}},
+}
+VALUES = {"str": "a", "path": "/nowhere/a", "int": 1, "float": 1.0, "bool": True, "dict": {}, "list": []}
+
+
+class Made(Exception):
+    """A module was made, and would do its work now."""
+
+
+def made(name: str, monkeypatch: pytest.MonkeyPatch) -> AnsibleModule:
+    """The module's object, with its specification and without options."""
+    objects = []
+
+    def stop(self: AnsibleModule, argument_spec: dict, **_rest: object) -> None:
+        self.argument_spec = argument_spec
+        objects.append(self)
+        raise Made
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AnsibleModule, "__init__", stop)
+        with suppress(Made):
+            importlib.import_module(f"{PACKAGE}.{name}").main()
+    return objects[0]
+
+
+def run(name: str, options: dict) -> dict:
+    """Run a module in check mode and return its result."""
+    output = io.StringIO()
+    with patch_module_args({**options, "_ansible_check_mode": True}), redirect_stdout(output), suppress(SystemExit):
+        importlib.import_module(f"{PACKAGE}.{name}").main()
+    return json.loads(output.getvalue())
+
+
+def required(spec: dict) -> dict:
+    """Options with which a module begins its work, or at least reads them."""
+    return {
+        name: option["choices"][0] if option.get("choices") else VALUES[option.get("type", "str")]
+        for name, option in spec.items() if option.get("required")
+    }
+
+
+def dictionaries(spec: dict) -> Iterator[tuple[list[str], dict]]:
+    """The path and description of each option that is a dictionary or several, at any depth."""
+    for name, option in spec.items():
+        if "dict" in (option.get("type"), option.get("elements")):
+            yield [name], option
+            for path, inner in dictionaries(option.get("options") or {}):
+                yield [name, *path], inner
+
+
+def check_sentence(result: dict) -> None:
+    assert result.get("failed"), result
+    assert "exception" not in result and result["msg"].isprintable(), result
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_it_says_is_one_line_without_secrets(name, monkeypatch):
+    module = made(name, monkeypatch)
+    assert isinstance(module, SafeModule)
+    # Ansible repeats the names of options that it does not know.
+    said = run(name, {**required(module.argument_spec), **WORK.get(name, {}), f'it\r\n\x1b[2JTOKEN="{SECRET}"': "x"})
+    check_sentence(said)
+    assert "x1b[2JTOKEN" in said["msg"]
+    assert SECRET not in said["msg"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_words_in_the_place_of_a_dictionary_are_refused(name, monkeypatch):
+    spec = made(name, monkeypatch).argument_spec
+    for path, _option in dictionaries(spec):
+        value: object = "just words"
+        for key in reversed(path[1:]):
+            value = {key: value}
+        for given in (value, [value]) if spec[path[0]]["type"] == "list" else (value,):
+            check_sentence(run(name, {**required(spec), path[0]: given}))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(("gpu_", "nvidia_", "vfio_", "wireguard_"))])
+@pytest.mark.parametrize("printed", ["", "[]", "null", '[{"a": 1}]', "x,y\\tz\\n1", "BusyBox v1.37\\nUsage: \\033[1mip"])
+def test_what_a_program_prints_that_is_not_understood_never_ends_in_a_traceback(name, printed, monkeypatch, tmp_path):
+    spec = made(name, monkeypatch).argument_spec
+    for program in ("ip", "wg", "ping", "nvidia-smi", "nvidia-ctk", "docker"):
+        (tmp_path / program).write_text(f"#!/bin/sh\nprintf '{printed}'\n")
+        (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    result = run(name, {**required(spec), **WORK.get(name, {})})
+    if result.get("failed"):
+        check_sentence(result)
