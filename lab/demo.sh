@@ -21,14 +21,14 @@ python -m lab.images all
 step 'Zone'
 python -m lab up --name zone0
 step 'Appliances'
-ansible-playbook -i inventories/lab playbooks/build_appliance.yml "${settings[@]}"
+ansible-playbook -i inventories/lab opennebula.flower.build_appliance "${settings[@]}"
 report=build/report/result.json
 trained_before=$(stat --format %Y "$report" 2>/dev/null || echo 0)
 step 'Federation'
-ansible-playbook -i inventories/lab playbooks/site.yml "${settings[@]}" "$@"
+ansible-playbook -i inventories/lab opennebula.flower.site "${settings[@]}" "$@"
 if [ "$(stat --format %Y "$report")" = "$trained_before" ]; then
     step 'The federation runs and has been trained: training again'
-    ansible-playbook -i inventories/lab playbooks/train.yml "${settings[@]}" "$@"
+    ansible-playbook -i inventories/lab opennebula.flower.train "${settings[@]}" "$@"
 fi
 printf '\nReport: %s\n' "$PWD/build/report/index.html"
 python - "$report" "$SECONDS" <<'PYTHON'

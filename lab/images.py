@@ -16,11 +16,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import shutil
-import subprocess
 import sys
-import tempfile
 import time
-import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,6 +25,7 @@ from pathlib import Path
 
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.frameworks import FRAMEWORKS
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.releases import DEFAULT_VERSION
+from ansible_collections.opennebula.flower.roles.flower_container_image.files import container_image
 from lab import engine
 from lab.checkout import IMAGE_PREFIX, ROOT
 from lab.engine import EngineError, docker
@@ -41,7 +39,6 @@ DIGEST_LABEL = "opennebula.lab.digest"
 APPLIANCE_LABEL = "opennebula.appliance"
 
 FLOWER_VERSION = DEFAULT_VERSION
-BASE_PACKAGES = ("python3", "python3-venv", "ca-certificates")
 SUPERLINK_IMAGE = f"{IMAGE_PREFIX}/flower-superlink:{FLOWER_VERSION}"
 SUPERLINK_PACKAGES = (f"flwr=={FLOWER_VERSION}", "numpy")
 # The SuperNode's image by framework, and how large it may be: bytes, uncompressed, as the engine counts.
@@ -53,22 +50,6 @@ VARIANTS = {
 }
 DEMO_VARIANT = "sklearn"
 GUEST_PACKAGES = ("ansible-core==2.19.14", "urllib3", "cryptography")
-# Removed from the Debian root: nothing reads it, and every VM would carry it.
-UNNEEDED = ("var/cache/apt/*", "var/lib/apt/lists/*", "usr/share/doc/*", "usr/share/man/*", "usr/share/locale/*", "var/log/*")
-DPKG_SLIM = "".join(
-    f"path-exclude=/usr/share/{directory}/*\n" for directory in ("doc", "man", "locale")
-) + "force-unsafe-io\n"
-FLOWER_IMAGE_SETTINGS = (
-    "ENV PATH=/python/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "ENV HOME=/app",
-    "ENV PYTHONUNBUFFERED=1",
-    "ENV PYTHONDONTWRITEBYTECODE=1",
-    "ENV PYTHONIOENCODING=UTF-8",
-    "ENV LANG=C.UTF-8",
-    "ENV LC_ALL=C.UTF-8",
-    "WORKDIR /app",
-    "USER app",
-)
 
 
 @dataclass(frozen=True)
@@ -95,9 +76,9 @@ SUITES = {suite.name: suite for suite in (Suite("bookworm", "12", "3.11"), Suite
 
 def build_base(suite: Suite) -> str:
     """Make the plain Debian root image; return its digest."""
-    digest = _digest(suite.name, *BASE_PACKAGES, *UNNEEDED, DPKG_SLIM)
+    digest = _digest(suite.name, *container_image.DEBIAN_PACKAGES, *container_image.UNNEEDED, container_image.DPKG_SLIM)
     if not _image_is(suite.base_image, digest):
-        _step(suite.base_image, lambda: _debootstrap(suite, digest))
+        _step(suite.base_image, lambda: container_image.debian(suite.base_image, suite.name, f"{DIGEST_LABEL}={digest}"))
     return digest
 
 
@@ -125,17 +106,16 @@ def _wheels(suite: Suite, name: str, packages: tuple[str, ...], *options: str) -
     done = WHEELS / f".python{suite.python}-{name}.digest"
     if packages and not _file_says(done, digest):
         WHEELS.mkdir(parents=True, exist_ok=True)
-        _step(f"wheels for Python {suite.python}: {name}", lambda: _run(
-            [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--python-version", suite.python,
-             "--find-links", str(WHEELS), "--dest", str(WHEELS), *options, *packages]
+        _step(f"wheels for Python {suite.python}: {name}", lambda: container_image.run(
+            sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--python-version", suite.python,
+            "--find-links", str(WHEELS), "--dest", str(WHEELS), *options, *packages,
         ))
         done.write_text(digest, encoding="ascii")
 
 
 def build_superlink(suite: Suite, base_digest: str) -> str:
     """Make the SuperLink's image with the layout of the upstream one; return its digest."""
-    recipe = HERE / "recipes" / "flower-install.sh"
-    digest = _digest(base_digest, recipe, *FLOWER_IMAGE_SETTINGS, *SUPERLINK_PACKAGES)
+    digest = _digest(base_digest, container_image.INSTALL, *container_image.SETTINGS, *SUPERLINK_PACKAGES)
     if not _image_is(SUPERLINK_IMAGE, digest):
         _step(SUPERLINK_IMAGE, lambda: _flower_image(
             suite.base_image, SUPERLINK_IMAGE, "flower-superlink", SUPERLINK_PACKAGES, (), digest
@@ -193,7 +173,7 @@ def build_flower(suite: Suite, base_digest: str) -> None:
 def build(what: str, suite: Suite) -> None:
     """Make ``base``, ``wheels``, ``flower`` or ``all``, two things at a time where they don't need each other.
 
-    :raises EngineError: with one sentence that says which step failed and why.
+    :raises EngineError, ImageError: with one sentence that says which step failed and why.
     """
     engine.version()
     with ThreadPoolExecutor(max_workers=2) as pool:
@@ -222,56 +202,17 @@ def clean() -> None:
     shutil.rmtree(ARCHIVES, ignore_errors=True)
 
 
-def _debootstrap(suite: Suite, digest: str) -> None:
-    with tempfile.TemporaryDirectory(prefix=f"{IMAGE_PREFIX}-", dir=_scratch()) as directory:
-        root = Path(directory, "root")
-        _run(["debootstrap", "--variant=minbase", f"--include={','.join(BASE_PACKAGES)}", suite.name, str(root)])
-        for pattern in UNNEEDED:
-            for path in root.glob(pattern):
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        Path(root, "etc/dpkg/dpkg.cfg.d/slim").write_text(DPKG_SLIM, encoding="ascii")
-        _pipe(
-            ["tar", "--directory", str(root), "--create", "."],
-            ["docker", "import", "--change", f"LABEL {DIGEST_LABEL}={digest}", "-", suite.base_image],
-        )
-
-
-def _scratch() -> str | None:
-    """Return a directory in memory if there is room: debootstrap waits for the disk more than it computes."""
-    memory = Path("/dev/shm")
-    return str(memory) if memory.is_dir() and shutil.disk_usage(memory).free > 2 << 30 else None
-
-
 def _flower_image(
     parent: str, image: str, command: str, packages: tuple[str, ...], data_packages: tuple[str, ...], digest: str
 ) -> None:
-    container = f"{IMAGE_PREFIX}-build-{uuid.uuid4().hex[:8]}"
-    recipe = HERE / "recipes" / "flower-install.sh"
-    changes = [*FLOWER_IMAGE_SETTINGS, f'ENTRYPOINT ["{command}"]', f"LABEL {DIGEST_LABEL}={digest}"]
-    try:
-        docker(
-            "run", "--name", container, "--network", "none", "--user", "root", "--entrypoint", "/bin/sh",
-            "--env", f"DATA_PACKAGES={' '.join(data_packages)}",
-            "--volume", f"{WHEELS}:/wheels:ro", "--volume", f"{recipe}:/install.sh:ro",
-            parent, "/install.sh", *packages, timeout=600,
-        )
-        _pipe(
-            ["docker", "export", container],
-            ["docker", "import", *(part for change in changes for part in ("--change", change)), "-", image],
-        )
-        size = int(docker("image", "inspect", "--format", "{{.Size}}", image))
-        print(f"images: {image} has {size / 1e6:.0f} MB", flush=True)
-    finally:
-        docker("rm", "--force", "--volumes", container)
+    size = container_image.flower(image, command, parent, packages, data_packages, WHEELS, f"{DIGEST_LABEL}={digest}")
+    print(f"images: {image} has {size / 1e6:.0f} MB", flush=True)
 
 
 def _archive(image: str, digest: str) -> None:
     path = archive_path(image)
-    done = path.with_suffix(".digest")
-    if not (path.exists() and _file_says(done, digest)):
-        ARCHIVES.mkdir(parents=True, exist_ok=True)
-        _step(path.name, lambda: docker("save", "--output", str(path), image, timeout=300))
-        done.write_text(digest, encoding="ascii")
+    if not container_image.saved(path, digest):
+        _step(path.name, lambda: container_image.save(image, path, digest))
 
 
 def _image_is(image: str, digest: str) -> bool:
@@ -301,7 +242,7 @@ def _digest(*inputs: str | Path) -> str:
             continue
         files = sorted(path for path in item.rglob("*") if path.is_file()) if item.is_dir() else [item]
         for file in files:
-            digest.update(f"{file.relative_to(HERE)}\0{file.stat().st_mode & 0o111}\0".encode())
+            digest.update(f"{file.relative_to(item.parent)}\0{file.stat().st_mode & 0o111}\0".encode())
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -311,24 +252,6 @@ def _step(name: str, make: Callable[[], object]) -> None:
     print(f"images: making {name}", flush=True)
     make()
     print(f"images: {name} made in {time.monotonic() - begin:.1f} s", flush=True)
-
-
-def _run(command: list[str]) -> None:
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    _check(command, result.returncode, result.stdout)
-
-
-def _pipe(source: list[str], sink: list[str]) -> None:
-    with subprocess.Popen(source, stdout=subprocess.PIPE) as producer:
-        result = subprocess.run(sink, stdin=producer.stdout, capture_output=True, text=True, check=False)
-    _check(sink, result.returncode, result.stderr)
-    _check(source, producer.returncode, "")
-
-
-def _check(command: list[str], status: int, output: str) -> None:
-    if status:
-        last = ([line for line in output.splitlines() if line.strip()] or ["no reason given"])[-1]
-        raise EngineError(f"{' '.join(command[:2])} failed with exit status {status}: {last.strip()}")
 
 
 def main() -> int:
@@ -350,7 +273,7 @@ def main() -> int:
             build_variants(arguments.frameworks, SUITES[arguments.suite], arguments.archive)
         else:
             build(arguments.what, SUITES[arguments.suite])
-    except EngineError as error:
+    except (EngineError, container_image.ImageError) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"images: {' '.join((arguments.what, *arguments.frameworks))} ready after {time.monotonic() - begin:.1f} s")

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make demo` as a new user runs it, and what must hold of the federation that it leaves. The tests build on each other.
 
-The user's checkout is a copy of this one: what somebody tries out here goes on meanwhile.
+The user's checkout is a copy of this one: what somebody tries out here goes on meanwhile. Of that copy only the zone in a box is used: appliances,
+federation, trainings and teardown come from the collection's archive, installed elsewhere, by the names of its playbooks.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from cryptography.x509.oid import NameOID
 
 HERE = pathlib.Path(__file__).resolve().parents[2]
 ROOT = pathlib.Path(tempfile.mkdtemp(prefix="flower-e2e-")).resolve() / "checkout"
+INSTALLED = ROOT.with_name("collections")
 REPORT = ROOT / "build/report"
 ZONE = ROOT / "build/lab/zone0"
 ONE_AUTH = ZONE / "one_auth"
@@ -40,7 +42,7 @@ ALL, ANY = -2, -1
 # Of the copy; what belongs to this checkout carries its own name.
 ENVIRONMENT = os.environ | {
     "PATH": f"{ROOT}/.venv/bin{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "ANSIBLE_CONFIG": f"{ROOT}/ansible.cfg",
-    "ANSIBLE_COLLECTIONS_PATH": f"{ROOT}:{ROOT}/build/collections",
+    "ANSIBLE_COLLECTIONS_PATH": f"{INSTALLED}:{ROOT}/build/collections", "ANSIBLE_COLLECTIONS_SCAN_SYS_PATH": "false",
     "PWD": str(ROOT),  # where reports go, as after `cd`
 }  # fmt: skip
 
@@ -51,12 +53,17 @@ def identity(checkout: pathlib.Path) -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def checkout() -> Iterator[None]:
-    """The files of this checkout in another place, with what was downloaded for it."""
+    """The files of this checkout in another place, with what was downloaded for it, and the collection installed from its archive."""
     listed = subprocess.check_output(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=HERE, text=True)
     for name in filter(None, listed.split("\0")):
         if (HERE / name).is_symlink() or (HERE / name).exists():
             (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(HERE / name, ROOT / name, follow_symlinks=False)
+    galaxy = ("ansible-galaxy", "collection")
+    subprocess.run([*galaxy, "build", "--output-path", str(ROOT.parent)], cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True)
+    (archive,) = ROOT.parent.glob("opennebula-flower-*.tar.gz")
+    subprocess.run([*galaxy, "install", str(archive), "--no-deps", "-p", str(INSTALLED)], cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True)
+    shutil.rmtree(ROOT / "playbooks")
     (ROOT / "build").mkdir()
     (ROOT / ".venv").symlink_to((HERE / ".venv").resolve())
     (ROOT / "build/collections").symlink_to((HERE / "build/collections").resolve())
@@ -78,8 +85,13 @@ def run(*argv: str, timeout: int = 3600) -> str:
     return output
 
 
+def make(*targets: str) -> str:
+    """The Makefile names this checkout as the place of the collection; what is given to make counts more."""
+    return run("make", f"ANSIBLE_COLLECTIONS_PATH={ENVIRONMENT['ANSIBLE_COLLECTIONS_PATH']}", *targets)
+
+
 def playbook(name: str, *extra: str) -> str:
-    return run("ansible-playbook", "-i", "inventories/lab", f"playbooks/{name}.yml", *extra)
+    return run("ansible-playbook", "-i", "inventories/lab", f"opennebula.flower.{name}", *extra)
 
 
 def recap(output: str) -> dict[str, int]:
@@ -143,12 +155,12 @@ NOTHING = {"containers": "", "networks": "", "volumes": ""}
 @pytest.fixture(scope="module")
 def demo() -> str:
     """Output of `make demo` from a zone without state, after a dry run in it."""
-    run("make", "engine", "lab-reset", "images", "lab-up")
+    make("engine", "lab-reset", "images", "lab-up")
     before = objects()
     dry_run = playbook("site", "--check", "--diff")
     assert objects() == before, "the dry run made something"
     assert "flower-superlink" in dry_run and recap(dry_run)["changed"] > 0, "the dry run did not show what would be made"
-    return run("make", "demo", timeout=3600)
+    return make("demo")
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +307,7 @@ def test_run_is_not_trained_twice_under_one_name(demo):
 
 def test_lab_survives_a_restart(demo):
     before = {vm.ID for vm in vms()}
-    run("make", "lab-down", "lab-up")
+    make("lab-down", "lab-up")
     assert {vm.ID for vm in vms()} == before
     assert recap(playbook("site", "-e", "flower_supernodes=3"))["changed"] == 0
 
@@ -309,7 +321,7 @@ def test_teardown_removes_the_federation(demo):
 
 def test_reset_zone_leaves_no_machine_and_no_process(demo):
     port = int(re.search(r":(\d+)/", endpoint())[1])
-    run("make", "lab-reset")
+    make("lab-reset")
     assert leftovers() == NOTHING
     assert not ONE_AUTH.parent.exists()
     with pytest.raises(OSError):
@@ -318,7 +330,7 @@ def test_reset_zone_leaves_no_machine_and_no_process(demo):
 
 def test_clean_lab_leaves_no_image_and_no_file_and_what_is_not_its_own_alone(demo):
     others = images(HERE)
-    run("make", "clean-lab")
+    make("clean-lab")
     assert not (ROOT / "build/images").exists()
     assert not (ROOT / "build/wheels").exists()
     # An engine that was started for the demo is gone by now, and one that was there before holds nothing of it.

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -92,6 +93,13 @@ def test_one_missing_setting_is_one(installed: Path) -> None:
     status, output = play(installed, "train", "-i", "inventory", "-e", settings)
     assert status == 2
     assert "zone0 lacks flower_supernodes_max; set it in the inventory" in output
+
+
+def test_nothing_that_is_shipped_needs_the_zone_in_a_box(installed: Path) -> None:
+    shipped = installed / "collections/ansible_collections/opennebula/flower"
+    files = [path for part in ("inventories", "playbooks", "plugins", "roles") for path in (shipped / part).rglob("*") if path.is_file()]
+    assert len(files) > 300
+    assert [str(path) for path in files if re.search(rb"inventories/lab\b|\blab/|python3? -m lab|from lab\b|import lab\b", path.read_bytes())] == []
 
 
 @pytest.fixture

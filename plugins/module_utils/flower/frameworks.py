@@ -59,11 +59,14 @@ USE_CASES: Mapping[str, tuple[str, ...]] = {
 
 
 def framework(name: str) -> dict[str, object]:
-    """Return a framework for templates: ``name``, ``title``, ``module`` and the list of ``packages`` with their versions.
+    """Return a framework for templates: ``name``, ``title``, ``module`` and the lists ``packages`` and ``image_packages`` with their versions.
 
     :raises ValueError: there is no such framework.
     """
     if name not in FRAMEWORKS:
         raise ValueError(f"there is no framework '{name}', expected one of: {', '.join(FRAMEWORKS)}")
     found = FRAMEWORKS[name]
-    return {"name": found.name, "title": found.title, "module": found.module, "packages": list(found.packages)}
+    return {
+        "name": found.name, "title": found.title, "module": found.module,
+        "packages": list(found.packages), "image_packages": list(found.image_packages),
+    }  # fmt: skip

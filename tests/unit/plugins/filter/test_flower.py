@@ -51,7 +51,8 @@ def test_what_templates_need() -> None:
 
 def test_a_framework_is_its_pinned_packages_and_the_module_that_shows_it_is_there() -> None:
     assert FILTERS["flower_framework"]("sklearn") == {
-        "name": "sklearn", "title": "scikit-learn", "module": "sklearn", "packages": ["scikit-learn==1.9.1"]
+        "name": "sklearn", "title": "scikit-learn", "module": "sklearn", "packages": ["scikit-learn==1.9.1"],
+        "image_packages": ["river==0.26.1"],
     }  # fmt: skip
     assert FILTERS["flower_framework"]("base")["module"] == ""
 
