@@ -33,11 +33,15 @@ class Release:
     strict_names: bool = True
     #: error code and first words of the answer to a host whose name is taken
     taken_host: tuple[int, str] = (16384, "Error allocating a new host. ")
+    #: the right on an object that copying it demands, besides that to make one
+    clone_right: str = "CREATE"
     #: why a VM stays pending: no host is enabled, no host has room; {resource} is the scarce one, {hosts} their ids
     no_host: str = "[HOST] No enabled hosts"
     no_room: str = "[HOST] Not enough {resource} on hosts: {hosts}"
     #: the same for hosts without the PCI devices it asks for
     no_device: str = "[HOST] Unavailable PCI devices on hosts: {hosts}"
+    #: the same for hosts where its group does not let it be
+    no_affinity: str = "[HOST] Cannot fulfill affinity constraints on hosts: {hosts}"
     #: whether SCHED_MESSAGE stays in a VM, empty, once it has a host
     keeps_message: bool = False
     #: metrics of quotas it does not know
@@ -74,6 +78,8 @@ RELEASES = {
         no_host="Cannot dispatch VM: No hosts enabled to run VMs",
         no_room="Cannot dispatch VM: No host with enough capacity to deploy the VM",
         no_device="Cannot dispatch VM: No host with enough capacity to deploy the VM",
+        no_affinity="Cannot dispatch VM: No host with enough capacity to deploy the VM",
+        clone_right="USE",
         keeps_message=True,
         without_quotas=frozenset(("PCI_DEV", "PCI_NIC", "RUNNING_PCI_DEV", "RUNNING_PCI_NIC")),
         flow=SCHEMA_6,

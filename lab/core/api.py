@@ -20,19 +20,25 @@ from lab.core import (
     datastores,
     disk_sizes,
     groups,
+    hooks,
     hosts,
     images,
     leases,
     markets,
+    network_templates,
     networks,
     operations,
     pools,
+    schedules,
     security_groups,
+    showback,
     system,
     templates,
     users,
     vdcs,
+    vm_groups,
     vms,
+    zones,
 )
 from lab.core.call import Call
 from lab.core.errors import NO_SUCH_METHOD, OneError
@@ -44,9 +50,8 @@ from lab.store import Store
 
 #: the modules that bring the methods of their resources
 RESOURCES = (
-    acls, changes, clusters, datastores, disk_sizes, groups, hosts, images, leases, markets, networks, operations,
-    security_groups, system, templates,
-    users, vdcs, vms,
+    acls, changes, clusters, datastores, disk_sizes, groups, hooks, hosts, images, leases, markets, network_templates,
+    networks, operations, schedules, security_groups, showback, system, templates, users, vdcs, vm_groups, vms, zones,
 )
 pools.register_generic_methods()
 
@@ -101,6 +106,7 @@ class Core:
         try:
             with self.locked():
                 call = Call(self, users.authenticate(self, session))
+                zones.check_enabled(self, method)
                 return METHODS[method].handler(call, *METHODS[method].arguments(params))
         except OneError as error:
             raise OneError(error.code, f"[{method}] {error.message}", error.object_id) from None

@@ -37,6 +37,7 @@ class Kind:
 
 _OWNED = ("info", "update", "delete", "chmod", "chown", "rename")
 _LOCK = ("lock", "unlock")
+_CLONE = ("clone",)
 
 KINDS = {
     kind.name: kind
@@ -45,7 +46,7 @@ KINDS = {
         Kind("template", "VMTEMPLATE", "virtual machine template", "TEMPLATE", unique="owner", methods=_OWNED + _LOCK),
         Kind("image", "IMAGE", "image", "IMAGE", unique="owner", methods=_OWNED + _LOCK),
         Kind("vn", "VNET", "virtual network", "NET", unique="owner", methods=_OWNED + _LOCK),
-        Kind("document", "DOCUMENT", "document", "DOCUMENT", methods=_OWNED + _LOCK),
+        Kind("document", "DOCUMENT", "document", "DOCUMENT", methods=_OWNED + _LOCK + _CLONE),
         Kind("user", "USER", "user", "USER", "", "zone", paged=False, methods=("info", "update", "delete")),
         Kind("group", "GROUP", "group", "GROUP", "", "zone", paged=False, change="ADMIN",
              methods=("info", "update", "delete")),
@@ -56,14 +57,18 @@ KINDS = {
         Kind("cluster", "CLUSTER", "cluster", "CLUSTER", "", "zone", paged=False,
              methods=("info", "update", "delete", "rename")),
         Kind("datastore", "DATASTORE", "datastore", "DATASTORE", "110100000", "zone", paged=False, methods=_OWNED),
-        Kind("zone", "ZONE", "zone", "ZONE", "", "zone", "Zone {}.", paged=False, methods=("info",)),
+        Kind("zone", "ZONE", "zone", "ZONE", "", "zone", "Zone {}.", paged=False, change="ADMIN",
+             methods=("info", "update", "rename")),
         Kind("secgroup", "SECURITY_GROUP", "security group", "SECGROUP", unique="owner", taken="SecurityGroup {}.",
-             methods=_OWNED),
-        Kind("vmgroup", "VM_GROUP", "vm group", "VMGROUP", unique="owner", taken="VMGroup {}.", methods=("info",)),
+             methods=_OWNED + _CLONE),
+        Kind("vmgroup", "VM_GROUP", "vm group", "VMGROUP", unique="owner", taken="VMGroup {}.", methods=_OWNED + _LOCK),
+        Kind("vntemplate", "VNTEMPLATE", "virtual network template", "VNTEMPLATE", unique="owner", taken="VN TEMPLATE {}.",
+             methods=_OWNED + _LOCK + _CLONE),
         Kind("market", "MARKETPLACE", "marketplace", "MARKETPLACE", unique="zone", taken="MARKETPLACE {}", paged=False,
              methods=_OWNED),
         Kind("marketapp", "MARKETPLACEAPP", "marketplaceapp", "MARKETPLACEAPP", unique="owner", taken="MARKETPLACEAPP {}",
              methods=_OWNED + _LOCK),
-        Kind("hook", "HOOK", "hook", "HOOK", "", taken="Hook {}.", paged=False, methods=("info",)),
+        Kind("hook", "HOOK", "hook", "HOOK", unique="zone", taken="Hook {}.", paged=False,
+             methods=("info", "update", "delete", "rename", *_LOCK)),
     )
 }

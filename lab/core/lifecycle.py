@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from lab.core import hosts, images, machines, networks, scheduler
+from lab.core import hosts, images, machines, networks, scheduler, schedules
 from lab.core.markup import attributes
 from lab.core.samples import Samples
 from lab.core.states import VM_ACTIONS, ImageState, LcmState, NetworkState, VmState
@@ -89,6 +89,7 @@ class Lifecycle:
                 for vm in core.store.all("vm"):
                     if vm["id"] not in self._busy and self._changed.get(vm["id"], 0) <= started:
                         self._observe(vm, seen.get(vm["id"]))
+            schedules.tick(core)
             scheduler.place(core)
 
     def adopt(self) -> None:

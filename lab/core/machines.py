@@ -12,7 +12,7 @@ from collections.abc import Callable
 from itertools import product
 from typing import TYPE_CHECKING
 
-from lab.core import context, images, machine_rules, networks, quotas
+from lab.core import context, images, machine_rules, networks, quotas, schedules, vm_groups
 from lab.core.call import Call, as_list
 from lab.core.datastores import TRANSFER_DRIVERS
 from lab.core.errors import ALLOCATE, INTERNAL, OneError
@@ -81,6 +81,7 @@ def allocate(
     if any(disk.get("CLONING") == "YES" for disk in vm["template"]["DISK"]):
         vm["state"] = VmState.CLONING
     core.store.save("vm", vm)
+    schedules.of_new_vm(call, vm, [action for action in as_list(template.get("SCHED_ACTION")) if isinstance(action, dict)])
     return vm["id"]
 
 
@@ -120,6 +121,7 @@ def _build(call: Call, vm: dict, template: dict, hold: bool, taken: list[dict]) 
     first = next(iter(as_list(template.get("CONTEXT"))), None)
     if isinstance(first, dict):
         machine["CONTEXT"] = context.render_context(core, vm, first, context_target)
+    vm_groups.join(call, vm, template)
     for name in ("SCHED_REQUIREMENTS", "REQUIREMENTS"):
         if isinstance(vm["user_template"].get(name), str):
             vm["user_template"]["SCHED_REQUIREMENTS"] = context.fill_in(core, vm, vm["user_template"].pop(name))
@@ -127,7 +129,7 @@ def _build(call: Call, vm: dict, template: dict, hold: bool, taken: list[dict]) 
 
 
 def uses(call: Call, template: dict, by_name: bool = False) -> list[Demand]:
-    """Return the rights a VM of a template needs for its images, networks and security groups; what is missing needs none.
+    """Return the rights a VM of a template needs for its images, networks and groups; what is missing needs none.
 
     by_name: whether images are looked for by their names, as oned does when it makes a VM of a template. One that is given
     by its id alone then counts only if the user, or who IMAGE_UNAME says, has one of its name.
@@ -145,7 +147,8 @@ def uses(call: Call, template: dict, by_name: bool = False) -> list[Demand]:
         groups = [call.core.store.get("secgroup", int(number)) for number in numbers if number]
         found += [("USE", "vn", network)] if network else []
         found += [("USE", "secgroup", group) for group in groups if group]
-    return found
+    group = vm_groups.named(call.core, template, call.user["id"])
+    return found + ([("USE", "vmgroup", group)] if group else [])
 
 
 def _all_nics(template: dict) -> list[dict]:
@@ -329,7 +332,7 @@ def _machine(release: Release, template: dict, vm: dict, hold: bool) -> dict:
         "AUTOMATIC_REQUIREMENTS": release.requirements, "CREATED_BY": str(vm["uid"]),
     }
     machine |= {
-        key: value for key, value in template.items() if key in _MACHINE and key not in ("NIC", "NIC_ALIAS", "DISK")
+        key: value for key, value in template.items() if key in _MACHINE and key not in ("NIC", "NIC_ALIAS", "DISK", "SCHED_ACTION")
     }
     if "PCI" in machine:
         machine["PCI"] = [{**pci, "PCI_ID": str(number)} for number, pci in enumerate(as_list(machine["PCI"]))]

@@ -68,6 +68,18 @@ def _allocate_market(call: Call, text: str) -> int:
     return market["id"]
 
 
+@method("one.market.enable", "i b")
+def _enable_market(call: Call, market_id: int, enable: bool) -> int:
+    """Use a marketplace or not; the apps of one that is not are forgotten."""
+    market = call.get("market", market_id, "MANAGE")
+    if market["state"] != int(not enable):
+        market["state"] = int(not enable)
+        for app in _apps(call.core, market) if not enable else ():
+            call.core.store.remove("marketapp", app["id"])
+        call.core.store.save("market", market)
+    return market_id
+
+
 def _app_body(core: Core, app: dict) -> dict:
     body = head(core, app)
     name, permissions, template = body.pop("NAME"), body.pop("PERMISSIONS"), app["template"]

@@ -218,7 +218,7 @@ def _body(core: Core, network: dict) -> dict:
     return head(core, network) | {
         "CLUSTERS": ids(network["clusters"]),
         "BRIDGE": Data(template.get("BRIDGE", "")), "BRIDGE_TYPE": Data(template.get("BRIDGE_TYPE", "")),
-        "STATE": Data(state), "PREV_STATE": Data(previous), "PARENT_NETWORK_ID": network.get("parent"), "TEMPLATE_ID": None,
+        "STATE": Data(state), "PREV_STATE": Data(previous), "PARENT_NETWORK_ID": network.get("parent"), "TEMPLATE_ID": network.get("source"),
         "VN_MAD": Data(template.get("VN_MAD", "")), "PHYDEV": _shown(template.get("PHYDEV")),
         **{name: _shown(segments.get(name) or template.get(name)) for name in _SEGMENTS},
         **{f"{name}_AUTOMATIC": int(name in segments) for name in _SEGMENTS},
@@ -320,13 +320,34 @@ def _allocate(call: Call, text: str, cluster_id: int) -> int:
     cluster = call.find("cluster", max(cluster_id, 0))
     call.authorize(("CREATE", "vn", None), ("ADMIN", "cluster", cluster))
     restricted.check_new(call, "vn", template)
-    name = template.pop("NAME", "")
-    taken = call.owner_of_name("vn", name, call.user["id"])
-    if taken is not None:
+    return add(call, template.pop("NAME", ""), template, [cluster["id"]])
+
+
+def owner_wanted(call: Call, template: dict) -> dict[str, int]:
+    """Take out of a template for whom its network is to be made, as fields of the network. Raises OneError."""
+    wanted, demands = {}, []
+    for name, kind, field, right in (("AS_UID", "user", "uid", "MANAGE"), ("AS_GID", "group", "gid", "MANAGE")):
+        number = template.pop(name, None)
+        if isinstance(number, str) and number.isdigit():
+            owner = call.find(kind, int(number))
+            wanted[field] = owner["id"]
+            demands.append((right, kind, owner))
+    call.authorize(*demands)
+    return wanted
+
+
+def add(call: Call, name: str, template: dict, clusters: list[int], source: dict | None = None, **fields: int) -> int:
+    """Make a network and return its id; the driver takes it from there. Raises OneError.
+
+    source: the template of networks that it is made from, if any.
+    """
+    taken = call.owner_of_name("vn", name, fields.get("uid", call.user["id"]))
+    if taken is not None and name:
         raise OneError(INTERNAL, f"NAME is already taken by NET {taken}.")
-    if not name:
+    if not name and source is None:
         raise OneError(INTERNAL, "No NAME in template for Virtual Network.")
-    call.check_name("vn", name, INTERNAL, unique=False)
+    if name:
+        call.check_name("vn", name, INTERNAL, unique=False)
     if not template.get("VN_MAD"):
         raise OneError(INTERNAL, "No VN_MAD in template for Virtual Network.")
     automatic = _automatic(template)
@@ -334,8 +355,10 @@ def _allocate(call: Call, text: str, cluster_id: int) -> int:
     template["BRIDGE_TYPE"] = _bridge_type(template["VN_MAD"], template.get("BRIDGE_TYPE", ""))
     rows, error = _ranges(template)
     network = call.new(
-        "vn", name, state=NetworkState.LOCK_CREATE, clusters=[cluster["id"]], vms=[], ranges=rows, range_error=error,
-    )
+        "vn", name, state=NetworkState.LOCK_CREATE, clusters=clusters, vms=[], ranges=rows, range_error=error,
+    ) | fields
+    if source is not None:
+        network |= {"name": name or f"{source['name']}-{network['id']}", "source": source["id"]}
     bridge = f".{template['VLAN_ID']}" if template.get("VLAN_ID") else network["id"]
     network["template"] = {"BRIDGE": f"onebr{bridge}"} | _EMPTY_BEFORE_CREATION | template
     network["segments"] = {name: str(_FIRST_SEGMENT + network["id"]) for name in automatic}

@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 
 from lab.core import quotas, restricted, rights
 from lab.core.call import UNLOCKED, Call, name_problem, parse_template
 from lab.core.errors import ACTION, INTERNAL, REQUEST, OneError
 from lab.core.kinds import KINDS, Kind
-from lab.core.markup import attributes, element
+from lab.core.markup import element
 from lab.core.registry import METHODS, Method
 from lab.releases import shown
 
@@ -22,6 +23,8 @@ POOL_BODIES: dict[str, Callable] = {}
 DELETERS: dict[str, Callable] = {}
 #: (call, object, new template) -> the template to keep, by kind
 UPDATERS: dict[str, Callable] = {}
+#: (call, name, template, source) -> a copy of an object, not saved yet, by kind; raises OneError when there can be none
+CLONERS: dict[str, Callable] = {}
 
 #: how every refusal of a new template begins
 FAILED_UPDATE = "Cannot update template. "
@@ -45,11 +48,6 @@ def head(core, item: dict, **before_permissions: object) -> dict:
 def lock_of(item: dict) -> dict:
     """Return the LOCK of an object as its document shows it, nothing if it is not locked."""
     return {"LOCK": item["lock"]} if "lock" in item else {}
-
-
-def simple_body(core, item: dict) -> dict:
-    """Return the document of a resource that is nothing but its template."""
-    return head(core, item) | {"TEMPLATE": attributes(item["template"])}
 
 
 def visible(call: Call, kind: str, which: int) -> list[dict]:
@@ -119,6 +117,20 @@ def delete(kind: Kind, call: Call, object_id: int, _recursive: bool = False) -> 
         call.core.store.remove(kind.name, object_id)
     rights.forget_object(call.core, kind, object_id)
     return object_id
+
+
+def check_clone(call: Call, kind: str, source: dict) -> None:
+    """Demand the rights to copy an object. Raises OneError."""
+    call.authorize((call.core.config.release.clone_right, kind, source), ("CREATE", kind, None))
+
+
+def clone(kind: Kind, call: Call, object_id: int, name: str) -> int:
+    """Copy an object that is nothing but its template, and return the id of the copy."""
+    source = call.find(kind.name, object_id)
+    check_clone(call, kind.name, source)
+    copy = CLONERS[kind.name](call, name, deepcopy(source["template"]), source)
+    call.core.store.save(kind.name, copy)
+    return copy["id"]
 
 
 def chmod(kind: Kind, call: Call, object_id: int, *bits: int) -> int:
@@ -204,6 +216,7 @@ _GENERIC = {
     "info": (info, "i b?"),
     "update": (update, "i s i?"),
     "delete": (delete, "i b?"),
+    "clone": (clone, "i s"),
     "chmod": (chmod, "i" + " i" * 9),
     "chown": (chown, "i i i"),
     "rename": (rename, "i s"),

@@ -42,6 +42,11 @@ _ATTRIBUTES["template"] = _ATTRIBUTES["vm"]
 _NEW = {"vm": "VM Template", "template": "VM Template", "vn": "VNET Template", "image": "Template"}
 
 
+def names(kind: str) -> list[str]:
+    """Return the restricted attributes of a kind as oned's configuration lists them."""
+    return [f"{name}/{part}" if part else name for name, inner in _ATTRIBUTES[kind].items() for part in inner or ("",)]
+
+
 def check_new(call: Call, kind: str, template: dict, where: str = "") -> None:
     """Refuse restricted attributes of ordinary users. where: what the message says has them. Raises OneError."""
     name = "" if call.is_admin else _first(kind, template)
@@ -50,11 +55,11 @@ def check_new(call: Call, kind: str, template: dict, where: str = "") -> None:
         raise OneError(AUTHORIZATION, f"User [{call.user['id']}] : {reason}.")
 
 
-def check_extra(call: Call, template: dict, base: dict) -> None:
-    """Refuse extra attributes of a VM template that change restricted ones of an ordinary user. Raises OneError."""
-    name = "" if call.is_admin else _changed("vm", template, base, append=True)
+def check_extra(call: Call, template: dict, base: dict, kind: str = "vm", where: str = "User Template") -> None:
+    """Refuse extra attributes of a template that change restricted ones of an ordinary user. Raises OneError."""
+    name = "" if call.is_admin else _changed(kind, template, base, append=True)
     if name:
-        reason = f"User Template includes a restricted attribute {name}"
+        reason = f"{where} includes a restricted attribute {name}"
         raise OneError(AUTHORIZATION, f"User [{call.user['id']}] : {reason}.")
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lab.core import devices, hosts
+from lab.core import devices, hosts, vm_groups
 from lab.core.call import as_list
 from lab.core.images import timestamped
 from lab.core.states import VmState
@@ -35,8 +35,9 @@ def place(core: Core) -> None:
         wanted = as_list(vm["template"].get("PCI"))
         chosen = {host["id"]: devices.choose(host, hosts.machines_on(core, host["id"]) if wanted else [], wanted) for host in fitting}
         equipped = [host for host in fitting if chosen[host["id"]] is not None]
-        if equipped:
-            host = min(equipped, key=lambda host: (machines[host["id"]], -host["id"]))
+        allowed = [host for host in equipped if vm_groups.allows(core, vm, host["id"])]
+        if allowed:
+            host = min(allowed, key=lambda host: (machines[host["id"]], -host["id"]))
             machines[host["id"]] += 1
             free[host["id"]][0] -= cpu
             free[host["id"]][1] -= memory
@@ -46,7 +47,7 @@ def place(core: Core) -> None:
             else:
                 core.lifecycle.migrate(vm, host)
         elif vm["state"] == VmState.PENDING:
-            _explain(core, vm, free, cpu, memory, [host["id"] for host in fitting])
+            _explain(core, vm, free, cpu, memory, [host["id"] for host in fitting], [host["id"] for host in equipped])
 
 
 def _is_to_move(core: Core, vm: dict) -> bool:
@@ -55,13 +56,15 @@ def _is_to_move(core: Core, vm: dict) -> bool:
     return vm.get("resched", False) and core.lifecycle.can_migrate(vm) and not (saved and as_list(vm["template"].get("PCI")))
 
 
-def _explain(core: Core, vm: dict, free: dict[int, list[int]], cpu: int, memory: int, lacking: list[int]) -> None:
-    """Say why a VM is not placed. lacking: hosts with room for it but not the PCI devices it asks for."""
+def _explain(core: Core, vm: dict, free: dict[int, list[int]], cpu: int, memory: int, lacking: list[int], apart: list[int]) -> None:
+    """Say why a VM is not placed. lacking: hosts with room for it; apart: those that have the PCI devices it asks for too."""
     release = core.config.release
     short_of_memory = [str(host_id) for host_id, (_cpu, room) in free.items() if memory > room]
     short_of_cpu = [str(host_id) for host_id, (room, _memory) in free.items() if cpu > room]
     if not free:
         reason = release.no_host
+    elif apart:
+        reason = release.no_affinity.format(hosts=",".join(map(str, apart)))
     elif lacking:
         reason = release.no_device.format(hosts=",".join(map(str, lacking)))
     elif len(short_of_memory) >= len(short_of_cpu):

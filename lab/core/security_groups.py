@@ -13,7 +13,7 @@ from lab.core import machines, networks
 from lab.core.call import Call, as_list, parse_template
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.markup import attributes, ids
-from lab.core.pools import BODIES, DELETERS, UPDATERS, head
+from lab.core.pools import BODIES, CLONERS, DELETERS, UPDATERS, head
 from lab.core.registry import method
 from lab.core.states import VmState
 
@@ -142,14 +142,20 @@ UPDATERS["secgroup"] = _update
 DELETERS["secgroup"] = _delete
 
 
+def _add(call: Call, name: str, template: dict, _source: dict | None = None) -> dict:
+    call.check_name("secgroup", name, INTERNAL)
+    _check_rules(template)
+    return call.new("secgroup", name, at_least=_FIRST_ID, template=template)
+
+
+CLONERS["secgroup"] = _add
+
+
 @method("one.secgroup.allocate", "s")
 def _allocate(call: Call, text: str) -> int:
     template = parse_template(text)
     call.authorize(("CREATE", "secgroup", None))
-    name = template.pop("NAME", "")
-    call.check_name("secgroup", name, INTERNAL)
-    _check_rules(template)
-    group = call.new("secgroup", name, at_least=_FIRST_ID, template=template)
+    group = _add(call, template.pop("NAME", ""), template)
     call.core.store.save("secgroup", group)
     return group["id"]
 

@@ -1,15 +1,17 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The version, the zone itself, documents, and the kinds a zone only lists."""
+"""The version, the settings, and documents."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lab.core import restricted
 from lab.core.call import LONGEST_NAME, Call, parse_template
+from lab.core.datastores import TRANSFER_DRIVERS
 from lab.core.errors import INTERNAL, OneError
 from lab.core.markup import attributes, element
-from lab.core.pools import BODIES, head, page, pool_document, simple_body, visible
+from lab.core.pools import BODIES, CLONERS, head, page, pool_document, visible
 from lab.core.registry import method
 
 if TYPE_CHECKING:
@@ -21,29 +23,32 @@ def _version(call: Call) -> str:
     return call.core.config.release.number
 
 
-def _zone_body(core: Core, zone: dict) -> dict:
-    template = zone["template"] | {"ENDPOINT": core.config.xmlrpc_endpoint}
-    return {"ID": zone["id"], "NAME": zone["name"], "STATE": 0, "TEMPLATE": attributes(template), "SERVER_POOL": {}}
+@method("one.system.config")
+def _config(_call: Call) -> str:
+    """Show those settings of oned that hold in this zone."""
+    transfers = [{"NAME": name} | conf for name, conf in TRANSFER_DRIVERS.items()]
+    values = {
+        "DEFAULT_COST": {"CPU_COST": "0", "DISK_COST": "0", "MEMORY_COST": "0"}, "DEFAULT_IMAGE_TYPE": "OS",
+        "DEFAULT_DEVICE_PREFIX": "sd", "IMAGE_RESTRICTED_ATTR": restricted.names("image"), "MAC_PREFIX": "02:00",
+        "NETWORK_SIZE": "254", "TM_MAD_CONF": transfers, "VLAN_IDS": {"START": "2"},
+        "VM_RESTRICTED_ATTR": restricted.names("vm"), "VNET_RESTRICTED_ATTR": restricted.names("vn"),
+    }
+    return element("OPENNEBULA_CONFIGURATION", attributes(values))
 
 
-@method("one.zone.raftstatus")
-def _raft_status(call: Call) -> str:
-    """Tell that this is the only server of its zone."""
-    call.get("zone", 0, "ADMIN")
-    return element("RAFT", {
-        "SERVER_ID": -1, "STATE": 0, "TERM": 0, "VOTEDFOR": -1, "COMMIT": 0, "LOG_INDEX": -1, "LOG_TERM": -1,
-        "FEDLOG_INDEX": -1,
-    })
+def _document_copy(call: Call, name: str, template: dict, source: dict) -> dict:
+    if len(name.encode()) > LONGEST_NAME:
+        raise OneError(INTERNAL, f"NAME is too long; max length is {LONGEST_NAME} chars.")
+    copy = call.new("document", name, type=source["type"], regtime=call.core.now(), template=template)
+    copy["name"] = name or f"document-{copy['id']}"
+    return copy
 
 
 @method("one.document.allocate", "s i")
 def _document_allocate(call: Call, text: str, document_type: int) -> int:
     call.authorize(("CREATE", "document", None))
     template = parse_template(text)
-    document = call.new("document", "", type=document_type, regtime=call.core.now(), template=template)
-    document["name"] = template.pop("NAME", "") or f"document-{document['id']}"
-    if len(document["name"].encode()) > LONGEST_NAME:
-        raise OneError(INTERNAL, f"NAME is too long; max length is {LONGEST_NAME} chars.")
+    document = _document_copy(call, template.pop("NAME", ""), template, {"type": document_type})
     call.core.store.save("document", document)
     return document["id"]
 
@@ -58,7 +63,5 @@ def _document_body(core: Core, document: dict) -> dict:
     return head(core, document, TYPE=document["type"]) | {"TEMPLATE": attributes(document["template"])}
 
 
-BODIES |= {
-    "zone": _zone_body,
-    "document": _document_body, "vmgroup": simple_body, "hook": simple_body,
-}
+BODIES["document"] = _document_body
+CLONERS["document"] = _document_copy

@@ -12,7 +12,7 @@ from lab.core.call import UNLOCKED, Call, as_list, parse_template
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.kinds import KINDS
 from lab.core.markup import attributes, element
-from lab.core.pools import BODIES, chmod, head, merged
+from lab.core.pools import BODIES, check_clone, chmod, head, merged
 from lab.core.registry import method
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _copy(call: Call, template_id: int, name: str, changes: dict, clone_images: 
     """Copy a VM template with changes, and its images too if wanted; when one cannot be, nothing is left."""
     source = call.find("template", template_id)
     restricted.check_extra(call, changes, source["template"])
-    call.authorize(("USE", "template", source), ("CREATE", "template", None))
+    check_clone(call, "template", source)
     new_id = _add(call, name, merged(deepcopy(source["template"]), changes))
     if not clone_images:
         return new_id

@@ -8,10 +8,10 @@ import base64
 import hashlib
 from typing import TYPE_CHECKING
 
-from lab.core import quotas
+from lab.core import quotas, schedules
 from lab.core.call import UNLOCKED, Call, parse_template
 from lab.core.errors import ACTION, INTERNAL, OneError
-from lab.core.markup import Data, attributes, element
+from lab.core.markup import Data, attributes, element, ids
 from lab.core.pools import BODIES, POOL_BODIES, head, lock_of, page, pool_document, shown, visible
 from lab.core.registry import method
 from lab.core.states import VM_ACTIONS, LcmState, VmState, vm_state_name
@@ -39,7 +39,7 @@ def _body(core: Core, vm: dict) -> dict:
         "LAST_POLL": int(sample["TIMESTAMP"]) if sample else 0, **state,
         "PREV_STATE": state["STATE"], "PREV_LCM_STATE": state["LCM_STATE"], "RESCHED": int(vm.get("resched", False)),
         "STIME": vm["stime"], "ETIME": vm["etime"], "DEPLOY_ID": vm["deploy_id"], **lock_of(vm), "MONITORING": sample or {},
-        "SCHED_ACTIONS": {}, "TEMPLATE": attributes(_encrypted(vm["template"])), "USER_TEMPLATE": attributes(vm["user_template"]),
+        "SCHED_ACTIONS": ids(vm.get("schedule", [])), "TEMPLATE": attributes(_encrypted(vm["template"])), "USER_TEMPLATE": attributes(vm["user_template"]),
         "HISTORY_RECORDS": {"HISTORY": [_history(core, vm, number) for number in range(len(vm["history"]))]}
         if vm["history"] else None,
         **_snapshots(vm), "BACKUPS": {"BACKUP_CONFIG": attributes(vm["backup"]) if vm.get("backup") else None, "BACKUP_IDS": {}},
@@ -116,6 +116,7 @@ def _info(call: Call, vm_id: int, decrypt: bool = False) -> str:
     body = BODIES["vm"](call.core, vm)
     if decrypt and call.is_admin:
         body["TEMPLATE"] = attributes(vm["template"])
+    body["TEMPLATE"] |= schedules.shown(call.core, vm.get("schedule", []))
     return element("VM", shown(call.core.config.release, "VM", body))
 
 

@@ -1,0 +1,67 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Templates of virtual networks, and the networks made from them."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import TYPE_CHECKING
+
+from lab.core import networks, restricted
+from lab.core.call import Call, as_list, parse_template
+from lab.core.errors import ALLOCATE, INTERNAL, OneError
+from lab.core.markup import attributes
+from lab.core.pools import BODIES, CLONERS, head, merged
+from lab.core.registry import method
+
+if TYPE_CHECKING:
+    from lab.core.api import Core
+
+_DEFAULT_CLUSTER = 0
+_FAILED = "Error allocating a new virtual network template. "
+
+
+def _body(core: Core, template: dict) -> dict:
+    return head(core, template) | {"REGTIME": template["regtime"], "TEMPLATE": attributes(template["template"])}
+
+
+def _add(call: Call, name: str, template: dict, _source: dict | None = None) -> dict:
+    call.check_name("vntemplate", name, INTERNAL)
+    if not template.get("VN_MAD"):
+        raise OneError(INTERNAL, "Error inserting Template in DB. VN_MAD is mandatory")
+    return call.new("vntemplate", name, regtime=call.core.now(), template=template)
+
+
+BODIES["vntemplate"] = _body
+CLONERS["vntemplate"] = _add
+
+
+@method("one.vntemplate.allocate", "s")
+def _allocate(call: Call, text: str) -> int:
+    template = parse_template(text)
+    call.authorize(("CREATE", "vntemplate", None))
+    item = _add(call, template.pop("NAME", ""), template)
+    call.core.store.save("vntemplate", item)
+    return item["id"]
+
+
+@method("one.vntemplate.instantiate", "i s s")
+def _instantiate(call: Call, template_id: int, name: str, text: str) -> int:
+    """Make a network; the ranges of the caller come on top of the template's, other attributes instead of them."""
+    source = call.find("vntemplate", template_id)
+    extra = parse_template(text)
+    added = as_list(extra.pop("AR", None))
+    restricted.check_extra(call, extra, source["template"], kind="vn", where="Extra Template")
+    template = merged(deepcopy(source["template"]), extra)
+    ranges = [*as_list(template.get("AR")), *added]
+    template |= {"AR": ranges} if ranges else {}
+    template.pop("NAME", None)
+    owners = networks.owner_wanted(call, template)
+    call.authorize(("USE", "vntemplate", source))
+    known = {cluster["id"] for cluster in call.core.store.all("cluster")}
+    named = [int(number) for number in template.get("CLUSTER_IDS", "").split(",") if number.strip().isdigit()]
+    clusters = [number for number in named if number in known] if template.get("CLUSTER_IDS") else [_DEFAULT_CLUSTER]
+    try:
+        return networks.add(call, name, template, clusters, source=source, **owners)
+    except OneError as error:
+        raise OneError(ALLOCATE if error.code == INTERNAL else error.code, f"{_FAILED}{error.message}") from error
