@@ -7,7 +7,9 @@ from __future__ import annotations
 import json
 import logging
 import re
+from functools import partial
 from urllib.parse import parse_qs
+from xmlrpc.client import Fault
 
 from flask import Flask, Response, abort, g, request
 from werkzeug.exceptions import HTTPException
@@ -17,6 +19,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.xml import i
 from lab.core import OneError
 from lab.core.errors import NO_EXISTS
 from lab.oneflow_engine import Flow, FlowError
+from lab.onegate_actions import RESTRICTED, Stumble, perform, to_i
 
 LOG = logging.getLogger(__name__)
 
@@ -27,16 +30,9 @@ RESTRICTED_ATTRIBUTES = {"SCHED_REQUIREMENTS", "SERVICE_ID", "ROLE_NAME"}
 #: without content these are sections, everything else without content is an empty text
 SECTIONS = {"MONITORING", "SCHED_ACTIONS", "TEMPLATE", "USER_TEMPLATE", "HISTORY_RECORDS", "BACKUPS", "BACKUP_CONFIG",
             "BACKUP_IDS", "SNAPSHOTS"}
-#: actions on a VM that take no parameter, and those whose parameter says whether to be hard
-PLAIN_ACTIONS = {"hold", "release", "resume", "stop", "suspend", "resched", "unresched"}
-HARD_ACTIONS = {"terminate": "terminate", "shutdown": "terminate", "reboot": "reboot", "poweroff": "poweroff", "undeploy": "undeploy"}
 FORM = "application/x-www-form-urlencoded"
 NETWORK_ATTRIBUTES = ("NETWORK_ADDRESS", "NETWORK_MASK", "GATEWAY", "GATEWAY6", "DNS", "GUEST_MTU", "METRIC", "IP6_METRIC", "SEARCH_DOMAIN")
 NO_SIBLINGS = "This VM does not belong to any Virtual Router or Service, so it cannot retrieve information from other VMs"
-
-
-class Stumble(Exception):
-    """An exception inside the real server; str() is its message, which 7.4 answers with status 500."""
 
 
 def create_app(core, flow: Flow) -> Flask:
@@ -122,23 +118,17 @@ def _add_vms(app: Flask, core, flow: Flow) -> None:
             raise Stumble(f"undefined method `has_key?' for {json.dumps(body)}")
         if "action" not in body:
             _halt("Error parsing JSON: Wrong resource type", 400)
-        _act(number, str(body["action"].get("perform") or ""), body["action"].get("params"))
+        action = body["action"].get("perform")
+        if action is not None and not isinstance(action, str):
+            raise Stumble(f"undefined method `downcase' for {json.dumps(action)}")
+        if (action or "").lower() in RESTRICTED:
+            _halt(f"Action ({action}) is not allowed on this resource", 403)
+        try:
+            perform(partial(core.call, g.session), number, action, body["action"].get("params"))
+        except (OneError, Fault) as error:
+            reason = error.faultString if isinstance(error, Fault) else str(error)
+            _halt(core.config.release.gate_failure.format(reason=reason), 500)
         return _text("", 204)
-
-    def _act(vm_id: int, action: str, params: object) -> None:
-        if action in PLAIN_ACTIONS:
-            core.call(g.session, "one.vm.action", action, vm_id)
-        elif action in HARD_ACTIONS:
-            hard = "-hard" if params not in (None, False) else ""
-            core.call(g.session, "one.vm.action", HARD_ACTIONS[action] + hard, vm_id)
-        elif action == "delete":
-            core.call(g.session, "one.vm.action", "terminate-hard", vm_id)
-        elif action == "rename":
-            core.call(g.session, "one.vm.rename", vm_id, str(params or ""))
-        elif action == "recover" and isinstance(params, int):
-            core.call(g.session, "one.vm.recover", vm_id, params)
-        else:
-            raise ValueError(f"{action} action not  available for this resource")
 
     def _update(vm_id: int) -> Response:
         kind, text = _update_request()
@@ -201,21 +191,11 @@ def _add_service(app: Flask, core, flow: Flow) -> None:
         except (ValueError, AttributeError) as error:
             raise Stumble(f"unexpected token at '{text}'") from error
         try:
-            flow.scale(g.session, service_id, role_name, _to_i(cardinality), False)
-        except (FlowError, OneError, TypeError) as error:
+            flow.scale(g.session, service_id, role_name, to_i(cardinality), False)
+        except (FlowError, OneError, Stumble) as error:
             LOG.info("VM %d cannot scale service %d: %s", g.vm_id, service_id, error)
             return _text(f"Error performing action on service {service_id} role {role_name}", 400)
         return _text("", 200)
-
-
-def _to_i(value: object) -> int:
-    """A value as Ruby's to_i takes it."""
-    if value is None or isinstance(value, (int, float)) and not isinstance(value, bool):
-        return int(value or 0)
-    if not isinstance(value, str):
-        raise TypeError(f"undefined method `to_i' for {value!r}")
-    digits = re.match(r"\s*[+-]?\d+", value)
-    return int(digits[0]) if digits else 0
 
 
 def _add_routers(app: Flask, core) -> None:
@@ -232,9 +212,54 @@ def _add_routers(app: Flask, core) -> None:
         if not section(_vm(core, g.vm_id), "TEMPLATE").get("VROUTER_ID"):
             _halt("Virtual networks information can only be retrieved from Virtual Routers.", 400)
         router = _own_router(core)
-        if vnet_id not in [nic.get("NETWORK_ID") for nic in router["TEMPLATE"]["NIC"]]:
-            _halt(f"Virtual Network {vnet_id} cannot be retrieved from Virtual router {router['ID']}.", 400)
-        return _json({"VNET": _network_summary(to_dict(core.call(g.session, "one.vn.info", int(vnet_id), False)))})
+        network = _network(core, int(vnet_id))
+        if not _is_near(core, network, router):
+            _halt(f"Virtual Network {network['ID']} cannot be retrieved from Virtual router {router['ID']}.", 400)
+        shown = _network_summary(network)
+        if request.args.get("extended", "").lower() == "true":
+            _extend(core, shown)
+        return _json({"VNET": shown})
+
+
+def _network(core, number: int) -> dict:
+    try:
+        return to_dict(core.call(g.session, "one.vn.info", number, False))
+    except OneError:
+        _halt(f"Virtual network {number} not found", 404)
+
+
+def _is_near(core, network: dict, router: dict) -> bool:
+    """Whether a network is one of a router's, a parent or a reservation of one, or has the same parent."""
+    reached = set()
+    for number in {nic.get("NETWORK_ID"): None for nic in router["TEMPLATE"]["NIC"]}:
+        own = _network(core, to_i(number))
+        leases = [lease for row in items(section(own, "AR_POOL"), "AR") for lease in items(section(row, "LEASES"), "LEASE")]
+        reached |= {own["ID"], own.get("PARENT_NETWORK_ID"), *(lease["VNET"] for lease in leases if "VNET" in lease)}
+        if network["ID"] in reached or (network.get("PARENT_NETWORK_ID") or None) in reached - {"", None}:
+            return True
+    return False
+
+
+def _extend(core, network: dict) -> None:
+    """Add to the leases of a network what OneGate knows of the VMs that have them."""
+    leases = [lease for row in network["AR_POOL"]["AR"] for lease in row["LEASES"]["LEASE"]]
+    for lease in leases:
+        if not lease.get("VM", "-1").isdigit():
+            continue
+        vm = _vm(core, int(lease["VM"]))
+        template = section(vm, "TEMPLATE")
+        nics = items(template, "NIC")
+        nic = next((nic for nic in nics if nic.get("MAC") == lease.get("MAC")), None)
+        if nic is None:
+            nic = next(alias for alias in items(template, "NIC_ALIAS") if alias.get("MAC") == lease.get("MAC"))
+            parent = next(other for other in nics if other["NIC_ID"] == nic["PARENT_ID"])
+            lease |= {"PARENT": nic.get("PARENT"), "PARENT_NETWORK_ID": parent["NETWORK_ID"],
+                      "EXTERNAL": nic.get("EXTERNAL", "").lower() == "yes"}
+        lease["NIC_NAME"] = nic.get("NAME")
+        if section(template, "CONTEXT").get("BACKEND", "").lower() == "yes":
+            lease["BACKEND"] = "YES"
+            attributes = section(vm, "USER_TEMPLATE")
+            lease |= {name: value for name, value in attributes.items() if name.startswith("ONEGATE_")}
 
 
 def _own_router(core) -> dict:
@@ -298,7 +323,7 @@ def _own_service(core, flow: Flow) -> dict:
 
 def _sibling(core, flow: Flow, vm_id: str) -> dict:
     """The VM that is asked for: the calling one, or another of its service or virtual router."""
-    number = _to_i(vm_id)
+    number = to_i(vm_id)
     own = _vm(core, g.vm_id)
     if number == g.vm_id:
         return own

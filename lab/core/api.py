@@ -29,6 +29,7 @@ from lab.core import (
     networks,
     operations,
     pools,
+    routers,
     schedules,
     security_groups,
     showback,
@@ -51,7 +52,7 @@ from lab.store import Store
 #: the modules that bring the methods of their resources
 RESOURCES = (
     acls, changes, clusters, datastores, disk_sizes, groups, hooks, hosts, images, leases, markets, network_templates,
-    networks, operations, schedules, security_groups, showback, system, templates, users, vdcs, vm_groups, vms, zones,
+    networks, operations, routers, schedules, security_groups, showback, system, templates, users, vdcs, vm_groups, vms, zones,
 )
 pools.register_generic_methods()
 

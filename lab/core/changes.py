@@ -38,6 +38,8 @@ _CONFIGURABLE_ACTIVE = (
     LcmState.LCM_INIT, LcmState.PROLOG, LcmState.RUNNING, LcmState.EPILOG, LcmState.SHUTDOWN,
     LcmState.SHUTDOWN_POWEROFF, LcmState.CLEANUP_DELETE, LcmState.BOOT_FAILURE, LcmState.EPILOG_FAILURE,
 )
+#: what can change of an interface that is there
+_BANDWIDTH = tuple(f"{way}_{rate}" for way in ("INBOUND", "OUTBOUND") for rate in ("AVG_BW", "PEAK_BW", "PEAK_KB"))
 _SIZES = {"CPU": float, "MEMORY": int, "VCPU": int}
 
 
@@ -53,6 +55,12 @@ def _demand_rest(vm: dict, what: str) -> None:
     """Refuse a change of a VM that neither runs nor is powered off. Raises OneError."""
     if not _runs(vm) and vm["state"] != VmState.POWEROFF:
         raise OneError(ACTION, f"Could not {what} VM {vm['id']}, wrong state {vm_state_name(vm)}.")
+
+
+def _demand_no_router(vm: dict) -> None:
+    """Refuse to change what a virtual router gives its VMs. Raises OneError."""
+    if "VROUTER_ID" in vm["template"]:
+        raise OneError(ACTION, "Action is not supported for virtual router VMs")
 
 
 def _vector(template: dict, name: str) -> dict:
@@ -155,9 +163,15 @@ def _new_context(call: Call, vm: dict, wanted: dict, append: bool) -> dict:
 @method("one.vm.attachnic", "i s")
 def _attach_nic(call: Call, vm_id: int, text: str) -> int:
     vm = call.find("vm", vm_id)
+    _demand_no_router(vm)
     template = parse_template(text)
     call.authorize(("MANAGE", "vm", vm), *machines.uses(call, template))
     restricted.check_new(call, "vm", template, "NIC")
+    return attach_nic(call, vm, template)
+
+
+def attach_nic(call: Call, vm: dict, template: dict) -> int:
+    """Give a VM the NIC of a template. Raises OneError."""
     _demand_rest(vm, "add a new NIC to")
     kind = next((name for name in ("NIC", "NIC_ALIAS", "PCI") if name in template), "NIC")
     device = _device_nic(call, vm, _vector(template, kind)) if kind == "PCI" else {}
@@ -166,7 +180,7 @@ def _attach_nic(call: Call, vm_id: int, text: str) -> int:
         _within_quota(lambda: quotas.check_nic(call, vm, int(nic["NETWORK_ID"])), lambda: _release_lease(call, vm, nic))
     there = vm["template"].get(kind, [])
     _change_nics(call, vm, kind, [*there, nic], undo=lambda: _release_lease(call, vm, nic))
-    return vm_id
+    return vm["id"]
 
 
 def _device_nic(call: Call, vm: dict, request: dict) -> dict:
@@ -187,8 +201,14 @@ def _device_nic(call: Call, vm: dict, request: dict) -> dict:
 
 @method("one.vm.detachnic", "i i")
 def _detach_nic(call: Call, vm_id: int, nic_id: int) -> int:
-    """Take an interface away, with its aliases; or an alias."""
-    vm = call.get("vm", vm_id, "MANAGE")
+    vm = call.find("vm", vm_id)
+    _demand_no_router(vm)
+    call.authorize(("MANAGE", "vm", vm))
+    return detach_nic(call, vm, nic_id)
+
+
+def detach_nic(call: Call, vm: dict, nic_id: int) -> int:
+    """Take an interface away, with its aliases; or an alias. Raises OneError."""
     _demand_rest(vm, "detach NIC from")
     kind, nic = _find_nic(vm, nic_id)
     if nic is None:
@@ -206,6 +226,38 @@ def _detach_nic(call: Call, vm_id: int, nic_id: int) -> int:
             _release_lease(call, vm, each)
 
     _change_nics(call, vm, kind, left, done=done, more=more)
+    return vm["id"]
+
+
+@method("one.vm.updatenic", "i i s i?")
+def _update_nic(call: Call, vm_id: int, nic_id: int, text: str, append: int = 0) -> int:
+    """Change the bandwidth of an interface; what else a template says of it counts for nothing."""
+    vm = call.find("vm", vm_id)
+    _demand_no_router(vm)
+    kind, nic = _find_nic(vm, nic_id)
+    if nic is None:
+        raise OneError(ACTION, f"VM {vm_id}: NIC {nic_id} does not exists")
+    if kind == "NIC_ALIAS":
+        raise OneError(ACTION, "Action not supported for NIC_ALIAS")
+    template = parse_template(text)
+    call.authorize(("MANAGE", "vm", vm), *machines.uses(call, template))
+    restricted.check_new(call, "vm", template, "NIC")
+    failed = f"Error updating NIC ({nic_id}) for VM {vm_id}: "
+    if vm["state"] == VmState.ACTIVE and vm["lcm"] != LcmState.RUNNING:
+        raise OneError(ACTION, f"{failed}Wrong state {vm_state_name(vm)}")
+    wanted = next((value for value in as_list(template.get("NIC")) if isinstance(value, dict)), None)
+    if wanted is None:
+        raise OneError(ACTION, f"{failed}Wrong NIC definition, attribute is missing")
+    kept = {name: value for name, value in nic.items() if append or name not in _BANDWIDTH}
+    changed = kept | {name: value for name, value in wanted.items() if name in _BANDWIDTH}
+    nics = [changed if other is nic else other for other in vm["template"][kind]]
+    if changed == nic:
+        return vm_id
+    if _runs(vm):
+        _change_nics(call, vm, kind, nics)
+    else:
+        vm["template"][kind] = nics
+        call.core.store.save("vm", vm)
     return vm_id
 
 
@@ -268,6 +320,7 @@ def _attach_disk(call: Call, vm_id: int, text: str) -> int:
     vm = call.find("vm", vm_id)
     if not vm["history"]:
         raise OneError(ACTION, "VM is not running in any host")
+    _demand_no_router(vm)
     template = parse_template(text)
     call.authorize(("MANAGE", "vm", vm), *machines.uses(call, template))
     restricted.check_new(call, "vm", template, "DISK")
@@ -282,7 +335,9 @@ def _attach_disk(call: Call, vm_id: int, text: str) -> int:
 
 @method("one.vm.detach", "i i")
 def _detach_disk(call: Call, vm_id: int, disk_id: int) -> int:
-    vm = call.get("vm", vm_id, "MANAGE")
+    vm = call.find("vm", vm_id)
+    _demand_no_router(vm)
+    call.authorize(("MANAGE", "vm", vm))
     disks = vm["template"]["DISK"]
     disk = next((disk for disk in disks if disk["DISK_ID"] == str(disk_id)), None)
     if disk is None:

@@ -28,6 +28,8 @@ _ETHERNET = {
 
 #: those of a NIC alone, never of its network
 _OWN = ("EXTERNAL", "IP", "IP6_GLOBAL", "IP6_ULA", "MAC", "VROUTER_IP", "VROUTER_IP6_GLOBAL", "VROUTER_MANAGEMENT")
+#: attributes of the VMs of a virtual router
+_OF_ROUTER = ("VROUTER_ID", "VROUTER_KEEPALIVED_ID", "VROUTER_KEEPALIVED_PASSWORD")
 _OTHERWISE = {"IP6_GLOBAL": "IP6", "VROUTER_IP6_GLOBAL": "VROUTER_IP6"}
 
 
@@ -46,6 +48,7 @@ def render_context(core: Core, vm: dict, context: dict, target: str = "") -> dic
         if not core.config.onegate_endpoint:
             raise OneError(INTERNAL, "TOKEN set, but onegate endpoint was not defined in oned.conf.")
         result |= {"ONEGATE_ENDPOINT": core.config.onegate_endpoint, "VMID": str(vm["id"])}
+    result |= {name: vm["template"][name] for name in _OF_ROUTER if vm["template"].get(name)}
     return result | {"DISK_ID": str(len(vm["template"]["DISK"])), "TARGET": target}
 
 

@@ -64,6 +64,7 @@ KINDS = {
         Kind("vmgroup", "VM_GROUP", "vm group", "VMGROUP", unique="owner", taken="VMGroup {}.", methods=_OWNED + _LOCK),
         Kind("vntemplate", "VNTEMPLATE", "virtual network template", "VNTEMPLATE", unique="owner", taken="VN TEMPLATE {}.",
              methods=_OWNED + _LOCK + _CLONE),
+        Kind("vrouter", "VROUTER", "virtual router", "VROUTER", methods=_OWNED + _LOCK),
         Kind("market", "MARKETPLACE", "marketplace", "MARKETPLACE", unique="zone", taken="MARKETPLACE {}", paged=False,
              methods=_OWNED),
         Kind("marketapp", "MARKETPLACEAPP", "marketplaceapp", "MARKETPLACEAPP", unique="owner", taken="MARKETPLACEAPP {}",

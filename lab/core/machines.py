@@ -295,8 +295,13 @@ def extended_disk(call: Call, number: int, disk: dict) -> dict:
     return _disk(call.core, 0, number, disk, image) if image else disk | {"DISK_ID": str(number)}
 
 
+def named_network(call: Call, nic: dict) -> tuple[dict | None, str]:
+    """Return the network that a NIC names, and what oned says if there is none; None and nothing if it names none."""
+    return _named(call, "vn", nic, "NETWORK")
+
+
 def _network_of(call: Call, nic: dict) -> dict | None:
-    return _named(call, "vn", nic, "NETWORK")[0]
+    return named_network(call, nic)[0]
 
 
 def _acquire(call: Call, vm_id: int, number: int, disk: dict, attach: bool) -> dict:
@@ -345,15 +350,13 @@ def _nic(call: Call, vm: dict, number: int, nic: dict) -> dict:
     complete = {"TARGET": f"one-{vm['id']}-{number}"} | nic | {"NIC_ID": str(number)}
     if nic.get("NETWORK_MODE", "").upper() in ("AUTO", "DUMMY"):
         return complete
-    network, problem = _named(call, "vn", nic, "NETWORK")
+    network, problem = named_network(call, nic)
     if problem:
         raise OneError(INTERNAL, problem)
     if network is None:
         return {name: value for name, value in complete.items() if (name, value) != ("NETWORK_ID", "")}
-    given = networks.lease(core, network, vm["id"], nic)
-    if given is None:
-        raise OneError(INTERNAL, f"Cannot get IP/MAC lease from virtual network {network['id']}.")
-    row = next(row for row in network["ranges"] if row["AR_ID"] == given["AR_ID"])
+    given = _lease(core, network, vm["id"], nic)
+    row = next((row for row in network["ranges"] if row["AR_ID"] == given.get("AR_ID")), {})
     template = network["template"] | network.get("segments", {})
     inherited = {key: template[key] for key in _INHERITED_BY_NICS if template.get(key)}
     inherited |= {key: row[key] for key in _INHERITED_BY_NICS if row.get(key)}
@@ -365,6 +368,17 @@ def _nic(call: Call, vm: dict, number: int, nic: dict) -> dict:
         "CLUSTER_ID": ",".join(map(str, sorted(network["clusters"]))), "NETWORK": network["name"],
         "NETWORK_ID": str(network["id"]),
     }
+
+
+def _lease(core: Core, network: dict, vm_id: int, nic: dict) -> dict:
+    """Return the addresses of a NIC. Raises OneError when there are none."""
+    if all(machine_rules.switch(nic.get(name, "")) == "YES" for name in ("FLOATING_IP", "FLOATING_ONLY")):
+        # The VM of a virtual router that needs none but the router's has a hardware address by chance.
+        return {"MAC": "02:01:" + secrets.token_bytes(4).hex(":")}
+    given = networks.lease(core, network, vm_id, nic)
+    if given is None:
+        raise OneError(INTERNAL, f"Cannot get IP/MAC lease from virtual network {network['id']}.")
+    return given
 
 
 def _disk(core: Core, vm_id: int, number: int, disk: dict, image: dict | None) -> dict:

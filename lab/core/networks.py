@@ -222,11 +222,16 @@ def _body(core: Core, network: dict) -> dict:
         "VN_MAD": Data(template.get("VN_MAD", "")), "PHYDEV": _shown(template.get("PHYDEV")),
         **{name: _shown(segments.get(name) or template.get(name)) for name in _SEGMENTS},
         **{f"{name}_AUTOMATIC": int(name in segments) for name in _SEGMENTS},
-        "USED_LEASES": sum(len(address_range["leases"]) for address_range in network["ranges"]), "VROUTERS": {},
+        "USED_LEASES": sum(len(address_range["leases"]) for address_range in network["ranges"]),
+        "VROUTERS": ids([router["id"] for router in core.store.all("vrouter") if _is_in(router, network)]),
         "UPDATED_VMS": ids(network["vms"]), "OUTDATED_VMS": {}, "UPDATING_VMS": {}, "ERROR_VMS": {},
         "TEMPLATE": attributes(template),
         "AR_POOL": {"AR": [_range_body(address_range) for address_range in network["ranges"]]} if created else {},
     }
+
+
+def _is_in(router: dict, network: dict) -> bool:
+    return any(nic.get("NETWORK_ID") == str(network["id"]) for nic in router["nics"])
 
 
 def _shown(value: str | None) -> Data | None:

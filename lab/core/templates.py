@@ -7,7 +7,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
-from lab.core import images, machines, restricted, rights
+from lab.core import images, machine_rules, machines, restricted, rights
 from lab.core.call import UNLOCKED, Call, as_list, parse_template
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.kinds import KINDS
@@ -119,6 +119,8 @@ def _instantiate(
     call: Call, template_id: int, name: str, hold: bool = False, extra: str = "", persistent: bool = False
 ) -> int:
     source = call.find("template", template_id)
+    if machine_rules.switch(source["template"].get("VROUTER", "")) == "YES":
+        raise OneError(ACTION, "Virtual router templates cannot be instantiated")
     if persistent:
         copy_id = _copy(
             call, template_id, name or f"{source['name']}-copy", parse_template(extra), clone_images=True, persistent=True

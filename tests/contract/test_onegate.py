@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import json
+from xml.etree import ElementTree
+
 import pytest
 from flow_played import SESSIONS, played
 from flow_recordings import differences, load, names
@@ -140,6 +143,11 @@ def test_routes_answer_as_the_server_does(world: World, vm: int, method: str, pa
     ('{"action": {"perform": "dance"}}', 500, "Internal server error"),
     ('{"perform": "resume"}', 400, "Error parsing JSON: Wrong resource type"),
     ("no json", 400, "unexpected token at 'no json'"),
+    ('{"action": {"perform": "Reboot"}}', 403, "Action (Reboot) is not allowed on this resource"),
+    ('{"action": {"perform": "resize", "params": "CPU=2"}}', 500, "wrong number of arguments (given 1, expected 2)"),
+    ('{"action": {"perform": "recover", "params": "2"}}', 500, "Internal server error"),
+    ('{"action": {"perform": "migrate", "params": "77"}}', 500, "Internal server error"),
+    ('{"action": {"perform": "release"}}', 500, "Internal server error"),
 ])
 def test_actions_that_are_none_are_refused(world: World, vm: int, body: str, status: int, answer: str) -> None:
     response = world.gate("POST", f"/vms/{vm}/action", vm, body)
@@ -151,6 +159,20 @@ def test_a_vm_acts_on_itself(world: World, vm: int) -> None:
     response = world.gate("POST", f"/vms/{vm}/action", vm, '{"action": {"perform": "poweroff", "params": true}}')
     assert (response.status_code, response.text) == (204, "")
     world.wait("it to be off", lambda: world.vm(vm)["STATE"] == "8")
+
+
+@pytest.mark.parametrize(("action", "seen"), [
+    ({"perform": "rename", "params": "other"}, ("NAME", "other")),
+    ({"perform": "chmod", "params": "640"}, ("PERMISSIONS/GROUP_U", "1")),
+    ({"perform": "snapshot_create", "params": "now"}, ("TEMPLATE/SNAPSHOT/NAME", "now")),
+    ({"perform": "attachdisk", "params": 'DISK=[TYPE="fs",SIZE="1"]'}, ("TEMPLATE/DISK/TYPE", "fs")),
+])
+def test_actions_have_one_parameter(world: World, vm: int, action: dict, seen: tuple[str, str]) -> None:
+    world.wait("it to run", lambda: world.running(vm))
+    response = world.gate("POST", f"/vms/{vm}/action", vm, json.dumps({"action": action}))
+    assert (response.status_code, response.text) == (204, "")
+    shown = ElementTree.fromstring(world.zone.core.call(world.zone.core.session_for(0), "one.vm.info", vm))
+    assert shown.findtext(seen[0]) == seen[1]
 
 
 def test_other_vms_and_their_services_stay_out_of_reach(world: World, vm: int) -> None:
