@@ -165,7 +165,7 @@ def test_a_vm_acts_on_itself(world: World, vm: int) -> None:
     ({"perform": "rename", "params": "other"}, ("NAME", "other")),
     ({"perform": "chmod", "params": "640"}, ("PERMISSIONS/GROUP_U", "1")),
     ({"perform": "snapshot_create", "params": "now"}, ("TEMPLATE/SNAPSHOT/NAME", "now")),
-    ({"perform": "attachdisk", "params": 'DISK=[TYPE="fs",SIZE="1"]'}, ("TEMPLATE/DISK/TYPE", "fs")),
+    ({"perform": "attachdisk", "params": 'DISK=[TYPE="fs",SIZE="1"]'}, ("TEMPLATE/DISK[2]/TYPE", "fs")),
 ])
 def test_actions_have_one_parameter(world: World, vm: int, action: dict, seen: tuple[str, str]) -> None:
     world.wait("it to run", lambda: world.running(vm))
