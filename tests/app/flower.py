@@ -10,13 +10,17 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
+
+T = TypeVar("T")
 
 RUN_DEADLINE = 900  # seconds
 STOP_DEADLINE = 300  # seconds
@@ -64,6 +68,7 @@ class Federation:
         self._start(
             f"supernode-{port}",
             ["flower-supernode", "--insecure", "--superlink", address, "--port", str(port)],
+            FLWR_HOME=str(self._directory / f"supernode-{port}"),  # as on a VM of its own: apps are installed there
             PYTHONPATH=str(self._without_sklearn) if broken else "",
         )
 
@@ -86,14 +91,29 @@ class Federation:
     def run(self, **config: object) -> Run:
         """Run the app to its end with this run configuration, underscores for hyphens."""
         self._runs += 1
-        output = self._directory / f"run-{self._runs}"
-        values = {"output_directory": str(output), **config}
-        output = Path(values["output_directory"])
+        values = {"output_directory": str(self._directory / f"run-{self._runs}"), **config}
+        events = Path(values["output_directory"]) / "events.jsonl"
+        ends = len(_ends(events))
         settings = self._settings(values)
-        started = self._flwr("run", str(self._app), "local", "--stream", "--format", "json", "-c", str(settings))
-        listed = self._flwr("list", "local", "--run-id", started["run-id"], "--format", "json")["runs"][0]
-        lines = (output / "events.jsonl").read_text().splitlines()
-        return Run(listed["status"], listed["status-details"], [json.loads(line) for line in lines], output)
+        run_id = self._flwr("run", str(self._app), "local", "--format", "json", "-c", str(settings))["run-id"]
+        self._wait(lambda: len(_ends(events)) > ends, f"run {run_id} to end")
+        finished = self._wait(lambda: self._finished(run_id), f"Flower to list run {run_id} as finished")
+        return Run(finished["status"], finished["status-details"], _read(events), events.parent)
+
+    def _finished(self, run_id: str) -> dict:
+        """Return the run as Flower lists it, or nothing before it finished."""
+        listed = self._flwr("list", "local", "--run-id", run_id, "--format", "json")["runs"][0]
+        return listed if listed["status"].startswith("finished:") else {}
+
+    def _wait(self, condition: Callable[[], T], what: str) -> T:
+        """Return what the condition returns as soon as it is true; after the deadline the logs of SuperLink and SuperNodes are shown."""
+        deadline = time.monotonic() + RUN_DEADLINE
+        while not (result := condition()):
+            if time.monotonic() > deadline:
+                logs = [f"{log.name}:\n" + "\n".join(log.read_text().splitlines()[-40:]) for log in sorted(self._directory.glob("*.log"))]
+                raise TimeoutError("\n\n".join([f"waited {RUN_DEADLINE} s for {what}", *logs]))
+            time.sleep(0.2)
+        return result
 
     def _helpers(self, program: str) -> list[int]:
         """Return the processes of that program that the SuperLink started."""
@@ -162,15 +182,23 @@ class Federation:
         return path
 
 
+def _read(events: Path) -> list[dict]:
+    """Return the events of a run's file, none before the app made it; a line that is just being written is left out."""
+    with suppress(FileNotFoundError):
+        return [json.loads(line) for line in events.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return []
+
+
+def _ends(events: Path) -> list[dict]:
+    return [entry for entry in _read(events) if entry["event"] in ("training_end", "training_failed")]
+
+
 def wait_for_event(output: Path, event: str, within: float = RUN_DEADLINE, **data: object) -> None:
     """Wait until a run wrote an event with this data."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
-        with suppress(FileNotFoundError):
-            for line in (output / "events.jsonl").read_text().splitlines():
-                entry = json.loads(line)
-                if entry["event"] == event and data.items() <= entry["data"].items():
-                    return
+        if any(entry["event"] == event and data.items() <= entry["data"].items() for entry in _read(output / "events.jsonl")):
+            return
         time.sleep(0.1)
     raise TimeoutError(f"no event {event} with {data} in {output} within {within:g} s")
 
