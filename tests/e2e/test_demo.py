@@ -292,9 +292,14 @@ def test_second_run_changes_nothing(demo):
     assert json.loads((REPORT / "result.json").read_text()) == json.loads(trained)
 
 
-def test_scaled_up_node_trains_in_the_next_run(demo):
+def test_bounds_of_the_running_service_follow_more_nodes_and_fewer(demo):
+    playbook("site", "-e", "flower_supernodes=5", "-e", "flower_supernodes_max=6")
+    assert len(vm_of_role("supernode")) == 5
     playbook("site", "-e", "flower_supernodes=3")
     assert len(vm_of_role("supernode")) == 3
+
+
+def test_scaled_up_node_trains_in_the_next_run(demo):
     playbook("train", "-e", "flower_run_name=three", "-e", "flower_num_rounds=1", "-e", "flower_min_available_clients=3", "-e", "flower_supernodes=3")
     result = json.loads((REPORT / "result.json").read_text())
     assert (result["nodes"], result["rounds"]) == (3, 1)
