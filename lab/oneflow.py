@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import json
+from contextlib import suppress
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
@@ -103,31 +104,57 @@ def _add_templates(app: Flask, core, flow: Flow) -> None:
 
     @app.delete("/service_template/<int:template_id>")
     def delete_template(template_id: int):
-        templates.get(g.session, template_id)
+        try:
+            with_templates = json.loads(request.get_data(as_text=True))["delete_type"]
+        except (ValueError, TypeError, KeyError):
+            with_templates = None
+        document = templates.get(g.session, template_id)
+        if with_templates not in (None, "none"):
+            for number in dict.fromkeys(int(role[schema.template]) for role in document["TEMPLATE"]["BODY"]["roles"]):
+                core.call(g.session, "one.template.delete", number, with_templates == "all")
         templates.delete(g.session, template_id)
         return _text("", 204)
 
     @app.post("/service_template/<int:template_id>/action")
     def act_on_template(template_id: int):
-        document = templates.get(g.session, template_id)
-        body = document["TEMPLATE"]["BODY"]
         action, params = _action()
+        params = params or {}
         if action == "instantiate":
-            merge = (params or {}).get("merge_template") or {}
-            service = instantiate(schema, body, merge, core.now())
+            body = templates.get(g.session, template_id)["TEMPLATE"]["BODY"]
+            service = instantiate(schema, body, params.get("merge_template") or {}, core.now())
             return _document(flow.instantiate(g.session, service), 201)
         if action == "clone":
-            return _created(templates, _register(params["name"], body))
-        if action == "update" and (params or {}).get("template_json"):
-            new, append = _parsed(_required_text(params["template_json"])), params.get("append") is True
-            # What may not change is left as it is without a word.
-            if all(new.get(key) in (None, body[key]) and not (append and key in new) for key in IMMUTABLE_TEMPLATE):
-                _replace(template_id, body, {**body, **new} if append else new)
+            try:
+                copy_id = templates.clone(g.session, template_id, params.get("name"), params.get("recursive"), schema.template)
+            except OneError as error:
+                raise FlowError(str(error)) from error
+            return _created(templates, copy_id)
+        # Of what goes wrong from here on the real server says nothing.
+        if action == "update" and (params.get("template_json") or params.get("template_raw")):
+            with suppress(OneError):
+                _update(template_id, params)
             return _text("", 204)
-        if _document_action(core, template_id, action, params):
+        if _has_needs(action, params):
+            with suppress(OneError):
+                if action == "chown":
+                    # Without a group it takes that of number 0.
+                    params = {"group_id": 0, **params}
+                _document_action(core, template_id, action, params)
             return _text("", 204)
-        # The real server answers an action it does not know as if all were well.
+        # Nor does it of an action it does not know.
         return _text("", 200)
+
+    def _update(template_id: int, params: dict) -> None:
+        append = params.get("append") is True
+        if not params.get("template_json"):
+            templates.get(g.session, template_id)
+            core.call(g.session, "one.document.update", template_id, _required_text(params["template_raw"]), int(append))
+            return
+        body = templates.get(g.session, template_id)["TEMPLATE"]["BODY"]
+        new = _parsed(_required_text(params["template_json"]))
+        # What may not change is left as it is without a word.
+        if all(new.get(key) in (None, body[key]) and not (append and key in new) for key in IMMUTABLE_TEMPLATE):
+            _replace(template_id, body, {**body, **new} if append else new)
 
     def _register(name: str, body: dict) -> int:
         return templates.create(g.session, name, {**body, "registration_time": core.now()})
@@ -176,12 +203,9 @@ def _add_services(app: Flask, flow: Flow) -> None:
     @app.delete("/service/<int:service_id>/sched_action/<sched_id>")
     @app.delete("/service/<int:service_id>/role/<role_name>/sched_action/<sched_id>")
     def delete_sched_action(service_id: int, sched_id: str, role_name: str = ""):
-        # VMs of this zone act at once, so that nothing is left to delete, and that is what is asked for.
         if not sched_id.isdigit():
             raise Invalid("Sched action ID must be an integer number")
-        service = flow.get(g.session, service_id)
-        if role_name and service.role(role_name) is None:
-            raise FlowError(f"Role '{role_name}' not found")
+        flow.forget_action(g.session, service_id, role_name or None, int(sched_id))
         return _text("", 204)
 
     @app.post("/service/<int:service_id>/scale")
@@ -211,10 +235,10 @@ def _add_service_actions(app: Flask, flow: Flow) -> None:
         elif action in VM_ACTIONS:
             if params is None:
                 raise ValueError(NO_PARAMS)
-            flow.act(g.session, service_id, None, action)
+            flow.act(g.session, service_id, None, action, params)
         else:
             key, called = NEEDS.get(action, ("", ""))
-            if key and not (params or {}).get(key):
+            if key and not _is_given(params or {}, key):
                 raise FlowError(f"Action {action}: You have to specify {'an' if action == 'chmod' else 'a'} {called}")
             service = flow.get(g.session, service_id)
             if action in ("chown", "chgrp"):
@@ -229,7 +253,7 @@ def _add_service_actions(app: Flask, flow: Flow) -> None:
         action, params = _action()
         if params is None:
             raise ValueError(NO_PARAMS)
-        flow.act(g.session, service_id, role_name, action)
+        flow.act(g.session, service_id, role_name, action, params)
         return _text("", 204)
 
     @app.post("/service/<int:service_id>/role_action")
@@ -245,6 +269,16 @@ def _add_service_actions(app: Flask, flow: Flow) -> None:
         else:
             raise FlowError(f"Action {action} not supported")
         return _text("", 204)
+
+
+def _has_needs(action: str, params: dict) -> bool:
+    """Whether a service template is told what an action is to be done with."""
+    return action == "rename" or (action in NEEDS and _is_given(params, NEEDS[action][0]))
+
+
+def _is_given(params: dict, name: str) -> bool:
+    """Whether a parameter counts in Ruby, where 0 and an empty text do."""
+    return params.get(name) is not None and params[name] is not False
 
 
 def _document_action(core, document_id: int, action: str, params: dict) -> bool:

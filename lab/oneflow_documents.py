@@ -12,6 +12,8 @@ from lab.core.errors import NO_EXISTS
 
 SERVICE_TYPE = 100
 TEMPLATE_TYPE = 101
+#: names of copies of VM templates are cut to this so that more can be added to them
+LONGEST_CLONE = 119
 
 
 class Documents:
@@ -39,6 +41,39 @@ class Documents:
     def create(self, session: str, name: str, body: dict) -> int:
         """Store a new document. Returns its id."""
         return self.core.call(session, "one.document.allocate", _written(body, f"<NAME>{name}</NAME>"), self.kind)
+
+    def clone(self, session: str, document_id: int, name: object, mode: object, template_key: str) -> int:
+        """Copy a service template and return the id of the copy.
+
+        mode: whether the VM templates of its roles are copied too: "none" for not, "all" with their images, and anything
+        else without these. When one cannot be, those that could are gone; the copy stays.
+        """
+        self.get(session, document_id)
+        copy_id = self.core.call(session, "one.document.clone", document_id, name)
+        body = self.get(session, copy_id)["TEMPLATE"]["BODY"] | {"registration_time": self.core.now()}
+        self.save(session, copy_id, body)
+        if mode == "none":
+            return copy_id
+        copies: dict[int, int] = {}
+        try:
+            for role in body["roles"]:
+                source = int(role[template_key])
+                if source not in copies:
+                    copies[source] = self._clone_template(session, source, str(name), mode == "all")
+                role[template_key] = copies[source]
+        except OneError:
+            for number in copies.values():
+                self.core.call(session, "one.template.delete", number, mode == "all")
+            raise
+        self.save(session, copy_id, body)
+        return copy_id
+
+    def _clone_template(self, session: str, template_id: int, name: str, with_images: bool) -> int:
+        source = to_dict(self.core.call(session, "one.template.info", template_id, False, False))["NAME"]
+        new_name = f"{source}-{name}"
+        if len(new_name) > LONGEST_CLONE:
+            new_name = f"{source[:LONGEST_CLONE + 1 - len(name)]}-{name}"
+        return self.core.call(session, "one.template.clone", template_id, new_name, with_images)
 
     def save(self, session: str, document_id: int, body: dict) -> None:
         """Replace the body."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import suppress
 
 from ansible_collections.opennebula.flower.plugins.module_utils.one.xml import items, to_dict
 from lab.core import OneError
 from lab.oneflow_documents import SERVICE_TYPE, TEMPLATE_TYPE, Documents
 from lab.oneflow_policies import wanted_cardinality
-from lab.oneflow_service import Service
+from lab.oneflow_service import FlowError, Service
 from lab.oneflow_states import BUSY, CANNOT_UNDEPLOY, FAILED, ROLE_HOLD, SCALE_DOWN, SCALE_UP, State, Vm
 
 LOG = logging.getLogger(__name__)
@@ -26,10 +27,6 @@ AUTOSCALER_SECONDS = 90
 IMMUTABLE_SERVICE = ("user_inputs", "user_inputs_values", "custom_attrs", "custom_attrs_values", "deployment", "log", "name", "networks", "networks_values",
                      "ready_status_gate", "state", "start_time", "registration_time")
 IMMUTABLE_ROLE = ("cardinality", "nodes", "parents", "state", "template_id", "vm_template")
-
-
-class FlowError(Exception):
-    """A request OneFlow refuses; str() is its answer, with status 500."""
 
 
 class Flow:
@@ -152,21 +149,34 @@ class Flow:
             if not held:
                 raise FlowError("Service has no roles in HOLD")
             for role in held:
-                service.act(role, "release")
+                service.release(role)
                 role["state"] = int(State.DEPLOYING)
             service.set_state(State.DEPLOYING)
             service.save()
 
-    def act(self, session: str, service_id: int, role_name: str | None, action: str) -> None:
-        """Ask the VMs of one role, or of all of them, for an action."""
+    def act(self, session: str, service_id: int, role_name: str | None, action: str, params: dict) -> None:
+        """Schedule an action for the VMs of one role, or of all of them; of all, those that cannot are passed over."""
         with self._lock:
             service = self.get(session, service_id)
-            roles = service.roles if role_name is None else [service.role(role_name)]
-            if roles == [None]:
-                raise FlowError(f"Role '{role_name}' not found")
-            for role in roles:
-                service.act(role, action)
-            service.save()
+            if role_name is not None:
+                service.act(self._role(service, role_name), action, params)
+            for role in service.roles if role_name is None else ():
+                with suppress(FlowError):
+                    service.act(role, action, params)
+
+    def forget_action(self, session: str, service_id: int, role_name: str | None, number: int) -> None:
+        """Take a scheduled action from whichever VM has it, of one role or of all of them."""
+        with self._lock:
+            service = self.get(session, service_id)
+            for role in service.roles if role_name is None else [self._role(service, role_name)]:
+                service.forget_action(role, number)
+
+    @staticmethod
+    def _role(service: Service, name: str) -> dict:
+        role = service.role(name)
+        if role is None:
+            raise FlowError(f"Role '{name}' not found")
+        return role
 
     def update(self, session: str, service_id: int, new: dict, append: bool) -> None:
         """Replace the body, or add to it, as far as it may be changed by hand."""
@@ -264,6 +274,8 @@ class Flow:
         else:
             recovering = self._recovering.get(service.id, ())
             roles = [role for role in service.deployable() if role["name"] not in recovering]
+        if service.state == State.DEPLOYING_NETS and not service.has_networks():
+            return
         if roles and service.state == State.DEPLOYING_NETS and not service.fill():
             service.set_state(State.FAILED_DEPLOYING)
             return
@@ -457,7 +469,8 @@ class Flow:
 
     @staticmethod
     def _check_bounds(service: Service, role: dict, cardinality: int, force: bool) -> None:
-        lowest, highest = role.get("min_vms") or 0, role.get("max_vms")
+        fixed = role["cardinality"] if role.get("type") == "vr" else None
+        lowest, highest = (role.get("min_vms") or 0, role.get("max_vms")) if fixed is None else (fixed, fixed)
         if not force and cardinality < lowest:
             raise FlowError(f"Can't scale service {service.id}: Minimum cardinality is {lowest}")
         if not force and highest is not None and cardinality > highest:

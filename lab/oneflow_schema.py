@@ -300,6 +300,12 @@ def _checked_integer(key: Key, value: object) -> int:
 
 def _check_bounds(role: dict) -> None:
     name, cardinality = role["name"], role["cardinality"]
+    if role.get("type") == "vr":
+        nics = (role.get("template_contents") or {}).get("NIC")
+        floating = isinstance(nics, list) and any(key.startswith("FLOATING") for nic in nics for key in nic)
+        if isinstance(nics, list) and cardinality > 1 and not floating:
+            raise Invalid(f"Role '{name}' with 'cardinality' greather than one must define a floating IP")
+        return
     if role.get("min_vms") is not None and cardinality < role["min_vms"]:
         raise Invalid(f"Role '{name}' 'cardinality' must be greater than or equal to 'min_vms'")
     if role.get("max_vms") is not None and cardinality > role["max_vms"]:
@@ -385,13 +391,8 @@ def _fill_networks(body: dict) -> None:
     if not networks:
         return
     if "networks_values" not in body:
-        defaults = {name: re.search(r"\|(id|reserve_from):(\d*)$", str(declared)) for name, declared in networks.items()}
+        defaults = {name: re.search(r"\|(id|reserve_from|template_id):(\d*)$", str(declared)) for name, declared in networks.items()}
         body["networks_values"] = [{name: {found[1]: found[2] or None}} for name, found in defaults.items() if found]
     valued = {name for value in body["networks_values"] for name in value}
     if not set(networks) <= valued:
         raise Invalid("Every network key must have its value defined at networks_value")
-    for name, network in (item for value in body["networks_values"] for item in value.items()):
-        if not {"id", "reserve_from"} & network.keys():
-            raise Invalid(
-                f"Network '{name}' needs the id of a network, or of one to reserve from: this zone has no templates of networks"
-            )

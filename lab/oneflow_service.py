@@ -10,8 +10,10 @@ import re
 
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import TemplateSyntaxError
 from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
-from ansible_collections.opennebula.flower.plugins.module_utils.one.xml import section, to_dict
+from ansible_collections.opennebula.flower.plugins.module_utils.one.xml import items, section, to_dict
 from lab.core import OneError
+from lab.core.errors import NO_EXISTS
+from lab.core.states import NetworkState
 from lab.oneflow_documents import Documents
 from lab.oneflow_schema import deep_merge, substituted
 from lab.oneflow_states import ROLE_HOLD, SCALE_DOWN, SCALE_UP, State
@@ -23,6 +25,10 @@ LOG_ENTRIES = 50
 #: operations of one.vm.recover
 RECOVER_RETRY, RECOVER_DELETE = 2, 3
 NODE_KEYS = ("ID", "UID", "GID", "UNAME", "GNAME", "NAME")
+
+
+class FlowError(Exception):
+    """A request OneFlow refuses; str() is its answer, with status 500."""
 
 
 class Service:
@@ -96,16 +102,27 @@ class Service:
     def reserve_networks(self) -> None:
         """Make the networks the service has of its own. Raises OneError."""
         for name, network in self._networks():
-            if "reserve_from" in network and "id" not in network:
+            if "template_id" in network and "id" not in network:
+                network["id"] = self.core.call(
+                    self.owner, "one.vntemplate.instantiate", int(network["template_id"] or 0), f"{name}-{self.id}",
+                    network.get("extra") or "",
+                )
+            elif "reserve_from" in network and "id" not in network:
                 given = network.get("extra")
                 network["extra"] = (f"{given}\n" if given else "") + f'NAME="{name}-{self.id}"\n'
                 source = int(network["reserve_from"] or 0)
                 network["id"] = self.core.call(self.owner, "one.vn.reserve", source, network["extra"])
 
+    def has_networks(self) -> bool:
+        """Whether all networks the service has of its own can be used by now. Raises OneError."""
+        own = [network["id"] for _name, network in self._networks() if "template_id" in network]
+        shown = [to_dict(self.core.call(self.owner, "one.vn.info", number, False)) for number in own]
+        return all(int(network["STATE"]) == NetworkState.READY for network in shown)
+
     def delete_networks(self) -> None:
         """Remove the networks the service has of its own. Raises OneError."""
         for _name, network in self._networks():
-            if "reserve_from" in network and "id" in network:
+            if network.keys() & {"reserve_from", "template_id"} and "id" in network:
                 self.core.call(self.owner, "one.vn.delete", network["id"])
                 del network["id"]
 
@@ -167,6 +184,8 @@ class Service:
 
     def terminate(self, role: dict, count: int, vms: dict) -> bool:
         """End the role's oldest VMs, and try those that failed to end again. Returns False if one refuses."""
+        if "vrouter_id" in role:
+            return self._end_router(role)
         ended = True
         for node in role["nodes"][:count]:
             vm = vms.get(node["deploy_id"])
@@ -180,18 +199,53 @@ class Service:
                 ended = False
         return ended
 
-    def act(self, role: dict, action: str) -> None:
-        """Ask every VM of the role for a one.vm.action; OneFlow only schedules it, so a refusal is nobody's error."""
+    def act(self, role: dict, action: str, params: dict) -> None:
+        """Schedule an action for every VM of the role, a number of them at once and the next ones a period later.
+
+        Raises FlowError for roles without VMs that could; what a VM refuses is nobody's error.
+        """
+        if role.get("type") == "vr":
+            raise FlowError(f"Virtual Router role {role['name']} does not support schedule actions")
+        if role["state"] == State.DONE:
+            raise FlowError(f"Role {role['name']} is in DONE state")
+        period, number = _to_i(params.get("period")), _to_i(params.get("number"))
+        arguments = f'ARGS="{params["args"]}",' if params.get("args") else ""
+        now = self.core.now()
+        for place, node in enumerate(role["nodes"]):
+            later = place // number * period if period > 0 and number > 0 else 0
+            text = f"SCHED_ACTION=[ACTION={action},{arguments}TIME={now + later}]"
+            try:
+                self.core.call(self.owner, "one.vm.schedadd", node["deploy_id"], text)
+            except (OneError, TemplateSyntaxError) as error:
+                LOG.info("service %d, role %s: VM %s error scheduling action; %s", self.id, role["name"], node["deploy_id"], error)
+
+    def release(self, role: dict) -> None:
+        """Let the VMs of a role go that wait on hold; one that does not is nobody's error."""
         for node in role["nodes"]:
             try:
-                self.core.call(self.owner, "one.vm.action", action, node["deploy_id"])
+                self.core.call(self.owner, "one.vm.action", "release", node["deploy_id"])
             except OneError as error:
                 LOG.info("service %d, role %s: %s", self.id, role["name"], error)
 
+    def forget_action(self, role: dict, number: int) -> None:
+        """Take a scheduled action from the VM of the role that has it; that none has it is no error. Raises FlowError."""
+        for node in role["nodes"] if role.get("type") != "vr" else ():
+            actions = items(section(self._vm(node["deploy_id"]), "TEMPLATE"), "SCHED_ACTION")
+            if str(number) in [action["ID"] for action in actions]:
+                try:
+                    self.core.call(self.owner, "one.vm.scheddelete", node["deploy_id"], number)
+                except OneError as error:
+                    reason = f"VM {node['deploy_id']} error deleting sched action {number}; {error}"
+                    raise FlowError(f"Role {role['name']} : {reason}") from error
+                return
+
     def give(self, session: str, owner: int, group: int) -> None:
         """Give the VMs of all roles to another user and group; raises OneError."""
-        for node in (node for role in self.roles for node in role.get("nodes", [])):
-            self.core.call(session, "one.vm.chown", node["deploy_id"], owner, group)
+        for role in self.roles:
+            if "vrouter_id" in role:
+                self.core.call(session, "one.vrouter.chown", role["vrouter_id"], owner, group)
+            for node in role.get("nodes", []) if role.get("type") != "vr" else ():
+                self.core.call(session, "one.vm.chown", node["deploy_id"], owner, group)
 
     def retry(self, role: dict, vms: dict) -> None:
         """Boot the role's failed VMs again, and resume the others that do not run, whatever they say to that."""
@@ -264,14 +318,49 @@ class Service:
         missing = range(role["cardinality"] - len(role["nodes"]))
         role.setdefault("last_vmname", 0)
         extra = self._extra(role) if missing else ""
+        if role.get("type") == "vr":
+            self._make_router(role, len(missing), extra)
+            return
         for _number in missing:
             name = f"{role['name']}_{role['last_vmname']}_(service_{self.id})"
             role["last_vmname"] += 1
             vm_id = self.core.call(
                 self.owner, "one.template.instantiate", role[self.schema.template], name, role["on_hold"], extra, False
             )
-            vm = self._vm(vm_id)
-            role["nodes"].append({"deploy_id": vm_id, "vm_info": {"VM": {key: vm[key] for key in NODE_KEYS}}})
+            self._add_node(role, vm_id)
+
+    def _add_node(self, role: dict, vm_id: int) -> None:
+        vm = self._vm(vm_id)
+        role["nodes"].append({"deploy_id": vm_id, "vm_info": {"VM": {key: vm[key] for key in NODE_KEYS}}})
+
+    def _make_router(self, role: dict, count: int, extra: str) -> None:
+        """Make the virtual router of a role with all its VMs. Raises OneError."""
+        if not count:
+            return
+        name = f"{role['name']}(service_{self.id})"
+        number = self.core.call(self.owner, "one.vrouter.allocate", f'NAME="{name}"\n{extra}')
+        vm_name = f"{role['name']}_%i_(service_{self.id})"
+        self.core.call(
+            self.owner, "one.vrouter.instantiate", number, count, role[self.schema.template], vm_name, role["on_hold"], extra
+        )
+        router = to_dict(self.core.call(self.owner, "one.vrouter.info", number, False))
+        for vm_id in items(section(router, "VMS"), "ID"):
+            self._add_node(role, int(vm_id))
+        role["vrouter_id"] = number
+        role["vrouter_ips"] = [
+            {"NETWORK_ID": int(nic["NETWORK_ID"]), "VROUTER_IP": nic["VROUTER_IP"]}
+            for nic in items(section(router, "TEMPLATE"), "NIC") if "VROUTER_IP" in nic
+        ]
+
+    def _end_router(self, role: dict) -> bool:
+        """End the virtual router of a role, and its VMs with it. Returns False, with the reason in the log, if it refuses."""
+        try:
+            self.core.call(self.owner, "one.vrouter.delete", role["vrouter_id"])
+        except OneError as error:
+            if error.code != NO_EXISTS:
+                self.log(f"Role {role['name']} : Delete failed for VR {role['vrouter_id']}: {error}", "E")
+                return False
+        return True
 
     def _extra(self, role: dict) -> str:
         """What is added to the VM template for a VM of the role, as OneFlow writes it: not all of it can be read."""
@@ -316,6 +405,10 @@ class Service:
         except OneError as error:
             self.log(f"Role {role['name']} : Terminate failed for VM {vm_id}, will perform a Delete; {error}", "E")
             self.core.call(self.core.session_for(0), "one.vm.recover", vm_id, RECOVER_DELETE)
+
+
+def _to_i(value: object) -> int:
+    return int(value) if isinstance(value, (int, float)) or (isinstance(value, str) and value.isdigit()) else 0
 
 
 def raw_template(attributes: dict) -> str:

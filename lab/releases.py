@@ -40,6 +40,9 @@ class Release:
     no_room: str = "[HOST] Not enough {resource} on hosts: {hosts}"
     #: the same for hosts without the PCI devices it asks for
     no_device: str = "[HOST] Unavailable PCI devices on hosts: {hosts}"
+    #: the same for hosts that it or its owner may not use; {wanted} is its SCHED_REQUIREMENTS
+    unmet: str = "Cannot dispatch VM: No host meets SCHED_REQUIREMENTS"
+    no_right: str = "Cannot dispatch VM: User is not authorized to use any host"
     #: the same for hosts where its group does not let it be
     no_affinity: str = "[HOST] Cannot fulfill affinity constraints on hosts: {hosts}"
     #: whether SCHED_MESSAGE stays in a VM, empty, once it has a host
@@ -78,6 +81,7 @@ RELEASES = {
         no_host="Cannot dispatch VM: No hosts enabled to run VMs",
         no_room="Cannot dispatch VM: No host with enough capacity to deploy the VM",
         no_device="Cannot dispatch VM: No host with enough capacity to deploy the VM",
+        unmet="Cannot dispatch VM: No host meets capacity and SCHED_REQUIREMENTS: {wanted}",
         no_affinity="Cannot dispatch VM: No host with enough capacity to deploy the VM",
         clone_right="USE",
         keeps_message=True,

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lab.core import devices, hosts, vm_groups
-from lab.core.call import as_list
+from lab.core import devices, hosts, requirements, vm_groups
+from lab.core.call import Call, as_list
 from lab.core.images import timestamped
 from lab.core.states import VmState
 
@@ -31,6 +31,11 @@ def place(core: Core) -> None:
     for vm in waiting:
         cpu, memory = round(float(vm["template"]["CPU"]) * 100), int(vm["template"]["MEMORY"]) * _KB
         others = [host for host in enabled if host["id"] != vm["host"]]
+        usable, refusal = _usable(core, vm, others)
+        if refusal:
+            _note(core, vm, refusal)
+            continue
+        others = usable
         fitting = [host for host in others if cpu <= free[host["id"]][0] and memory <= free[host["id"]][1]]
         wanted = as_list(vm["template"].get("PCI"))
         chosen = {host["id"]: devices.choose(host, hosts.machines_on(core, host["id"]) if wanted else [], wanted) for host in fitting}
@@ -71,6 +76,28 @@ def _explain(core: Core, vm: dict, free: dict[int, list[int]], cpu: int, memory:
         reason = release.no_room.format(resource="MEMORY", hosts=",".join(short_of_memory))
     else:
         reason = release.no_room.format(resource="CPU", hosts=",".join(short_of_cpu))
-    if not vm["user_template"].get("SCHED_MESSAGE", "").endswith(reason):
+    _note(core, vm, reason)
+
+
+def _usable(core: Core, vm: dict, enabled: list[dict]) -> tuple[list[dict], str]:
+    """Return the hosts that a VM and its owner may use, and what to say if there are hosts but none of these."""
+    release, owner = core.config.release, core.store.get("user", vm["uid"])
+    if not enabled or owner is None:
+        return enabled, ""
+    call, wanted = Call(core, owner), vm["user_template"].get("SCHED_REQUIREMENTS", "")
+    allowed = [host for host in enabled if call.may("MANAGE", "host", host)]
+    if not allowed:
+        return [], release.no_right
+    wanted = wanted if isinstance(wanted, str) else ""
+    try:
+        usable = [host for host in allowed if requirements.meets(core, host, wanted)]
+    except requirements.RequirementsError as error:
+        return [], f"Cannot dispatch VM: Error in SCHED_REQUIREMENTS: '{wanted}', error: {error}"
+    return usable, "" if usable else release.unmet.format(wanted=wanted)
+
+
+def _note(core: Core, vm: dict, reason: str) -> None:
+    """Say in a pending VM why it is not placed."""
+    if vm["state"] == VmState.PENDING and not vm["user_template"].get("SCHED_MESSAGE", "").endswith(reason):
         vm["user_template"]["SCHED_MESSAGE"] = timestamped(core, reason)
         core.store.save("vm", vm)

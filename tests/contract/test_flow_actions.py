@@ -1,0 +1,178 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What OpenNebula's command line and Sunstone ask OneFlow besides services that come and go.
+
+Copies of service templates, scheduled actions, networks made of templates, and roles that are virtual routers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flow_session import RUNNING
+from flow_world import World, started_world
+
+from ansible_collections.opennebula.flower.plugins.module_utils.one.xml import items, section, to_dict
+
+ROLE = {"name": "a", "type": "vm", "cardinality": 1, "template_id": 0}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A zone with a VM template for virtual routers besides the usual one."""
+    with started_world(Path(tmp_path_factory.mktemp("zone"))) as world:
+        world.call("one.template.allocate", 'NAME="router"\nVROUTER="YES"\nCPU="0.1"\nMEMORY="64"\nCONTEXT=[NETWORK="YES"]')
+        yield world
+
+
+def running(world: World, *roles: dict, **template: object) -> int:
+    service = world.instantiate(world.create(name="svc", roles=list(roles) or [ROLE], **template))
+    world.wait_state(service, RUNNING)
+    return service
+
+
+def ended(world: World, service: int) -> None:
+    world.flow("DELETE", f"/service/{service}")
+    world.wait_gone(service)
+
+
+def template_names(world: World) -> dict[int, str]:
+    pool = items(to_dict(world.call("one.templatepool.info", -2, -1, -1)), "VMTEMPLATE")
+    return {int(template["ID"]): template["NAME"] for template in pool}
+
+
+def images(world: World) -> list[dict]:
+    return items(to_dict(world.call("one.imagepool.info", -2, -1, -1)), "IMAGE")
+
+
+def cloned(world: World, name: str, **mode: str) -> dict:
+    """The body of a copy of a service template with two roles of one VM template."""
+    source = world.create(name=f"src-{name}", roles=[ROLE, ROLE | {"name": "b"}])
+    response = world.act(f"/service_template/{source}", "clone", name=name, **mode)
+    assert response.status_code == 201, response.text
+    document = response.json()["DOCUMENT"]
+    assert document["NAME"] == name
+    return document["TEMPLATE"]["BODY"] | {"id": int(document["ID"])}
+
+
+def test_a_copy_alone_uses_the_same_vm_templates(world: World) -> None:
+    before = template_names(world)
+    body = cloned(world, "plain", recursive="none")
+    assert ([role["template_id"] for role in body["roles"]], body["name"]) == ([0, 0], "src-plain")
+    assert template_names(world) == before
+
+
+@pytest.mark.parametrize(("name", "mode", "with_images"), [
+    ("tpl", {"recursive": "templates"}, False), ("all", {"recursive": "all"}, True), ("unsaid", {}, False),
+])
+def test_a_recursive_copy_has_vm_templates_of_its_own(world: World, name: str, mode: dict, with_images: bool) -> None:
+    """Who says nothing about it gets one, too."""
+    body = cloned(world, name, **mode)
+    numbers = {role["template_id"] for role in body["roles"]}
+    assert len(numbers) == 1 and numbers != {0}
+    copy_id = numbers.pop()
+    assert template_names(world)[copy_id] == f"tmpl0-{name}"
+    disk = section(to_dict(world.call("one.template.info", copy_id)), "TEMPLATE", "DISK")
+    assert (disk["IMAGE_ID"] != "0") == with_images
+    world.wait("the copies", lambda: {image["STATE"] for image in images(world)} == {"1"})
+    response = world.flow("DELETE", f"/service_template/{body['id']}", {"delete_type": "all" if with_images else "templates"})
+    assert response.status_code == 204
+    assert copy_id not in template_names(world)
+    world.wait("the end of the copies", lambda: [image["ID"] for image in images(world)] == ["0"])
+
+
+def test_a_copy_of_what_is_not_there_fails(world: World) -> None:
+    response = world.act("/service_template/999", "clone", name="x", recursive="none")
+    assert (response.status_code, "Error getting document [999]." in response.text) == (500, True)
+
+
+def test_a_copy_whose_vm_template_is_gone_leaves_no_others(world: World) -> None:
+    before = template_names(world)
+    source = world.create(name="half", roles=[ROLE, ROLE | {"name": "b", "template_id": 777}])
+    response = world.act(f"/service_template/{source}", "clone", name="x", recursive="templates")
+    assert response.status_code == 500
+    assert template_names(world) == before
+
+
+@pytest.mark.parametrize(("action", "params"), [("chmod", {"octet": "600"}), ("rename", {"name": "x"}), ("chgrp", {"group_id": 0})])
+def test_the_server_says_nothing_of_what_goes_wrong(world: World, action: str, params: dict) -> None:
+    assert world.act("/service_template/999", action, **params).status_code == 204
+
+
+def test_an_owner_alone_brings_the_group_of_number_0(world: World) -> None:
+    template = world.create(name="given", roles=[ROLE])
+    assert world.act(f"/service_template/{template}", "chgrp", group_id=1).status_code == 204
+    assert world.act(f"/service_template/{template}", "chown", owner_id=2).status_code == 204
+    document = world.flow("GET", f"/service_template/{template}").json()["DOCUMENT"]
+    assert (document["UID"], document["GID"]) == ("2", "0")
+
+
+def scheduled(world: World, vm: int) -> list[dict]:
+    return items(section(world.vm(vm), "TEMPLATE"), "SCHED_ACTION")
+
+
+def test_actions_are_scheduled_a_number_of_vms_at_a_time(world: World) -> None:
+    service = running(world, ROLE | {"cardinality": 3})
+    assert world.act(f"/service/{service}/role/a", "snapshot-create", args="night", period=3600, number=2).status_code == 204
+    vms = world.vms(service, "a")
+    actions = [scheduled(world, vm)[0] for vm in vms]
+    assert {(action["ACTION"], action["ARGS"]) for action in actions} == {("snapshot-create", "night")}
+    times = [int(action["TIME"]) for action in actions]
+    assert (times[1] - times[0], times[2] - times[0]) == (0, 3600)
+    world.advance(3)
+    world.wait("the first snapshot", lambda: "SNAPSHOT" in section(world.vm(vms[0]), "TEMPLATE"))
+    assert "SNAPSHOT" not in section(world.vm(vms[2]), "TEMPLATE")
+    path = f"/service/{service}/role/a/sched_action/{actions[2]['ID']}"
+    assert world.flow("DELETE", path).status_code == 204
+    assert scheduled(world, vms[2]) == []
+    assert world.flow("DELETE", path).status_code == 204
+    assert world.flow("DELETE", f"/service/{service}/role/b/sched_action/1").text == "Role 'b' not found"
+    ended(world, service)
+
+
+def test_what_vms_cannot_do_is_nobodys_error(world: World) -> None:
+    service = running(world)
+    assert world.act(f"/service/{service}/role/a", "dance", period=0, number=0).status_code == 204
+    assert scheduled(world, world.vms(service, "a")[0]) == []
+    ended(world, service)
+
+
+def test_a_network_of_the_services_own_is_made_of_a_template(world: World) -> None:
+    plan = world.call("one.vntemplate.allocate", 'NAME="plan"\nVN_MAD="dummy"\nBRIDGE="br9"\nAR=[TYPE="IP4",IP="10.9.0.5",SIZE="4"]')
+    nic = {"NIC": [{"NETWORK_ID": "$Own"}]}
+    service = running(world, ROLE | {"template_contents": nic}, networks={"Own": f"M|network|text| |template_id:{plan}"})
+    own = section(world.vm(world.vms(service, "a")[0]), "TEMPLATE", "NIC")
+    assert (own["NETWORK"], own["IP"]) == (f"Own-{service}", "10.9.0.5")
+    ended(world, service)
+    names = [network["NAME"] for network in items(to_dict(world.call("one.vnpool.info", -2, -1, -1)), "VNET")]
+    assert f"Own-{service}" not in names
+
+
+ROUTER = {"name": "gw", "type": "vr", "cardinality": 2, "template_id": 1}
+FLOATING = {"NIC": [{"NETWORK_ID": "0", "FLOATING_IP": "YES"}]}
+
+
+def test_a_role_can_be_a_virtual_router(world: World) -> None:
+    service = running(world, ROUTER | {"template_contents": FLOATING})
+    role = world.role(service, "gw")
+    router = to_dict(world.call("one.vrouter.info", role["vrouter_id"], False))
+    assert router["NAME"] == f"gw(service_{service})"
+    assert [int(number) for number in items(section(router, "VMS"), "ID")] == world.vms(service, "gw")
+    assert role["vrouter_ips"] == [{"NETWORK_ID": 0, "VROUTER_IP": section(router, "TEMPLATE", "NIC")["VROUTER_IP"]}]
+    assert [world.vm(vm)["NAME"] for vm in world.vms(service, "gw")] == [f"gw_{place}_(service_{service})" for place in (0, 1)]
+    response = world.act(f"/service/{service}/role/gw", "poweroff")
+    assert (response.status_code, response.text) == (500, "Virtual Router role gw does not support schedule actions")
+    response = world.flow("POST", f"/service/{service}/scale", {"role_name": "gw", "cardinality": 3, "force": False})
+    assert (response.status_code, response.text) == (500, f"Can't scale service {service}: Maximum cardinality is 2")
+    ended(world, service)
+    pool = items(to_dict(world.call("one.vrouterpool.info", -2, -1, -1)), "VROUTER")
+    assert role["vrouter_id"] not in [int(router["ID"]) for router in pool]
+
+
+def test_several_routers_need_an_address_that_floats(world: World) -> None:
+    roles = [ROUTER | {"template_contents": {"NIC": [{"NETWORK_ID": "0"}]}}]
+    response = world.flow("POST", "/service_template", {"name": "vr", "roles": roles})
+    words = "Role 'gw' with 'cardinality' greather than one must define a floating IP"
+    assert (response.status_code, response.text) == (400, words)
