@@ -18,6 +18,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import tempfile
 import urllib.error
 import urllib.request
@@ -68,8 +69,11 @@ def checkout() -> Iterator[None]:
     (ROOT / ".venv").symlink_to((HERE / ".venv").resolve())
     (ROOT / "build/collections").symlink_to((HERE / "build/collections").resolve())
     shutil.copytree(HERE / "build/wheels", ROOT / "build/wheels", copy_function=os.link)
-    yield
-    shutil.rmtree(ROOT.parent)
+    try:
+        yield
+    finally:  # a test that failed leaves its zone running
+        subprocess.run([sys.executable, "-m", "lab", "clean", "--name", "zone0"], cwd=ROOT, env=ENVIRONMENT, check=False)
+        shutil.rmtree(ROOT.parent)
 
 
 def run(*argv: str, timeout: int = 3600) -> str:
