@@ -39,6 +39,9 @@ class OneGate:
         vm = self._read("/vm" if vm_id is None else f"/vms/{vm_id}", "VM")
         if not (str(vm.get("ID")).isdigit() and isinstance(vm.get("USER_TEMPLATE"), dict)):
             raise self._not_understood("a VM without ID or USER_TEMPLATE")
+        asked = self._headers["X-ONEGATE-VMID"] if vm_id is None else str(vm_id)
+        if str(vm["ID"]) != asked:
+            raise self._not_understood(f"VM {vm['ID']} instead of {asked}")
         return vm
 
     def get_service(self, extended: bool = True) -> dict:
@@ -78,8 +81,9 @@ class OneGate:
         return not_understood(f"OneGate at {self.place}", self.asked, what)
 
     def _write(self, path: str, body: str) -> None:
-        if body:
-            self._send("PUT", path, body.encode())
+        # Of what it has done OneGate says nothing; a proxy or a portal on the way has more to say.
+        if body and self._send("PUT", path, body.encode()).strip():
+            raise self._not_understood("text, where OneGate says nothing")
 
     @property
     def place(self) -> str:

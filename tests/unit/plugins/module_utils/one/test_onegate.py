@@ -29,6 +29,21 @@ def test_a_vm_is_read_with_its_token():
     }.items()
 
 
+def test_another_vm_than_the_one_asked_for_is_refused():
+    with scripted((200, '{"VM":{"ID":"3","USER_TEMPLATE":{}}}')) as server, pytest.raises(OneException, match="VM 3 instead of 2") as found:
+        gate(server.url).get_vm()
+    assert found.value.kind == "protocol"
+
+
+@pytest.mark.parametrize("body", ["<html><body>Sign in</body></html>", "{}", '{"error": "attribute not found"}', "OK"])
+def test_a_write_that_is_answered_with_text_is_not_done(body):
+    with scripted((200, body)) as server:
+        for write in (lambda: gate(server.url).put({"READY": "YES"}), lambda: gate(server.url).delete(["READY"])):
+            with pytest.raises(OneException, match="where OneGate says nothing") as found:
+                write()
+            assert found.value.kind == "protocol"
+
+
 def test_a_service_is_read_with_the_attributes_of_its_vms():
     with scripted((200, '{"SERVICE":{"id":"6","roles":[]}}')) as server:
         assert gate(server.url).get_service() == {"id": "6", "roles": []}
