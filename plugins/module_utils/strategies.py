@@ -31,7 +31,7 @@ NO_PRIVACY = "none"
 PRIVACY = (NO_PRIVACY, "fixed", "adaptive")
 
 # Strategy -> how many nodes have to train in a round: these per malicious one, and these on top.
-FEWEST_NODES = {"Krum": (2, 3), "MultiKrum": (2, 3), "Bulyan": (4, 3)}
+FEWEST_NODES = {"FedMedian": (2, 1), "Krum": (2, 3), "MultiKrum": (2, 3), "Bulyan": (4, 3)}
 TRIMMED = "FedTrimmedAvg"
 BEARING_MALICIOUS = (*FEWEST_NODES, TRIMMED)
 # The model is the mean of the replies and nothing else, which is what differential privacy is calibrated to.

@@ -90,6 +90,9 @@ SCENARIOS = {
         num_server_rounds=1,
         min_fit_clients=3,
     ),
+    **{f"huge {name}": scenario(8, {"1": "huge", "2": "larger than its square holds"}, strategy=name, num_server_rounds=2, min_fit_clients=6) for name in STRATEGIES},
+    "huge loss": scenario(4, {"1": "huge loss"}, strategy="QFedAvg", num_server_rounds=2, min_fit_clients=3, client_lr=10.0),
+    "huge, clipped": scenario(4, {"1": "huge"}, num_server_rounds=1, min_fit_clients=3, dp_noise_multiplier=0, **CLIPPED),
     "unclipped": scenario(3, model=True, num_server_rounds=1, dp_clipping_norm=100.0, **ADAPTIVE),
     "unclipped and noised": scenario(3, model=True, num_server_rounds=1, dp_clipping_norm=100.0, **ADAPTIVE | {"dp_noise_multiplier": 1.0}),
     "adaptive": scenario(3, num_server_rounds=8, **ADAPTIVE),
@@ -119,6 +122,22 @@ def test_a_reply_that_no_strategy_can_take_costs_its_node_the_round_and_nobody_e
         "4": "sent num-examples -100",
     }
     assert trained["strange"]["accuracy"][-1] > 0.8
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_numbers_that_are_too_large_to_add_up_cost_their_node_the_round_and_nobody_else(trained: dict[str, dict], strategy: str) -> None:
+    done = trained[f"huge {strategy}"]
+    assert done["failed"] == "" and len(done["accuracy"]) == 2
+    assert done["refused"] == {
+        "1": "sent array hidden.weight with values of up to 1e+300, above 1e+10",
+        "2": "sent array hidden.weight with values of up to 1e+30, above 1e+10",
+    }
+
+
+def test_neither_a_huge_loss_nor_huge_numbers_reach_what_reckons_with_them(trained: dict[str, dict]) -> None:
+    assert trained["huge loss"]["refused"] == {"1": "sent train-loss 1e+300"}
+    assert trained["huge loss"]["failed"] == trained["huge, clipped"]["failed"] == ""
+    assert list(trained["huge, clipped"]["refused"]) == ["1"]
 
 
 @pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name not in ROBUST])

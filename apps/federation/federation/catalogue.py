@@ -84,8 +84,13 @@ class Strategy:
 
 
 _NUM_MALICIOUS = Option("num-malicious", "num_malicious_nodes", 0)
+_BORNE = Option("num-malicious", "", 0)
 _BETAS = (Option("beta-1", "beta_1", 0.9), Option("beta-2", "beta_2", 0.99))
 _TAU = Option("tau", "tau", 1e-3)
+
+
+def _median(malicious: int) -> int:
+    return 2 * malicious + 1
 
 
 def _krum(malicious: int) -> int:
@@ -103,8 +108,8 @@ STRATEGIES: Mapping[str, Strategy] = {
     "FedAdam": Strategy((Option("server-lr", "eta", 0.1), Option("client-lr", "eta_l", 0.1), *_BETAS, _TAU)),
     "FedYogi": Strategy((Option("server-lr", "eta", 0.01), Option("client-lr", "eta_l", 0.0316), *_BETAS, _TAU)),
     "FedAdagrad": Strategy((Option("server-lr", "eta", 0.1), Option("client-lr", "eta_l", 0.1), _TAU)),
-    "FedMedian": Strategy(),
-    "FedTrimmedAvg": Strategy((Option("trim-beta", "beta", 0.2), Option("num-malicious", "", 0))),
+    "FedMedian": Strategy((_BORNE,), fewest_nodes=_median),
+    "FedTrimmedAvg": Strategy((Option("trim-beta", "beta", 0.2), _BORNE)),
     "Krum": Strategy((_NUM_MALICIOUS,), fewest_nodes=_krum),
     "MultiKrum": Strategy((_NUM_MALICIOUS, Option("nodes-to-select", "num_nodes_to_select", 1)), fewest_nodes=_krum),
     "Bulyan": Strategy((_NUM_MALICIOUS,), fewest_nodes=_bulyan),
@@ -192,7 +197,8 @@ def errors(config: Mapping[str, object]) -> Iterator[str]:
     """Yield what does not fit together in a run configuration whose values are good one by one."""
     strategy = STRATEGIES[config["strategy"]]
     chosen = strategy_arguments(config)
-    malicious = chosen.get("num_malicious_nodes", 0)
+    heeded = any(option.key == "num-malicious" for option in strategy.options)
+    malicious = (config["num-malicious"] or 0) if heeded else 0
     if strategy.fewest_nodes:
         needed = strategy.fewest_nodes(malicious)
         for key in ("min-fit-clients", "min-available-clients"):
@@ -204,11 +210,11 @@ def errors(config: Mapping[str, object]) -> Iterator[str]:
             f"less num-malicious ({malicious})"
         )
     if "beta" in chosen:
-        share, nodes, borne = chosen["beta"], config["min-fit-clients"], config["num-malicious"] or 0
-        if trimmed(share, nodes) < borne:
+        share, nodes = chosen["beta"], config["min-fit-clients"]
+        if trimmed(share, nodes) < malicious:
             yield (
-                f"min-fit-clients ({nodes}) must be at least {fewest_for_trimming(share, borne)} for {config['strategy']} with num-malicious "
-                f"{borne} and trim-beta {share:g}, which cuts {trimmed(share, nodes)} of {nodes} values at each end"
+                f"min-fit-clients ({nodes}) must be at least {fewest_for_trimming(share, malicious)} for {config['strategy']} with num-malicious "
+                f"{malicious} and trim-beta {share:g}, which cuts {trimmed(share, nodes)} of {nodes} values at each end"
             )
     if config["dp-mode"] == "adaptive":
         privacy = privacy_arguments(config)

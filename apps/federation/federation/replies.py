@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What nodes send back, before any strategy sees it.
 
-Flower's strategies trust replies: one of another shape ends the round for all nodes, one that is not a number spoils the
-mean and the median, some strategies compare arrays by their place and not by their name, and evaluations have to hold the
+Flower's strategies trust replies: one of another shape ends the round for all nodes, one that is not a number, or too large
+to reckon with, spoils the mean and the median, some strategies compare arrays by their place and not by their name, and evaluations have to hold the
 same figures.
 """
 
@@ -24,6 +24,9 @@ TRAIN_LOSS = "train-loss"  # in the configuration of a round: nodes report the l
 FIGURES = ("loss", "accuracy")  # what every evaluation measures
 
 _MOST_EXAMPLES = 10**12  # sums of more are no numbers any longer
+# No trained number comes near. Strategies add up the squares of all numbers of all nodes, which of larger ones are soon beyond
+# float32, and a mean of larger ones is a model that nobody can train.
+_LARGEST = 1e10
 _MOST_FIGURES = 32
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 _SUFFIX = re.compile(r"[.-][A-Za-z0-9._-]{1,40}")
@@ -41,7 +44,7 @@ def accept(sent: RecordDict, reply: RecordDict) -> str:
         return "sent no metrics"
     for key in wanted:
         value = metrics.get(key)
-        if not _is_finite(value) or value < 0 or (key == EXAMPLES and not 0 < value <= _MOST_EXAMPLES):
+        if not _is_finite(value) or not 0 <= value <= (_MOST_EXAMPLES if key == EXAMPLES else _LARGEST) or (key == EXAMPLES and value == 0):
             return f"sent {key} {short(value)}"
     _keep(reply, arrays=ArrayRecord({name: reply["arrays"][name] for name in arrays}), metrics=MetricRecord({key: metrics[key] for key in wanted}))
     return ""
@@ -92,7 +95,7 @@ def read_arrays(reply: RecordDict, like: ArrayRecord | None = None) -> dict[str,
     """Return the arrays of a reply by name, in the order and form of another record if there is one.
 
     Raises:
-        UnusableReply: there are none, they have another form, or hold values that are not finite.
+        UnusableReply: there are none, they have another form, or hold values that are not finite or too large.
     """
     record = reply.get("arrays")
     if not isinstance(record, ArrayRecord):
@@ -111,6 +114,9 @@ def read_arrays(reply: RecordDict, like: ArrayRecord | None = None) -> dict[str,
             raise UnusableReply(f"sent array {name} as {short(dtype)}{short(shape)}, not {before.dtype}{before.shape}")
         if dtype.kind not in "biuf" or not np.isfinite(arrays[name]).all():
             raise UnusableReply(f"sent array {short(name)} with values that are not finite")
+        largest = max(float(arrays[name].max(initial=0)), -float(arrays[name].min(initial=0)))
+        if largest > _LARGEST:
+            raise UnusableReply(f"sent array {short(name)} with values of up to {largest:.3g}, above {_LARGEST:g}")
     return arrays
 
 

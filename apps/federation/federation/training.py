@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord
 from flwr.serverapp.exception import AggregationError, InconsistentMessageReplies
+from flwr.serverapp.strategy import Strategy
 
 from federation import strategies
 from federation.checkpoints import Checkpoint, CheckpointStore
@@ -94,7 +95,7 @@ class Training:
             trained, _ = self._strategy.aggregate_train(number, replies)
         except _UNUSABLE_REPLIES as error:
             raise _unusable(number, TRAINING, error) from error
-        _check_model(number, trained)
+        _check_model(number, trained, self._strategy)
 
         messages = self._strategy.configure_evaluate(number, trained, ConfigRecord(), self._grid)
         replies = self._grid.send_and_receive(messages, timeout=self._settings.round_timeout)
@@ -120,9 +121,11 @@ def _unusable(number: int, phase: str, error: Exception) -> RoundFailed:
     return RoundFailed(number, phase, f"the replies to the {phase} do not fit together ({type(error).__name__}: {short(error)})")
 
 
-def _check_model(number: int, arrays: ArrayRecord | None) -> None:
+def _check_model(number: int, arrays: ArrayRecord | None, strategy: Strategy) -> None:
     if not arrays:
         raise RoundFailed(number, TRAINING, "the strategy made no model from the replies")
-    for name, array in arrays.items():
-        if not np.isfinite(array.numpy()).all():
-            raise RoundFailed(number, TRAINING, f"array {name} of the new model holds values that are not finite")
+    remembered = strategies.server_state(strategy)
+    for what, found in (("the new model", to_numpy(arrays)), ("what the strategy remembers", remembered)):
+        for name, array in found.items():
+            if not np.isfinite(array).all():
+                raise RoundFailed(number, TRAINING, f"array {name} of {what} holds values that are not finite")

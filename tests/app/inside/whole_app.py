@@ -83,6 +83,9 @@ def replace_arrays(content: RecordDict, change: Callable[[np.ndarray], np.ndarra
 LIES: dict[str, Callable[[RecordDict, RecordDict], object]] = {
     "garbage": lambda content, _sent: replace_arrays(content, lambda array: np.random.default_rng(1).normal(0, 100, array.shape)),
     "no numbers": lambda content, _sent: replace_arrays(content, lambda array: array * np.nan),
+    "huge": lambda content, _sent: replace_arrays(content, lambda array: np.full_like(array, 1e300)),
+    "larger than its square holds": lambda content, _sent: replace_arrays(content, lambda array: array - 1e30),
+    "huge loss": lambda content, _sent: content["metrics"].update({"train-loss": 1e300}),
     "other shape": lambda content, _sent: replace_arrays(content, lambda array: array[:-1]),
     "fewer arrays": lambda content, _sent: content["arrays"].pop("output.bias"),
     "negative weight": lambda content, _sent: content["metrics"].update({"num-examples": -100}),
