@@ -92,7 +92,10 @@ def nodes(count: int) -> dict[str, int]:
 
 @pytest.mark.parametrize(
     ("strategy", "malicious", "fewest"),
-    [("FedMedian", 1, 3), ("FedMedian", 3, 7), ("Krum", 0, 3), ("Krum", 1, 5), ("Krum", 2, 7), ("MultiKrum", 0, 3), ("MultiKrum", 2, 7), ("Bulyan", 0, 3), ("Bulyan", 1, 7), ("Bulyan", 2, 11)],
+    [
+        ("FedMedian", 1, 3), ("FedMedian", 3, 7), ("Krum", 0, 3), ("Krum", 1, 5), ("Krum", 2, 7), ("MultiKrum", 0, 3), ("MultiKrum", 2, 7),
+        ("Bulyan", 0, 3), ("Bulyan", 1, 7), ("Bulyan", 2, 11),
+    ],
 )
 def test_a_strategy_that_bears_malicious_nodes_needs_enough_others_in_every_round(strategy: str, malicious: int, fewest: int) -> None:
     settings(strategy=strategy, num_malicious=malicious, **nodes(fewest))

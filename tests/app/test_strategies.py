@@ -90,7 +90,10 @@ SCENARIOS = {
         num_server_rounds=1,
         min_fit_clients=3,
     ),
-    **{f"huge {name}": scenario(8, {"1": "huge", "2": "larger than its square holds"}, strategy=name, num_server_rounds=2, min_fit_clients=6) for name in STRATEGIES},
+    **{
+        f"huge {name}": scenario(8, {"1": "huge", "2": "larger than its square holds"}, strategy=name, num_server_rounds=2, min_fit_clients=6)
+        for name in STRATEGIES
+    },
     "huge loss": scenario(4, {"1": "huge loss"}, strategy="QFedAvg", num_server_rounds=2, min_fit_clients=3, client_lr=10.0),
     "huge, clipped": scenario(4, {"1": "huge"}, num_server_rounds=1, min_fit_clients=3, dp_noise_multiplier=0, **CLIPPED),
     "unclipped": scenario(3, model=True, num_server_rounds=1, dp_clipping_norm=100.0, **ADAPTIVE),
