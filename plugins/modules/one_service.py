@@ -220,7 +220,7 @@ class Service:
         if self.params["state"] == "absent":
             return self._absent(current)
         if current and self.params["state"] == "recovered" and services.state(current) in FAILED_LEAVING | LEAVING:
-            return self._remove_on(current)
+            return self._removed(current, "recover")
         if current and services.state(current) in LEAVING:
             return self._start(leaving=current)
         if current is None:
@@ -230,15 +230,15 @@ class Service:
     def _absent(self, current: dict | None) -> dict:
         if current is None or services.state(current) == "DONE":
             return self.module.result({}, {}, service={})
-        if not self.module.check_mode:
-            self._work().remove(current)
-        return self.module.result(_summary(current), {}, service={})
+        return self._removed(current, "delete")
 
-    def _remove_on(self, current: dict) -> dict:
-        failed = services.state(current) in FAILED_LEAVING
+    def _removed(self, current: dict, action: str) -> dict:
+        """Remove a service by one of OneFlow's actions, unless it is leaving already."""
+        work = self._work()
+        is_leaving = work.is_leaving(current)
         if not self.module.check_mode:
-            self._work().remove_on(current)
-        return self.module.result(_summary(current) if failed else {}, {}, service={})
+            work.remove(current, None if is_leaving else action)
+        return self.module.result({} if is_leaving else _summary(current), {}, service={})
 
     def _start(self, leaving: dict | None = None) -> dict:
         if self.params["state"] in _MUST_EXIST or resources.is_id(self.name):

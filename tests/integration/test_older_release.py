@@ -29,3 +29,19 @@ def test_everything_is_made_once_and_removed(tmp_path):
         zone.changed("one_image", name="copy", state="absent")
         for module, options in reversed(MADE_IN_THIS_ORDER[:-1]):
             zone.changed(module, name=options["name"], state="absent")
+
+
+def test_configuration_of_a_vm_that_came_with_later_releases_is_refused_and_nothing_changes(tmp_path):
+    with module_zone(tmp_path, version="6.10") as zone:
+        zone.changed("one_template", name="small", template={"CPU": 0.1, "MEMORY": 64, "FEATURES": {"ACPI": True}, "CPU_MODEL": {"MODEL": "host-model"}})
+        zone.changed("one_vm", name="web", vm_template="small", state="hold", template={"BACKUP_CONFIG": {"KEEP_LAST": 2, "MODE": "full"}})
+        zone.unchanged("one_vm", name="web", template={"BACKUP_CONFIG": {"KEEP_LAST": "2", "FS_FREEZE": "none", "BACKUP_VOLATILE": False}})
+        for name, key, value, since in (
+            ("BACKUP_CONFIG", "DISK_IDS", [0], "7.4"), ("FEATURES", "RAS", True, "7.4"), ("CPU_MODEL", "FEATURES", "avx", "7.0"),
+        ):
+            zone.calls.clear()
+            failed = zone.fails("one_vm", name="web", template={name: {key: value}})
+            assert failed["error"]["kind"] == "conflict"
+            assert f"has {name}/{key} none, which cannot become " in failed["msg"]
+            assert failed["msg"].endswith(f"OpenNebula 6.10.5 does not change it, {since} and later do.")
+            assert zone.writes == []

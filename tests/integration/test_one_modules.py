@@ -617,6 +617,44 @@ def test_a_failed_service_is_recovered_and_one_that_runs_is_left_alone(zone, ser
     zone.unchanged("one_service", name=service, state="recovered")
 
 
+def test_a_service_that_is_being_recovered_is_not_asked_again(zone, service, monkeypatch):
+    def stuck(vm) -> None:
+        wait_for(lambda: not held.is_set(), "the VM boots for ever")
+        deploy(vm)
+
+    wanted = template_of(zone, "failing")
+    zone.driver.boot_error = "no such hypervisor"
+    zone.fails("one_service", name=service, **{**wanted, "wait_timeout": 600})
+    zone.driver.boot_error = ""
+    deploy, held = zone.driver.deploy, threading.Event()
+    held.set()
+    monkeypatch.setattr(zone.driver, "deploy", stuck)
+    try:
+        zone.changed("one_service", name=service, state="recovered", wait=False)
+        for state in ("recovered", "present"):
+            zone.unchanged("one_service", name=service, **{**wanted, "state": state, "wait": False})
+    finally:
+        held.clear()
+    assert zone.run("one_service", name=service, state="recovered", wait_timeout=600)["service"]["state"] == "RUNNING"
+
+
+def test_a_service_that_leaves_is_not_removed_again(zone, service, monkeypatch):
+    def stuck(vm, hard) -> None:
+        wait_for(lambda: not held.is_set(), "the VM shuts down for ever")
+        shutdown(vm, hard)
+
+    zone.changed("one_service", name=service, **template_of(zone, "plain"))
+    shutdown, held = zone.driver.shutdown, threading.Event()
+    held.set()
+    monkeypatch.setattr(zone.driver, "shutdown", stuck)
+    try:
+        zone.changed("one_service", name=service, state="absent", wait=False)
+        zone.unchanged("one_service", name=service, state="absent", wait=False)
+    finally:
+        held.clear()
+    zone.unchanged("one_service", name=service, state="absent", wait_timeout=600)
+
+
 def test_a_recovery_that_fails_again_ends_the_wait_with_its_own_reason(zone, service):
     wanted = template_of(zone, "failing")
     zone.driver.boot_error = "no such hypervisor"

@@ -139,6 +139,22 @@ def test_the_configuration_of_backups_is_changed_as_the_server_keeps_it(zone):
     assert (kept["KEEP_LAST"], kept["BACKUP_VOLATILE"], kept["FS_FREEZE"]) == ("4", "NO", "AGENT")
 
 
+@pytest.mark.parametrize("wanted", [{"FS_FREEZE": "maybe"}, {"MODE": "partial"}, {"INCREMENT_MODE": "delta"}, {"KEEP_LAST": "two"}])
+def test_what_the_server_would_take_for_something_else_is_refused(zone, wanted):
+    made(zone, {})
+    zone.calls.clear()
+    failed = zone.fails("one_vm", name="web", template={"BACKUP_CONFIG": wanted})
+    assert failed["error"]["kind"] == "invalid" and f"BACKUP_CONFIG/{next(iter(wanted))}: " in failed["msg"]
+    assert zone.writes == []
+
+
+def test_a_mode_that_the_disks_do_not_bear_is_an_error_and_no_change_for_ever(zone):
+    made(zone, {})
+    failed = zone.fails("one_vm", name="web", template={"BACKUP_CONFIG": {"MODE": "INCREMENT"}})
+    assert failed["error"]["kind"] == "conflict"
+    assert "has BACKUP_CONFIG/MODE FULL: the server does not take INCREMENT for its disks" in failed["msg"]
+
+
 def test_a_vm_that_never_had_a_configuration_of_backups_gets_one(zone):
     made(zone, {})
     wanted = {"BACKUP_CONFIG": {"KEEP_LAST": 4, "MODE": "full", "INCREMENT_MODE": "CBT"}}

@@ -32,6 +32,12 @@ _CONFIGURATION = {
     "RAW": ("DATA", "DATA_VMX", "TYPE", "VALIDATE"),
     "VIDEO": ("ATS", "IOMMU", "RESOLUTION", "TYPE", "VRAM"),
 }
+# Releases with which updateconf learned keys; an older server leaves them as they are, and knows none of them of backups.
+_SINCE = {
+    ("CPU_MODEL", "FEATURES"): (7, 0), ("OS", "FIRMWARE_FORMAT"): (7, 2),
+    **{("FEATURES", key): (7, 4) for key in ("GIC", "MIGRATE_AUTO_CONVERGE", "MIGRATE_COMPRESSED", "RAS")},
+    **{("BACKUP_CONFIG", key): (7, 4) for key in ("DISK_IDS", "INTERACTIVE")},
+}
 # What only counts when a VM is made.
 _FIXED = frozenset({
     "CPU_COST", "DISK_COST", "EMULATOR", "HYPERV_OPTIONS", "IOMMU", "MEMORY_COST", "MEMORY_ENCRYPTION", "MEMORY_MAX",
@@ -50,6 +56,9 @@ _CIPHER_BLOCK = 16
 _KB = 1024
 
 
+Form = Callable[[object], str]
+
+
 def _switch(value: object) -> str:
     return "YES" if scalars.boolean(value) else "NO"
 
@@ -60,6 +69,17 @@ def _lower(value: object) -> str:
 
 def _upper(value: object) -> str:
     return scalar(value).strip().upper()
+
+
+def _one_of(*choices: str) -> Form:
+    """Return the form of a word, of which the server takes any other for the first one."""
+    def form(value: object) -> str:
+        word = _upper(value)
+        if word not in choices:
+            raise ValueError(f"{scalar(value)!r} is none of {', '.join(choices)}")
+        return word
+
+    return form
 
 
 def _no_blanks(value: object) -> str:
@@ -80,12 +100,12 @@ def _sorted_ids(value: object) -> str:
     return ",".join(str(number) for number in sorted(numbers))
 
 
-Form = Callable[[object], str]
 # The form in which the server keeps what is not kept as it is written.
 _FORMS: dict[str, dict[str, Form]] = {
     "BACKUP_CONFIG": {
-        "BACKUP_VOLATILE": _switch, "DISK_IDS": _sorted_ids, "FS_FREEZE": _upper, "INCREMENT_MODE": _upper,
-        "INTERACTIVE": _switch, "KEEP_LAST": _not_negative, "MODE": _upper,
+        "BACKUP_VOLATILE": _switch, "DISK_IDS": _sorted_ids, "FS_FREEZE": _one_of("NONE", "AGENT", "SUSPEND"),
+        "INCREMENT_MODE": _one_of("CBT", "SNAPSHOT"), "INTERACTIVE": _switch, "KEEP_LAST": _not_negative,
+        "MODE": _one_of("FULL", "INCREMENT"),
     },
     "CPU_MODEL": {"FEATURES": _no_blanks},
     "FEATURES": {
@@ -136,6 +156,7 @@ class AttributesWish:
         for name in names:
             after = compare.wanted_template(after, {name: self._target(vm, name, before.get(name))})
             _check_keys(vm, name, before.get(name), after.get(name))
+            self._check_known(vm, name, before.get(name), after.get(name))
         return before, after, _told(before, after)
 
     def _target(self, vm: dict, name: str, there: object) -> object:
@@ -153,6 +174,21 @@ class AttributesWish:
             # The server forgets how increments are made for a VM without any.
             wanted.pop("INCREMENT_MODE", None)
         return wanted
+
+    def _check_known(self, vm: dict, name: str, before: object, after: object) -> None:
+        """Refuse a change of what this release of the server does not change yet."""
+        if before == after or not isinstance(after, dict):
+            return
+        there = before if isinstance(before, dict) else {}
+        for key, value in after.items():
+            since = _SINCE.get((name, key))
+            # A new vector is taken as it is, but for that of backups.
+            if since and value != there.get(key) and (before or name == "BACKUP_CONFIG") and self._client.version < since:
+                running = ".".join(map(str, self._client.version))
+                raise _conflict(
+                    vm, f"has {name}/{key} {_shown(there.get(key))}, which cannot become {_shown(value)}: OpenNebula {running} "
+                    f"does not change it, {'.'.join(map(str, since))} and later do"
+                )
 
     def _check_fixed(self, vm: dict, machine: dict) -> None:
         attributes = xml.section(vm, "USER_TEMPLATE")
@@ -200,6 +236,19 @@ def _told(before: dict, after: dict) -> dict:
         # It is read together with the mode only.
         backup.setdefault("MODE", after["BACKUP_CONFIG"].get("MODE", ""))
     return result
+
+
+def check_taken(vm: dict, told: dict) -> None:
+    """Raise OneException of kind conflict for what the server keeps otherwise than it was told.
+
+    vm: as it is then. Of backups it decides itself: without disks that can be backed up in increments they are FULL.
+    """
+    there = xml.section(vm, "BACKUPS", "BACKUP_CONFIG")
+    for key, value in (told.get("BACKUP_CONFIG") or {}).items():
+        form = _FORMS["BACKUP_CONFIG"].get(key)
+        kept = there.get(key, "")
+        if form and value not in ("", None) and key != "INCREMENT_MODE" and _says(form, kept) != form(value):
+            raise _conflict(vm, f"has BACKUP_CONFIG/{key} {_shown(kept)}: the server does not take {_shown(value)} for its disks")
 
 
 def _each(value: object, change: Callable[[object], object]) -> object:

@@ -40,12 +40,16 @@ _NAMED = 3
 
 
 class Step(NamedTuple):
-    """One call. option and part: what it attaches, detaches or enlarges; gain: how many parts more there are then."""
+    """One call. option and part: what it attaches, detaches or enlarges; gain: how many parts more there are then.
+
+    told: the configuration that it gives to the VM.
+    """
 
     call: tuple
     option: str = ""
     part: dict | None = None
     gain: int = 0
+    told: dict | None = None
 
 
 @dataclass
@@ -141,7 +145,7 @@ def _steps(plan: Plan) -> list[Step]:
         enforce_capacity = True
         changed.append(Step(("one.vm.resize", number, render(plan.size), enforce_capacity)))
     if plan.configuration:
-        changed.append(Step(("one.vm.updateconf", number, render(plan.configuration), _UPDATE_MERGE)))
+        changed.append(Step(("one.vm.updateconf", number, render(plan.configuration), _UPDATE_MERGE), told=plan.configuration))
     for option, parts in plan.parts.items():
         changed += [
             Step(("one.vm.attachsg", number, nic, group)) for nic, groups in parts.groups.items() for group in groups
@@ -194,7 +198,11 @@ def _again(number: int, detached: Step) -> Step:
 
 
 def _check_done(step: Step, before: dict, after: dict) -> None:
-    """Raise OneException of kind wrong_state for a part that the driver did not attach, detach or enlarge."""
+    """Raise OneException for a part that the driver did not attach, detach or enlarge, or what the server did not take."""
+    if step.told:
+        from .machine_attributes import check_taken
+
+        check_taken(after, step.told)
     if not step.option:
         return
     there = present(after, step.option)

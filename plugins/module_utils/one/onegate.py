@@ -39,9 +39,8 @@ class OneGate:
         vm = self._read("/vm" if vm_id is None else f"/vms/{vm_id}", "VM")
         if not (str(vm.get("ID")).isdigit() and isinstance(vm.get("USER_TEMPLATE"), dict)):
             raise self._not_understood("a VM without ID or USER_TEMPLATE")
-        asked = self._headers["X-ONEGATE-VMID"] if vm_id is None else str(vm_id)
-        if str(vm["ID"]) != asked:
-            raise self._not_understood(f"VM {vm['ID']} instead of {asked}")
+        if vm_id is not None and str(vm["ID"]) != str(vm_id):
+            raise self._not_understood(f"VM {vm['ID']} instead of {vm_id}")
         return vm
 
     def get_service(self, extended: bool = True) -> dict:

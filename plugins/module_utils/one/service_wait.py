@@ -123,6 +123,27 @@ def has_failed(client: Client, service: dict) -> bool:
     return state in FAILED
 
 
+def is_recovering(client: Client, service: dict) -> bool:
+    """Tell whether somebody had a failed service try again: OneFlow leaves its state as it is until its VMs are as they should be.
+
+    Its VMs tell: none has failed or is at rest elsewhere, and some are on their way.
+    """
+    state = services.state(service)
+    if state in FAILED_LEAVING:
+        numbers = [number for role in services.roles(service) for number in services.service_vms(service, role)]
+        there = machines.by_id(client, numbers).values()
+        return bool(there) and all(machines.leads_to(states.vm_state(vm)) == "DONE" for vm in there)
+    if state not in FAILED:
+        return False
+    gated = bool(services.body(service).get("ready_status_gate"))
+    unfinished = unfinished_vms(client, service).values()
+    return (
+        bool(unfinished)
+        and all(machines.leads_to(states.vm_state(vm)) in (RUNNING, "PENDING") for vm in unfinished)
+        and not all(_is_up(vm, gated) for vm in unfinished)
+    )
+
+
 def unfinished_vms(client: Client, service: dict) -> dict[int, dict]:
     """Return the VMs of the roles that are not running, by id."""
     numbers = [

@@ -11,7 +11,7 @@ from . import service_actions, service_settings, services
 from .client import Client
 from .ownership import Ownership
 from .role_states import GOALS, RoleState
-from .service_wait import ServiceWait, has_failed
+from .service_wait import ServiceWait, has_failed, is_recovering
 from .services import COOLDOWN, FAILED, FAILED_LEAVING, HOLD, LEAVING, RUNNING, WARNING
 
 # States in which the VMs of a service are acted on.
@@ -32,18 +32,29 @@ class ServiceWork:
         self._role_states = {name: role["state"] for name, role in params["roles"].items() if role.get("state")}
         self._resting = frozenset(name for name, state in self._role_states.items() if state != "running")
 
-    def remove(self, current: dict) -> None:
-        """Remove a service, and wait until it is gone if the task says so."""
-        if services.state(current) not in LEAVING:
-            service_actions.delete(self._client, current)
-        self._leave(current)
+    def is_leaving(self, current: dict) -> bool:
+        """Tell whether a service is on its way out already, and needs nobody's help."""
+        return services.state(current) in LEAVING or (
+            services.state(current) in FAILED_LEAVING and self._is_recovering(current)
+        )
 
-    def remove_on(self, current: dict) -> None:
-        """Let a service that failed to leave try again, and wait until it is gone if the task says so."""
-        recovered = current if services.state(current) in FAILED_LEAVING else None
-        if recovered:
+    def _is_recovering(self, current: dict) -> bool:
+        """Tell whether a failed service may be left to itself for now.
+
+        Its VMs may get on without OneFlow's knowledge, so a task that waits had better ask once more than wait in vain.
+        """
+        return not self._params["wait"] and is_recovering(self._client, current)
+
+    def remove(self, current: dict, action: str | None) -> None:
+        """Remove a service, and wait until it is gone if the task says so.
+
+        action: delete, recover for one that failed to leave, None for one that is leaving.
+        """
+        if action == "recover":
             service_actions.recover(self._client, int(current["ID"]))
-        self._leave(current, recovered)
+        elif action == "delete":
+            service_actions.delete(self._client, current)
+        self._leave(current, current if services.state(current) in FAILED_LEAVING else None)
 
     def start(self, template_id: int, merge: dict, leaving: dict | None) -> dict:
         """Start a service from a template and return its document. leaving: one of its name that goes first."""
@@ -63,7 +74,7 @@ class ServiceWork:
         """Return what makes a service go on that does not by itself."""
         if services.state(current) == HOLD:
             return service_actions.release
-        return service_actions.recover if has_failed(self._client, current) else None
+        return service_actions.recover if has_failed(self._client, current) and not self._is_recovering(current) else None
 
     def apply(self, current: dict, wanted: dict[str, int], mend: Callable | None, give: bool) -> dict:
         """Change a service and return its document. wanted: numbers of VMs by role. give: whether to its owner as well."""

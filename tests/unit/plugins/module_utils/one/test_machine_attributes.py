@@ -17,7 +17,9 @@ ENCRYPTED = base64.b64encode(bytes(32)).decode()
 class Server:
     """Shows a VM's password to administrators."""
 
-    def __init__(self, password: str) -> None:
+    version = (7, 4, 0)
+
+    def __init__(self, password: str = "") -> None:
         self.password = password
 
     def call(self, method: str, number: int, decrypt: bool) -> dict:
@@ -27,7 +29,7 @@ class Server:
 
 def told(template: dict, vm: dict, server: Server | None = None) -> dict:
     """What updateconf is told for a wish."""
-    return AttributesWish(server, template).configuration({"ID": "5", "NAME": "web", **vm})[2]
+    return AttributesWish(server or Server(), template).configuration({"ID": "5", "NAME": "web", **vm})[2]
 
 
 def backups(**config: str) -> dict:

@@ -30,8 +30,8 @@ def test_a_vm_is_read_with_its_token():
 
 
 def test_another_vm_than_the_one_asked_for_is_refused():
-    with scripted((200, '{"VM":{"ID":"3","USER_TEMPLATE":{}}}')) as server, pytest.raises(OneException, match="VM 3 instead of 2") as found:
-        gate(server.url).get_vm()
+    with scripted((200, '{"VM":{"ID":"3","USER_TEMPLATE":{}}}')) as server, pytest.raises(OneException, match="VM 3 instead of 5") as found:
+        gate(server.url).get_vm(5)
     assert found.value.kind == "protocol"
 
 
