@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from functools import lru_cache
 
@@ -14,7 +15,7 @@ FORMER, NEW = "the former one", "a new one"
 
 # Of any attribute's or option's name; public keys may be seen.
 _SECRET_NAME = re.compile(
-    r"PASSW|PASSPHRASE|(^|_)PASS(_|$)|SECRET|TOKEN|CREDENTIAL|PRIVATE|(^|_)(?<!PUBLIC_)KEY(FILE)?S?(_|$)|APIKEY",
+    r"PASSW|PASSPHRASE|(^|_)PASS(_|$)|SECRET|TOKEN|CREDENTIAL|PRIVATE|(^|_)(?<!PUBLIC_)KEY(FILE)?S?(_|$)|APIKEY|AUTHORIZATION|SIGNATURE|^SIG$",
     re.IGNORECASE,
 )
 # Flags, and references to what is given elsewhere.
@@ -22,7 +23,9 @@ _NO_SECRET = r"|YES|NO|TRUE|FALSE|\$\w+|\$\{\w+\}"
 # The declaration of a user input, whose last field is its default.
 _INPUT = r"([MO]\|[^|]*\|[^|]*\|[^|]*\|)(.*)"
 # Signs of a text that may have names and values in it.
-_has_signs = re.compile("[=\"'|]|</|PRIVATE KEY|://[^/]*@").search
+_has_signs = re.compile("[=\"'|]|</|PRIVATE KEY|://.*@|[Bb](asic|earer) |X-").search
+# A text in base 64, as templates and OneGate carry what they would not keep as it is.
+ENCODED = re.compile(r"(?:[A-Za-z0-9+/]{60,76}\r?\n)+[A-Za-z0-9+/]{1,76}={0,2}|[A-Za-z0-9+/_-]{16,}={0,2}")
 
 
 @lru_cache(maxsize=4096)
@@ -34,7 +37,7 @@ def is_secret(name: str) -> bool:
 def hidden(value: object) -> object:
     """Return a document without the secrets in it, at any depth and in texts in OpenNebula's syntax, JSON or XML."""
     if isinstance(value, str):
-        if not _has_signs(value):
+        if not _has_signs(value) and not any(_has_signs(decoded(word)) for word in ENCODED.findall(value)):
             return value
         if value[1:11].lower() == "|password|":
             return masked(value)
@@ -45,6 +48,15 @@ def hidden(value: object) -> object:
     if isinstance(value, dict):
         return {name: masked(item) if is_secret(str(name)) else hidden(item) for name, item in value.items()}
     return [hidden(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def decoded(word: str) -> str:
+    """Return the text that is encoded in base 64, in either alphabet and with or without padding; empty for what is none."""
+    plain = "".join(word.rstrip("=").split()).replace("-", "+").replace("_", "/")
+    try:
+        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True).decode()
+    except ValueError:
+        return ""
 
 
 def hidden_diff(before: object, after: object) -> tuple[object, object]:

@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from ansible_collections.opennebula.flower.plugins.module_utils.one import machines, states, xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.values import decimal, number, text
-from ansible_collections.opennebula.flower.plugins.module_utils.redaction import is_secret
+from ansible_collections.opennebula.flower.plugins.module_utils.redaction import hidden, is_secret
 
-_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 # Shown under names of their own, or a form for people whose default values may be secret.
 _NOT_ATTRIBUTES = frozenset({"LABELS", "ROLE_NAME", "SERVICE_ID", "USER_INPUTS", "INPUTS_ORDER"})
 
@@ -92,4 +90,4 @@ def _without_secrets(value: object) -> object:
 
 
 def _hidden(name: str, value: object) -> bool:
-    return is_secret(name) or (isinstance(value, str) and bool(_PRIVATE_KEY.search(value)))
+    return is_secret(name) or (isinstance(value, str) and hidden(value) != value)

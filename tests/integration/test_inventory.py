@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -142,7 +143,8 @@ def zone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleZone]:
         both = 'NIC=[NETWORK="public"]\nNIC=[NETWORK="management"]\n'
         alias = 'NIC_ALIAS=[PARENT="NIC0",NETWORK="floating",IP="198.51.100.7"]\n'
         service = 'SERVICE_ID="12"\nROLE_NAME="superlink"\nLABELS="gpu, site/north"\nENVIRONMENT="test"\n'
-        secret = f'DB_PASSWORD="{PASSWORD}"\nNESTED=[API_TOKEN="{PASSWORD}",SIZE="2"]\n'
+        encoded = base64.b64encode(f'{{"run":{{"token":"{PASSWORD}"}}}}'.encode()).decode()
+        secret = f'DB_PASSWORD="{PASSWORD}"\nNESTED=[API_TOKEN="{PASSWORD}",SIZE="2"]\nFL_ARTIFACTS="{encoded}"\nMIRROR="http://u:{PASSWORD}@m/"\n'
         make_vm(zone, "superlink", both + alias + service + secret)
         make_vm(zone, "isolated", 'EVIL="{{ lookup(\'ansible.builtin.pipe\', \'echo evaluated\') }}"\n')
         make_vm(zone, "sleeper", 'NIC=[NETWORK="dual",IP6="2001:db8::5"]\n', powered_off=True)

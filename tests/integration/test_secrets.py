@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 
 import pytest
 
+from ansible_collections.opennebula.flower.plugins.module_utils.one.onegate import encode
 from ansible_collections.opennebula.flower.plugins.module_utils.outcome import ServerModule
 from ansible_collections.opennebula.flower.tests.support.one_servers import failure, scripted
 from ansible_collections.opennebula.flower.tests.support.one_zone import ModuleZone, module_zone, run_module
@@ -52,6 +54,19 @@ def test_neither_a_template_nor_the_options_of_its_task_show_a_secret(zone, temp
 def test_a_list_of_vms_shows_no_secret_and_all_else(zone):
     attributes = check_silent(zone.run("one_vm_info"))["vms"][0]["attributes"]
     assert attributes["DB_PASSWORD"] == attributes["NESTED"]["API_KEY"] == "********"
+
+
+def test_neither_lists_nor_differences_show_the_token_of_artifacts_or_what_else_is_encoded(zone):
+    artifacts = encode(json.dumps({"first": {"token": OLD, "files": [["model.npz", 5, "0" * 64]]}}))
+    script = base64.b64encode(f"export DB_PASSWORD={OLD}\n".encode()).decode()
+    zone.changed("one_template", name="encoded", template={"CPU": 0.01, "MEMORY": 1, "FL_ARTIFACTS": artifacts, "START_SCRIPT_BASE64": script})
+    for module, options in (
+        ("one_template", {"name": "encoded", "template": {"NOTE": 1}}),
+        ("one_template", {"name": "encoded", "template": {"FL_ARTIFACTS": "-", "START_SCRIPT_BASE64": script + "IA=="}}),
+    ):
+        result = check_silent(zone.run(module, check=True, **options))
+        assert artifacts not in json.dumps(result) and script not in json.dumps(result)
+        assert result["changed"] is True
 
 
 def test_what_the_server_repeats_in_an_error_has_no_secret_in_it():

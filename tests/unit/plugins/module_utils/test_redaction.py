@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+
 import pytest
 
 from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import PARAMETERS
@@ -63,6 +66,47 @@ def test_a_text_says_nothing_of_a_secret(text):
 ])
 def test_sentences_stay_as_they_are(text):
     assert hidden_text(text) == text
+
+
+@pytest.mark.parametrize("text", [
+    '{"first":{"token":"s3cr3t","files":[["model.npz",5,"ab"]]}}', "#!/bin/sh\nexport DB_PASSWORD='s3cr3t'\nrun\n",
+    'CONTEXT=[PASSWORD="s3cr3t"]', "-----BEGIN PRIVATE KEY-----\ns3cr3t\n-----END PRIVATE KEY-----\n", "url: https://u:s3cr3t@host/x",
+])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode, base64.encodebytes])
+def test_a_secret_in_base_64_is_hidden_and_the_rest_can_be_decoded(text, encode):
+    for word in (encode(text.encode()).decode().strip(), encode(text.encode()).decode().rstrip("=\n")):
+        for document in ({"FL_ARTIFACTS": word}, {"INPUT": f"M|text64|Script||{word}"}, {"msg": f"FL_ARTIFACTS={word}, NAME=x"}, [f"x {word}. y"]):
+            assert word.split()[0] not in json.dumps(hidden(document))
+        shown = hidden(word)
+        decoded = base64.b64decode(shown + "=" * (-len(shown) % 4), altchars=b"-_" if "-" in shown or "_" in shown else None).decode()
+        assert "s3cr3t" not in decoded and decoded[:4] in (text[:4], "****")
+    assert json.loads(base64.b64decode(hidden(base64.b64encode(b'{"a":1,"token":"x"}').decode()))) == {"a": 1, "token": "********"}
+
+
+@pytest.mark.parametrize("word", [
+    "25663deb-5329-40b2-8d95-0a3f090a0b7f", "/var/lib/one/datastores/0/1", base64.b64encode(b"echo hello, world; NAME=x").decode(), "0" * 64,
+])
+def test_words_that_hide_nothing_stay_as_they_are(word):
+    assert hidden({"A": word}) == {"A": word}
+
+
+@pytest.mark.parametrize("text", ['NOTE="PASSWORD=s3cr3t"', "A=1;PASSWORD=s3cr3t", 'START_SCRIPT="export A=1 TOKEN=s3cr3t"'])
+def test_a_secret_within_another_value_is_hidden(text):
+    assert "s3cr3t" not in hidden_text(text)
+
+
+@pytest.mark.parametrize("text", [
+    "https://user:p@s3cr3t@host/path", "https://user:p/s3cr3t@host/path", "https://s3cr3t@host/path.git", "https://host/x?a=1&token=s3cr3t&b=2",
+    "https://store/x?sv=1&sig=s3cr3t", "https://store/x?X-Amz-Signature=s3cr3t", "Authorization: Basic s3cr3ts3cr3t", "authorization: bearer s3cr3t",
+    "X-OneGate-Token: s3cr3t", "X-Auth-Key:s3cr3t",
+])
+def test_what_opens_a_url_is_hidden(text):
+    assert "s3cr3t" not in hidden_text(f"{text} cannot be read.") and "s3cr3t" not in str(hidden({"A": text}))
+
+
+@pytest.mark.parametrize("text", ["https://host:8080/path?mail=a@b.example", "ssh://git@host/path", "mail a@b.example, see https://host/"])
+def test_urls_without_a_secret_stay_as_they_are(text):
+    assert hidden_text(text) == text and hidden({"A": text}) == {"A": text}
 
 
 def test_a_difference_says_that_a_secret_changes_and_not_how():
