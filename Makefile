@@ -82,6 +82,7 @@ lint: $(VENV)/.test build/collections/.done
 	@echo "== lint"
 	@ruff check --quiet .
 	@yamllint --strict .
+	@codespell
 	@ansible-lint --offline -q
 	@antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
 	@antsibull-changelog lint

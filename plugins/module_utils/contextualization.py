@@ -375,7 +375,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "number",
         "0",
         "num-malicious",
-        "How many malicious nodes are borne",
+        "Number of malicious nodes to tolerate",
         strategies.BEARING_MALICIOUS,
         minimum=0,
     ),

@@ -2,13 +2,13 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Let a container engine know the NVIDIA runtime."""
+"""Register the NVIDIA runtime with a container engine."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_runtime
-short_description: Let a container engine know the NVIDIA runtime
+short_description: Register the NVIDIA runtime with a container engine
 version_added: 0.1.0
 description:
   - Has C(nvidia-ctk runtime configure) add the runtime C(nvidia) to the settings of Docker or containerd, if they do not name it yet.
