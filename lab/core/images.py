@@ -131,7 +131,8 @@ def remove(core: Core, image_id: int) -> None:
 
 def spec(image: dict) -> ImageSpec:
     """Return an image as drivers see it."""
-    return ImageSpec(image["id"], image["name"], image["path"], image["size"], image["source"])
+    checksums = {name: image["template"][name.upper()] for name in ("md5", "sha1") if image["template"].get(name.upper())}
+    return ImageSpec(image["id"], image["name"], image["path"], image["size"], image["source"], checksums)
 
 
 def _body(core: Core, image: dict) -> dict:

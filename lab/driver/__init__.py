@@ -51,13 +51,17 @@ class NetSpec:
 
 @dataclass
 class ImageSpec:
-    """An image; register_image sets `source` to what VmSpec.image is to be for it (default: its path)."""
+    """An image; register_image sets `source` to what VmSpec.image is to be for it (default: its path).
+
+    `checksums`: what the content has to have, hexadecimal digits by algorithm, md5 or sha1.
+    """
 
     id: int
     name: str
     path: str
     size_mb: int = 0
     source: str = ""
+    checksums: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

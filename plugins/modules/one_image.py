@@ -13,6 +13,7 @@ version_added: 0.1.0
 description:
   - Registers, changes and removes images, and waits until the datastore has them.
   - An image in state C(ERROR), as a failed registration leaves it, is registered again if the task says from what.
+  - With O(version) another build takes the place of an image without touching the VMs that run from it.
 author:
   - opennebula.flower contributors (@opennebula)
 extends_documentation_fragment:
@@ -29,8 +30,35 @@ options:
   path:
     description:
       - Where the datastore gets the content from, a path or URL as its driver understands it.
-      - The content of an image that exists cannot be exchanged; another path is an error.
+      - The content of an image that exists cannot be exchanged; another path is an error unless O(version) says that it
+        is another build.
     type: str
+  app:
+    description:
+      - Name or id of the marketplace app of an image that a new image is made of, instead of O(path).
+      - An image that was made of something else is an error unless O(version) says that it is another build.
+    type: str
+  checksum:
+    description:
+      - What the content has to have, V(md5:DIGITS) or V(sha1:DIGITS). The datastore checks it when it copies the content of a
+        new image, an app's is compared before.
+      - That OpenNebula reports another one for an image that exists, or none, is an error unless O(version) says that it is
+        another build.
+    type: str
+  version:
+    description:
+      - Which build the content is, kept in the attribute C(VERSION). For an image that exists with another version, or
+        without one, the new build is registered as C(NAME (VERSION)). Once that is ready, the old image is renamed to its
+        name with its version, and the new one gets the name.
+      - VMs that run from the old image stay as they are; VM templates that name the image use the new one from then on.
+      - An interrupted change goes on with the next run.
+    type: str
+  keep_replaced:
+    description:
+      - Whether images that were replaced by another build, see O(version), stay when no VM uses them any more.
+      - Without them, O(state=absent) removes those, too.
+    type: bool
+    default: true
   datastore:
     description: Name or id of the datastore of a new image.
     type: str
@@ -88,6 +116,14 @@ EXAMPLES = r"""
     datastore: default
     template:
       DEV_PREFIX: vd
+
+- name: Another build for new VMs, and no image that no VM uses
+  opennebula.flower.one_image:
+    name: flower-superlink
+    path: https://images.example.org/flower-superlink.qcow2
+    checksum: md5:0cc175b9c0f1b6a831c399e269772661
+    version: "2026-03"
+    keep_replaced: false
 
 - name: The image is gone
   opennebula.flower.one_image:
@@ -184,6 +220,12 @@ image:
       returned: always
       type: dict
       sample: {"DEV_PREFIX": "vd"}
+replaced:
+  description: Names of the images that another build took the place of, now or before, and that are removed by this run.
+  returned: when O(keep_replaced=false)
+  type: list
+  elements: str
+  sample: ["flower-superlink (2026-02)"]
 """
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
@@ -196,7 +238,7 @@ _TYPES = ("OS", "CDROM", "DATABLOCK", "KERNEL", "RAMDISK", "CONTEXT", "BACKUP", 
 _CHOICES = _TYPES[:6]
 _CAN_PERSIST = ("OS", "DATABLOCK")
 # What the server adds to an image's template by itself.
-_SERVER_ATTRIBUTES = frozenset({"DEV_PREFIX", "DRIVER"})
+_SERVER_ATTRIBUTES = frozenset({"DEV_PREFIX", "DRIVER", "FROM_APP", "FROM_APP_FORMAT", "FROM_APP_MD5", "FROM_APP_NAME"})
 # What the server keeps beside the template, by the option that says it.
 _OWN = {
     "NAME": "name", "PATH": "path", "TYPE": "type", "PERSISTENT": "persistent", "SIZE": "size", "FORMAT": "format", "FS": "fs",
@@ -216,9 +258,34 @@ class Image:
         for name in module.params["template"]:
             if str(name).upper() in _OWN:
                 raise OneException(INVALID, f"{name} in template: it is the option {_OWN[str(name).upper()]} that says so.")
+        # Rarely asked for.
+        self._build = None
+        if not module.params["keep_replaced"] or any(module.params[name] is not None for name in ("app", "checksum", "version")):
+            from ansible_collections.opennebula.flower.plugins.module_utils.one.image_builds import Build
+
+            self._build = Build(self.client, module.params)
+        # Images that are removed because another build took their place.
+        self._replaced: list[dict] = []
 
     def ensure(self) -> dict:
-        """Bring the image to the wanted state and return the module's result."""
+        """Bring the image, and those it replaced, to the wanted state and return the module's result."""
+        if not self.params["keep_replaced"]:
+            self._replaced = self._build.replaced(resources.pool(self.client, "image"))
+        result = self._ensured()
+        if not self.module.check_mode:
+            for image in self._replaced:
+                self._delete(image)
+        return result
+
+    def _result(self, before: dict, after: dict, image: dict) -> dict:
+        if self.params["keep_replaced"]:
+            return self.module.result(before, after, image=image)
+        names = [item["NAME"] for item in self._replaced]
+        if names:
+            before, after = {**before, "replaced": names}, {**after, "replaced": []}
+        return self.module.result(before, after, image=image, replaced=names)
+
+    def _ensured(self) -> dict:
         current = resources.find(self.client, "image", self.name, self.params["owner"])
         if self.params["state"] == "absent":
             return self._absent(current)
@@ -227,24 +294,35 @@ class Image:
             if not self.module.check_mode:
                 self._wait_gone(int(current["ID"]))
             current = None
+        if self._build and self._build.version is not None and (current is None or self._build.is_other(current)):
+            return self._replace(current)
         if current is None:
             return self._create({})
-        if images.state(current) == "ERROR" and (self.params["path"] or self.params["size"]):
+        if images.state(current) == "ERROR" and (self.params["path"] or self.params["size"] or self.params["app"]):
             return self._replace_failed(current)
         return self._change(current)
 
     def _absent(self, current: dict | None) -> dict:
         if current and not self.module.check_mode:
             self._delete(current)
-        return self.module.result(_attributes(current) if current else {}, {}, image={})
+        return self._result(_attributes(current) if current else {}, {}, image={})
 
     def _create(self, before: dict, failed: dict | None = None) -> dict:
         """Register the image. failed: one that could not be registered, whose place it takes once all is checked."""
+        after, datastore = self._new_image()
+        if self.module.check_mode:
+            return self._result(before, after, image=after)
+        image = self._register(self.name, after, datastore, failed)
+        return self._result(before, after, image=_facts(image))
+
+    def _new_image(self) -> tuple[dict, dict]:
+        """Return what a new image is to be, and the document of its datastore. Raises OneException."""
         if resources.is_id(self.name):
             raise resources.missing(self.client, "image", self.name)
-        if not self.params["path"] and not self.params["size"]:
-            raise OneException(INVALID, f"Image {self.name!r} does not exist: path, or size for an empty one, is needed.")
+        if not self.params["path"] and not self.params["size"] and not self.params["app"]:
+            raise OneException(INVALID, f"Image {self.name!r} does not exist: path, app, or size for an empty one, is needed.")
         datastore = resources.require(self.client, "datastore", self.params["datastore"])
+        of_build = self._build.attributes() if self._build else {}
         after = {
             "name": self.name,
             "type": self.params["type"] or "OS",
@@ -252,21 +330,51 @@ class Image:
             "enabled": self.params["enabled"] is not False,
             "path": self.params["path"] or "",
             "datastore": datastore["NAME"],
-            "template": compare.wanted_template({}, self.params["template"]),
+            "template": compare.wanted_template(of_build, self.params["template"]),
             **self.ownership.given(),
         }
         _check_persistence(after)
         self.ownership.check({}, after, self.module.unresolved)
-        if self.module.check_mode:
-            return self.module.result(before, after, image=after)
+        return after, datastore
+
+    def _register(self, name: str, after: dict, datastore: dict, failed: dict | None) -> dict:
+        """Make the image under a name, and return it. failed: one of that name that could not be registered."""
         if failed:
             self._delete(failed)
-        number = self.client.call(f"{_PREFIX}.allocate", self._new_template(after), int(datastore["ID"]), False)
+        number = self.client.call(f"{_PREFIX}.allocate", {**self._new_template(after), "NAME": name}, int(datastore["ID"]), False)
         image = self._available(number)
         if not after["enabled"]:
             self.client.call(f"{_PREFIX}.enable", number, False)
         self._give(image)
-        return self.module.result(before, after, image=_facts(self._read(number)))
+        return self._read(number)
+
+    def _replace(self, current: dict | None) -> dict:
+        """Put another build in the place of the image, if there is one."""
+        staged = resources.find(self.client, "image", self._build.staged, self.params["owner"])
+        if current is None and staged is None:
+            return self._create({})
+        if not self.params["wait"]:
+            raise OneException(INVALID, f"Image {self.name!r} is another build, which takes its place once it is READY: wait has to be true.")
+        before = {**_attributes(current), **self.ownership.before(current)} if current else {}
+        failed = staged if staged and images.state(staged) == "ERROR" else None
+        if staged and not failed:
+            self._build.check(staged)
+            after, datastore = {**_attributes(staged), "name": self.name}, {}
+        else:
+            after, datastore = self._new_image()
+        from ansible_collections.opennebula.flower.plugins.module_utils.one.image_builds import BUILD_OF, in_use, name_of_replaced
+
+        if current and not self.params["keep_replaced"] and not in_use(current):
+            self._replaced.append({**current, "NAME": name_of_replaced(current)})
+        if self.module.check_mode:
+            return self._result(before, after, image=after)
+        image = self._register(self._build.staged, after, datastore, failed) if datastore else self._available(int(staged["ID"]))
+        if current:
+            # The name comes last: a run that ends in between is taken up where it was.
+            self.client.call(f"{_PREFIX}.update", int(current["ID"]), {BUILD_OF: self.name}, 1)
+            self.client.call(f"{_PREFIX}.rename", int(current["ID"]), name_of_replaced(current))
+        self.client.call(f"{_PREFIX}.rename", int(image["ID"]), self.name)
+        return self._result(before, after, image=_facts(self._read(int(image["ID"]))))
 
     def _new_template(self, image: dict) -> dict:
         attributes = {
@@ -284,7 +392,10 @@ class Image:
         if images.state(current) == "ERROR":
             raise images.broken(current)
         before = {**_attributes(current), **self.ownership.before(current)}
-        if self.params["path"] and self.params["path"] != before["path"]:
+        if self._build:
+            self._build.check(current)
+        versioned = self.params["version"] is not None
+        if self.params["path"] and self.params["path"] != before["path"] and not versioned:
             raise OneException(
                 CONFLICT,
                 f"Image {before['name']!r} (id {current['ID']}) was made from {before['path']!r}, not from "
@@ -298,25 +409,30 @@ class Image:
                 f"{self.params['size']} MB; remove it first or choose another name.",
             )
         replace = self.params["update"] == "replace"
+        kept = _SERVER_ATTRIBUTES
+        if self._build:
+            from ansible_collections.opennebula.flower.plugins.module_utils.one.image_builds import ATTRIBUTES
+
+            kept |= ATTRIBUTES
         told = {name: self.params[name] for name in ("type", "persistent", "enabled") if self.params[name] is not None}
         after = {
             **before,
             **told,
-            "template": compare.wanted_template(before["template"], self.params["template"], replace, _SERVER_ATTRIBUTES),
+            "template": compare.wanted_template(before["template"], self.params["template"], replace, kept),
             **self.ownership.after(current),
         }
         if before != after:
             _check_persistence(after)
             self.ownership.check(before, after, self.module.unresolved)
         if self.module.check_mode:
-            return self.module.result(before, after, image={**_facts(current), **after})
+            return self._result(before, after, image={**_facts(current), **after})
         number = int(current["ID"])
         if not images.is_settled(current):
             current = self._available(number)
         if before != after:
             self._write(current, before, after)
             current = self._read(number)
-        return self.module.result(before, after, image=_facts(current))
+        return self._result(before, after, image=_facts(current))
 
     def _write(self, image: dict, before: dict, after: dict) -> None:
         number = int(image["ID"])
@@ -397,6 +513,10 @@ def main() -> None:
         argument_spec={
             "name": {"type": "str", "required": True},
             "path": {"type": "str"},
+            "app": {"type": "str"},
+            "checksum": {"type": "str"},
+            "version": {"type": "str"},
+            "keep_replaced": {"type": "bool", "default": True},
             "datastore": {"type": "str", "default": "default"},
             "type": {"type": "str", "choices": list(_CHOICES)},
             "persistent": {"type": "bool"},

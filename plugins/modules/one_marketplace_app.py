@@ -11,8 +11,8 @@ module: one_marketplace_app
 short_description: Manage and export marketplace apps of OpenNebula
 version_added: 0.1.0
 description:
-  - Makes apps of images in a marketplace of one's own, changes and removes them, and exports apps of any marketplace to
-    an image and a VM template.
+  - Makes apps of images and of service templates in a marketplace of one's own, changes and removes them, and exports apps of
+    any marketplace to an image and a VM template.
   - An app in state C(ERROR), as a failed import leaves it, is imported again; an image in state C(ERROR), as a failed
     export leaves it, is exported again.
 author:
@@ -44,6 +44,17 @@ options:
     description:
       - Attributes in OpenNebula's terms of the VM template that comes with the app, such as C(CPU), C(MEMORY) and
         C(CONTEXT). The disk with the image is added when it is exported.
+    type: dict
+  service:
+    description:
+      - Template of a OneFlow service that a new app is made of, instead of O(image), in OneFlow's terms and without the VM
+        templates of its roles.
+      - For an app that exists it is taken as a whole.
+    type: dict
+  service_roles:
+    description:
+      - With O(service), the app of the same marketplace whose image and VM template each role has, by the role's name.
+      - Whoever exports the app with OpenNebula's tools gets those, too.
     type: dict
   template:
     description: Other attributes of the app in OpenNebula's terms, such as C(DESCRIPTION), C(VERSION) or C(PUBLISHER).
@@ -107,6 +118,20 @@ EXAMPLES = r"""
     datastore: default
     image_name: debian-12
     state: exported
+
+- name: A whole federation, for everybody who can use OneFlow
+  opennebula.flower.one_marketplace_app:
+    name: flower
+    marketplace: ours
+    service:
+      name: flower
+      deployment: straight
+      roles:
+        - {name: superlink, cardinality: 1}
+        - {name: supernode, cardinality: 2, parents: [superlink]}
+    service_roles:
+      superlink: flower-superlink
+      supernode: flower-supernode
 
 - name: The app is gone
   opennebula.flower.one_marketplace_app:
@@ -172,14 +197,24 @@ app:
       sample: http://market.example.com/5a7f
     image_template:
       description: Attributes that images made of it get, values as text.
-      returned: always
+      returned: unless it is a service template
       type: dict
       sample: {"DEV_PREFIX": "vd"}
     vm_attributes:
       description: Attributes of the VM template that comes with it, values as text.
-      returned: always
+      returned: unless it is a service template
       type: dict
       sample: {"CPU": "1", "MEMORY": "2048"}
+    service:
+      description: The service template it is made of.
+      returned: for an app that is a service template, instead of C(image_template) and C(vm_attributes)
+      type: dict
+      sample: {"name": "flower", "roles": [{"name": "superlink", "cardinality": 1}]}
+    service_roles:
+      description: The app whose VM template each role has.
+      returned: for an app that is a service template
+      type: dict
+      sample: {"superlink": "flower-superlink"}
     template:
       description: Its other attributes, values as text.
       returned: always
@@ -197,6 +232,8 @@ vm_template:
   type: dict
   sample: {"id": 4, "name": "debian-12", "owner": "oneadmin", "group": "oneadmin"}
 """
+
+import json
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one import apps, compare, resources
@@ -219,13 +256,14 @@ class MarketplaceApp(ManagedObject):
     kind = "marketplace_app"
     fact = "app"
     owned = True
-    own = {"ORIGIN_ID": "image", **{attribute: option for option, attribute in _ENCODED.items()}}
+    own = {"ORIGIN_ID": "image", "ROLE": "service_roles", **{attribute: option for option, attribute in _ENCODED.items()}}
     server = read_only = frozenset({"ERROR", "FORMAT", "MD5", "REGTIME", "SIZE", "SOURCE", "TYPE", "ZONE_ID"})
 
     def __init__(self, module: OneModule) -> None:
         super().__init__(module)
         # An app whose import failed, and whose place the new one takes once all is checked.
         self._failed: dict | None = None
+        self._check_origin()
 
     def ensure(self) -> dict:
         """Bring the app to the wanted state and return the module's result."""
@@ -242,17 +280,41 @@ class MarketplaceApp(ManagedObject):
             "name": document["NAME"],
             "marketplace": document["MARKETPLACE"],
             **({"state": "ERROR"} if self._is_replaced(document) else {}),
-            **{option: self._decoded(document, option) for option in _ENCODED},
+            **self._content(document),
             "template": template,
         }
+
+    def _content(self, document: dict) -> dict:
+        if apps.kind(document) == "SERVICE_TEMPLATE":
+            return {"service": self._service(document), "service_roles": apps.service_roles(document)}
+        return {option: self._decoded(document, option) for option in _ENCODED}
+
+    def _service(self, document: dict) -> dict:
+        """Return the service template of an app; of one that goes or gets another one, nothing if it cannot be read."""
+        try:
+            return apps.service(document)
+        except OneException:
+            if self.params["service"] is not None or self.params["state"] == "absent":
+                return {}
+            raise
 
     def wanted(self, before: dict) -> dict:
         """Return what is compared, as it should be."""
         return {
             "name": before.get("name", self.name),
             "marketplace": before["marketplace"] if before else self._marketplace(),
-            **{option: self._encoded_target(before.get(option, {}), option) for option in _ENCODED},
+            **self._content_target(before),
             "template": self.target(before),
+        }
+
+    def _content_target(self, before: dict) -> dict:
+        if not before and self.params["service"] is None or before and "service" not in before:
+            return {option: self._encoded_target(before.get(option, {}), option) for option in _ENCODED}
+        service, roles = self.params["service"], self.params["service_roles"]
+        return {
+            # As it comes back.
+            "service": before["service"] if service is None else json.loads(json.dumps(service)),
+            "service_roles": before.get("service_roles", {}) if roles is None else {str(role): str(app) for role, app in roles.items()},
         }
 
     def facts(self, document: dict) -> dict:
@@ -269,6 +331,9 @@ class MarketplaceApp(ManagedObject):
 
     def server_template(self, state: dict) -> dict:
         """Return what is compared as the server keeps it."""
+        if "service" in state:
+            roles = [{"NAME": role, "APP": app} for role, app in state["service_roles"].items()]
+            return {**state["template"], apps.OWN_TEMPLATE: apps.encoded_service(state["service"]), "ROLE": roles}
         encoded = {
             attribute: apps.encoded(state[option]) for option, attribute in _ENCODED.items() if state[option]
         }
@@ -278,9 +343,9 @@ class MarketplaceApp(ManagedObject):
         """Make the app and return its id."""
         if self._failed:
             self.remove(int(self._failed["ID"]))
-        attributes = {
-            **self.server_template(after), "NAME": self.name, "TYPE": "IMAGE", "ORIGIN_ID": self._image["ID"],
-        }
+        # A template comes from no image.
+        kind, origin = ("SERVICE_TEMPLATE", "-1") if "service" in after else ("IMAGE", self._image["ID"])
+        attributes = {**self.server_template(after), "NAME": self.name, "TYPE": kind, "ORIGIN_ID": origin}
         return self.client.call("one.marketapp.allocate", attributes, int(self._market["ID"]))
 
     def write(self, number: int, before: dict, after: dict) -> None:
@@ -331,15 +396,34 @@ class MarketplaceApp(ManagedObject):
 
     def _marketplace(self) -> str:
         """Return the name of the marketplace of a new app, and keep it and the image. Raises OneException."""
-        for option in ("marketplace", "image"):
+        for option in ("marketplace",) if self.params["service"] is not None else ("marketplace", "image"):
             if self.params[option] is None:
                 raise OneException(INVALID, f"Marketplace app {self.name!r} does not exist: {option} is needed.")
         self._market = self.resolve("marketplace", self.params["marketplace"])
-        self._image = self.resolve("image", self.params["image"])
+        if self.params["service"] is None:
+            self._image = self.resolve("image", self.params["image"])
         return self._market["NAME"]
 
+    def _check_origin(self) -> None:
+        """Refuse options that say two things."""
+        if self.params["service"] is None:
+            return
+        for option in ("image", "image_template", "vm_attributes"):
+            if self.params[option] is not None:
+                raise OneException(INVALID, f"Marketplace app {self.name!r}: {option} cannot be given with service.")
+        names = {str(role.get("name")) for role in self.params["service"].get("roles") or [] if isinstance(role, dict)}
+        strange = set(map(str, self.params["service_roles"] or {})) ^ names
+        if strange:
+            listed = ", ".join(sorted(strange))
+            raise OneException(INVALID, f"Marketplace app {self.name!r}: service and service_roles need the same roles, {listed} is in one of them.")
+
     def _check_image(self, app: dict) -> None:
-        """Refuse another image than the one the app is made of; that one may be gone by now."""
+        """Refuse another kind of app, or another image than the one it is made of; that one may be gone by now."""
+        is_service = apps.kind(app) == "SERVICE_TEMPLATE"
+        if is_service != (self.params["service"] is not None) and (self.params["service"] is not None or self.params["image"]):
+            raise OneException(
+                CONFLICT, f"{self.label(int(app['ID']))} is of type {apps.kind(app)}, which cannot be changed; remove it first or choose another name."
+            )
         image = resources.find(self.client, "image", self.params["image"]) if self.params["image"] else None
         if image and image["ID"] != app["ORIGIN_ID"]:
             raise OneException(
@@ -360,6 +444,8 @@ def main() -> None:
             "image": {"type": "str"},
             "image_template": {"type": "dict"},
             "vm_attributes": {"type": "dict"},
+            "service": {"type": "dict"},
+            "service_roles": {"type": "dict"},
             "datastore": {"type": "str"},
             "image_name": {"type": "str"},
             "vm_template": {"type": "bool", "default": True},

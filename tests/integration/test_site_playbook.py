@@ -101,6 +101,86 @@ def test_an_inventory_with_two_coordinators_is_refused(zone, play):
     assert zone.calls == []
 
 
+PRODUCTION = {
+    "flower_vm": {
+        "cpu_model": "host-passthrough", "machine": "q35", "firmware": "/usr/share/OVMF/OVMF_CODE.fd", "graphics": "none", "virtio_queues": "auto",
+        "placement": 'CLUSTER_ID = "0"', "disk_size": 20480, "disk_prefix": "vd", "nic_model": "virtio", "nics": ["storage"],
+    },
+    "flower_supernode_vm": {"placement_rank": "FREE_MEMORY", "disk_size": 40960},
+    "flower_firewall": {"ssh_from": ["192.0.2.0/28"]},
+    "flower_superlink_image_version": "2026-01", "flower_supernode_image_version": "2026-01",
+}  # fmt: skip
+
+
+def template(zone: ModuleZone, name: str) -> str:
+    """The VM template of that name, without white space and CDATA."""
+    pool = re.sub(r"<!\[CDATA\[(.*?)\]\]>", r"\1", zone.call("one.templatepool.info", -2, -1, -1))
+    return next(each for each in re.findall("<VMTEMPLATE>.*?</VMTEMPLATE>", pool) if f"<NAME>{name}</NAME>" in each)
+
+
+def test_settings_for_production_become_vm_templates_and_security_groups(zone, play):
+    zone.call("one.vn.allocate", 'NAME="storage"\nVN_MAD="dummy"\nBRIDGE="br1"\nAR=[TYPE="IP4",IP="10.8.0.10",SIZE="9"]', 0)
+    zone.calls.clear()
+    status, output = play("site", "--check", "--diff", **PRODUCTION)
+    assert status == 0, output
+    assert zone.writes == [] and "host-passthrough" in output and "federation-supernode" in output
+
+    play("site", flower_deploy_timeout=1, **PRODUCTION)
+    superlink, supernode = (template(zone, f"federation-{role}") for role in ("superlink", "supernode"))
+    for each, size in ((superlink, 20480), (supernode, 40960)):
+        for part in (
+            "<CPU_MODEL><MODEL>host-passthrough</MODEL></CPU_MODEL>", "<MACHINE>q35</MACHINE>", "<FIRMWARE>/usr/share/OVMF/OVMF_CODE.fd</FIRMWARE>",
+            "<VIRTIO_BLK_QUEUES>auto</VIRTIO_BLK_QUEUES>", '<SCHED_REQUIREMENTS>CLUSTER_ID = "0"</SCHED_REQUIREMENTS>', f"<SIZE>{size}</SIZE>",
+            "<DEV_PREFIX>vd</DEV_PREFIX>", "<NETWORK>storage</NETWORK>", "<MODEL>virtio</MODEL>", "<VIRTIO_QUEUES>auto</VIRTIO_QUEUES>",
+        ):  # fmt: skip
+            assert part in each, each
+        assert "GRAPHICS" not in each
+    assert "SCHED_RANK" in supernode and "SCHED_RANK" not in superlink
+    pool = zone.call("one.secgrouppool.info", -2, -1, -1)
+    groups = {
+        name: (number, sorted(re.findall(r"<RANGE><!\[CDATA\[(\d+)", text)), "192.0.2.0" in text)
+        for number, name, text in re.findall(r"<SECURITY_GROUP><ID>(\d+)</ID>.*?<NAME>(.*?)</NAME>(.*?)</SECURITY_GROUP>", pool)
+    }
+    assert groups["federation-superlink"][1:] == (["22", "9092"], True)
+    assert groups["federation-supernode"][1:] == (["22"], True)
+    assert f"<SECURITY_GROUPS>{groups['federation-superlink'][0]}</SECURITY_GROUPS>" in superlink
+    network = next(each for each in zone.call("one.vnpool.info", -2, -1, -1).split("<VNET>") if "<NAME>private</NAME>" in each)
+    assert f"<SECURITY_GROUPS><![CDATA[{groups['federation-supernode'][0]}]]></SECURITY_GROUPS>" in network, "not OpenNebula's own, which lets all in"
+
+    zone.calls.clear()
+    _status, output = play("site", flower_deploy_timeout=1, **PRODUCTION)
+    assert [call for call in zone.writes if not call.startswith(("POST", "one.vm."))] == [], output
+
+    status, output = play("teardown", **PRODUCTION)
+    assert status == 0, output
+    assert "federation" not in zone.call("one.secgrouppool.info", -2, -1, -1) + zone.call("one.templatepool.info", -2, -1, -1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"flower_supernode_vm": {"virtio_queues": 0}}, "virtio_queues of a VM: 0 is not valid, expected auto"),
+        ({"flower_firewall": {"ssh": []}}, "flower_firewall names ssh, expected fleet_from and ssh_from"),
+        ({"flower_superlink_image_app": "Flower"}, "to come from the path /images/superlink and from the marketplace app Flower, expected one of them"),
+    ],
+)
+def test_bad_settings_of_vms_and_images_end_the_run_before_anything_is_made(zone, play, settings, sentence):
+    zone.calls.clear()
+    status, output = play("site", **settings)
+    assert status != 0
+    assert sentence in re.sub(r"''", "'", re.sub(r"\s+", " ", output))
+    assert zone.calls == []
+
+
+def test_a_firewall_in_a_network_that_lets_everything_in_is_refused(zone, play):
+    zone.call("one.vn.allocate", 'NAME="open"\nVN_MAD="dummy"\nBRIDGE="br2"\nAR=[TYPE="IP4",IP="10.7.0.10",SIZE="9"]', 0)
+    zone.calls.clear()
+    status, output = play("site", flower_network={"name": "open"}, flower_firewall={})
+    assert status != 0
+    assert "flower_firewall has no effect in the network open" in re.sub(r"\s+", " ", output)
+    assert zone.writes == []
+
+
 @pytest.mark.parametrize("zone", ["7.4", "6.10"], indirect=True)
 def test_a_superlink_that_never_gets_ready_is_named_taken_over_and_torn_down(zone, play):
     status, _output = play("site", flower_deploy_timeout=1)

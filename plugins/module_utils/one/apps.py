@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 
 from . import resources, states, xml
 from .client import Client
@@ -66,6 +67,29 @@ def decoded(app: dict, attribute: str) -> dict:
             f"{attribute} of marketplace app {app['NAME']!r} (id {app['ID']}) is no template that can be read: "
             f"{str(error).rstrip('.')}.",
         ) from error
+
+
+def service(app: dict) -> dict:
+    """Return the service template of an app that is one. Raises OneException of kind invalid for one that cannot be read."""
+    encoded_text = text(xml.section(app, "TEMPLATE").get(OWN_TEMPLATE))
+    try:
+        found = json.loads(base64.b64decode(f"{encoded_text}=="))
+        if isinstance(found, dict):
+            return found
+        problem = "it is no object"
+    except (binascii.Error, ValueError, RecursionError) as error:
+        problem = str(error)
+    raise OneException(INVALID, f"{OWN_TEMPLATE} of marketplace app {app['NAME']!r} (id {app['ID']}) is no service template that can be read: {problem}.")
+
+
+def service_roles(app: dict) -> dict[str, str]:
+    """Return the app whose VM template each role of an app that is a service template has, by the role's name."""
+    return {text(role.get("NAME")): text(role.get("APP")) for role in xml.vectors(xml.section(app, "TEMPLATE"), "ROLE")}
+
+
+def encoded_service(template: dict) -> str:
+    """Return a service template as the value of an attribute."""
+    return base64.b64encode(json.dumps(template).encode()).decode()
 
 
 def encoded(template: dict) -> str:

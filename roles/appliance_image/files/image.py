@@ -54,7 +54,9 @@ def make(machine: str, image: Path, facts: dict[str, str], scratch: Path) -> dic
         manifest = {
             "name": image.stem,
             "file": image.name,
-            "sha256": _sha256(image),
+            "sha256": _digest(image, "sha256"),
+            # What OpenNebula's datastores can check.
+            "md5": _digest(image, "md5"),
             "size": image.stat().st_size,
             "virtual_size": json.loads(disk.run("qemu-img", "info", "--output=json", str(image)))["virtual-size"],
             "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -64,7 +66,7 @@ def make(machine: str, image: Path, facts: dict[str, str], scratch: Path) -> dic
                 "kernel": kernel, "architecture": "x86_64", "guest_agent": f"{agent['name']} {agent['version']}",
                 "guest_agent_sha256": facts["agent_sha256"],
             },
-            "sbom": {"file": sbom.name, "sha256": _sha256(sbom), "components": len(bill["components"])},
+            "sbom": {"file": sbom.name, "sha256": _digest(sbom, "sha256"), "components": len(bill["components"])},
         }
         image.with_suffix(".qcow2.sha256").write_text(f"{manifest['sha256']}  {image.name}\n", encoding="ascii")
         _write_json(manifest_of(image), manifest)
@@ -77,7 +79,7 @@ def is_current(image: Path, inputs: str) -> bool:
     """Whether the image is whole and was made from these inputs."""
     try:
         manifest = json.loads(manifest_of(image).read_text(encoding="utf-8"))
-        return manifest["inputs"] == inputs and manifest["sha256"] == _sha256(image) and (image.parent / manifest["sbom"]["file"]).exists()
+        return manifest["inputs"] == inputs and manifest["sha256"] == _digest(image, "sha256") and (image.parent / manifest["sbom"]["file"]).exists()
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -138,9 +140,9 @@ def _write_json(path: Path, content: dict[str, object]) -> None:
     part.replace(path)
 
 
-def _sha256(path: Path) -> str:
+def _digest(path: Path, algorithm: str) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def _say(text: str) -> None:

@@ -1,0 +1,114 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Descriptions of appliances for marketplaces, derived from manifests and the table of parameters."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+
+import pytest
+
+from ansible_collections.opennebula.flower.plugins.module_utils import appliances
+from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import PARAMETERS, context_section
+from ansible_collections.opennebula.flower.tests.support.appliance_manifests import manifest
+
+FACTS = {"publisher": "Example", "publisher_email": "", "version": "1.42.0-20261120", "logo": "flower.png", "image_url": "https://images.example.org/flower/"}
+IMAGES = [manifest("superlink"), manifest("supernode", "sklearn")]
+
+
+@pytest.fixture(scope="module")
+def described() -> dict[str, dict[str, Any]]:
+    return {each["role"]: each for each in appliances.appliances(IMAGES, FACTS)}
+
+
+def test_every_image_and_their_service_is_an_appliance(described: dict[str, dict[str, Any]]) -> None:
+    assert [each["name"] for each in described.values()] == [
+        "Flower SuperLink", "Flower SuperNode - scikit-learn", "Flower federated learning - scikit-learn",
+    ]  # fmt: skip
+    assert len({each["id"] for each in described.values()}) == 3
+    assert [each["id"] for each in appliances.appliances(IMAGES, {**FACTS, "version": "2"})] == [each["id"] for each in described.values()]
+
+
+def test_an_image_is_described_by_its_manifest(described: dict[str, dict[str, Any]]) -> None:
+    assert described["superlink"]["description"]["images"] == [{
+        "name": "flower-superlink-native", "url": "https://images.example.org/flower/flower-superlink-native.qcow2", "type": "OS", "dev_prefix": "vd",
+        "driver": "qcow2", "size": 1_150_000_000, "checksum": {"md5": "2" * 32, "sha256": "1" * 64},
+    }]  # fmt: skip
+    assert described["superlink"]["description"]["creation_time"] == 1795168800
+
+
+@pytest.mark.parametrize("role", ["superlink", "supernode"])
+def test_the_form_of_a_vm_has_an_input_for_each_name_that_its_context_uses(described: dict[str, dict[str, Any]], role: str) -> None:
+    attributes = described[role]["vm_attributes"]
+    assert attributes["CONTEXT"] == context_section(role)
+    needs_no_input = {"ONEAPP_FL_SUPERLINK_ADDRESS"}
+    used = set(re.findall(r"\$(ONEAPP_\w+)", " ".join(attributes["CONTEXT"].values()))) - needs_no_input
+    assert used == set(attributes["USER_INPUTS"]) == set(attributes["INPUTS_ORDER"].split(","))
+
+
+def test_the_service_has_every_input_once_and_hands_all_on_to_its_roles(described: dict[str, dict[str, Any]]) -> None:
+    service = described[""]["service"]
+    shared = set(service["custom_attrs"])
+    for role in service["roles"]:
+        own = set(role["custom_attrs"])
+        assert not shared & own
+        assert set(re.findall(r'^(\w+) = "\$\1"$', role["vm_template_contents"], re.MULTILINE)) == shared | own
+        assert 'NETWORK_ID = "$Private"' in role["vm_template_contents"]
+    declared = shared.union(*(role["custom_attrs"] for role in service["roles"]))
+    in_table = {p.context_name for p in PARAMETERS if p.level and p.status == "implemented"}
+    assert declared == in_table - {"ONEAPP_ML_FRAMEWORK"}, "the framework is that of the image"
+    assert 'ONEAPP_ML_FRAMEWORK = "sklearn"' in service["roles"][1]["vm_template_contents"]
+    assert described[""]["service_roles"] == {"superlink": "Flower SuperLink", "supernode": "Flower SuperNode - scikit-learn"}
+
+
+def test_no_name_is_replaced_inside_a_longer_one(described: dict[str, dict[str, Any]]) -> None:
+    for role in described[""]["service"]["roles"]:
+        names = re.findall(r"\$(ONEAPP_\w+)", role["vm_template_contents"])
+        assert all(len(longer) >= len(shorter) for longer, shorter in zip(names, names[1:], strict=False))
+
+
+def test_the_page_names_every_input_with_its_default(described: dict[str, dict[str, Any]]) -> None:
+    for each in described.values():
+        assert "| `ONEAPP_FL_LOG_LEVEL` | `INFO` | Verbosity of Flower |" in each["readme"]
+    assert "onemarketapp export 'Flower SuperLink' 'Flower SuperLink' --datastore default" in described["superlink"]["readme"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "place"),
+    [
+        (("images", 0, "checksum", "md5"), "abc", "images.0.checksum.md5: 'abc' does not match"),
+        (("images", 0, "size"), "1 GB", "images.0.size: '1 GB' is not of type 'integer'"),
+        (("images",), [], "images: "),
+        (("logo",), "flower.svg", "logo: 'flower.svg' does not match"),
+        (("opennebula_version",), 7.0, "opennebula_version: 7.0 is not of type 'string'"),
+        (("opennebula_template", "memory"), 4096, "opennebula_template.memory: 4096 is not of type 'string'"),
+        (("opennebula_template", "user_inputs", "x"), "text", "opennebula_template.user_inputs.x: 'text' does not match"),
+        (("publisher_mail",), "a@example.org", "the description: Additional properties are not allowed"),
+    ],
+)
+def test_what_marketplaces_would_not_take_is_named(described: dict[str, dict[str, Any]], path: tuple, value: object, place: str) -> None:
+    broken = copy.deepcopy(described["superlink"]["description"])
+    where = broken
+    for step in path[:-1]:
+        where = where[step]
+    where[path[-1]] = value
+    (problem,) = appliances.errors(broken)
+    assert problem.startswith(place)
+
+
+def test_a_service_description_without_roles_is_named(described: dict[str, dict[str, Any]]) -> None:
+    broken = {name: value for name, value in described[""]["description"].items() if name != "roles"}
+    assert appliances.errors(broken) == ["the description: 'roles' is a required property"]
+
+
+def test_an_image_of_an_older_build_without_md5_is_refused() -> None:
+    older = {name: value for name, value in manifest("superlink").items() if name != "md5"}
+    with pytest.raises(ValueError, match="the manifest of flower-superlink-native has no md5; build the image again"):
+        appliances.appliances([older], FACTS)
+
+
+def test_two_images_of_a_role_are_no_service() -> None:
+    with pytest.raises(ValueError, match="a service needs one image of a supernode, but there are 2"):
+        appliances.appliances([*IMAGES, manifest("supernode", "pytorch")], FACTS)
