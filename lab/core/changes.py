@@ -30,7 +30,11 @@ _CONFIGURATION = {
 _UPDATED = (*_CONFIGURATION, "CONTEXT", "BACKUP_CONFIG")
 #: attributes of a context that belong to interfaces
 _OF_INTERFACE = re.compile(r"ETH\d+_\w+")
-_RESIZABLE = (VmState.INIT, VmState.PENDING, VmState.HOLD, VmState.POWEROFF)
+_RESIZABLE = (
+    VmState.INIT, VmState.PENDING, VmState.HOLD, VmState.POWEROFF, VmState.UNDEPLOYED, VmState.CLONING,
+    VmState.CLONING_FAILURE,
+)
+_KB = 1024
 _CONFIGURABLE = (
     VmState.PENDING, VmState.HOLD, VmState.POWEROFF, VmState.UNDEPLOYED, VmState.CLONING, VmState.CLONING_FAILURE,
 )
@@ -40,7 +44,7 @@ _CONFIGURABLE_ACTIVE = (
 )
 #: what can change of an interface that is there
 _BANDWIDTH = tuple(f"{way}_{rate}" for way in ("INBOUND", "OUTBOUND") for rate in ("AVG_BW", "PEAK_BW", "PEAK_KB"))
-_SIZES = {"CPU": float, "MEMORY": int, "VCPU": int}
+_SIZES = {"CPU": machine_rules.real, "MEMORY": machine_rules.whole, "VCPU": machine_rules.whole}
 
 
 def _nothing() -> None:
@@ -79,30 +83,50 @@ def _have_room(template: dict, wanted: dict) -> bool:
     )
 
 
-@method("one.vm.resize", "i s b")
-def _resize(call: Call, vm_id: int, text: str, _enforce: bool) -> int:
-    """Give a VM another CPU, MEMORY or VCPU; one that runs only up to the limits it was made with."""
+@method("one.vm.resize", "i s b?")
+def _resize(call: Call, vm_id: int, text: str, enforce: bool = True) -> int:
+    """Give a VM another CPU, MEMORY or VCPU; one that runs only up to the limits it was made with.
+
+    enforce: whether its host must have room for it, as it must for who is no administrator.
+    """
+    template = parse_template(text)
     vm = call.get("vm", vm_id, "MANAGE")
-    wanted = {name: value for name, value in parse_template(text).items() if name in _SIZES}
-    can_grow = _runs(vm) and _have_room(vm["template"], wanted)
-    changeable = vm["state"] in (VmState.PENDING, VmState.HOLD) or call.core.driver.can_change
-    if not (vm["state"] in _RESIZABLE or can_grow) or not changeable:
-        raise OneError(ACTION, f"Resize action is not available for state {vm_state_name(vm)}")
-    for name, value in wanted.items():
-        try:
-            valid = _SIZES[name](value) > 0
-        except ValueError:
-            valid = False
-        if not valid:
-            raise OneError(INTERNAL, f"{name} must be a positive value.")
+    restricted.check_new(call, "vm", template, "Template")
+    sizes = {name: read(template.get(name)) or 0 for name, read in _SIZES.items()}
+    for name, size in sizes.items():
+        if size < 0:
+            raise OneError(INTERNAL, f"{name} must be a positive {'float or ' if name == 'CPU' else ''}integer value.")
+    # What is 0, or no number, stays as it is.
+    wanted = {name: template[name].strip() for name, size in sizes.items() if size}
     limited = [name for name in ("CPU", "MEMORY") if name in wanted]
-    quotas.check_resize(call, vm, {name: _SIZES[name](wanted[name]) - float(vm["template"][name]) for name in limited})
-    if can_grow:
+    quotas.check_resize(call, vm, {name: sizes[name] - float(vm["template"][name]) for name in limited})
+    if vm["state"] not in _RESIZABLE and not _runs(vm):
+        raise OneError(ACTION, f"Cannot resize a VM in state {vm_state_name(vm)}")
+    rests = vm["state"] not in (VmState.ACTIVE, VmState.POWEROFF)
+    if not rests and not (call.core.driver.can_change and (not _runs(vm) or _have_room(vm["template"], wanted))):
+        raise OneError(ACTION, f"Hotplug resize not supported by driver {call.core.driver.name}")
+    if not rests and (enforce or not call.is_admin):
+        _check_host(call, vm, wanted)
+    if _runs(vm):
         _change(call, vm, wanted, LcmState.HOTPLUG_RESIZE)
     else:
         vm["template"] |= wanted
     call.core.store.save("vm", vm)
     return vm_id
+
+
+def _check_host(call: Call, vm: dict, wanted: dict) -> None:
+    """Refuse a size for which the host of a VM has no room. Raises OneError."""
+    host, new = call.core.store.get("host", vm["host"]), vm["template"] | wanted
+    if host is None:
+        raise OneError(ACTION, "Could not update host")
+    used_cpu, used_memory = hosts.usage(call.core, host["id"])
+    cpu, memory = round(float(new["CPU"]) * 100), int(new["MEMORY"]) * _KB
+    used_cpu -= round(float(vm["template"]["CPU"]) * 100)
+    used_memory -= int(vm["template"]["MEMORY"]) * _KB
+    for what, needed, free in (("CPU", cpu, host["cpu"] - used_cpu), ("memory", memory, host["memory"] - used_memory)):
+        if needed > free:
+            raise OneError(ACTION, f"Not enough {what}: {needed}/{free}")
 
 
 @method("one.vm.updateconf", "i s i?")

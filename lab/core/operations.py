@@ -44,9 +44,9 @@ def _deploy(call: Call, vm_id: int, host_id: int, enforce: bool = False, _datast
     return vm_id
 
 
-@method("one.vm.migrate", "i i b? b? i? i?")
+@method("one.vm.migrate", "i i b b? i? i?")
 def _migrate(
-    call: Call, vm_id: int, host_id: int, live: bool = False, enforce: bool = False, datastore_id: int = -1,
+    call: Call, vm_id: int, host_id: int, live: bool, enforce: bool = False, datastore_id: int = -1,
     _way: int = 0,
 ) -> int:
     """Move a VM to another host; the zone's machines are always saved for it."""
@@ -209,8 +209,8 @@ def _rename_disk_snapshot(call: Call, vm_id: int, disk_id: int, snapshot_id: int
     return vm_id
 
 
-@method("one.vm.disksaveas", "i i s s? i?")
-def _save_disk(call: Call, vm_id: int, disk_id: int, name: str, kind: str = "", _snapshot: int = -1) -> int:
+@method("one.vm.disksaveas", "i i s s i")
+def _save_disk(call: Call, vm_id: int, disk_id: int, name: str, kind: str, _snapshot: int) -> int:
     """Make an image of a VM's disk."""
     vm = call.find("vm", vm_id)
     if not _runs(vm) and vm["state"] not in (VmState.POWEROFF, VmState.SUSPENDED):

@@ -111,7 +111,7 @@ def update(kind: Kind, call: Call, object_id: int, text: str, append: int = 0) -
     return object_id
 
 
-def delete(kind: Kind, call: Call, object_id: int, _recursive: bool = False) -> int:
+def delete(kind: Kind, call: Call, object_id: int, _force: bool = False) -> int:
     item = call.get(kind.name, object_id, "MANAGE" if kind.permissions else "ADMIN")
     if DELETERS.get(kind.name, lambda _call, _item: True)(call, item):
         call.core.store.remove(kind.name, object_id)
@@ -215,7 +215,7 @@ def unlock(kind: Kind, call: Call, object_id: int) -> int:
 _GENERIC = {
     "info": (info, "i b?"),
     "update": (update, "i s i?"),
-    "delete": (delete, "i b?"),
+    "delete": (delete, "i"),
     "clone": (clone, "i s"),
     "chmod": (chmod, "i" + " i" * 9),
     "chown": (chown, "i i i"),
@@ -223,6 +223,10 @@ _GENERIC = {
     "lock": (lock, "i i b?"),
     "unlock": (unlock, "i"),
 }
+
+
+#: generic methods that take more parameters of one kind than of the others
+_SIGNATURES = {"one.image.delete": "i b?"}
 
 
 def register_generic_methods() -> None:
@@ -233,7 +237,8 @@ def register_generic_methods() -> None:
     for kind in KINDS.values():
         for name in kind.methods:
             function, signature = _GENERIC[name]
-            METHODS.setdefault(f"one.{kind.name}.{name}", Method(bound(function, kind), signature))
+            called = f"one.{kind.name}.{name}"
+            METHODS.setdefault(called, Method(bound(function, kind), _SIGNATURES.get(called, signature)))
         if kind.pool:
             pool_signature = "i i i" if kind.paged else ""
             METHODS.setdefault(f"one.{kind.name}pool.info", Method(bound(pool_info, kind), pool_signature))

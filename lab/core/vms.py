@@ -8,11 +8,11 @@ import base64
 import hashlib
 from typing import TYPE_CHECKING
 
-from lab.core import quotas, schedules
+from lab.core import quotas, restricted, schedules
 from lab.core.call import UNLOCKED, Call, parse_template
-from lab.core.errors import ACTION, INTERNAL, OneError
+from lab.core.errors import ACTION, INTERNAL, REQUEST, OneError
 from lab.core.markup import Data, attributes, element, ids
-from lab.core.pools import BODIES, POOL_BODIES, head, lock_of, page, pool_document, shown, visible
+from lab.core.pools import BODIES, FAILED_UPDATE, POOL_BODIES, head, lock_of, merged, page, pool_document, shown, visible
 from lab.core.registry import method
 from lab.core.states import VM_ACTIONS, LcmState, VmState, vm_state_name
 
@@ -153,12 +153,15 @@ def _pool_monitoring(call: Call, which: int, seconds: int = -1) -> str:
     return element("MONITORING_DATA", {"MONITORING": call.core.lifecycle.samples.recent("vm", machines, seconds)})
 
 
-@method("one.vm.update", "i s i")
-def _update(call: Call, vm_id: int, text: str, append: int) -> int:
+@method("one.vm.update", "i s i?")
+def _update(call: Call, vm_id: int, text: str, append: int = 0) -> int:
     """Replace USER_TEMPLATE (0) or merge into it (1)."""
     vm = call.get("vm", vm_id, "MANAGE")
+    if append not in (0, 1):
+        raise OneError(REQUEST, "Wrong update type")
     template = parse_template(text, ACTION)
-    vm["user_template"] = vm["user_template"] | template if append else template
+    template = restricted.check_update(call, "vm", template, vm["user_template"], bool(append), FAILED_UPDATE)
+    vm["user_template"] = merged(vm["user_template"], template) if append else template
     call.core.store.save("vm", vm)
     return vm_id
 
@@ -268,8 +271,8 @@ def _recover(call: Call, vm_id: int, operation: int) -> int:
     return vm_id
 
 
-@method("one.vmpool.infoset", "s b?")
-def _pool_info_set(call: Call, numbers: str, extended: bool = False) -> str:
+@method("one.vmpool.infoset", "s b")
+def _pool_info_set(call: Call, numbers: str, extended: bool) -> str:
     """Show the VMs of a list of ids, as far as the user may see them."""
     wanted = {int(number) for number in numbers.split(",") if number.strip().isdigit()}
     chosen = [vm for vm in visible(call, "vm", _EVERYBODYS) if vm["id"] in wanted]

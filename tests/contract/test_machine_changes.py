@@ -113,12 +113,19 @@ def test_a_change_that_fails_leaves_the_vm_as_it_was_with_the_reason(world: Worl
 
 def test_a_size_changes_unless_the_vm_runs(world: World) -> None:
     vm_id = world.run("first")
-    with pytest.raises(OneError, match="Resize action is not available for state RUNNING") as caught:
+    with pytest.raises(OneError, match="Hotplug resize not supported by driver dummy") as caught:
         world.call("one.vm.resize", vm_id, 'MEMORY="256"', True)
     assert caught.value.code == 2048
     power_off(world, vm_id)
-    with pytest.raises(OneError, match="MEMORY must be a positive"):
-        world.call("one.vm.resize", vm_id, 'MEMORY="0"', True)
+    for text, words in (
+        ('MEMORY="-1"', "MEMORY must be a positive integer value."), ('CPU="-1"', "CPU must be a positive float or integer value."),
+        ('CPU="1000"', "Not enough CPU: 100000/"),
+    ):
+        with pytest.raises(OneError) as caught:
+            world.call("one.vm.resize", vm_id, text)
+        assert words in caught.value.message
+    world.call("one.vm.resize", vm_id, 'MEMORY="0"')
+    assert machine(world, vm_id).findtext("MEMORY") == "128"
     world.call("one.vm.resize", vm_id, 'MEMORY="256"\nVCPU="2"', True)
     assert [machine(world, vm_id).findtext(name) for name in ("CPU", "MEMORY", "VCPU")] == ["0.1", "256", "2"]
 

@@ -62,12 +62,12 @@ def test_a_vm_that_left_its_host_waits_until_it_is_resumed(world: World, action:
 def test_a_vm_moves_to_the_host_that_is_named(world: World) -> None:
     vm_id = world.run("first")
     here = int(machine(world, vm_id).find(".//HISTORY").findtext("HID"))
-    assert refusal(world, "one.vm.migrate", vm_id, here) == (ACTION, f"VM is already running on host [{here}]")
+    assert refusal(world, "one.vm.migrate", vm_id, here, False) == (ACTION, f"VM is already running on host [{here}]")
     world.call("one.vm.migrate", vm_id, 1 - here, True)
     world.wait("one.vm.info", vm_id, *RUNNING)
     assert [record.findtext("HID") for record in machine(world, vm_id).iter("HISTORY")] == [str(here), str(1 - here)]
     held = world.instantiate("held", hold=True)
-    assert refusal(world, "one.vm.migrate", held, 0) == (ACTION, "Migrate action is not available for state HOLD")
+    assert refusal(world, "one.vm.migrate", held, 0, False) == (ACTION, "Migrate action is not available for state HOLD")
     world.call("one.vm.deploy", held, 1)
     world.wait("one.vm.info", held, *RUNNING)
 

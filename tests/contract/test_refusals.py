@@ -131,11 +131,31 @@ def test_a_new_owner_has_no_object_of_the_name(world: World) -> None:
     ("one.template.info", (), "Not enough parameters"),
     ("one.user.allocate", ("u", "p"), "Not enough parameters"),
     ("one.vn.allocate", ('NAME="n"',), "Not enough parameters"),
+    ("one.vm.migrate", (0, 0), "Not enough parameters"),
+    ("one.vm.disksaveas", (0, 0, "name"), "Not enough parameters"),
+    ("one.vmpool.infoset", ("0",), "Not enough parameters"),
+    ("one.image.delete", (0, "yes"), "Parameter that is supposed to be boolean is not"),
 ])
 def test_parameters_that_do_not_fit_are_a_fault(world: World, method: str, params: tuple, words: str) -> None:
     with pytest.raises(xmlrpc.client.Fault) as caught:
         world.call(method, *params)
     assert (caught.value.faultCode, caught.value.faultString) == (-501, words)
+
+
+def test_parameters_that_no_method_takes_are_passed_over(world: World) -> None:
+    assert refusal(world, "one.secgroup.delete", 77, "surplus") == (1024, "Error getting security group [77].")
+
+
+@pytest.mark.parametrize(("append", "words"), [
+    (1, "User Template includes a restricted attribute USER_PRIORITY"), (0, "Tried to change restricted attribute: USER_PRIORITY"),
+])
+def test_who_is_no_administrator_cannot_restrict_his_vm(world: World, append: int, words: str) -> None:
+    vm = world.call("one.template.instantiate", 0, "hers", True, "", False, session=ALICE)
+    assert refusal(world, "one.vm.update", vm, 'USER_PRIORITY="1"', append, session=ALICE) == (
+        INTERNAL, f"Cannot update template. {words}",
+    )
+    assert refusal(world, "one.vm.update", vm, "A=1", 2, session=ALICE) == (REQUEST, "Wrong update type")
+    assert world.call("one.vm.update", vm, "A=1", session=ALICE) == vm
 
 
 def test_a_session_that_is_no_text_is_nobodys(world: World) -> None:
