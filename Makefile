@@ -180,6 +180,10 @@ bench-memory: $(VENV)/.test ## Memory of the SuperLink over 200 rounds
 docs: setup ## Write docs/parameters.md from the contextualization table
 	@python -m ansible_collections.opennebula.flower.plugins.module_utils.contextualization > docs/parameters.md
 
+.PHONY: pictures
+pictures: ## docs/pictures/*.svg from their sources; needs Graphviz
+	@for source in docs/pictures/*.dot; do dot -Tsvg $$source -o $${source%.dot}.svg; done
+
 .PHONY: build clean
 build: setup ## The collection's release archive, in dist/
 	@ansible-galaxy collection build --force --output-path dist
