@@ -52,8 +52,12 @@ def test_no_guest_agent(tmp_path: Path) -> None:
 
 def test_a_guest_agent_that_is_not_there(tmp_path: Path) -> None:
     assert refused(tmp_path, appliance_guest_agent="/nowhere/one-context.deb") == (
-        "appliance_guest_agent is /nowhere/one-context.deb, but there is no such file"
+        "appliance_guest_agent is /nowhere/one-context.deb, but there is no file /nowhere/one-context.deb"
     )
+
+
+def test_paths_are_relative_to_where_the_playbook_is_started(tmp_path: Path) -> None:
+    assert refused(tmp_path, appliance_guest_agent="nowhere/one-context.deb").endswith(f"but there is no file {ROOT}/nowhere/one-context.deb")
 
 
 def test_a_guest_agent_from_the_network_without_a_checksum(tmp_path: Path) -> None:
@@ -98,8 +102,19 @@ def test_a_package_that_is_no_guest_agent(tmp_path: Path, name: str, architectur
         ("appliance_image_suite", "bookworm", "the kernel for clouds of Debian 12 has no AHCI"),
         ("appliance_image_compression", "lz4", "appliance_image_compression is 'lz4', expected zlib or zstd"),
         ("appliance_image_archives", {"flower-superlink-container": "/nowhere.tar"}, "/nowhere.tar, but there is no such file"),
+        ("appliance_image_wheelhouse", "nowhere", f"appliance_image_wheelhouse is nowhere, but there is no directory {ROOT}/nowhere"),
         ("appliance_image_space", {"base": 9e9, "sklearn": 9e9}, "GB free, but the build of flower-superlink-container, "),
     ],
 )
 def test_a_value_that_cannot_be(tmp_path: Path, agent: str, variable: str, value: object, message: str) -> None:
     assert message in refused(tmp_path, **{"appliance_guest_agent": agent, variable: value})
+
+
+def test_packages_that_are_not_to_be_had(tmp_path: Path, agent: str) -> None:
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    message = refused(
+        tmp_path, appliance_guest_agent=agent, appliance_image_wheelhouse=str(wheels), appliance_images="flower-supernode-tensorflow-native"
+    )
+    assert message.startswith("the Python packages of flower-supernode-tensorflow-native (ansible-core==")
+    assert f") are not to be had as wheels for Python 3.13 on x86_64 from {wheels}: No matching distribution found for ansible-core==" in message
