@@ -73,7 +73,8 @@ def test_manifest_says_what_the_image_is(image: Image) -> None:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     assert (manifest["sha256"], manifest["size"]) == (digest, image.path.stat().st_size)
     assert image.path.with_suffix(".qcow2.sha256").read_text() == f"{digest}  {image.path.name}\n"
-    assert (baked["role"], baked["flower_runtime"]) == (role, runtime)
+    assert (baked["role"], baked["flower_runtime"]) == (role, "native" if runtime == "cuda" else runtime)
+    assert ({"cuda", "driver"} <= baked.keys()) == (runtime == "cuda")
     assert framework is None or baked["ml_framework"] == framework
     assert baked["kernel"] in os.readlink(image.root / "vmlinuz")
 
@@ -118,6 +119,16 @@ def test_flower_is_started_by_the_boot_alone(image: Image) -> None:
     assert not {"haproxy.service", "flower-superlink.service", "flower-supernode.service", "flower-supervisor.service"} & started
     assert image.mode("etc/one-context.d/net-90-service-appliance") == 0o755
     assert image.mode("opt/flower/bin/health-check") == 0o755
+
+
+def test_a_driver_is_there_for_the_kernel_of_an_image_for_gpus(image: Image) -> None:
+    drivers = [path.name for path in (image.root / "usr/lib/modules" / image.manifest["baked"]["kernel"]).rglob("nvidia*.ko*")]
+    nouveau = image.root / "etc/modprobe.d/no-nouveau.conf"
+    if image.name.endswith("-cuda"):
+        assert any(name.startswith(("nvidia.ko", "nvidia-current.ko")) for name in drivers)
+        assert "blacklist nouveau" in nouveau.read_text()
+    else:
+        assert drivers == [] and not nouveau.exists()
 
 
 def test_host_keys_are_made_when_there_are_none(image: Image) -> None:

@@ -110,6 +110,16 @@ def test_a_value_that_cannot_be(tmp_path: Path, agent: str, variable: str, value
     assert message in refused(tmp_path, **{"appliance_guest_agent": agent, variable: value})
 
 
+def test_a_driver_that_is_not_to_be_had(tmp_path: Path, agent: str) -> None:
+    message = refused(
+        tmp_path, appliance_guest_agent=agent, appliance_images="flower-supernode-pytorch-cuda", appliance_image_driver_url="http://127.0.0.1:9/debian13"
+    )
+    assert message.startswith(
+        "flower-supernode-pytorch-cuda needs NVIDIA's driver 580.65.06 or newer for CUDA 13.0, Debian has 550.163.01, and "
+        "http://127.0.0.1:9/debian13 (appliance_image_driver_url) cannot be read: "
+    )
+
+
 def test_packages_that_are_not_to_be_had(tmp_path: Path, agent: str) -> None:
     wheels = tmp_path / "wheels"
     wheels.mkdir()

