@@ -14,6 +14,7 @@ from xmlrpc.client import Fault
 
 from lab.core import (
     acls,
+    backups,
     bootstrap,
     changes,
     clusters,
@@ -51,8 +52,8 @@ from lab.store import Store
 
 #: the modules that bring the methods of their resources
 RESOURCES = (
-    acls, changes, clusters, datastores, disk_sizes, groups, hooks, hosts, images, leases, markets, network_templates,
-    networks, operations, routers, schedules, security_groups, showback, system, templates, users, vdcs, vm_groups, vms, zones,
+    acls, backups, changes, clusters, datastores, disk_sizes, groups, hooks, hosts, images, leases, markets,
+    network_templates, networks, operations, routers, schedules, security_groups, showback, system, templates, users, vdcs, vm_groups, vms, zones,
 )
 pools.register_generic_methods()
 

@@ -29,7 +29,7 @@ _DISKS, _FILES = ("OS", "DATABLOCK", "CDROM"), ("KERNEL", "RAMDISK", "CONTEXT")
 _IN_USE = (ImageState.USED, ImageState.USED_PERS, ImageState.LOCKED_USED, ImageState.LOCKED_USED_PERS)
 _PERSISTENT_IN_USE = (ImageState.USED_PERS, ImageState.LOCKED_USED_PERS)
 _IN_WORK = (ImageState.LOCKED, ImageState.LOCKED_USED, ImageState.LOCKED_USED_PERS)
-SYSTEM, CDROM = _TYPES["OS"], _TYPES["CDROM"]
+SYSTEM, CDROM, BACKUP = _TYPES["OS"], _TYPES["CDROM"], _TYPES["BACKUP"]
 
 
 def timestamped(core: Core, message: str) -> str:

@@ -65,6 +65,7 @@ KINDS = {
         Kind("vntemplate", "VNTEMPLATE", "virtual network template", "VNTEMPLATE", unique="owner", taken="VN TEMPLATE {}.",
              methods=_OWNED + _LOCK + _CLONE),
         Kind("vrouter", "VROUTER", "virtual router", "VROUTER", methods=_OWNED + _LOCK),
+        Kind("backupjob", "BACKUPJOB", "backup job", "BACKUPJOB", unique="owner", taken="BACKUP JOB {}.", methods=_OWNED + _LOCK),
         Kind("market", "MARKETPLACE", "marketplace", "MARKETPLACE", unique="zone", taken="MARKETPLACE {}", paged=False,
              methods=_OWNED),
         Kind("marketapp", "MARKETPLACEAPP", "marketplaceapp", "MARKETPLACEAPP", unique="owner", taken="MARKETPLACEAPP {}",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from lab.core import hosts, images, machines, networks, scheduler, schedules
+from lab.core import backups, hosts, images, machines, networks, scheduler, schedules
 from lab.core.markup import attributes
 from lab.core.samples import Samples
 from lab.core.states import VM_ACTIONS, ImageState, LcmState, NetworkState, VmState
@@ -31,7 +31,7 @@ _CHANGES = (
     LcmState.HOTPLUG_EPILOG_POWEROFF, LcmState.HOTPLUG_RESIZE, LcmState.HOTPLUG_SNAPSHOT, LcmState.HOTPLUG_SAVEAS,
     LcmState.HOTPLUG_SAVEAS_POWEROFF, LcmState.DISK_SNAPSHOT, LcmState.DISK_SNAPSHOT_DELETE,
     LcmState.DISK_SNAPSHOT_POWEROFF, LcmState.DISK_SNAPSHOT_REVERT_POWEROFF, LcmState.DISK_SNAPSHOT_DELETE_POWEROFF,
-    LcmState.DISK_RESIZE, LcmState.DISK_RESIZE_POWEROFF,
+    LcmState.DISK_RESIZE, LcmState.DISK_RESIZE_POWEROFF, LcmState.BACKUP, LcmState.BACKUP_POWEROFF,
 )
 #: states of a VM that is being resumed or moved, and where it is resumed from
 _RESUMES = {
@@ -90,6 +90,7 @@ class Lifecycle:
                     if vm["id"] not in self._busy and self._changed.get(vm["id"], 0) <= started:
                         self._observe(vm, seen.get(vm["id"]))
             schedules.tick(core)
+            backups.tick(core)
             scheduler.place(core)
 
     def adopt(self) -> None:

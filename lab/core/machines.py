@@ -391,7 +391,7 @@ def _disk(core: Core, vm_id: int, number: int, disk: dict, image: dict | None) -
     transfer = datastore["template"]
     persistent, cdrom = image["persistent"], image["type"] == images.CDROM
     immutable = cdrom or image["template"].get("PERSISTENT_TYPE", "").upper() == "IMMUTABLE"
-    targets = TRANSFER_DRIVERS.get(transfer["TM_MAD"], {})
+    targets = TRANSFER_DRIVERS.get(transfer.get("TM_MAD"), {})
     prefix = disk.get("DEV_PREFIX") or ("" if cdrom else image["template"].get("DEV_PREFIX") or _DEFAULT_PREFIX)
     read_only = "YES" if immutable else machine_rules.switch(disk.get("READONLY") or image["template"].get("READONLY", ""))
     inherited = {key: image["template"][key] for key in ("SERIAL",) if image["template"].get(key)}
@@ -399,7 +399,7 @@ def _disk(core: Core, vm_id: int, number: int, disk: dict, image: dict | None) -
     return {"SIZE": str(image["size"])} | inherited | {
         "CLONE_TARGET": targets.get("CLONE_TARGET", "NONE"), "LN_TARGET": targets.get("LN_TARGET", "NONE"),
     } | common | format_ | ({"DEV_PREFIX": prefix} if prefix else {}) | {
-        "ALLOW_ORPHANS": transfer["ALLOW_ORPHANS"],
+        "ALLOW_ORPHANS": transfer.get("ALLOW_ORPHANS", "NO"),
         "CLONE": "NO" if persistent or immutable else "YES",
         "CLUSTER_ID": ",".join(map(str, sorted(datastore["clusters"]))),
         "DATASTORE": datastore["name"], "DATASTORE_ID": str(datastore["id"]), "DISK_SNAPSHOT_TOTAL_SIZE": "0",
@@ -407,7 +407,7 @@ def _disk(core: Core, vm_id: int, number: int, disk: dict, image: dict | None) -
         "IMAGE_STATE": str(int(image["state"])), "ORIGINAL_SIZE": str(image["size"]),
         "PERSISTENT_SNAPSHOTS": transfer.get("PERSISTENT_SNAPSHOTS", "YES"), "READONLY": read_only,
         "SAVE": "YES" if persistent and not immutable else "NO",
-        "SOURCE": image["source"], "TM_MAD": transfer["TM_MAD"], "TYPE": "CDROM" if cdrom else "FILE",
+        "SOURCE": image["source"], "TM_MAD": transfer.get("TM_MAD", "-"), "TYPE": "CDROM" if cdrom else "FILE",
     } | ({"PERSISTENT": "YES"} if persistent and not immutable else {}) | (
         {"CLONING": "YES"} if images.is_in_work(image) else {}
     )

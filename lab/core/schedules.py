@@ -99,17 +99,21 @@ def of_new_vm(call: Call, vm: dict, attributes: list[dict]) -> None:
         call.core.store.save("vm", vm)
 
 
+def due(core: Core, kind: str) -> list[dict]:
+    """Return the actions of a kind of object whose time has come, the next one of each object."""
+    now = core.now()
+    found = [action for action in core.store.all("sched") if action["TYPE"] == kind and action["DONE"] < action["TIME"] < now]
+    # Of several the first counts.
+    return list({action["PARENT_ID"]: action for action in sorted(found, key=lambda action: -action["TIME"])}.values())
+
+
 def tick(core: Core) -> None:
-    """Do what is due, one action of each object, as oneadmin; called with the core locked."""
-    now, served = core.now(), set()
-    for action in sorted(core.store.all("sched"), key=lambda action: action["TIME"]):
-        owner = (action["TYPE"], action["PARENT_ID"])
-        vm = core.store.get("vm", action["PARENT_ID"]) if action["TYPE"] == "VM" else None
-        if vm is not None and vm["state"] == VmState.DONE:
+    """Let VMs do what is due, as oneadmin; called with the core locked."""
+    for vm in core.store.all("vm"):
+        if vm["state"] == VmState.DONE and vm.get("schedule"):
             _forget_all(core, vm)
-        elif vm is not None and action["DONE"] < action["TIME"] < now and owner not in served:
-            served.add(owner)
-            run(core, action, lambda action=action: _act(core, action))
+    for action in due(core, "VM"):
+        run(core, action, lambda action=action: _act(core, action))
 
 
 def run(core: Core, action: dict, act) -> None:

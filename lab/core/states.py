@@ -61,6 +61,8 @@ class LcmState(IntEnum):
     DISK_RESIZE_POWEROFF = 63
     HOTPLUG_NIC_POWEROFF = 65
     HOTPLUG_RESIZE = 66
+    BACKUP = 69
+    BACKUP_POWEROFF = 70
 
 
 class HostState(IntEnum):

@@ -42,7 +42,7 @@ def _body(core: Core, vm: dict) -> dict:
         "SCHED_ACTIONS": ids(vm.get("schedule", [])), "TEMPLATE": attributes(_encrypted(vm["template"])), "USER_TEMPLATE": attributes(vm["user_template"]),
         "HISTORY_RECORDS": {"HISTORY": [_history(core, vm, number) for number in range(len(vm["history"]))]}
         if vm["history"] else None,
-        **_snapshots(vm), "BACKUPS": {"BACKUP_CONFIG": attributes(vm["backup"]) if vm.get("backup") else None, "BACKUP_IDS": {}},
+        **_snapshots(vm), "BACKUPS": {"BACKUP_CONFIG": attributes(vm["backup"]) if vm.get("backup") else None, "BACKUP_IDS": ids(vm.get("backups", []))},
     }
 
 
