@@ -242,6 +242,8 @@ _SERVER_ATTRIBUTES = frozenset({"DEV_PREFIX", "DRIVER", "FROM_APP", "FROM_APP_FO
 # What the server keeps beside the template, by the option that says it.
 _OWN = {
     "NAME": "name", "PATH": "path", "TYPE": "type", "PERSISTENT": "persistent", "SIZE": "size", "FORMAT": "format", "FS": "fs",
+    # The server makes it of the format.
+    "DRIVER": "format",
 }
 _PREFIX = "one.image"
 

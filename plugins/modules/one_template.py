@@ -115,6 +115,7 @@ from collections.abc import Callable
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one import compare, resources, xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.client import Client
+from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, Ownership, mode
 
 _PREFIX = "one.template"
@@ -137,6 +138,8 @@ def ensure(module: OneModule) -> dict:
 
 def _present(module: OneModule, current: dict | None) -> dict:
     client, name = module.client, module.params["name"]
+    if any(str(attribute).upper() == "NAME" for attribute in module.params["template"]):
+        raise OneException(INVALID, "The template has NAME; use the option name for it.")
     if current is None and resources.is_id(name):
         raise resources.missing(client, "VM template", name)
     ownership = Ownership(client, module.params)

@@ -190,6 +190,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.module import On
 from ansible_collections.opennebula.flower.plugins.module_utils.one import compare, networks, resources, xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import CONFLICT, INVALID, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, Ownership, mode
+from ansible_collections.opennebula.flower.plugins.module_utils.scalars import boolean
 
 if TYPE_CHECKING:
     from ansible_collections.opennebula.flower.plugins.module_utils.one.network_work import NetworkWork
@@ -230,6 +231,8 @@ class VirtualNetwork:
         return self._change(current)
 
     def _check_options(self) -> None:
+        if any(str(name).upper() == "NAME" for name in self.params["template"]):
+            raise OneException(INVALID, "The template has NAME; use the option name for it.")
         reservation = self.params["reservation"]
         if reservation is None:
             return
@@ -248,7 +251,7 @@ class VirtualNetwork:
             raise resources.missing(self.client, "virtual network", self.name)
         work = self._work()
         ranges = work.new_ranges()
-        template = compare.wanted_template({}, self.params["template"])
+        template = compare.wanted_template({}, self._asked({}))
         parent, cluster = self._parent(), self._cluster()
         held = work.holds({})
         self.ownership.check({}, self.ownership.given(), self.module.unresolved)
@@ -264,6 +267,20 @@ class VirtualNetwork:
         made = _attributes(network)["template"]
         network = work.finish(network, made, compare.wanted_template(made, template), held)
         return self.module.result({}, after, virtual_network=_facts(network))
+
+    def _asked(self, current: dict) -> dict:
+        """Return the template that the task asks for, without asking for what is automatic not to be where it is not."""
+        asked = {str(name).upper(): value for name, value in self.params["template"].items()}
+        for name, kept in _AUTOMATIC.items():
+            if asked.get(name) in (None, ""):
+                continue
+            try:
+                asked[name] = boolean(asked[name])
+            except ValueError as error:
+                raise OneException(INVALID, f"{name}: {error}.") from None
+            if not asked[name] and current.get(kept) != "1":
+                del asked[name]
+        return asked
 
     def _cluster(self) -> int:
         if self.params["cluster"] is None:
@@ -286,7 +303,7 @@ class VirtualNetwork:
             current = self._work().ready(int(current["ID"]))
         before = {**_attributes(current), **self.ownership.before(current)}
         template = compare.wanted_template(
-            before["template"], self.params["template"], self.replace, keep=_SERVER_ATTRIBUTES
+            before["template"], self._asked(current), self.replace, keep=_SERVER_ATTRIBUTES
         )
         after = {
             **before, "template": template, **self._addresses(current),

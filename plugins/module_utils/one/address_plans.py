@@ -13,6 +13,8 @@ from .networks import address, addresses, is_on_hold, leases, leases_of, on_hold
 # What an address range is recognized by.
 _FIRST_ADDRESS = ("IP", "GLOBAL_PREFIX", "ULA_PREFIX", "IP6", "MAC")
 _COLONS_OF_A_MAC = 5
+# Without these the server makes the network and leaves it in state ERROR.
+_NEEDED = {"IP4": ("IP",), "IP4_6": ("IP",), "IP6_STATIC": ("IP6", "PREFIX_LENGTH"), "IP4_6_STATIC": ("IP", "IP6", "PREFIX_LENGTH")}
 
 
 class RangePlan:
@@ -32,6 +34,7 @@ class RangePlan:
             if found is None:
                 self.added.append(new_range(wish))
             else:
+                _check_shared(found, wish)
                 targets[found["AR_ID"]] = compare.wanted_template(settings(found), _in_words_of(found, wish))
         drop_others = replace and wanted is not None
         kept = [item for item in there if item["AR_ID"] in targets or not drop_others]
@@ -86,6 +89,10 @@ def new_range(wish: dict) -> dict:
     result = {"TYPE": "IP4", **compare.wanted_template({}, _read(wish))}
     if not result.get("SIZE"):
         raise OneException(INVALID, f"Address range {result} needs a SIZE, the number of its addresses.")
+    missing = [name for name in _NEEDED.get(result["TYPE"].upper(), ()) if not result.get(name)]
+    if missing:
+        without = " or the TYPE ETHER" if result["TYPE"].upper() == "IP4" else ""
+        raise OneException(INVALID, f"Address range {result} of type {result['TYPE']} needs {' and '.join(missing)}{without}.")
     return result
 
 
@@ -117,6 +124,15 @@ def _matching(there: list[dict], wanted: dict, at_position: dict | None) -> dict
         if wanted.get(key):
             return next((item for item in there if part_values.there("AR", item).get(key) == wanted[key]), None)
     return at_position if at_position in there else None
+
+
+def _check_shared(there: dict, wish: dict) -> None:
+    """Take out of a wish whether addresses are shared, which the server decides once. Raises OneException for another wish."""
+    wanted, known = wish.pop("SHARED", None), there.get("SHARED") or "NO"
+    if wanted and wanted != known:
+        raise OneException(
+            CONFLICT, f"Address range {there['AR_ID']} has SHARED {known}, which cannot become {wanted}: it counts only when a range is made."
+        )
 
 
 def _in_words_of(there: dict, wish: dict) -> dict:

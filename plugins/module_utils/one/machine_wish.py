@@ -23,6 +23,8 @@ _PARTS = ("nics", "disks", "pcis")
 # Attributes of the user template that the server, its scheduler and OneFlow set.
 _SERVER_ATTRIBUTES = frozenset({"ERROR", "ROLE_NAME", "SCHED_MESSAGE", "SERVICE_ID"})
 _OPTIONS = {"NAME": "name", "CPU": "cpu", "MEMORY": "memory", "VCPU": "vcpu", "NIC": "nics", "DISK": "disks", "PCI": "pcis"}
+# What the server says of every VM by itself.
+_SERVERS_OWN = ("DEPLOY_ID", "TEMPLATE_ID", "VMID", "VROUTER_ID")
 
 
 class Plan(NamedTuple):
@@ -71,6 +73,9 @@ class MachineWish:
         for name, option in _OPTIONS.items():
             if name in given:
                 raise OneException(INVALID, f"{name} in template: it is the option {option} that says so.")
+        for name in _SERVERS_OWN:
+            if name in given:
+                raise OneException(INVALID, f"{name} in template: the server decides it by itself.")
         self._attributes = _attributes_wish(client, given) if given else None
         parts = {name: params[name] for name in _PARTS if params[name] is not None}
         self.parts = _parts_wish(client, parts, params["update"] == "replace", unresolved) if parts else None

@@ -26,6 +26,10 @@ def _count(value: object) -> int:
     return scalars.whole_number(value, 1)
 
 
+def _switch(value: object) -> str:
+    return "YES" if scalars.boolean(value) else "NO"
+
+
 _NIC: dict[str, Form] = {"MAC": addresses.mac_address, "IP": _ipv4, "IP6": _ipv6}
 _FORMS: dict[str, dict[str, Form]] = {
     "NIC": _NIC,
@@ -35,7 +39,7 @@ _FORMS: dict[str, dict[str, Form]] = {
         **_NIC, "SHORT_ADDRESS": addresses.short_pci_address, "ADDRESS": addresses.pci_address, "VENDOR": addresses.hexadecimal,
         "DEVICE": addresses.hexadecimal, "CLASS": addresses.hexadecimal,
     },
-    "AR": {**_NIC, "GLOBAL_PREFIX": _ipv6, "ULA_PREFIX": _ipv6, "SIZE": _count, "PREFIX_LENGTH": _count},
+    "AR": {**_NIC, "GLOBAL_PREFIX": _ipv6, "ULA_PREFIX": _ipv6, "SIZE": _count, "PREFIX_LENGTH": _count, "SHARED": _switch},
 }
 
 
