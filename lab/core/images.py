@@ -11,8 +11,9 @@ from lab.core import quotas, restricted
 from lab.core.call import Call, parse_template
 from lab.core.datastores import PERSISTENT_ONLY
 from lab.core.errors import ACTION, ALLOCATE, INTERNAL, OneError
+from lab.core.kinds import KINDS
 from lab.core.markup import Data, attributes, ids
-from lab.core.pools import BODIES, DELETERS, head
+from lab.core.pools import BODIES, DELETERS, delete, head
 from lab.core.registry import method
 from lab.core.states import ImageState
 from lab.driver import ImageSpec
@@ -97,6 +98,8 @@ def register(core: Core, image_id: int) -> None:
     wanted = spec(image)
 
     def registered(size_mb: int) -> None:
+        if image["state"] == ImageState.DELETE:
+            return
         image.update(
             state=_used(image, in_work=False) if image["vms"] else ImageState.READY, size=size_mb,
             source=wanted.source or wanted.path, format=image["format"] or core.driver.image_format,
@@ -162,6 +165,17 @@ def _delete(call: Call, image: dict) -> bool:
 
 BODIES["image"] = _body
 DELETERS["image"] = _delete
+
+
+@method("one.image.delete", "i b?")
+def _delete_method(call: Call, image_id: int, force: bool = False) -> int:
+    image = call.find("image", image_id)
+    if image["state"] in _IN_WORK and not force:
+        reason = "Image locked, use --force flag to remove the image. Force delete may leave some files on Datastore"
+        raise OneError(INTERNAL, reason, image_id)
+    if image["state"] in _IN_WORK:
+        call.authorize(("ADMIN", "image", image))
+    return delete(KINDS["image"], call, image_id)
 
 
 def _from_app(call: Call, app_id: str) -> dict:

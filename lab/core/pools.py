@@ -111,7 +111,7 @@ def update(kind: Kind, call: Call, object_id: int, text: str, append: int = 0) -
     return object_id
 
 
-def delete(kind: Kind, call: Call, object_id: int, _force: bool = False) -> int:
+def delete(kind: Kind, call: Call, object_id: int) -> int:
     item = call.get(kind.name, object_id, "MANAGE" if kind.permissions else "ADMIN")
     if DELETERS.get(kind.name, lambda _call, _item: True)(call, item):
         call.core.store.remove(kind.name, object_id)
@@ -225,10 +225,6 @@ _GENERIC = {
 }
 
 
-#: generic methods that take more parameters of one kind than of the others
-_SIGNATURES = {"one.image.delete": "i b?"}
-
-
 def register_generic_methods() -> None:
     """Add the generic methods and the pool of every kind to the table, unless a kind brought its own."""
     def bound(function: Callable, kind: Kind) -> Callable:
@@ -237,8 +233,7 @@ def register_generic_methods() -> None:
     for kind in KINDS.values():
         for name in kind.methods:
             function, signature = _GENERIC[name]
-            called = f"one.{kind.name}.{name}"
-            METHODS.setdefault(called, Method(bound(function, kind), _SIGNATURES.get(called, signature)))
+            METHODS.setdefault(f"one.{kind.name}.{name}", Method(bound(function, kind), signature))
         if kind.pool:
             pool_signature = "i i i" if kind.paged else ""
             METHODS.setdefault(f"one.{kind.name}pool.info", Method(bound(pool_info, kind), pool_signature))

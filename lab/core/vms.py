@@ -205,7 +205,7 @@ def _action(call: Call, action: str, vm_id: int) -> int:
                 return vm_id
             _terminate(call, vm, action, hard)
         case "poweroff":
-            demand(running)
+            demand(running or (hard and vm["state"] == VmState.ACTIVE and vm["lcm"] == LcmState.SHUTDOWN_POWEROFF))
             lifecycle.note_action(vm, call.user, VM_ACTIONS[action])
             lifecycle.poweroff(vm, hard)
         case "reboot":

@@ -56,6 +56,13 @@ NAMED = [
     ("one.group.allocate", lambda name: (name,), INTERNAL, ""),
     ("one.vdc.allocate", lambda name: (f'NAME="{name}"',), INTERNAL, ""),
     ("one.market.allocate", lambda name: (f'NAME="{name}"\nMARKET_MAD="one"',), INTERNAL, ""),
+    ("one.vmgroup.allocate", lambda name: (f'NAME="{name}"',), INTERNAL, ""),
+    ("one.vntemplate.allocate", lambda name: (f'NAME="{name}"\nVN_MAD="bridge"',), INTERNAL, ""),
+    ("one.vrouter.allocate", lambda name: (f'NAME="{name}"',), INTERNAL, ""),
+    ("one.backupjob.allocate", lambda name: (f'NAME="{name}"',), INTERNAL, ""),
+    ("one.template.clone", lambda name: (0, name, False), INTERNAL, ""),
+    ("one.secgroup.clone", lambda name: (0, name), INTERNAL, ""),
+    ("one.image.clone", lambda name: (0, name), ALLOCATE, "Error allocating a new image. "),
     ("one.vm.allocate", lambda name: (f'NAME="{name}"\n{VM}', True), ALLOCATE, NEW_VM),
     ("one.template.instantiate", lambda name: (0, name, True), ALLOCATE, NEW_VM),
 ]

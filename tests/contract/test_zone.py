@@ -393,3 +393,13 @@ def test_apps_are_made_where_the_marketplace_takes_them_and_become_images(world:
     made = world.wait("one.image.info", image, "<STATE>1<")
     assert [text(made, name) for name in ("SIZE", "FROM_APP", "FROM_APP_NAME")] == ["10", str(app), "app"]
     assert text(made, "PATH").startswith("http://m/")
+
+
+def test_an_image_in_the_making_is_deleted_by_force_alone(world: World) -> None:
+    world.driver.free.clear()
+    image = world.call("one.image.allocate", 'NAME="slow"\nPATH="/x"\nSIZE="10"', 1, False)
+    with pytest.raises(OneError, match="Image locked, use --force flag to remove the image"):
+        world.call("one.image.delete", image)
+    assert world.call("one.image.delete", image, True) == image
+    world.driver.free.set()
+    world.wait_for(lambda: f"<ID>{image}</ID>" not in world.call("one.imagepool.info", -2, -1, -1), "the image to go")
