@@ -199,7 +199,7 @@ def _add_service(app: Flask, core, flow: Flow) -> None:
 
 
 def _add_routers(app: Flask, core) -> None:
-    """What a VM of a virtual router may ask; VMs of this zone belong to none unless the zone has virtual routers."""
+    """What a VM of a virtual router may ask."""
 
     @app.get("/vrouter")
     def show_router():

@@ -24,6 +24,7 @@ from lab.core import (
     hooks,
     hosts,
     images,
+    interfaces,
     leases,
     markets,
     network_templates,
@@ -52,8 +53,9 @@ from lab.store import Store
 
 #: the modules that bring the methods of their resources
 RESOURCES = (
-    acls, backups, changes, clusters, datastores, disk_sizes, groups, hooks, hosts, images, leases, markets,
-    network_templates, networks, operations, routers, schedules, security_groups, showback, system, templates, users, vdcs, vm_groups, vms, zones,
+    acls, backups, changes, clusters, datastores, disk_sizes, groups, hooks, hosts, images, interfaces, leases,
+    markets, network_templates, networks, operations, routers, schedules, security_groups, showback, system, templates, users,
+    vdcs, vm_groups, vms, zones,
 )
 pools.register_generic_methods()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
-from lab.core import changes, machine_rules, machines, networks, restricted
+from lab.core import interfaces, machine_rules, machines, networks, restricted
 from lab.core.call import Call, as_list, parse_template
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.kinds import KINDS
@@ -179,7 +179,7 @@ def _attach_nic(call: Call, router_id: int, text: str) -> int:
     router["nics"].append(nic)
     call.core.store.save("vrouter", router)
     for vm in _vms(call.core, router_id):
-        changes.attach_nic(call, vm, {"NIC": _of_vm(nic)})
+        interfaces.attach_nic(call, vm, {"NIC": _of_vm(nic)})
     return router_id
 
 
@@ -193,7 +193,7 @@ def _detach_nic(call: Call, router_id: int, nic_id: int) -> int:
     router["nics"].remove(nic)
     call.core.store.save("vrouter", router)
     for vm in _vms(call.core, router_id):
-        changes.detach_nic(call, vm, nic_id)
+        interfaces.detach_nic(call, vm, nic_id)
     return router_id
 
 
