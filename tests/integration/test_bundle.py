@@ -37,9 +37,14 @@ def image(directory: Path, **more: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Run a playbook in a directory of its own with settings; return exit status and output with its lines joined."""
-    directory = tmp_path_factory.mktemp("control")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the operator starts playbooks; the paths that he names are relative to it."""
+    return tmp_path_factory.mktemp("control")
+
+
+@pytest.fixture(scope="module")
+def run(directory: Path) -> Run:
+    """Run a playbook with settings; return exit status and output with its lines joined."""
     (directory / "hosts.json").write_text(json.dumps({"all": {"children": {"coordinator": {"hosts": {"zone0": {}}}}}}))
 
     def run(playbook: str, *arguments: str, **settings: object) -> tuple[int, str]:
@@ -55,14 +60,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="module")
-def bundle(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(run: Run, directory: Path) -> Path:
     """A bundle of two images, made twice: the second time nothing changes."""
-    directory = tmp_path_factory.mktemp("bundle")
     (directory / "wheels").mkdir()
     (directory / "wheels/urllib3-0-py3-none-any.whl").write_bytes(b"wheel")
     settings = {
-        "marketplace_manifests": [str(image(directory, role="superlink")), str(image(directory, role="supernode", framework="sklearn"))],
-        "bundle_output": str(directory / "flower-bundle.tar"), "bundle_wheelhouse": str(directory / "wheels"),
+        "marketplace_manifests": [image(directory, role="superlink").name, image(directory, role="supernode", framework="sklearn").name],
+        "bundle_output": "flower-bundle.tar", "bundle_wheelhouse": "wheels",
     }  # fmt: skip
     status, output = run("bundle", **settings)
     assert status == 0 and changes(output) == 1, output
@@ -79,7 +83,8 @@ def zone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleZone]:
 
 def settings(zone: ModuleZone, bundle: Path, directory: Path) -> dict[str, object]:
     return {
-        "bundle_archive": str(bundle), "bundle_directory": str(directory / "unpacked"), "flower_image_datastore": "default",
+        "bundle_archive": os.path.relpath(bundle, bundle.parent) if bundle.name == "flower-bundle.tar" else str(bundle),
+        "bundle_directory": str(directory / "unpacked"), "flower_image_datastore": "default",
         "flower_superlink_image_name": "superlink", "flower_supernode_image_name": "supernode",
         **{f"one_{name}": value for name, value in zone.options.items()},
     }  # fmt: skip
