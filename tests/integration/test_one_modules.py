@@ -44,7 +44,7 @@ SERVICE_TEMPLATE = {
     }
 }
 POLICY = {"type": "CHANGE", "adjust": 1, "expression": "ATT > 50", "period": "60"}
-SERVICE = {"service_template": "federation", "wait_timeout": 600}
+SERVICE = {"service_template": "federation", "wait_timeout": 15}
 # Module, options, and options that ask for a change of what the first made.
 RESOURCES = [
     ("one_virtual_network", NETWORK, {"template": {"DNS": "10.9.0.1"}}),
@@ -424,7 +424,7 @@ def test_a_persistent_image_in_use_is_not_changed_and_a_change_of_it_is_the_serv
     ({**IMAGE, "type": "CDROM", "persistent": True}, "is of type CDROM, which cannot be persistent"),
     ({**IMAGE, "template": {"format": "raw"}}, "format in template: it is the option format that says so"),
     ({**IMAGE, "owner": "nobody"}, "no user with the name 'nobody'"),
-    ({}, "path, or size for an empty one, is needed"),
+    ({}, "path, app, or size for an empty one, is needed"),
 ])
 def test_a_wrong_image_is_refused_before_it_is_made(zone, options, sentence):
     zone.calls.clear()

@@ -1,13 +1,13 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The state of all VMs of a role, and OneFlow's action that leads to it."""
+"""The state of all VMs of a role, and the action that leads each of them to it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import machines, service_actions, services, states
+from . import machines, services, states
 from .client import Client
 from .errors import WRONG_STATE, OneException
 from .machine_wait import MachinesWait
@@ -49,11 +49,16 @@ class RoleState:
                 )
 
     def apply(self, wait: bool, timeout: float, progress: Callable[[str], None]) -> None:
-        """Ask for the action if a VM needs it. Raises OneException as waits for VMs do."""
+        """Ask those VMs for the action that need it. Raises OneException as waits for VMs do."""
         passing = [vm for vm in self._vms if not machines.is_resting(states.vm_state(vm))]
         if passing:
             MachinesWait(self._client, passing, timeout, progress).rest()
-        if self.before != self.after:
-            service_actions.act(self._client, int(self._service["ID"]), self._role, _ACTIONS[self._wanted])
-            if wait:
-                MachinesWait(self._client, self._vms, timeout, progress, acted=True).reach(GOALS[self._wanted])
+        if self.before == self.after:
+            return
+        # OneFlow's action for a role becomes a scheduled action of each VM. One that a VM refuses, for instance because
+        # it already is in the state, is tried again for ever and keeps later actions of the VM from being run.
+        for vm in self._vms:
+            if machines.leads_to(states.vm_state(vm)) != GOALS[self._wanted]:
+                self._client.call("one.vm.action", _ACTIONS[self._wanted], int(vm["ID"]))
+        if wait:
+            MachinesWait(self._client, self._vms, timeout, progress, acted=True).reach(GOALS[self._wanted])

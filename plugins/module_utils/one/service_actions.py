@@ -37,12 +37,6 @@ def release(client: Client, service_id: int) -> None:
     client.flow("POST", f"/service/{service_id}/action", {"action": {"perform": "release"}})
 
 
-def act(client: Client, service_id: int, role: str, action: str) -> None:
-    """Ask for an action on all VMs of a role."""
-    # Without params the server fails.
-    client.flow("POST", f"/service/{service_id}/role/{role}/action", {"action": {"perform": action, "params": {}}})
-
-
 def update(client: Client, service_id: int, new_body: dict) -> None:
     """Replace what OneFlow keeps of a service."""
     client.flow("PUT", f"/service/{service_id}", new_body)
