@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one.xml import items, to_dict
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.xml import items, to_dict
 from lab.core import OneError
 from lab.core.errors import NO_EXISTS
 

@@ -9,7 +9,7 @@ import threading
 import time
 from contextlib import suppress
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one.xml import items, to_dict
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.xml import items, to_dict
 from lab.core import OneError
 from lab.oneflow_documents import SERVICE_TYPE, TEMPLATE_TYPE, Documents
 from lab.oneflow_policies import wanted_cardinality

@@ -8,9 +8,9 @@ import copy
 import logging
 import re
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import TemplateSyntaxError
-from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
-from ansible_collections.opennebula.flower.plugins.module_utils.one.xml import items, section, to_dict
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import TemplateSyntaxError
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.template import render
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.xml import items, section, to_dict
 from lab.core import OneError
 from lab.core.errors import NO_EXISTS
 from lab.core.states import NetworkState

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one.xml import section
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.xml import section
 
 
 class State(IntEnum):

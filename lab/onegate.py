@@ -14,8 +14,8 @@ from xmlrpc.client import Fault
 from flask import Flask, Response, abort, g, request
 from werkzeug.exceptions import HTTPException
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
-from ansible_collections.opennebula.flower.plugins.module_utils.one.xml import items, section, to_dict
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.template import render
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.xml import items, section, to_dict
 from lab.core import OneError
 from lab.core.errors import NO_EXISTS
 from lab.oneflow_engine import Flow, FlowError

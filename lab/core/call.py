@@ -7,8 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import TemplateSyntaxError
-from ansible_collections.opennebula.flower.plugins.module_utils.one.template import parse
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import TemplateSyntaxError
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.template import parse
 from lab.core import rights
 from lab.core.errors import AUTHORIZATION, INTERNAL, NO_EXISTS, OneError
 from lab.core.kinds import KINDS

@@ -271,14 +271,8 @@ from ansible.errors import AnsibleParserError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import (
-    INVALID,
-    NETWORK,
-    TIMEOUT,
-    OneException,
-    one_line,
-)
-from ansible_collections.opennebula.flower.plugins.module_utils.one.http import URLLIB3_IMPORT_ERROR
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, NETWORK, TIMEOUT, OneException, one_line
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.http import URLLIB3_IMPORT_ERROR
 from ansible_collections.opennebula.flower.plugins.module_utils.redaction_text import hidden_text
 from ansible_collections.opennebula.flower.plugins.plugin_utils import vm_hosts
 from ansible_collections.opennebula.flower.plugins.plugin_utils.zones import Zone, list_vms, zone

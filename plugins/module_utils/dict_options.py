@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .one.errors import INVALID
+from .one.transport.errors import INVALID
 
 
 class DictModule(AnsibleModule):

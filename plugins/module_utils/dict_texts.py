@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 
-from .one import xml
-from .one.errors import TemplateSyntaxError
-from .one.template import parse
+from .one.transport import xml
+from .one.transport.errors import TemplateSyntaxError
+from .one.transport.template import parse
 
 # Options that hold attributes in OpenNebula's terms, so that text in them is in OpenNebula's syntax.
 _TEMPLATES = frozenset({"attributes", "image_template", "template", "template_contents", "vm_attributes"})

@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 from ansible.module_utils.basic import env_fallback, missing_required_lib
 
-from .one.client import Client
-from .one.errors import INVALID, OneException, one_line
-from .one.http import URLLIB3_IMPORT_ERROR
+from .one.transport.client import Client
+from .one.transport.errors import INVALID, OneException, one_line
+from .one.transport.http import URLLIB3_IMPORT_ERROR
 from .outcome import ServerModule, changed_result
 
 # The action plugin of the same name shows what a module appends to the file named here.
@@ -61,7 +61,7 @@ class OneModule(ServerModule):
         username, password = self.params["api_username"], self.params["api_password"]
         if username and password:
             return username, password
-        from .one.credentials import DEFAULT_AUTH_FILE, credentials
+        from .one.transport.credentials import DEFAULT_AUTH_FILE, credentials
 
         return credentials(username, password, os.environ.get("ONE_AUTH") or DEFAULT_AUTH_FILE)
 

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .dict_options import DictModule
-from .one.compare import difference
-from .one.errors import INVALID, MISREADINGS, OneException, TemplateSyntaxError, one_line
+from .one.core.compare import difference
+from .one.transport.errors import INVALID, MISREADINGS, OneException, TemplateSyntaxError, one_line
 from .redaction import HIDDEN, hidden, hidden_diff
 
 if TYPE_CHECKING:
-    from .one.client import Client
-    from .one.onegate import OneGate
+    from .one.transport.client import Client
+    from .onegate.client import OneGate
 
 # A shorter secret would be replaced in the middle of words, which makes every text unreadable and shows the secret.
 _LEAST_LENGTH = 4
@@ -109,7 +109,7 @@ class ServerModule(SafeModule):
             asked = server()
             if asked is None or not asked.asked:
                 raise
-            from .one.answers import misread
+            from .one.transport.answers import misread
 
             found = misread(error, asked.place, asked.asked)
             self.fail_json(msg=found.message, error={"kind": found.kind})

@@ -11,11 +11,13 @@ from typing import Any
 
 from .flower import runs
 from .flower.artifacts import Collection, collections_from_json
-from .one import services, vms, xml
-from .one.client import Client
-from .one.errors import CONFLICT, INVALID, PROTOCOL, WRONG_STATE, OneException
-from .one.onegate import decode, encode
-from .one.wait import wait_until
+from .one.core.wait import wait_until
+from .one.service import facts as service_facts
+from .one.transport import xml
+from .one.transport.client import Client
+from .one.transport.errors import CONFLICT, INVALID, PROTOCOL, WRONG_STATE, OneException
+from .one.vm import facts as vm_facts
+from .onegate.client import decode, encode
 
 SUPERLINK_ROLE = "superlink"
 RUNS_ATTRIBUTE = "FL_RUNS"
@@ -33,12 +35,12 @@ class Trainings:
     """The runs of one service. All methods raise OneException."""
 
     def __init__(self, client: Client, service: str) -> None:
-        document = services.get_service(client, service)
+        document = service_facts.get_service(client, service)
         self._client = client
         self.service = document["NAME"]
-        ids = services.service_vms(document, SUPERLINK_ROLE)
+        ids = service_facts.service_vms(document, SUPERLINK_ROLE)
         if len(ids) != 1:
-            state = services.state(document)
+            state = service_facts.state(document)
             raise OneException(
                 WRONG_STATE,
                 f"Service '{self.service}' is {state} and has {len(ids)} VMs in role '{SUPERLINK_ROLE}', expected one.",
@@ -52,7 +54,7 @@ class Trainings:
 
     def attributes(self) -> dict[str, Any]:
         """Return what the SuperLink's VM publishes."""
-        return xml.section(vms.vm_info(self._client, self.vm_id), "USER_TEMPLATE")
+        return xml.section(vm_facts.vm_info(self._client, self.vm_id), "USER_TEMPLATE")
 
     def files(self, attributes: dict[str, Any], name: str) -> Collection | None:
         """Return the files that a run left behind, by the attributes of the VM; None when nothing is offered."""
@@ -66,7 +68,7 @@ class Trainings:
         """Ask the supervisor to start or stop a run."""
         text = runs.request_to_json(request)
         self._requested = runs.request_digest(text)
-        vms.update_user_template(self._client, self.vm_id, {REQUEST_ATTRIBUTE: encode(text)})
+        vm_facts.update_user_template(self._client, self.vm_id, {REQUEST_ATTRIBUTE: encode(text)})
 
     def wait(
         self,

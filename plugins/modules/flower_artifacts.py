@@ -92,15 +92,15 @@ import tempfile
 
 from ansible_collections.opennebula.flower.plugins.module_utils.flower import runs
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one import services
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, MISSING, WRONG_STATE, OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.one.service import facts as service_facts
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, MISSING, WRONG_STATE, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.training_files import Download, sha256_of
 from ansible_collections.opennebula.flower.plugins.module_utils.trainings import Trainings, check_name
 
 
 def work(module):
     check_name(module.params["name"])
-    if module.check_mode and not services.find_service(module.client, module.params["service"]):
+    if module.check_mode and not service_facts.find_service(module.client, module.params["service"]):
         # The service itself would have been made before.
         return {"changed": True}
     trainings = Trainings(module.client, module.params["service"])

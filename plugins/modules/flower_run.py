@@ -176,8 +176,8 @@ from ansible_collections.opennebula.flower.plugins.module_utils.flower import ru
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.app_source import FORM, parse_source
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.run_config import toml_document
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one import services
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.one.service import facts as service_facts
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.trainings import (
     Trainings,
     check_name,
@@ -191,7 +191,7 @@ def work(module):
     check_name(name)
     _check_app(module)
     config = _config(module)
-    if module.check_mode and not services.find_service(module.client, module.params["service"]):
+    if module.check_mode and not service_facts.find_service(module.client, module.params["service"]):
         # The service itself would have been made before.
         return _result(module, None, "absent" if state != "stopped" else None)
     trainings = Trainings(module.client, module.params["service"])

@@ -133,10 +133,12 @@ rules:
 """
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one import acl, resources, xml
-from ansible_collections.opennebula.flower.plugins.module_utils.one.acl import Rule
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
-from ansible_collections.opennebula.flower.plugins.module_utils.one.names import Names
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core import lookup
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.names import Names
+from ansible_collections.opennebula.flower.plugins.module_utils.one.security import acl
+from ansible_collections.opennebula.flower.plugins.module_utils.one.security.acl import Rule
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
 
 _SUBJECTS = {"user": acl.ONE, "group": acl.GROUP}
 # What the id in a resource is one of, and of which kind the object is if the resource does not tell.
@@ -222,7 +224,7 @@ class AccessList:
         return which, {name: self._object(types, name) for name in value}
 
     def _object(self, types: list[str], name_or_id: str) -> int | None:
-        if resources.is_id(name_or_id):
+        if lookup.is_id(name_or_id):
             return int(name_or_id)
         if len(types) != 1 or types[0] not in _NAMED:
             raise OneException(

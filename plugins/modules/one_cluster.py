@@ -124,13 +124,14 @@ cluster:
 from typing import TYPE_CHECKING
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one import hosts, xml
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
-from ansible_collections.opennebula.flower.plugins.module_utils.one.managed import STATE_OPTIONS, ManagedObject
-from ansible_collections.opennebula.flower.plugins.module_utils.one.values import scalar
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import STATE_OPTIONS, ReconciledObject
+from ansible_collections.opennebula.flower.plugins.module_utils.one.host import facts as host_facts
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.values import scalar
 
 if TYPE_CHECKING:
-    from ansible_collections.opennebula.flower.plugins.module_utils.one.members import Members
+    from ansible_collections.opennebula.flower.plugins.module_utils.one.core.membership import Members
 
 _DEFAULT_CLUSTER = 0
 # By option: kind, element of the cluster's document, fact, and the last part of the methods that add and remove one.
@@ -141,12 +142,12 @@ _MEMBERS = {
 }
 
 
-class Cluster(ManagedObject):
+class Cluster(ReconciledObject):
     """One cluster and what the task wants of it."""
 
     kind = "cluster"
     fact = "cluster"
-    blank = hosts.RESERVATIONS
+    blank = host_facts.RESERVATIONS
 
     def __init__(self, module: OneModule) -> None:
         super().__init__(module)

@@ -94,7 +94,7 @@ errors:
 """
 
 from ansible_collections.opennebula.flower.plugins.module_utils import contextualization
-from ansible_collections.opennebula.flower.plugins.module_utils.context_files import ContextMissing, read_context
+from ansible_collections.opennebula.flower.plugins.module_utils.onegate.context_files import ContextMissing, read_context
 from ansible_collections.opennebula.flower.plugins.module_utils.outcome import SafeModule
 
 

@@ -178,13 +178,14 @@ datastore:
 from typing import TYPE_CHECKING
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one import resources, states, xml
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
-from ansible_collections.opennebula.flower.plugins.module_utils.one.managed import STATE_OPTIONS, ManagedObject
-from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, mode
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core import lookup, states
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, mode
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import STATE_OPTIONS, ReconciledObject
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
 
 if TYPE_CHECKING:
-    from ansible_collections.opennebula.flower.plugins.module_utils.one.members import Members
+    from ansible_collections.opennebula.flower.plugins.module_utils.one.core.membership import Members
 
 # In the order of OpenNebula's numbers.
 _TYPES = ("image", "system", "file", "backup")
@@ -202,7 +203,7 @@ _READ_ONLY = frozenset({
 _SECRETS = ("NETAPP_PASS", "PUREFA_API_TOKEN", "RESTIC_PASSWORD")
 
 
-class Datastore(ManagedObject):
+class Datastore(ReconciledObject):
     """One datastore and what the task wants of it."""
 
     kind = "datastore"
@@ -262,7 +263,7 @@ class Datastore(ManagedObject):
     def facts(self, document: dict) -> dict:
         """Return what the module's user gets to know."""
         return {
-            **resources.identity(document),
+            **lookup.identity(document),
             "mode": mode(document),
             **_settings(document),
             "base_path": document.get("BASE_PATH", ""),

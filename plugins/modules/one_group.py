@@ -113,9 +113,10 @@ group:
 """
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one import compare, resources, xml
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
-from ansible_collections.opennebula.flower.plugins.module_utils.one.names import Names
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core import compare, lookup
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.names import Names
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
 
 
 class Group:
@@ -131,16 +132,16 @@ class Group:
 
     def ensure(self) -> dict:
         """Bring the group to the wanted state and return the module's result."""
-        current = resources.find(self.client, "group", self.name)
+        current = lookup.find(self.client, "group", self.name)
         if self.params["state"] == "present":
             return self._present(current)
         if current and not self.module.check_mode:
-            resources.delete(self.client, "group", int(current["ID"]))
+            lookup.delete(self.client, "group", int(current["ID"]))
         return self.module.result(self._settings(current), {}, group={})
 
     def _present(self, current: dict | None) -> dict:
-        if current is None and resources.is_id(self.name):
-            raise resources.missing(self.client, "group", self.name)
+        if current is None and lookup.is_id(self.name):
+            raise lookup.missing(self.client, "group", self.name)
         before = self._settings(current)
         there = _ids(current, "ADMINS")
         replace = self.replace and self.params["template"] is not None

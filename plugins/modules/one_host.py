@@ -169,13 +169,10 @@ host:
 from types import ModuleType
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one import hosts, resources
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, WRONG_STATE, OneException
-from ansible_collections.opennebula.flower.plugins.module_utils.one.managed import (
-    STATE_OPTIONS,
-    WAIT_OPTIONS,
-    ManagedObject,
-)
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core import lookup
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import STATE_OPTIONS, WAIT_OPTIONS, ReconciledObject
+from ansible_collections.opennebula.flower.plugins.module_utils.one.host import facts as host_facts
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, WRONG_STATE, OneException
 
 _DEFAULT_DRIVER = "kvm"
 _DEFAULT_CLUSTER = 0
@@ -183,20 +180,20 @@ _DEFAULT_CLUSTER = 0
 _STATUS = ("enabled", "disabled", "offline")
 
 
-class Host(ManagedObject):
+class Host(ReconciledObject):
     """One host and what the task wants of it."""
 
     kind = "host"
     fact = "host"
     own = {"IM_MAD": "im_mad", "VM_MAD": "vm_mad"}
-    server = read_only = hosts.MONITORED_ATTRIBUTES
-    blank = hosts.RESERVATIONS
+    server = read_only = host_facts.MONITORED_ATTRIBUTES
+    blank = host_facts.RESERVATIONS
 
     def attributes(self, document: dict) -> dict:
         """Return what is compared, as it is."""
         return {
             "name": document["NAME"],
-            "status": hosts.status(document),
+            "status": host_facts.status(document),
             "cluster": document["CLUSTER"],
             "im_mad": document["IM_MAD"],
             "vm_mad": document["VM_MAD"],
@@ -224,8 +221,8 @@ class Host(ManagedObject):
     def facts(self, document: dict) -> dict:
         """Return what the module's user gets to know."""
         return {
-            "id": int(document["ID"]), **self.attributes(document), "state": hosts.state(document),
-            "reason": hosts.reason(document), "cluster_id": int(document["CLUSTER_ID"]),
+            "id": int(document["ID"]), **self.attributes(document), "state": host_facts.state(document),
+            "reason": host_facts.reason(document), "cluster_id": int(document["CLUSTER_ID"]),
         }
 
     def server_template(self, state: dict) -> dict:
@@ -253,18 +250,18 @@ class Host(ManagedObject):
         if self.params["flush"] and self.params["wait"] and document is None:
             return self._emptied(number)
         seen = {"document": document or self.read(number)}
-        enabled = hosts.status(seen["document"]) == "enabled"
-        asked_for = document is None or self.params["status"] or hosts.is_new(seen["document"])
+        enabled = host_facts.status(seen["document"]) == "enabled"
+        asked_for = document is None or self.params["status"] or host_facts.is_new(seen["document"])
         if not self.params["wait"] or not enabled or not asked_for:
             return seen["document"]
 
         def probe() -> dict | None:
             host = seen["document"] or self.read(number)
             # The next probe looks again.
-            seen.update(document=None, state=hosts.state(host))
-            if hosts.has_failed(host):
-                raise OneException(WRONG_STATE, f"{self.label(number)} is in state ERROR: {hosts.reason(host)}.")
-            return host if hosts.is_monitored(host) else None
+            seen.update(document=None, state=host_facts.state(host))
+            if host_facts.has_failed(host):
+                raise OneException(WRONG_STATE, f"{self.label(number)} is in state ERROR: {host_facts.reason(host)}.")
+            return host if host_facts.is_monitored(host) else None
 
         return self.wait(probe, lambda: f"its state is {seen['state']}", number, "MONITORED")
 
@@ -286,7 +283,7 @@ class Host(ManagedObject):
         if before and wanted in (None, before["cluster"]):
             return before["cluster"]
         if wanted is None:
-            return resources.require(self.client, "cluster", _DEFAULT_CLUSTER)["NAME"]
+            return lookup.require(self.client, "cluster", _DEFAULT_CLUSTER)["NAME"]
         cluster = self.resolve("cluster", wanted)
         self._cluster_id = int(cluster["ID"])
         return cluster["NAME"]
@@ -294,7 +291,7 @@ class Host(ManagedObject):
 
 def _host_flush() -> ModuleType:
     # Few tasks need it, see module_utils/module.py.
-    from ansible_collections.opennebula.flower.plugins.module_utils.one import host_flush
+    from ansible_collections.opennebula.flower.plugins.module_utils.one.host import flush as host_flush
 
     return host_flush
 

@@ -165,7 +165,7 @@ hosts:
 """
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one.host_list import listed
+from ansible_collections.opennebula.flower.plugins.module_utils.one.host.listing import listed
 
 
 def main() -> None:

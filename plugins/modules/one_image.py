@@ -229,9 +229,11 @@ replaced:
 """
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one import compare, images, resources, states, xml
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import CONFLICT, INVALID, OneException
-from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, Ownership, mode
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core import compare, lookup, states
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, Ownership, mode
+from ansible_collections.opennebula.flower.plugins.module_utils.one.image import states as image_states
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import CONFLICT, INVALID, OneException
 
 # In the order of OpenNebula's numbers.
 _TYPES = ("OS", "CDROM", "DATABLOCK", "KERNEL", "RAMDISK", "CONTEXT", "BACKUP", "FILESYSTEM")
@@ -263,7 +265,7 @@ class Image:
         # Rarely asked for.
         self._build = None
         if not module.params["keep_replaced"] or any(module.params[name] is not None for name in ("app", "checksum", "version")):
-            from ansible_collections.opennebula.flower.plugins.module_utils.one.image_builds import Build
+            from ansible_collections.opennebula.flower.plugins.module_utils.one.image.builds import Build
 
             self._build = Build(self.client, module.params)
         # Images that are removed because another build took their place.
@@ -272,7 +274,7 @@ class Image:
     def ensure(self) -> dict:
         """Bring the image, and those it replaced, to the wanted state and return the module's result."""
         if not self.params["keep_replaced"]:
-            self._replaced = self._build.replaced(resources.pool(self.client, "image"))
+            self._replaced = self._build.replaced(lookup.pool(self.client, "image"))
         result = self._ensured()
         if not self.module.check_mode:
             for image in self._replaced:
@@ -288,10 +290,10 @@ class Image:
         return self.module.result(before, after, image=image, replaced=names)
 
     def _ensured(self) -> dict:
-        current = resources.find(self.client, "image", self.name, self.params["owner"])
+        current = lookup.find(self.client, "image", self.name, self.params["owner"])
         if self.params["state"] == "absent":
             return self._absent(current)
-        if current and _is_leaving(current) and not resources.is_id(self.name):
+        if current and _is_leaving(current) and not lookup.is_id(self.name):
             # Somebody removes it; another one takes its place then.
             if not self.module.check_mode:
                 self._wait_gone(int(current["ID"]))
@@ -300,7 +302,7 @@ class Image:
             return self._replace(current)
         if current is None:
             return self._create({})
-        if images.state(current) == "ERROR" and (self.params["path"] or self.params["size"] or self.params["app"]):
+        if image_states.state(current) == "ERROR" and (self.params["path"] or self.params["size"] or self.params["app"]):
             return self._replace_failed(current)
         return self._change(current)
 
@@ -319,11 +321,11 @@ class Image:
 
     def _new_image(self) -> tuple[dict, dict]:
         """Return what a new image is to be, and the document of its datastore. Raises OneException."""
-        if resources.is_id(self.name):
-            raise resources.missing(self.client, "image", self.name)
+        if lookup.is_id(self.name):
+            raise lookup.missing(self.client, "image", self.name)
         if not self.params["path"] and not self.params["size"] and not self.params["app"]:
             raise OneException(INVALID, f"Image {self.name!r} does not exist: path, app, or size for an empty one, is needed.")
-        datastore = resources.require(self.client, "datastore", self.params["datastore"])
+        datastore = lookup.require(self.client, "datastore", self.params["datastore"])
         of_build = self._build.attributes() if self._build else {}
         after = {
             "name": self.name,
@@ -352,19 +354,19 @@ class Image:
 
     def _replace(self, current: dict | None) -> dict:
         """Put another build in the place of the image, if there is one."""
-        staged = resources.find(self.client, "image", self._build.staged, self.params["owner"])
+        staged = lookup.find(self.client, "image", self._build.staged, self.params["owner"])
         if current is None and staged is None:
             return self._create({})
         if not self.params["wait"]:
             raise OneException(INVALID, f"Image {self.name!r} is another build, which takes its place once it is READY: wait has to be true.")
         before = {**_attributes(current), **self.ownership.before(current)} if current else {}
-        failed = staged if staged and images.state(staged) == "ERROR" else None
+        failed = staged if staged and image_states.state(staged) == "ERROR" else None
         if staged and not failed:
             self._build.check(staged)
             after, datastore = {**_attributes(staged), "name": self.name}, {}
         else:
             after, datastore = self._new_image()
-        from ansible_collections.opennebula.flower.plugins.module_utils.one.image_builds import BUILD_OF, in_use, name_of_replaced
+        from ansible_collections.opennebula.flower.plugins.module_utils.one.image.builds import BUILD_OF, in_use, name_of_replaced
 
         if current and not self.params["keep_replaced"] and not in_use(current):
             self._replaced.append({**current, "NAME": name_of_replaced(current)})
@@ -386,13 +388,13 @@ class Image:
         return {name: value for name, value in attributes.items() if value is not None}
 
     def _replace_failed(self, current: dict) -> dict:
-        if resources.is_id(self.name):
-            raise images.broken(current)
+        if lookup.is_id(self.name):
+            raise image_states.broken(current)
         return self._create({**_attributes(current), "state": "ERROR"}, current)
 
     def _change(self, current: dict) -> dict:
-        if images.state(current) == "ERROR":
-            raise images.broken(current)
+        if image_states.state(current) == "ERROR":
+            raise image_states.broken(current)
         before = {**_attributes(current), **self.ownership.before(current)}
         if self._build:
             self._build.check(current)
@@ -413,7 +415,7 @@ class Image:
         replace = self.params["update"] == "replace"
         kept = _SERVER_ATTRIBUTES
         if self._build:
-            from ansible_collections.opennebula.flower.plugins.module_utils.one.image_builds import ATTRIBUTES
+            from ansible_collections.opennebula.flower.plugins.module_utils.one.image.builds import ATTRIBUTES
 
             kept |= ATTRIBUTES
         told = {name: self.params[name] for name in ("type", "persistent", "enabled") if self.params[name] is not None}
@@ -429,7 +431,7 @@ class Image:
         if self.module.check_mode:
             return self._result(before, after, image={**_facts(current), **after})
         number = int(current["ID"])
-        if not images.is_settled(current):
+        if not image_states.is_settled(current):
             current = self._available(number)
         if before != after:
             self._write(current, before, after)
@@ -446,7 +448,7 @@ class Image:
         self._give(image)
 
     def _give(self, image: dict) -> None:
-        from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership_change import write
+        from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import write
 
         write(self.client, self.ownership, _PREFIX, image)
 
@@ -455,28 +457,28 @@ class Image:
         if not self.params["wait"]:
             return self._read(number)
         timeout, progress = self.params["wait_timeout"], self.module.progress
-        from ansible_collections.opennebula.flower.plugins.module_utils.one.image_wait import wait_settled
+        from ansible_collections.opennebula.flower.plugins.module_utils.one.image.states import wait_settled
 
         return wait_settled(self.client, self.name, number, timeout, progress)
 
     def _read(self, number: int) -> dict:
-        return resources.get(self.client, "image", number)
+        return lookup.get(self.client, "image", number)
 
     def _delete(self, current: dict) -> None:
         number = int(current["ID"])
         if not _is_leaving(current):
-            resources.delete(self.client, "image", number, _is_leaving)
+            lookup.delete(self.client, "image", number, _is_leaving)
         if self.params["wait"]:
             self._wait_gone(number)
 
     def _wait_gone(self, number: int) -> None:
-        from ansible_collections.opennebula.flower.plugins.module_utils.one.image_wait import wait_gone
+        from ansible_collections.opennebula.flower.plugins.module_utils.one.image.states import wait_gone
 
         wait_gone(self.client, self.name, number, self.params["wait_timeout"], self.module.progress)
 
 
 def _is_leaving(image: dict) -> bool:
-    return images.state(image) == "DELETE"
+    return image_states.state(image) == "DELETE"
 
 
 def _check_persistence(image: dict) -> None:
@@ -490,7 +492,7 @@ def _attributes(image: dict) -> dict:
         "name": image["NAME"],
         "type": states.name(_TYPES, image["TYPE"]),
         "persistent": image["PERSISTENT"] == "1",
-        "enabled": images.state(image) != "DISABLED",
+        "enabled": image_states.state(image) != "DISABLED",
         "path": image.get("PATH", ""),
         "datastore": image.get("DATASTORE", ""),
         "template": template,
@@ -499,10 +501,10 @@ def _attributes(image: dict) -> dict:
 
 def _facts(image: dict) -> dict:
     return {
-        **resources.identity(image),
+        **lookup.identity(image),
         **_attributes(image),
         "mode": mode(image),
-        "state": images.state(image),
+        "state": image_states.state(image),
         "format": image.get("FORMAT", ""),
         "size": int(image.get("SIZE") or 0),
         "source": image.get("SOURCE", ""),

@@ -236,21 +236,18 @@ vm_template:
 import json
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one import apps, compare, resources
-from ansible_collections.opennebula.flower.plugins.module_utils.one.app_export import AppExport
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import CONFLICT, INVALID, OneException
-from ansible_collections.opennebula.flower.plugins.module_utils.one.managed import (
-    STATE_OPTIONS,
-    WAIT_OPTIONS,
-    ManagedObject,
-)
-from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, mode
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core import compare, lookup
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, mode
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import STATE_OPTIONS, WAIT_OPTIONS, ReconciledObject
+from ansible_collections.opennebula.flower.plugins.module_utils.one.market import apps
+from ansible_collections.opennebula.flower.plugins.module_utils.one.market.export import AppExport
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import CONFLICT, INVALID, OneException
 
 # Options that are templates, and the attributes of the app they are encoded in.
 _ENCODED = {"image_template": apps.OWN_TEMPLATE, "vm_attributes": apps.VM_TEMPLATE}
 
 
-class MarketplaceApp(ManagedObject):
+class MarketplaceApp(ReconciledObject):
     """One app and what the task wants of it."""
 
     kind = "marketplace_app"
@@ -268,7 +265,7 @@ class MarketplaceApp(ManagedObject):
     def ensure(self) -> dict:
         """Bring the app to the wanted state and return the module's result."""
         if self.params["state"] == "exported":
-            app = resources.require(self.client, self.kind, self.name)
+            app = lookup.require(self.client, self.kind, self.name)
             return AppExport(self.module, app).ensure()
         return super().ensure()
 
@@ -320,7 +317,7 @@ class MarketplaceApp(ManagedObject):
     def facts(self, document: dict) -> dict:
         """Return what the module's user gets to know."""
         return {
-            **resources.identity(document),
+            **lookup.identity(document),
             "mode": mode(document),
             **self.attributes(document),
             "state": apps.state(document),
@@ -424,7 +421,7 @@ class MarketplaceApp(ManagedObject):
             raise OneException(
                 CONFLICT, f"{self.label(int(app['ID']))} is of type {apps.kind(app)}, which cannot be changed; remove it first or choose another name."
             )
-        image = resources.find(self.client, "image", self.params["image"]) if self.params["image"] else None
+        image = lookup.find(self.client, "image", self.params["image"]) if self.params["image"] else None
         if image and image["ID"] != app["ORIGIN_ID"]:
             raise OneException(
                 CONFLICT,

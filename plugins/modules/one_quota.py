@@ -120,9 +120,10 @@ quota:
 import struct
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one import resources, xml
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
-from ansible_collections.opennebula.flower.plugins.module_utils.one.names import Names
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core import lookup
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.names import Names
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
 
 # Option: the server's name, and the kind of object the limits are of.
 _SECTIONS = {
@@ -156,7 +157,7 @@ class Quota:
     def ensure(self) -> dict:
         """Bring the quotas to the wanted state and return the module's result."""
         wanted = {option: _named(option, self.params[option]) for option in _SECTIONS}
-        current = resources.find(self.client, self.kind, self.owner)
+        current = lookup.find(self.client, self.kind, self.owner)
         if current is None:
             return self._without_owner(wanted)
         limits, used = _read(current)
@@ -167,7 +168,7 @@ class Quota:
                 raise OneException(INVALID, f"OpenNebula has no quotas for the {self.kind} {current['NAME']!r}.")
             if not self.module.check_mode:
                 self.client.call(f"one.{self.kind}.quota", int(current["ID"]), _changes(limits, target))
-                kept, used = _read(resources.get(self.client, self.kind, int(current["ID"])))
+                kept, used = _read(lookup.get(self.client, self.kind, int(current["ID"])))
                 self._verify(target, kept)
                 target = kept
         return self.module.result(before, after, quota=_facts(target, used))
@@ -175,7 +176,7 @@ class Quota:
     def _without_owner(self, wanted: dict) -> dict:
         if self.params["state"] == "absent":
             return self.module.result({}, {}, quota=_facts({}, {}))
-        self.module.unresolved(resources.missing(self.client, self.kind, self.owner))
+        self.module.unresolved(lookup.missing(self.client, self.kind, self.owner))
         return self.module.result({}, _limited(wanted), quota=_facts(wanted, {}))
 
     def _target(self, limits: dict, wanted: dict) -> dict:

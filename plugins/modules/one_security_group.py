@@ -134,23 +134,21 @@ security_group:
 from typing import TYPE_CHECKING
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one import resources, security_rules, xml
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, WRONG_STATE, OneException
-from ansible_collections.opennebula.flower.plugins.module_utils.one.managed import (
-    STATE_OPTIONS,
-    WAIT_OPTIONS,
-    ManagedObject,
-)
-from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, mode
-from ansible_collections.opennebula.flower.plugins.module_utils.one.values import scalar
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core import lookup
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, mode
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import STATE_OPTIONS, WAIT_OPTIONS, ReconciledObject
+from ansible_collections.opennebula.flower.plugins.module_utils.one.security import rules as security_rules
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, WRONG_STATE, OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.values import scalar
 
 if TYPE_CHECKING:
-    from ansible_collections.opennebula.flower.plugins.module_utils.one.members import Directory
+    from ansible_collections.opennebula.flower.plugins.module_utils.one.core.membership import Directory
 
 _VM_STATES = ("updated", "outdated", "updating", "error")
 
 
-class SecurityGroup(ManagedObject):
+class SecurityGroup(ReconciledObject):
     """One security group and what the task wants of it."""
 
     kind = "security_group"
@@ -186,7 +184,7 @@ class SecurityGroup(ManagedObject):
         """Return what the module's user gets to know."""
         compared = self.attributes(document)
         return {
-            **resources.identity(document),
+            **lookup.identity(document),
             "mode": mode(document),
             "rules": list(compared["rules"].values()),
             "vms": _vms(document),
@@ -249,9 +247,9 @@ class SecurityGroup(ManagedObject):
         unheard = self._waited_for - _listed_vms(group)
         if not unheard:
             return unheard
-        from ansible_collections.opennebula.flower.plugins.module_utils.one import machines
+        from ansible_collections.opennebula.flower.plugins.module_utils.one.vm import facts as vm_facts
 
-        there = machines.by_id(self.client, unheard)
+        there = vm_facts.by_id(self.client, unheard)
         self._waited_for -= {vm for vm in unheard if vm not in there or not _has_group(there[vm], number)}
         return unheard & self._waited_for
 
@@ -280,7 +278,7 @@ def _vms(document: dict) -> dict[str, list[int]]:
 
 
 def _has_group(vm: dict, number: int) -> bool:
-    from ansible_collections.opennebula.flower.plugins.module_utils.one.machine_parts import present
+    from ansible_collections.opennebula.flower.plugins.module_utils.one.vm.devices import present
 
     return any(str(number) in nic.get("SECURITY_GROUPS", "").split(",") for nic in present(vm, "nics"))
 

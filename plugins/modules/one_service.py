@@ -180,19 +180,17 @@ import re
 from typing import TYPE_CHECKING
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one import (
-    flow_documents,
-    resources,
-    service_settings,
-    services,
-)
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, WRONG_STATE, OneException
-from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, Ownership
-from ansible_collections.opennebula.flower.plugins.module_utils.one.service_wish import ServiceWish
-from ansible_collections.opennebula.flower.plugins.module_utils.one.services import FAILED_LEAVING, LEAVING, RUNNING
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core import lookup
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, Ownership
+from ansible_collections.opennebula.flower.plugins.module_utils.one.service import documents
+from ansible_collections.opennebula.flower.plugins.module_utils.one.service import facts as service_facts
+from ansible_collections.opennebula.flower.plugins.module_utils.one.service import settings as service_settings
+from ansible_collections.opennebula.flower.plugins.module_utils.one.service.desired import DesiredService
+from ansible_collections.opennebula.flower.plugins.module_utils.one.service.facts import FAILED_LEAVING, LEAVING, RUNNING
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, WRONG_STATE, OneException
 
 if TYPE_CHECKING:
-    from ansible_collections.opennebula.flower.plugins.module_utils.one.service_work import ServiceWork
+    from ansible_collections.opennebula.flower.plugins.module_utils.one.service.apply import ServiceChanger
 
 _ROLE_KEYS = ("cardinality", "user_inputs", "state", *service_settings.ROLE_SETTINGS)
 _MUST_EXIST = ("scaled", "recovered")
@@ -210,25 +208,25 @@ class Service:
         service_settings.check(module.params["template"], self.roles)
         if re.search("[&<]", self.name):
             raise OneException(INVALID, f"Service name {self.name!r}: OneFlow cannot store a name with & or <.")
-        self.wish = ServiceWish(self.roles, module.params["user_inputs"])
+        self.wish = DesiredService(self.roles, module.params["user_inputs"])
         self.ownership = Ownership(module.client, module.params)
         self.has_role_states = any(role.get("state") for role in self.roles.values())
 
     def ensure(self) -> dict:
         """Bring the service to the wanted state and return the module's result."""
-        current = services.find_service(self.client, self.name, self.params["owner"])
+        current = service_facts.find_service(self.client, self.name, self.params["owner"])
         if self.params["state"] == "absent":
             return self._absent(current)
-        if current and self.params["state"] == "recovered" and services.state(current) in FAILED_LEAVING | LEAVING:
+        if current and self.params["state"] == "recovered" and service_facts.state(current) in FAILED_LEAVING | LEAVING:
             return self._removed(current, "recover")
-        if current and services.state(current) in LEAVING:
+        if current and service_facts.state(current) in LEAVING:
             return self._start(leaving=current)
         if current is None:
             return self._start()
         return self._change(current)
 
     def _absent(self, current: dict | None) -> dict:
-        if current is None or services.state(current) == "DONE":
+        if current is None or service_facts.state(current) == "DONE":
             return self.module.result({}, {}, service={})
         return self._removed(current, "delete")
 
@@ -241,15 +239,15 @@ class Service:
         return self.module.result({} if is_leaving else _summary(current), {}, service={})
 
     def _start(self, leaving: dict | None = None) -> dict:
-        if self.params["state"] in _MUST_EXIST or resources.is_id(self.name):
-            raise resources.missing(self.client, "service", self.name)
+        if self.params["state"] in _MUST_EXIST or lookup.is_id(self.name):
+            raise lookup.missing(self.client, "service", self.name)
         template = self._service_template()
         if template is None:
             # In check mode the service template may not exist yet.
             wanted = {name: {"cardinality": role.get("cardinality")} for name, role in self.params["roles"].items()}
             after = {"name": self.name, "roles": wanted}
             return self.module.result({}, after, service=after)
-        from ansible_collections.opennebula.flower.plugins.module_utils.one import service_contents
+        from ansible_collections.opennebula.flower.plugins.module_utils.one.service import contents as service_contents
 
         self.module.no_log_values.update(self.wish.secrets(template))
         merge = {**self.params["template"], **self.wish.instantiation(self.client, template, self.name)}
@@ -274,13 +272,13 @@ class Service:
         if self.module.check_mode:
             return self.module.result({}, after, service=after)
         service = self._work().start(int(template["ID"]), merge, leaving)
-        return self.module.result({}, after, service=services.facts(service))
+        return self.module.result({}, after, service=service_facts.facts(service))
 
     def _networks(self, template: dict) -> dict:
         """Return what to merge into the service template for its networks."""
-        if not self.params["networks"] and not flow_documents.body(template).get("networks"):
+        if not self.params["networks"] and not documents.body(template).get("networks"):
             return {}
-        from ansible_collections.opennebula.flower.plugins.module_utils.one import service_networks
+        from ansible_collections.opennebula.flower.plugins.module_utils.one.service import networks as service_networks
 
         return {"networks_values": service_networks.values(self.client, template, self.params["networks"], self.name)}
 
@@ -288,13 +286,13 @@ class Service:
         name = self.params["service_template"]
         if name is None:
             raise OneException(INVALID, f"Service {self.name!r} does not exist: service_template is needed to start it.")
-        template = flow_documents.find_template(self.client, name)
+        template = documents.find_template(self.client, name)
         if template is None:
-            self.module.unresolved(resources.missing(self.client, "service template", name))
+            self.module.unresolved(lookup.missing(self.client, "service template", name))
         return template
 
     def _change(self, current: dict) -> dict:
-        state = services.state(current)
+        state = service_facts.state(current)
         if state in FAILED_LEAVING:
             raise OneException(
                 WRONG_STATE,
@@ -304,17 +302,17 @@ class Service:
         wanted = self.wish.cardinalities(current)
         self.wish.check_inputs(self.client, current)
         if self.params["networks"]:
-            from ansible_collections.opennebula.flower.plugins.module_utils.one import service_networks
+            from ansible_collections.opennebula.flower.plugins.module_utils.one.service import networks as service_networks
 
             service_networks.check(self.client, current, self.params["networks"])
-        body = services.body(current)
+        body = service_facts.body(current)
         new_body = service_settings.updated(body, self.params["template"], self.roles)
         # One that runs needs no help, and its VMs are where they should be unless the task says where.
         mend = None if state == RUNNING else self._work().mending(current)
         states_before, states_after = self._work().predicted_states(current) if self.has_role_states else ({}, {})
         shown = self.params["template"], self.roles
         before = {
-            **services.sizes(current), "vms": states_before, "settings": service_settings.said(body, *shown),
+            **service_facts.sizes(current), "vms": states_before, "settings": service_settings.said(body, *shown),
             **self.ownership.before(current),
         }
         after = {
@@ -326,20 +324,20 @@ class Service:
             before, after = {**before, "state": state}, {**after, "state": RUNNING}
         if not self.module.check_mode and (before != after or state != RUNNING or self.has_role_states):
             current = self._work().apply(current, wanted, mend, give=before != after)
-        return self.module.result(before, after, service=services.facts(current))
+        return self.module.result(before, after, service=service_facts.facts(current))
 
-    def _work(self) -> ServiceWork:
-        from ansible_collections.opennebula.flower.plugins.module_utils.one.service_work import ServiceWork
+    def _work(self) -> ServiceChanger:
+        from ansible_collections.opennebula.flower.plugins.module_utils.one.service.apply import ServiceChanger
 
-        return ServiceWork(self.client, self.params, self.ownership, self.module.progress)
+        return ServiceChanger(self.client, self.params, self.ownership, self.module.progress)
 
 
 def _checked_roles(roles: dict) -> dict[str, dict]:
     for name, role in roles.items():
         if not isinstance(role, dict) or not role.keys() <= set(_ROLE_KEYS):
             raise OneException(INVALID, f"Role {name!r} is {role!r}, it must have keys among {', '.join(_ROLE_KEYS)} only.")
-        if role.get("state") not in (None, *services.ROLE_STATES):
-            allowed = ", ".join(services.ROLE_STATES)
+        if role.get("state") not in (None, *service_facts.ROLE_STATES):
+            allowed = ", ".join(service_facts.ROLE_STATES)
             raise OneException(INVALID, f"State of role {name!r} is {role['state']!r}, it must be one of {allowed}.")
         text = str(role.get("cardinality", 0))
         if role.get("cardinality") is not None and not (text.isascii() and text.isdigit()):
@@ -348,7 +346,7 @@ def _checked_roles(roles: dict) -> dict[str, dict]:
 
 
 def _summary(service: dict) -> dict:
-    return {**services.sizes(service), "state": services.state(service)}
+    return {**service_facts.sizes(service), "state": service_facts.state(service)}
 
 
 def main() -> None:

@@ -129,19 +129,22 @@ services:
 """
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one import services, states, vms, xml
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core import states
+from ansible_collections.opennebula.flower.plugins.module_utils.one.service import facts as service_facts
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
+from ansible_collections.opennebula.flower.plugins.module_utils.one.vm import facts as vm_facts
 
 
 def read(module: OneModule) -> dict:
     """Return the module's result."""
     name = module.params["name"]
     if name is None:
-        facts = services.listed(module.client, services.all_services(module.client))
+        facts = service_facts.listed(module.client, service_facts.all_services(module.client))
     else:
-        service = services.find_service(module.client, name)
-        facts = [services.facts(service)] if service else []
+        service = service_facts.find_service(module.client, name)
+        facts = [service_facts.facts(service)] if service else []
     if module.params["vm_details"]:
-        there = vms.all_vms(module.client) if facts else {}
+        there = vm_facts.all_vms(module.client) if facts else {}
         for service in facts:
             service["vms"] = _vms(service, there)
     return {"changed": False, "services": facts}
@@ -154,8 +157,8 @@ def _vms(service: dict, there: dict[int, dict]) -> list[dict]:
             "name": there[number]["NAME"],
             "role": role,
             "state": states.vm_state(there[number]),
-            "ready": vms.is_ready(there[number]),
-            "addresses": vms.addresses(there[number]),
+            "ready": vm_facts.is_ready(there[number]),
+            "addresses": vm_facts.addresses(there[number]),
             "attributes": xml.section(there[number], "USER_TEMPLATE"),
         }
         for role, settings in service["roles"].items()

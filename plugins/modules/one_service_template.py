@@ -123,36 +123,33 @@ service_template:
 """
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one import (
-    dialect,
-    flow_documents,
-    resources,
-    service_templates,
-    xml,
-)
-from ansible_collections.opennebula.flower.plugins.module_utils.one.client import Client
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
-from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, Ownership
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core import lookup
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, Ownership
+from ansible_collections.opennebula.flower.plugins.module_utils.one.service import dialect, documents
+from ansible_collections.opennebula.flower.plugins.module_utils.one.service import templates as service_templates
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.client import Client
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
 
 
 def ensure(module: OneModule) -> dict:
     """Bring the service template to the wanted state and return the module's result."""
-    current = flow_documents.find_template(module.client, module.params["name"], module.params["owner"])
+    current = documents.find_template(module.client, module.params["name"], module.params["owner"])
     if module.params["state"] == "present":
         return _present(module, current)
     if current and not module.check_mode:
         module.client.flow("DELETE", f"/service_template/{current['ID']}")
-    return module.result(flow_documents.body(current) if current else {}, {}, service_template={})
+    return module.result(documents.body(current) if current else {}, {}, service_template={})
 
 
 def _present(module: OneModule, current: dict | None) -> dict:
     client, name = module.client, module.params["name"]
-    if current is None and resources.is_id(name):
-        raise resources.missing(client, "service template", name)
+    if current is None and lookup.is_id(name):
+        raise lookup.missing(client, "service template", name)
     if not module.params["template"]:
         raise OneException(INVALID, f"Service template {name!r}: template is needed.")
     ownership = Ownership(client, module.params)
-    body = flow_documents.body(current) if current else {}
+    body = documents.body(current) if current else {}
     wanted = service_templates.normalize(current["NAME"] if current else name, module.params["template"])
     new_body = service_templates.merged(body, _rendered(module, wanted), module.params["update"] == "replace")
     before = {**body, **(ownership.before(current) if current else {})}
@@ -164,19 +161,19 @@ def _present(module: OneModule, current: dict | None) -> dict:
             path = f"/service_template/{current['ID']}" if current else "/service_template"
             current = client.flow("PUT" if current else "POST", path, new_body)["DOCUMENT"]
         _give(client, current, ownership)
-    identity = resources.identity(current) if current else {"name": name}
+    identity = lookup.identity(current) if current else {"name": name}
     return module.result(before, after, service_template={**identity, **owned, "template": new_body})
 
 
 def _give(client: Client, current: dict, ownership: Ownership) -> None:
-    from ansible_collections.opennebula.flower.plugins.module_utils.one.service_actions import give
+    from ansible_collections.opennebula.flower.plugins.module_utils.one.service.actions import give
 
     give(client, "service_template", current, ownership)
 
 
 def _rendered(module: OneModule, wanted: dict) -> dict:
     """Return the document for the server at hand, with the VM templates' names resolved."""
-    vm_templates = resources.pool(module.client, "template")
+    vm_templates = lookup.pool(module.client, "template")
     used = {}
     roles = []
     for role in wanted["roles"]:
@@ -190,12 +187,12 @@ def _rendered(module: OneModule, wanted: dict) -> dict:
 
 
 def _vm_template(module: OneModule, vm_templates: list[dict], name_or_id: str) -> dict | None:
-    if resources.is_id(name_or_id):
+    if lookup.is_id(name_or_id):
         found = next((item for item in vm_templates if item["ID"] == name_or_id), None)
     else:
-        found = resources.named(module.client, "VM template", vm_templates, name_or_id)
+        found = lookup.named(module.client, "VM template", vm_templates, name_or_id)
     if found is None:
-        module.unresolved(resources.missing(module.client, "VM template", name_or_id))
+        module.unresolved(lookup.missing(module.client, "VM template", name_or_id))
     return found
 
 

@@ -113,10 +113,11 @@ vm_template:
 from collections.abc import Callable
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one import compare, resources, xml
-from ansible_collections.opennebula.flower.plugins.module_utils.one.client import Client
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
-from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, Ownership, mode
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core import compare, lookup
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, Ownership, mode
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.client import Client
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
 
 _PREFIX = "one.template"
 # Attributes that mean another object by its name, and who else than the user may own that object.
@@ -128,11 +129,11 @@ _REFERENCES = (
 
 def ensure(module: OneModule) -> dict:
     """Bring the VM template to the wanted state and return the module's result."""
-    current = resources.find(module.client, "template", module.params["name"], module.params["owner"])
+    current = lookup.find(module.client, "template", module.params["name"], module.params["owner"])
     if module.params["state"] == "present":
         return _present(module, current)
     if current and not module.check_mode:
-        resources.delete(module.client, "template", int(current["ID"]))
+        lookup.delete(module.client, "template", int(current["ID"]))
     return module.result(_state(current), {}, vm_template={})
 
 
@@ -140,8 +141,8 @@ def _present(module: OneModule, current: dict | None) -> dict:
     client, name = module.client, module.params["name"]
     if any(str(attribute).upper() == "NAME" for attribute in module.params["template"]):
         raise OneException(INVALID, "The template has NAME; use the option name for it.")
-    if current is None and resources.is_id(name):
-        raise resources.missing(client, "VM template", name)
+    if current is None and lookup.is_id(name):
+        raise lookup.missing(client, "VM template", name)
     ownership = Ownership(client, module.params)
     before = {**_state(current), **(ownership.before(current) if current else {})}
     wanted = _with_security_groups(module, module.params["template"])
@@ -154,7 +155,7 @@ def _present(module: OneModule, current: dict | None) -> dict:
         ownership.check(before, after, module.unresolved)
         if not module.check_mode:
             current = _write(module, current, target, ownership)
-    identity = {**resources.identity(current), "mode": mode(current)} if current else {}
+    identity = {**lookup.identity(current), "mode": mode(current)} if current else {}
     return module.result(before, after, vm_template={**identity, **after})
 
 
@@ -162,7 +163,7 @@ def _write(module: OneModule, current: dict | None, target: dict, ownership: Own
     client = module.client
     if current is None:
         number = client.call(f"{_PREFIX}.allocate", {**target, "NAME": module.params["name"]})
-        current = resources.get(client, "template", number)
+        current = lookup.get(client, "template", number)
     elif _attributes(current) != target:
         client.call(f"{_PREFIX}.update", int(current["ID"]), *compare.update(_attributes(current), target))
     _give(client, ownership, current)
@@ -170,7 +171,7 @@ def _write(module: OneModule, current: dict | None, target: dict, ownership: Own
 
 
 def _give(client: Client, ownership: Ownership, document: dict) -> None:
-    from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership_change import write
+    from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import write
 
     write(client, ownership, _PREFIX, document)
 
@@ -179,7 +180,7 @@ def _with_security_groups(module: OneModule, template: dict) -> dict:
     """Return the wanted template with ids in the place of names of security groups."""
     if not any(str(name).upper() == "NIC" for name in template):
         return template
-    from ansible_collections.opennebula.flower.plugins.module_utils.one.references import References
+    from ansible_collections.opennebula.flower.plugins.module_utils.one.vm.references import References
 
     references = References(module.client, module.unresolved)
     return {
@@ -199,9 +200,9 @@ def _check_references(module: OneModule, target: dict) -> None:
         vectors = [vector for vector in xml.items(target, attribute) if isinstance(vector, dict)]
         # Only the user's own objects can be looked up by name alone.
         names = {vector[key] for vector in vectors if vector.get(key) and not any(owner in vector for owner in owners)}
-        there = {item["NAME"] for item in resources.pool(module.client, kind)} if names else set()
+        there = {item["NAME"] for item in lookup.pool(module.client, kind)} if names else set()
         for name in sorted(names - there):
-            module.unresolved(resources.missing(module.client, resources.KINDS[kind].label, name))
+            module.unresolved(lookup.missing(module.client, lookup.KINDS[kind].label, name))
 
 
 def _state(document: dict | None) -> dict:

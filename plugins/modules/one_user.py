@@ -148,9 +148,10 @@ user:
 import hashlib
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one import compare, resources, xml
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
-from ansible_collections.opennebula.flower.plugins.module_utils.one.names import Names
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core import compare, lookup
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.names import Names
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
 
 _CORE = "core"
 _DEFAULT_GROUP = "users"
@@ -172,7 +173,7 @@ class User:
     def ensure(self) -> dict:
         """Bring the user to the wanted state and return the module's result."""
         self._check_password()
-        current = resources.find(self.client, "user", self.name)
+        current = lookup.find(self.client, "user", self.name)
         if self.params["state"] == "absent":
             return self._absent(current)
         if current is None:
@@ -186,13 +187,13 @@ class User:
 
     def _absent(self, current: dict | None) -> dict:
         if current and not self.module.check_mode:
-            resources.delete(self.client, "user", int(current["ID"]))
+            lookup.delete(self.client, "user", int(current["ID"]))
         before = _settings(current, Memberships(self.module, current)) if current else {}
         return self.module.result(before, {}, user={})
 
     def _create(self) -> dict:
-        if resources.is_id(self.name):
-            raise resources.missing(self.client, "user", self.name)
+        if lookup.is_id(self.name):
+            raise lookup.missing(self.client, "user", self.name)
         params = self.params
         driver = params["auth_driver"] or _CORE
         if params["password"] is None and driver == _CORE:
@@ -210,7 +211,7 @@ class User:
             self.client.call("one.user.update", number, template, 1)
         if params["enabled"] is False:
             self.client.call("one.user.enable", number, False)
-        made = resources.get(self.client, "user", number)
+        made = lookup.get(self.client, "user", number)
         after["group"] = made["GNAME"]
         return self.module.result({}, after, user={"id": number, **after})
 

@@ -153,9 +153,10 @@ vdc:
 from urllib.parse import urlsplit
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one import compare, resources, xml
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
-from ansible_collections.opennebula.flower.plugins.module_utils.one.names import Names
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core import compare, lookup
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.names import Names
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
 
 # Option: the kind of object, and what the server calls it in documents (a list of the plural) and methods.
 _RESOURCES = {
@@ -182,17 +183,17 @@ class Vdc:
 
     def ensure(self) -> dict:
         """Bring the virtual data center to the wanted state and return the module's result."""
-        current = resources.find(self.client, "vdc", self.name)
+        current = lookup.find(self.client, "vdc", self.name)
         zone = self._zone()
         if self.params["state"] == "present":
             return self._present(current, zone)
         if current and not self.module.check_mode:
-            resources.delete(self.client, "vdc", int(current["ID"]))
+            lookup.delete(self.client, "vdc", int(current["ID"]))
         return self.module.result(self._described(_settings(current, zone)), {}, vdc={})
 
     def _present(self, current: dict | None, zone: int) -> dict:
-        if current is None and resources.is_id(self.name):
-            raise resources.missing(self.client, "virtual data center", self.name)
+        if current is None and lookup.is_id(self.name):
+            raise lookup.missing(self.client, "virtual data center", self.name)
         before = _settings(current, zone)
         replace = self.replace and self.params["template"] is not None
         template = compare.wanted_template(before.get("template", {}), self.params["template"] or {}, replace)
@@ -241,7 +242,7 @@ class Vdc:
         if wanted is None:
             return there
         kind = _RESOURCES[option][0]
-        named = [name for name in wanted if name != _ALL and not resources.is_id(name)]
+        named = [name for name in wanted if name != _ALL and not lookup.is_id(name)]
         if named and not self._is_here(zone):
             raise OneException(
                 INVALID, f"The {option} {', '.join(named)} have to be given by their ids: {self.client.place} is not "
@@ -269,7 +270,7 @@ class Vdc:
         """Tell whether names are those of this zone: it is the only one, or its endpoint is the one that is asked."""
         if len(self.names.ids("zone")) == 1:
             return True
-        document = resources.get(self.client, "zone", zone) or {}
+        document = lookup.get(self.client, "zone", zone) or {}
         endpoint = urlsplit(xml.section(document, "TEMPLATE").get("ENDPOINT", ""))
         asked = urlsplit(self.client.api_url)
         return (endpoint.hostname, endpoint.port) == (asked.hostname, asked.port)

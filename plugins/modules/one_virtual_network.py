@@ -187,13 +187,15 @@ virtual_network:
 from typing import TYPE_CHECKING
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one import compare, networks, resources, xml
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import CONFLICT, INVALID, OneException
-from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS, Ownership, mode
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core import compare, lookup
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, Ownership, mode
+from ansible_collections.opennebula.flower.plugins.module_utils.one.network import facts as network_facts
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import CONFLICT, INVALID, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.scalars import boolean
 
 if TYPE_CHECKING:
-    from ansible_collections.opennebula.flower.plugins.module_utils.one.network_work import NetworkWork
+    from ansible_collections.opennebula.flower.plugins.module_utils.one.network.apply import NetworkChanger
 
 # Wishes that the server fulfils once and then keeps outside of the template: the attribute, and where it is kept.
 _AUTOMATIC = {"AUTOMATIC_VLAN_ID": "VLAN_ID_AUTOMATIC", "AUTOMATIC_OUTER_VLAN_ID": "OUTER_VLAN_ID_AUTOMATIC"}
@@ -218,10 +220,10 @@ class VirtualNetwork:
 
     def ensure(self) -> dict:
         """Bring the network to the wanted state and return the module's result."""
-        current = resources.find(self.client, "network", self.name, self.params["owner"])
+        current = lookup.find(self.client, "network", self.name, self.params["owner"])
         if self.params["state"] == "absent":
             return self._absent(current)
-        if current and networks.is_leaving(current) and not resources.is_id(self.name):
+        if current and network_facts.is_leaving(current) and not lookup.is_id(self.name):
             # Somebody removes it; another one takes its place then.
             if not self.module.check_mode:
                 self._work().wait_gone(int(current["ID"]))
@@ -247,8 +249,8 @@ class VirtualNetwork:
         return self.module.result(_attributes(current) if current else {}, {}, virtual_network={})
 
     def _create(self) -> dict:
-        if resources.is_id(self.name):
-            raise resources.missing(self.client, "virtual network", self.name)
+        if lookup.is_id(self.name):
+            raise lookup.missing(self.client, "virtual network", self.name)
         work = self._work()
         ranges = work.new_ranges()
         template = compare.wanted_template({}, self._asked({}))
@@ -285,21 +287,21 @@ class VirtualNetwork:
     def _cluster(self) -> int:
         if self.params["cluster"] is None:
             return _DEFAULT_CLUSTER
-        return int(resources.require(self.client, "cluster", self.params["cluster"])["ID"])
+        return int(lookup.require(self.client, "cluster", self.params["cluster"])["ID"])
 
     def _parent(self) -> int | None:
         """Return the id of the network the addresses are reserved of, in check mode 0 for one that is not there yet."""
         if self.params["reservation"] is None:
             return None
         wanted = self.params["reservation"]["network"]
-        parent = resources.find(self.client, "network", wanted)
+        parent = lookup.find(self.client, "network", wanted)
         if parent is None:
-            self.module.unresolved(resources.missing(self.client, "virtual network", wanted))
+            self.module.unresolved(lookup.missing(self.client, "virtual network", wanted))
         return int(parent["ID"]) if parent else 0
 
     def _change(self, current: dict) -> dict:
-        networks.check_failed(current)
-        if networks.state(current) != "READY" and not self.module.check_mode:
+        network_facts.check_failed(current)
+        if network_facts.state(current) != "READY" and not self.module.check_mode:
             current = self._work().ready(int(current["ID"]))
         before = {**_attributes(current), **self.ownership.before(current)}
         template = compare.wanted_template(
@@ -340,10 +342,10 @@ class VirtualNetwork:
             )
         return {"network": parent, "size": wanted["size"]}
 
-    def _work(self) -> NetworkWork:
-        from ansible_collections.opennebula.flower.plugins.module_utils.one.network_work import NetworkWork
+    def _work(self) -> NetworkChanger:
+        from ansible_collections.opennebula.flower.plugins.module_utils.one.network.apply import NetworkChanger
 
-        return NetworkWork(self.client, self.params, self.ownership, self.module.progress)
+        return NetworkChanger(self.client, self.params, self.ownership, self.module.progress)
 
 
 def _attributes(network: dict) -> dict:
@@ -353,21 +355,21 @@ def _attributes(network: dict) -> dict:
     return {
         "name": network["NAME"],
         "template": template | automatic,
-        "address_ranges": [networks.settings(item) for item in networks.ranges(network)],
-        "reservation": {"network": int(parent), "size": networks.size(network)} if parent else {},
-        "held": sorted(networks.address(lease) for lease in networks.on_hold(network)),
+        "address_ranges": [network_facts.settings(item) for item in network_facts.ranges(network)],
+        "reservation": {"network": int(parent), "size": network_facts.size(network)} if parent else {},
+        "held": sorted(network_facts.address(lease) for lease in network_facts.on_hold(network)),
     }
 
 
 def _facts(network: dict) -> dict:
-    ranges = networks.ranges(network)
+    ranges = network_facts.ranges(network)
     return {
-        **resources.identity(network),
+        **lookup.identity(network),
         **_attributes(network),
         "mode": mode(network),
-        "state": networks.state(network),
+        "state": network_facts.state(network),
         "address_ranges": [{name: value for name, value in item.items() if name != "LEASES"} for item in ranges],
-        "used_leases": networks.used(network),
+        "used_leases": network_facts.used(network),
     }
 
 

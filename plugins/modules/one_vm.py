@@ -333,13 +333,13 @@ vms:
 """
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one.machine_set import MachineSet
-from ansible_collections.opennebula.flower.plugins.module_utils.one.ownership import OPTIONS
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS
+from ansible_collections.opennebula.flower.plugins.module_utils.one.vm.selection import VmSelection
 
 
 def ensure(module: OneModule) -> dict:
     """Bring the VMs to the wanted state and return the module's result."""
-    machines = MachineSet(module.client, module.params, module.check_mode, module.unresolved, module.progress)
+    machines = VmSelection(module.client, module.params, module.check_mode, module.unresolved, module.progress)
     before, after, vms = machines.ensure()
     return module.result(before, after, vms=vms)
 

@@ -206,7 +206,7 @@ vms:
 """
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one.machine_filter import MachineFilter
+from ansible_collections.opennebula.flower.plugins.module_utils.one.vm.filter import VmFilter
 
 
 def main() -> None:
@@ -224,7 +224,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.run(lambda: {"changed": False, "vms": MachineFilter(module.client, module.params).facts()})
+    module.run(lambda: {"changed": False, "vms": VmFilter(module.client, module.params).facts()})
 
 
 if __name__ == "__main__":

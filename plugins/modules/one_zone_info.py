@@ -107,16 +107,16 @@ server:
 """
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one import resources, zones
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core import lookup, zones
 
 
 def listed(module: OneModule) -> dict:
     """Return the module's result."""
     name, client = module.params["name"], module.client
     if name is None:
-        found = sorted(resources.pool(client, "zone"), key=lambda zone: int(zone["ID"]))
+        found = sorted(lookup.pool(client, "zone"), key=lambda zone: int(zone["ID"]))
     else:
-        zone = resources.find(client, "zone", name)
+        zone = lookup.find(client, "zone", name)
         found = [zone] if zone else []
     return {"changed": False, "zones": [zones.facts(zone) for zone in found], "server": zones.server_facts(client)}
 

@@ -69,10 +69,10 @@ service:
   sample: {"id": "6", "name": "flower", "roles": [], "state": 2}
 """
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one import onegate
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
-from ansible_collections.opennebula.flower.plugins.module_utils.one.values import scalar
-from ansible_collections.opennebula.flower.plugins.module_utils.onegate_module import OneGateModule
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.values import scalar
+from ansible_collections.opennebula.flower.plugins.module_utils.onegate import client as onegate
+from ansible_collections.opennebula.flower.plugins.module_utils.onegate.module import OneGateModule
 from ansible_collections.opennebula.flower.plugins.module_utils.outcome import changed_result
 
 

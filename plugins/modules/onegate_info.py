@@ -106,9 +106,11 @@ members:
 
 from collections.abc import Callable
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one import onegate, vms, xml
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import OneException
-from ansible_collections.opennebula.flower.plugins.module_utils.onegate_module import OneGateModule
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.one.vm import facts as vm_facts
+from ansible_collections.opennebula.flower.plugins.module_utils.onegate import client as onegate
+from ansible_collections.opennebula.flower.plugins.module_utils.onegate.module import OneGateModule
 
 
 def read(module: OneGateModule) -> dict:
@@ -131,7 +133,7 @@ def _members(service: dict, encoded: set[str], warn: Callable[[str], None]) -> l
             "id": int(node["deploy_id"]),
             "name": xml.section(node, "vm_info", "VM").get("NAME", ""),
             "role": role["name"],
-            "addresses": vms.addresses(xml.section(node, "vm_info", "VM")),
+            "addresses": vm_facts.addresses(xml.section(node, "vm_info", "VM")),
             "attributes": _attributes_of_member(node, encoded, warn),
         }
         for role in service["roles"]

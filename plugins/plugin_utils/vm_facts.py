@@ -7,22 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one import machines, states, xml
-from ansible_collections.opennebula.flower.plugins.module_utils.one.values import decimal, number, text
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core import states
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.values import decimal, number, text
+from ansible_collections.opennebula.flower.plugins.module_utils.one.vm import facts as vm_facts
 from ansible_collections.opennebula.flower.plugins.module_utils.redaction import hidden, is_secret
 
 # Shown under names of their own, or a form for people whose default values may be secret.
 _NOT_ATTRIBUTES = frozenset({"LABELS", "ROLE_NAME", "SERVICE_ID", "USER_INPUTS", "INPUTS_ORDER"})
 
 
-def vm_facts(vm: dict, wanted: Callable[[str], bool] = lambda name: True) -> dict:
+def inventory_facts(vm: dict, wanted: Callable[[str], bool] = lambda name: True) -> dict:
     """Return the facts of a VM's document, JSON values only; what the VM does not have is None or empty.
 
     wanted: tells by its name whether an attribute of the user template is to be kept.
     """
     template = xml.section(vm, "TEMPLATE")
     attributes = xml.section(vm, "USER_TEMPLATE")
-    place = machines.placement(vm)
+    place = vm_facts.placement(vm)
     service_id = number(attributes.get("SERVICE_ID"))
     cluster_id = number(place.get("CID"))
     return {
@@ -37,7 +39,7 @@ def vm_facts(vm: dict, wanted: Callable[[str], bool] = lambda name: True) -> dic
         "host": place.get("HOSTNAME") or None,
         "cluster_id": cluster_id,
         "cluster": None if cluster_id is None else str(cluster_id),
-        "labels": machines.labels(vm),
+        "labels": vm_facts.labels(vm),
         "template_id": number(template.get("TEMPLATE_ID")),
         "cpu": decimal(template.get("CPU")) or 0.0,
         "vcpu": number(template.get("VCPU")) or 1,

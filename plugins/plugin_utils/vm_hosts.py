@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one import states
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, OneException
-from ansible_collections.opennebula.flower.plugins.module_utils.one.patterns import matcher
-from ansible_collections.opennebula.flower.plugins.module_utils.one.values import scalar
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core import states
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.patterns import matcher
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.values import scalar
 from ansible_collections.opennebula.flower.plugins.module_utils.redaction import is_secret
 
 _STATES = frozenset({*states.VM, *states.LCM})

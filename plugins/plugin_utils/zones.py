@@ -11,17 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one import machines, resources, services
-from ansible_collections.opennebula.flower.plugins.module_utils.one.answers import misread
-from ansible_collections.opennebula.flower.plugins.module_utils.one.client import Client
-from ansible_collections.opennebula.flower.plugins.module_utils.one.credentials import (
-    DEFAULT_AUTH_FILE,
-    credentials,
-    read_auth_file,
-)
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import INVALID, MISREADINGS, OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core import lookup
+from ansible_collections.opennebula.flower.plugins.module_utils.one.service import facts as service_facts
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.answers import misread
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.client import Client
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.credentials import DEFAULT_AUTH_FILE, credentials, read_auth_file
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, MISREADINGS, OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.one.vm import facts as vm_facts
 
-from .vm_facts import vm_facts
+from .vm_facts import inventory_facts
 
 SCOPES = {"all": -2, "own": -3, "own_and_groups": -1}
 _NOT_DONE = -1
@@ -98,8 +96,8 @@ def list_vms(
         found: dict[int, dict] = {}
         for page in client.pages("one.vmpool.infoextended", "VM", _NOT_DONE, who=SCOPES[scope]):
             # A VM that is made between two calls shifts the pages, and the last of one is the first of the next.
-            found |= {int(vm["ID"]): vm_facts(vm, wanted) for vm in page}
-            machines.warn_of_odd(client, page)
+            found |= {int(vm["ID"]): inventory_facts(vm, wanted) for vm in page}
+            vm_facts.warn_of_odd(client, page)
         vms = list(found.values())
         if names:
             _name_clusters_and_services(client, vms)
@@ -112,9 +110,9 @@ def list_vms(
 
 
 def _name_clusters_and_services(client: Client, vms: list[dict]) -> None:
-    clusters = {int(cluster["ID"]): cluster["NAME"] for cluster in resources.pool(client, "cluster")}
+    clusters = {int(cluster["ID"]): cluster["NAME"] for cluster in lookup.pool(client, "cluster")}
     in_services = any(vm["service_id"] is not None for vm in vms)
-    named = {int(service["ID"]): service["NAME"] for service in services.all_services(client)} if in_services else {}
+    named = {int(service["ID"]): service["NAME"] for service in service_facts.all_services(client)} if in_services else {}
     for vm in vms:
         vm["cluster"] = clusters.get(vm["cluster_id"], vm["cluster"])
         vm["service"] = named.get(vm["service_id"], vm["service"])

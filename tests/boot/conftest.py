@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from vm import ADDRESS, HOST, Vm
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
-from ansible_collections.opennebula.flower.plugins.module_utils.one.wait import wait_until
-from ansible_collections.opennebula.flower.plugins.module_utils.one.xml import to_dict
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.wait import wait_until
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.template import render
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.xml import to_dict
 from ansible_collections.opennebula.flower.tests.app.conftest import make_flower_venv
 from ansible_collections.opennebula.flower.tests.app.flower import Federation, free_port
 from ansible_collections.opennebula.flower.tests.app.shipped import APP

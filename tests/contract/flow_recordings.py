@@ -10,7 +10,7 @@ import xmlrpc.client
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one.xml import to_dict
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.xml import to_dict
 
 RECORDINGS = Path(__file__).parent / "recordings"
 

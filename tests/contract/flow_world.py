@@ -13,7 +13,7 @@ from pathlib import Path
 import requests
 from flow_recordings import Answer, load
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one.xml import section, to_dict
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.xml import section, to_dict
 from lab import oneflow_engine
 from lab.driver import DriverError, VmSpec
 from lab.releases import NEWEST

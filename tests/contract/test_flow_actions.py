@@ -14,7 +14,7 @@ import pytest
 from flow_session import RUNNING
 from flow_world import World, started_world
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one.xml import items, section, to_dict
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.xml import items, section, to_dict
 
 ROLE = {"name": "a", "type": "vm", "cardinality": 1, "template_id": 0}
 

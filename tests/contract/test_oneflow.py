@@ -13,8 +13,8 @@ from flow_recordings import differences, load, load_vm, names, value_differences
 from flow_session import COOLDOWN, DEPLOYING, FAILED_DEPLOYING, FAILED_SCALING, RUNNING, WARNING
 from flow_world import ALICE, World, answer, started_world
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one.template import render
-from ansible_collections.opennebula.flower.plugins.module_utils.one.xml import section
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.template import render
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.xml import section
 
 #: the recorded service had been RUNNING for a moment in between
 IGNORED = {("7.4", "GET.service.104_UNDEPLOYING"): ("log",)}

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one.onegate import encode
-from ansible_collections.opennebula.flower.plugins.module_utils.one.vms import update_user_template
+from ansible_collections.opennebula.flower.plugins.module_utils.one.vm.facts import update_user_template
+from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import encode
 from ansible_collections.opennebula.flower.tests.support.federation import Federation
 
 

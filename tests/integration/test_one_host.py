@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one.wait import wait_until
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.wait import wait_until
 from ansible_collections.opennebula.flower.tests.support.one_zone import PASSWORD, ModuleZone, module_zone
 
 HOST = {"im_mad": "dummy", "vm_mad": "dummy", "wait_timeout": 600}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one import states
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core import states
 from ansible_collections.opennebula.flower.tests.support.one_servers import hanging, unused_port
 from ansible_collections.opennebula.flower.tests.support.one_zone import ModuleZone, module_zone, run_module
 from lab.driver import Driver, DriverError

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one.onegate import encode
+from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import encode
 from ansible_collections.opennebula.flower.plugins.module_utils.outcome import ServerModule
 from ansible_collections.opennebula.flower.tests.support.one_servers import failure, scripted
 from ansible_collections.opennebula.flower.tests.support.one_zone import ModuleZone, module_zone, run_module

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one.xml import items, to_dict
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.xml import items, to_dict
 from ansible_collections.opennebula.flower.tests.support.one_zone import PASSWORD, ModuleZone, changes, module_zone
 
 ROOT = Path(__file__).parents[2]

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils import context_files
-from ansible_collections.opennebula.flower.plugins.module_utils.context_files import read_context, read_token
+from ansible_collections.opennebula.flower.plugins.module_utils.onegate import context_files
+from ansible_collections.opennebula.flower.plugins.module_utils.onegate.context_files import read_context, read_token
 
 REPOSITORY = Path(__file__).parents[2]
 AGENT = REPOSITORY / "lab" / "guest"

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.runs import STARTED_REQUEST, STOPPED_REQUEST, Request
-from ansible_collections.opennebula.flower.plugins.module_utils.one import services
-from ansible_collections.opennebula.flower.plugins.module_utils.one.client import Client
-from ansible_collections.opennebula.flower.plugins.module_utils.one.vms import vm_info
+from ansible_collections.opennebula.flower.plugins.module_utils.one.service import facts as service_facts
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.client import Client
+from ansible_collections.opennebula.flower.plugins.module_utils.one.vm.facts import vm_info
 from ansible_collections.opennebula.flower.plugins.module_utils.trainings import Trainings
 from ansible_collections.opennebula.flower.tests.support.one_zone import run_module
 from lab.driver.docker import machine_prefix
@@ -62,7 +62,7 @@ class LabFederation:
         self._options = {"api_url": url, "oneflow_url": flow, "api_username": "oneadmin", "api_password": password}
         self.trainings = Trainings(self._client, SERVICE)
         self.superlink = self.trainings.vm_id
-        self.supernodes = services.service_vms(services.get_service(self._client, SERVICE), "supernode")
+        self.supernodes = service_facts.service_vms(service_facts.get_service(self._client, SERVICE), "supernode")
 
     # Trainings
 

@@ -16,10 +16,13 @@ from typing import Any
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.artifacts import ArtifactServer
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.board import open_board
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.supervisor import Config, Supervisor
-from ansible_collections.opennebula.flower.plugins.module_utils.one import flow_documents, resources, service_actions, services
-from ansible_collections.opennebula.flower.plugins.module_utils.one.client import Client
-from ansible_collections.opennebula.flower.plugins.module_utils.one.vms import update_user_template, vm_info
-from ansible_collections.opennebula.flower.plugins.module_utils.one.wait import wait_until
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core import lookup
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.wait import wait_until
+from ansible_collections.opennebula.flower.plugins.module_utils.one.service import actions as service_actions
+from ansible_collections.opennebula.flower.plugins.module_utils.one.service import documents
+from ansible_collections.opennebula.flower.plugins.module_utils.one.service import facts as service_facts
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.client import Client
+from ansible_collections.opennebula.flower.plugins.module_utils.one.vm.facts import update_user_template, vm_info
 from ansible_collections.opennebula.flower.tests.support.superlink import SuperLink
 from lab.zone import Zone
 
@@ -78,16 +81,16 @@ class Federation:
             self._files.close()
 
     def remove(self) -> None:
-        service = services.get_service(self.client, "federation")
+        service = service_facts.get_service(self.client, "federation")
         service_actions.delete(self.client, service)
 
         def gone() -> bool | None:
-            return services.service_by_id(self.client, int(service["ID"])) is None or None
+            return service_facts.service_by_id(self.client, int(service["ID"])) is None or None
 
         wait_until(gone, lambda: "the service does not go", 600)
-        template = flow_documents.find_template(self.client, "federation")
+        template = documents.find_template(self.client, "federation")
         self.client.flow("DELETE", f"/service_template/{template['ID']}")
-        template = resources.find(self.client, "template", "superlink")
+        template = lookup.find(self.client, "template", "superlink")
         self.client.call("one.template.delete", int(template["ID"]), False)
 
     def module(self, module: str, check: bool = False, **options: Any) -> dict[str, Any]:
@@ -174,7 +177,7 @@ class Federation:
         number = int(service["ID"])
 
         def running() -> int | None:
-            found = services.service_by_id(self.client, number)
-            return services.service_vms(found, "superlink")[0] if services.state(found) == "RUNNING" else None
+            found = service_facts.service_by_id(self.client, number)
+            return service_facts.service_vms(found, "superlink")[0] if service_facts.state(found) == "RUNNING" else None
 
         return wait_until(running, lambda: "the service does not run", 600)

@@ -17,7 +17,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.flower.runs impo
     request_to_json,
 )
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.supervisor import Config, Supervisor
-from ansible_collections.opennebula.flower.plugins.module_utils.one.onegate import decode, encode
+from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import decode, encode
 
 INITIAL = {"num-server-rounds": 3, "strategy": "FedAvg", "use-case": "digits"}
 

@@ -16,7 +16,7 @@ import pytest
 from conftest import NAME, Hypervisor, changes, failed, listed, succeeded
 from disk import INTEL
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one.wait import wait_until
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.wait import wait_until
 from ansible_collections.opennebula.flower.tests.support.one_zone import ModuleZone
 
 ROOT_DISK, NETWORK_CARD, SATA, ISA_BRIDGE, SOUND_CARD = "0000:00:04.0", "0000:00:05.0", "0000:00:1f.2", "0000:00:1f.0", "0000:00:11.0"

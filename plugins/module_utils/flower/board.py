@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..context_files import read_token
-from ..one.errors import OneException
-from ..one.onegate import OneGate, decode, encode
+from ..one.transport.errors import OneException
+from ..onegate.client import OneGate, decode, encode
+from ..onegate.context_files import read_token
 from .runs import ENDED, Refusal, Run, artifacts_to_json, figure_text, published_to_json, refusal_to_json
 from .untrusted import sentence
 

@@ -29,8 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..context_files import ContextMissing
 from ..contextualization import ContextError, run_overrides
+from ..onegate.context_files import ContextMissing
 from .apps import AppError, read_config, stage
 from .artifacts import ArtifactServer, Collection, collect
 from .board import Board, open_board

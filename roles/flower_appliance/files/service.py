@@ -21,9 +21,9 @@ sys.path.insert(0, "/usr/share/ansible/collections")
 
 import unchanged
 
-from ansible_collections.opennebula.flower.plugins.module_utils.context_files import ContextMissing, read_context, read_token
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import AUTHENTICATION, AUTHORIZATION, OneException
-from ansible_collections.opennebula.flower.plugins.module_utils.one.onegate import OneGate
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import AUTHENTICATION, AUTHORIZATION, OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import OneGate
+from ansible_collections.opennebula.flower.plugins.module_utils.onegate.context_files import ContextMissing, read_context, read_token
 
 COLLECTIONS = Path("/usr/share/ansible/collections")
 PLAYBOOK = COLLECTIONS / "ansible_collections/opennebula/flower/playbooks/appliance.yml"

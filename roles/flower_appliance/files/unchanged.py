@@ -15,10 +15,10 @@ import subprocess
 import time
 from pathlib import Path
 
-from ansible_collections.opennebula.flower.plugins.module_utils.context_files import ContextMissing
 from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import ContextError, check
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import OneException
-from ansible_collections.opennebula.flower.plugins.module_utils.one.onegate import OneGate
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import OneGate
+from ansible_collections.opennebula.flower.plugins.module_utils.onegate.context_files import ContextMissing
 
 # Who has the directory may decide what boots: root alone.
 RECORD = Path("/var/lib/one-appliance/bootstrap")

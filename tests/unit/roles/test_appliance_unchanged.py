@@ -13,7 +13,7 @@ from types import ModuleType
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one.onegate import OneGate
+from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import OneGate
 from ansible_collections.opennebula.flower.tests.support.one_servers import scripted
 
 CA = "-----BEGIN CERTIFICATE-----\nof the SuperLink\n-----END CERTIFICATE-----\n"

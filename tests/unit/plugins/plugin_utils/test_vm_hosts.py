@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one import xml
-from ansible_collections.opennebula.flower.plugins.module_utils.one.errors import OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.redaction import is_secret
-from ansible_collections.opennebula.flower.plugins.plugin_utils.vm_facts import vm_facts
+from ansible_collections.opennebula.flower.plugins.plugin_utils.vm_facts import inventory_facts
 from ansible_collections.opennebula.flower.plugins.plugin_utils.vm_hosts import (
     address,
     groups,
@@ -34,7 +34,7 @@ def facts(vm_id: int = 1, name: str = "vm", template: str = "", user: str = "", 
         f"<VM><ID>{vm_id}</ID><NAME>{name}</NAME><STATE>{state}</STATE><LCM_STATE>3</LCM_STATE>"
         f"<TEMPLATE>{template}</TEMPLATE><USER_TEMPLATE>{user}</USER_TEMPLATE>{rest}</VM>"
     )
-    return {**vm_facts(document), "zone": "north"}
+    return {**inventory_facts(document), "zone": "north"}
 
 
 def rule(**options: object) -> dict:

@@ -17,7 +17,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.flower.artifacts
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.runs import (
     digest,
 )
-from ansible_collections.opennebula.flower.plugins.module_utils.one.onegate import decode
+from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import decode
 from ansible_collections.opennebula.flower.tests.support.one_servers import ScriptedServer, running
 from ansible_collections.opennebula.flower.tests.support.supervisor_scene import INITIAL, Scene
 

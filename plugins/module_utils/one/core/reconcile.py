@@ -1,0 +1,237 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The way every kind of object is found, made, changed and removed, in the same order."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
+
+from ..transport import xml
+from ..transport.errors import INVALID, OneException
+from . import compare, lookup
+
+if TYPE_CHECKING:
+    from ...module import OneModule
+    from .membership import Directory, Members
+    from .ownership import Ownership
+
+STATE_OPTIONS = {
+    "name": {"type": "str", "required": True},
+    "template": {"type": "dict", "default": {}},
+    "update": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+}
+WAIT_OPTIONS = {"wait": {"type": "bool", "default": True}, "wait_timeout": {"type": "float", "default": 600}}
+
+
+class ReconciledObject(ABC):
+    """One object and what the task wants of it.
+
+    What is compared is a dictionary with at least ``name`` and ``template``: ``attributes`` reads it from the server's
+    document, ``wanted`` says what it should be. Everything else follows from the difference of the two.
+    """
+
+    #: in lookup.KINDS
+    kind: str
+    #: the name of the object in the module's result
+    fact: str
+    #: whether it has an owner, a group and permissions, which the task may name; ownership.OPTIONS are its options then
+    owned = False
+    #: attributes that the server keeps in the template but that are options of the module, and those options
+    own: dict[str, str] = {}
+    #: attributes that the server sets in the template by itself
+    server: Collection[str] = ()
+    #: those of them that it sets whatever it is told
+    read_only: Collection[str] = ()
+    #: attributes that the server makes empty with every object, which means the same as none
+    blank: Collection[str] = ()
+
+    def __init__(self, module: OneModule) -> None:
+        self.module = module
+        self.params = module.params
+        self.client = module.client
+        self.name = module.params["name"]
+        # The task may name it by its id.
+        self.called = self.name
+        self.ownership = self._ownership() if self.owned else None
+
+    @abstractmethod
+    def attributes(self, document: dict) -> dict:
+        """Return what is compared, as it is."""
+
+    @abstractmethod
+    def wanted(self, before: dict) -> dict:
+        """Return what is compared, as it should be; before is empty for a new object. Raises OneException."""
+
+    @abstractmethod
+    def facts(self, document: dict) -> dict:
+        """Return what the module's user gets to know."""
+
+    @abstractmethod
+    def create(self, after: dict) -> int:
+        """Make the object and return its id."""
+
+    @abstractmethod
+    def write(self, number: int, before: dict, after: dict) -> None:
+        """Change the object."""
+
+    def predicted(self, current: dict, after: dict) -> dict:
+        """Return the facts as they would be; current is empty for a new object."""
+        return {**(self.facts(current) if current else {}), **after}
+
+    def find(self) -> dict | None:
+        """Return the object's document, None if there is no such object. Raises OneException."""
+        return lookup.find(self.client, self.kind, self.name, self.params.get("owner"))
+
+    def read(self, number: int) -> dict:
+        """Return the object's document. Raises OneException."""
+        return lookup.require(self.client, self.kind, number)
+
+    def settled(self, number: int, document: dict | None) -> dict:
+        """Return the object's document once it is as wanted, document being the last one known."""
+        return document or self.read(number)
+
+    def ensure(self) -> dict:
+        """Bring the object to the wanted state and return the module's result. Raises OneException."""
+        self._check_template()
+        current = self.find()
+        self.called = current["NAME"] if current else self.name
+        if self.params["state"] == "absent":
+            return self._absent(current)
+        if current is None:
+            return self.new({})
+        return self.change(current)
+
+    def template(self, document: dict) -> dict:
+        """Return the object's template without what is an option of the module and without what says nothing."""
+        return self._without_blank({
+            name: value for name, value in xml.section(document, "TEMPLATE").items() if name not in self.own
+        })
+
+    def target(self, before: dict) -> dict:
+        """Return the template as it should be."""
+        return self._without_blank(compare.wanted_template(
+            before.get("template", {}), self.asked(), self.params["update"] == "replace", keep=self.server
+        ))
+
+    def asked(self) -> dict:
+        """Return the template that the task asks for, without what the server sets whatever it is told."""
+        return {
+            name: value for name, value in self.params["template"].items() if str(name).upper() not in self.read_only
+        }
+
+    def resolve(self, kind: str, name_or_id: str) -> dict:
+        """Return another object that the task names. In check mode an earlier task may still have to make it."""
+        found = lookup.find(self.client, kind, name_or_id)
+        if found is None:
+            self.module.unresolved(lookup.missing(self.client, lookup.KINDS[kind].label, name_or_id))
+            return {"ID": "-1", "NAME": name_or_id}
+        return found
+
+    def directory(self, kind: str) -> Directory:
+        """Return the names and ids of all objects of a kind."""
+        from .membership import Directory
+
+        return Directory(self.client, kind)
+
+    def members(self, kind: str, there: list[int], wanted: list[str], replace: bool) -> Members:
+        """Return what has to be done to the object's members of a kind. Raises OneException."""
+        from .membership import Members
+
+        return Members(self.directory(kind), there, wanted, replace, self.module.unresolved)
+
+    def wait(self, probe: Callable, describe: Callable[[], str], number: int, goal: str) -> object:
+        """Wait until probe returns something, see wait_until."""
+        from .wait import wait_until
+
+        return wait_until(
+            probe, describe, self.params["wait_timeout"], progress=self.module.progress,
+            what=f"{self.label(number)} is not {goal}",
+        )
+
+    def _ownership(self) -> Ownership:
+        from .ownership import Ownership
+
+        return Ownership(self.client, self.params)
+
+    def _give(self, document: dict) -> None:
+        from .ownership import write
+
+        write(self.client, self.ownership, lookup.KINDS[self.kind].prefix, document)
+
+    def label(self, number: int) -> str:
+        """Return the object as sentences begin with it."""
+        label = lookup.KINDS[self.kind].label
+        return f"{label[0].upper()}{label[1:]} {self.called!r} (id {number})"
+
+    def _without_blank(self, template: dict) -> dict:
+        return {name: value for name, value in template.items() if value or name not in self.blank}
+
+    def _check_template(self) -> None:
+        for name in self.params["template"]:
+            option = {"NAME": "name", **self.own}.get(str(name).upper())
+            if option:
+                raise OneException(INVALID, f"The template has {name}; use the option {option} for it.")
+
+    def _absent(self, current: dict | None) -> dict:
+        if current and not self.module.check_mode:
+            number = int(current["ID"])
+            self.remove(number)
+        return self.module.result(self._before(current) if current else {}, {}, **{self.fact: {}})
+
+    def remove(self, number: int) -> None:
+        """Remove the object, and wait until it is gone if the task says so."""
+        lookup.delete(self.client, self.kind, number)
+        if self.params.get("wait"):
+            self.wait(lambda: self._is_gone(number) or None, lambda: "it is still there", number, "removed")
+
+    def _is_gone(self, number: int) -> bool:
+        return lookup.get(self.client, self.kind, number) is None
+
+    def new(self, before: dict) -> dict:
+        """Make the object and return the module's result. before: what was in its place, empty for nothing."""
+        if lookup.is_id(self.name) or "/" in self.name:
+            raise lookup.missing(self.client, lookup.KINDS[self.kind].label, self.name)
+        given = self.ownership.given() if self.ownership else {}
+        after = {**self.wanted({}), **given}
+        if given:
+            self.ownership.check({}, given, self.module.unresolved)
+        if self.module.check_mode:
+            return self.module.result(before, after, **{self.fact: self.predicted({}, after)})
+        number = self.create(after)
+        if given:
+            self._give(self.read(number))
+        document = self.settled(number, None)
+        return self.module.result(before, after, **{self.fact: self.facts(document)})
+
+    def change(self, current: dict) -> dict:
+        """Change the object as far as it differs and return the module's result."""
+        before, number = self._before(current), int(current["ID"])
+        after = self.wanted(before)
+        if self.ownership:
+            after |= self.ownership.after(current)
+            self.ownership.check(before, after, self.module.unresolved)
+        if self.module.check_mode:
+            return self.module.result(before, after, **{self.fact: self.predicted(current, after)})
+        if before != after:
+            self.write(number, before, after)
+            if self.ownership:
+                self._give(current)
+        document = self.settled(number, current if before == after else None)
+        return self.module.result(before, after, **{self.fact: self.facts(document)})
+
+    def _before(self, current: dict) -> dict:
+        return {**self.attributes(current), **(self.ownership.before(current) if self.ownership else {})}
+
+    def server_template(self, state: dict) -> dict:
+        """Return what is compared as the server keeps it: the template with the options that are part of it."""
+        return state["template"]
+
+    def update_template(self, number: int, before: dict, after: dict) -> None:
+        """Write the server's template if it differs."""
+        old, new = self.server_template(before), self.server_template(after)
+        if old != new:
+            self.client.call(f"{lookup.KINDS[self.kind].prefix}.update", number, *compare.update(old, new))
