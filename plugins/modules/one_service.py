@@ -208,7 +208,7 @@ class Service:
         service_settings.check(module.params["template"], self.roles)
         if re.search("[&<]", self.name):
             raise OneException(INVALID, f"Service name {self.name!r}: OneFlow cannot store a name with & or <.")
-        self.wish = DesiredService(self.roles, module.params["user_inputs"])
+        self.desired = DesiredService(self.roles, module.params["user_inputs"])
         self.ownership = Ownership(module.client, module.params)
         self.has_role_states = any(role.get("state") for role in self.roles.values())
 
@@ -232,10 +232,10 @@ class Service:
 
     def _removed(self, current: dict, action: str) -> dict:
         """Remove a service by one of OneFlow's actions, unless it is leaving already."""
-        work = self._work()
-        is_leaving = work.is_leaving(current)
+        changer = self._changer()
+        is_leaving = changer.is_leaving(current)
         if not self.module.check_mode:
-            work.remove(current, None if is_leaving else action)
+            changer.remove(current, None if is_leaving else action)
         return self.module.result({} if is_leaving else _summary(current), {}, service={})
 
     def _start(self, leaving: dict | None = None) -> dict:
@@ -249,8 +249,8 @@ class Service:
             return self.module.result({}, after, service=after)
         from ansible_collections.opennebula.flower.plugins.module_utils.one.service import contents as service_contents
 
-        self.module.no_log_values.update(self.wish.secrets(template))
-        merge = {**self.params["template"], **self.wish.instantiation(self.client, template, self.name)}
+        self.module.no_log_values.update(self.desired.secrets(template))
+        merge = {**self.params["template"], **self.desired.instantiation(self.client, template, self.name)}
         merge |= self._networks(template)
         service_contents.check(self.client, template, merge, self.module.warn)
         self.ownership.check({}, self.ownership.given(), self.module.unresolved)
@@ -271,7 +271,7 @@ class Service:
         }
         if self.module.check_mode:
             return self.module.result({}, after, service=after)
-        service = self._work().start(int(template["ID"]), merge, leaving)
+        service = self._changer().start(int(template["ID"]), merge, leaving)
         return self.module.result({}, after, service=service_facts.facts(service))
 
     def _networks(self, template: dict) -> dict:
@@ -298,9 +298,9 @@ class Service:
                 WRONG_STATE,
                 f"Service {self.name!r} (id {current['ID']}) is in state {state}: remove it first, with state absent.",
             )
-        self.module.no_log_values.update(self.wish.secrets(current))
-        wanted = self.wish.cardinalities(current)
-        self.wish.check_inputs(self.client, current)
+        self.module.no_log_values.update(self.desired.secrets(current))
+        wanted = self.desired.cardinalities(current)
+        self.desired.check_inputs(self.client, current)
         if self.params["networks"]:
             from ansible_collections.opennebula.flower.plugins.module_utils.one.service import networks as service_networks
 
@@ -308,8 +308,8 @@ class Service:
         body = service_facts.body(current)
         new_body = service_settings.updated(body, self.params["template"], self.roles)
         # One that runs needs no help, and its VMs are where they should be unless the task says where.
-        mend = None if state == RUNNING else self._work().mending(current)
-        states_before, states_after = self._work().predicted_states(current) if self.has_role_states else ({}, {})
+        mend = None if state == RUNNING else self._changer().mending(current)
+        states_before, states_after = self._changer().predicted_states(current) if self.has_role_states else ({}, {})
         shown = self.params["template"], self.roles
         before = {
             **service_facts.sizes(current), "vms": states_before, "settings": service_settings.said(body, *shown),
@@ -323,10 +323,10 @@ class Service:
         if mend:
             before, after = {**before, "state": state}, {**after, "state": RUNNING}
         if not self.module.check_mode and (before != after or state != RUNNING or self.has_role_states):
-            current = self._work().apply(current, wanted, mend, give=before != after)
+            current = self._changer().apply(current, wanted, mend, give=before != after)
         return self.module.result(before, after, service=service_facts.facts(current))
 
-    def _work(self) -> ServiceChanger:
+    def _changer(self) -> ServiceChanger:
         from ansible_collections.opennebula.flower.plugins.module_utils.one.service.apply import ServiceChanger
 
         return ServiceChanger(self.client, self.params, self.ownership, self.module.progress)

@@ -226,7 +226,7 @@ class VirtualNetwork:
         if current and network_facts.is_leaving(current) and not lookup.is_id(self.name):
             # Somebody removes it; another one takes its place then.
             if not self.module.check_mode:
-                self._work().wait_gone(int(current["ID"]))
+                self._changer().wait_gone(int(current["ID"]))
             current = None
         if current is None:
             return self._create()
@@ -245,17 +245,17 @@ class VirtualNetwork:
 
     def _absent(self, current: dict | None) -> dict:
         if current and not self.module.check_mode:
-            self._work().remove(current)
+            self._changer().remove(current)
         return self.module.result(_attributes(current) if current else {}, {}, virtual_network={})
 
     def _create(self) -> dict:
         if lookup.is_id(self.name):
             raise lookup.missing(self.client, "virtual network", self.name)
-        work = self._work()
-        ranges = work.new_ranges()
+        changer = self._changer()
+        ranges = changer.new_ranges()
         template = compare.wanted_template({}, self._asked({}))
         parent, cluster = self._parent(), self._cluster()
-        held = work.holds({})
+        held = changer.holds({})
         self.ownership.check({}, self.ownership.given(), self.module.unresolved)
         after = {
             "name": self.name, "template": template, "address_ranges": ranges, "held": held.after,
@@ -264,10 +264,10 @@ class VirtualNetwork:
         }
         if self.module.check_mode:
             return self.module.result({}, after, virtual_network=after)
-        network = work.make(template, ranges, cluster) if parent is None else work.reserve(parent)
+        network = changer.create(template, ranges, cluster) if parent is None else changer.reserve(parent)
         # A reservation inherits attributes, and every new network is given the default security group besides its own.
         made = _attributes(network)["template"]
-        network = work.finish(network, made, compare.wanted_template(made, template), held)
+        network = changer.finish(network, made, compare.wanted_template(made, template), held)
         return self.module.result({}, after, virtual_network=_facts(network))
 
     def _asked(self, current: dict) -> dict:
@@ -302,7 +302,7 @@ class VirtualNetwork:
     def _change(self, current: dict) -> dict:
         network_facts.check_failed(current)
         if network_facts.state(current) != "READY" and not self.module.check_mode:
-            current = self._work().ready(int(current["ID"]))
+            current = self._changer().ready(int(current["ID"]))
         before = {**_attributes(current), **self.ownership.before(current)}
         template = compare.wanted_template(
             before["template"], self._asked(current), self.replace, keep=_SERVER_ATTRIBUTES
@@ -316,15 +316,15 @@ class VirtualNetwork:
         if before != after and self.module.check_mode:
             facts.update(after)
         elif before != after:
-            facts = _facts(self._work().change(current, before, after))
+            facts = _facts(self._changer().change(current, before, after))
         return self.module.result(before, after, virtual_network=facts)
 
     def _addresses(self, current: dict) -> dict:
         """Return the address ranges and the addresses on hold as they should be, if the task speaks of them."""
         if self.params["address_ranges"] is None and self.params["held"] is None:
             return {}
-        work = self._work()
-        return {"address_ranges": work.ranges(current).result, "held": work.holds(current).after}
+        changer = self._changer()
+        return {"address_ranges": changer.ranges(current).result, "held": changer.holds(current).after}
 
     def _reservation(self, network: dict, there: dict) -> dict:
         """Return the reservation as it should be. Raises OneException of kind conflict for what it cannot become."""
@@ -342,7 +342,7 @@ class VirtualNetwork:
             )
         return {"network": parent, "size": wanted["size"]}
 
-    def _work(self) -> NetworkChanger:
+    def _changer(self) -> NetworkChanger:
         from ansible_collections.opennebula.flower.plugins.module_utils.one.network.apply import NetworkChanger
 
         return NetworkChanger(self.client, self.params, self.ownership, self.module.progress)

@@ -339,8 +339,8 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.vm.selection
 
 def ensure(module: OneModule) -> dict:
     """Bring the VMs to the wanted state and return the module's result."""
-    machines = VmSelection(module.client, module.params, module.check_mode, module.unresolved, module.progress)
-    before, after, vms = machines.ensure()
+    selection = VmSelection(module.client, module.params, module.check_mode, module.unresolved, module.progress)
+    before, after, vms = selection.ensure()
     return module.result(before, after, vms=vms)
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a template becomes when a wish meets what is there: semantic comparison of OpenNebula templates.
+"""What a template becomes when a task's values are written into it: semantic comparison of OpenNebula templates.
 
 Order and case of names, numbers written as strings, surrounding white space (the server trims it) and a list of
 one make no difference.

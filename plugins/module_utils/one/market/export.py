@@ -48,7 +48,7 @@ class AppExport:
         if not self._module.check_mode:
             made = [self._image(name, app, there[name], datastore) for name, app in sources.items()]
             if "vm_template" in after and template is None:
-                template = self._make_template([int(image["ID"]) for image in made])
+                template = self._create_template([int(image["ID"]) for image in made])
         return self._module.result(
             before, after,
             images=[_facts(name, image) for name, image in zip(sources, made, strict=True)],
@@ -119,7 +119,7 @@ class AppExport:
         attributes |= {"NAME": name, "FROM_APP": app["ID"]}
         return self._client.call("one.image.allocate", attributes, int(datastore["ID"]), False)
 
-    def _make_template(self, disks: list[int]) -> dict:
+    def _create_template(self, disks: list[int]) -> dict:
         attributes = {
             **self._vm_attributes(), "NAME": self._template_name, "DISK": [{"IMAGE_ID": number} for number in disks],
         }

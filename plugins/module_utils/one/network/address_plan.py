@@ -29,14 +29,14 @@ class RangePlan:
         self.added: list[dict] = []
         targets: dict[str, dict] = {}
         for position, given in enumerate(wanted or []):
-            wish = _read(given)
+            desired = _read(given)
             free = [item for item in there if item["AR_ID"] not in targets]
-            found = _matching(free, wish, there[position] if position < len(there) else None)
+            found = _matching(free, desired, there[position] if position < len(there) else None)
             if found is None:
-                self.added.append(new_range(wish))
+                self.added.append(new_range(desired))
             else:
-                _check_shared(found, wish)
-                targets[found["AR_ID"]] = compare.wanted_template(settings(found), _in_words_of(found, wish))
+                _check_shared(found, desired)
+                targets[found["AR_ID"]] = compare.wanted_template(settings(found), _in_words_of(found, desired))
         drop_others = replace and wanted is not None
         kept = [item for item in there if item["AR_ID"] in targets or not drop_others]
         self.removed = [int(item["AR_ID"]) for item in there if item not in kept]
@@ -85,9 +85,9 @@ class HoldPlan:
         self.after = sorted({*kept, *(text for text in chosen if lease_of(text) in self.held)})
 
 
-def new_range(wish: dict) -> dict:
+def new_range(desired: dict) -> dict:
     """Return a range to make. Raises OneException of kind invalid for one without a size."""
-    result = {"TYPE": "IP4", **compare.wanted_template({}, _read(wish))}
+    result = {"TYPE": "IP4", **compare.wanted_template({}, _read(desired))}
     if not result.get("SIZE"):
         raise OneException(INVALID, f"Address range {result} needs a SIZE, the number of its addresses.")
     missing = [name for name in _NEEDED.get(result["TYPE"].upper(), ()) if not result.get(name)]
@@ -116,8 +116,8 @@ def read_lease(text: str, option: str) -> str:
     )
 
 
-def _read(wish: dict) -> dict[str, str]:
-    return device_values.normal("AR", wish, "an address range")
+def _read(desired: dict) -> dict[str, str]:
+    return device_values.normal("AR", desired, "an address range")
 
 
 def _matching(there: list[dict], wanted: dict, at_position: dict | None) -> dict | None:
@@ -127,16 +127,16 @@ def _matching(there: list[dict], wanted: dict, at_position: dict | None) -> dict
     return at_position if at_position in there else None
 
 
-def _check_shared(there: dict, wish: dict) -> None:
-    """Take out of a wish whether addresses are shared, which the server decides once. Raises OneException for another wish."""
-    wanted, known = wish.pop("SHARED", None), there.get("SHARED") or "NO"
+def _check_shared(there: dict, desired: dict) -> None:
+    """Take out of a desired range whether addresses are shared, which the server decides once. Raises OneException if it is to change."""
+    wanted, known = desired.pop("SHARED", None), there.get("SHARED") or "NO"
     if wanted and wanted != known:
         raise OneException(
             CONFLICT, f"Address range {there['AR_ID']} has SHARED {known}, which cannot become {wanted}: it counts only when a range is made."
         )
 
 
-def _in_words_of(there: dict, wish: dict) -> dict:
-    """Return a wish with the server's own words wherever they mean the same."""
+def _in_words_of(there: dict, desired: dict) -> dict:
+    """Return a desired range with the server's own words wherever they mean the same."""
     meant = device_values.there("AR", there)
-    return {name: there[name] if meant.get(name) == value else value for name, value in wish.items()}
+    return {name: there[name] if meant.get(name) == value else value for name, value in desired.items()}

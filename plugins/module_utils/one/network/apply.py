@@ -1,7 +1,7 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Making, changing and removing virtual networks, waiting for each step if the task says so."""
+"""Create, change and remove virtual networks, and wait for each step if the task says so."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class NetworkChanger:
         """Return which addresses of a network to hold, empty for a new one."""
         return HoldPlan(network, self._params["held"], self._replace)
 
-    def make(self, template: dict, ranges: list[dict], cluster: int) -> dict:
+    def create(self, template: dict, ranges: list[dict], cluster: int) -> dict:
         """Make a network and return its document."""
         attributes = {**template, "NAME": self._name, "AR": ranges}
         return self.ready(self._client.call(f"{_PREFIX}.allocate", attributes, cluster))

@@ -91,8 +91,8 @@ class ServiceChanger:
     def predicted_states(self, current: dict) -> tuple[dict, dict]:
         """Return the states of the VMs of the roles that have one wanted, as they are and as they should be."""
         if service_facts.state(current) in _AT_REST:
-            parts = self._states(current)
-            return {name: part.before for name, part in parts.items()}, {name: part.after for name, part in parts.items()}
+            role_states = self._states(current)
+            return {name: role.before for name, role in role_states.items()}, {name: role.after for name, role in role_states.items()}
         # Its VMs are on their way to run.
         return {}, {name: [GOALS[self._role_states[name]]] for name in self._resting}
 
@@ -140,10 +140,10 @@ class ServiceChanger:
 
     def _set_states(self, current: dict, names: Collection[str]) -> bool:
         """Bring the VMs of roles to their states; return whether there was something to do."""
-        parts = self._states(current, names).values()
-        for part in parts:
-            part.apply(self._params["wait"], self._params["wait_timeout"], self._progress)
-        return any(part.before != part.after for part in parts)
+        role_states = self._states(current, names).values()
+        for role_state in role_states:
+            role_state.apply(self._params["wait"], self._params["wait_timeout"], self._progress)
+        return any(role_state.before != role_state.after for role_state in role_states)
 
     def _given(self, service: dict) -> dict:
         service_actions.give(self._client, "service", service, self._ownership)

@@ -90,6 +90,6 @@ def _means(there: object, wanted: object) -> bool:
     if isinstance(wanted, list):
         return (
             isinstance(there, list) and len(there) == len(wanted)
-            and all(_means(item, wish) for item, wish in zip(there, wanted, strict=True))
+            and all(_means(item, desired) for item, desired in zip(there, wanted, strict=True))
         )
     return there is not None and (there == wanted if isinstance(wanted, bool) else str(there) == str(wanted))

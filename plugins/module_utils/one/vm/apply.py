@@ -1,7 +1,7 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bringing virtual machines that exist to what is wanted, several of them in step with each other."""
+"""Bring VMs that exist to what is wanted, several of them in step with each other."""
 
 from __future__ import annotations
 

@@ -150,10 +150,10 @@ class DesiredAttributes:
         Raises OneException of kind conflict for what the server cannot change.
         """
         vm = self._decrypted(vm)
-        machine = {**xml.section(vm, "TEMPLATE"), "BACKUP_CONFIG": xml.section(vm, "BACKUPS", "BACKUP_CONFIG")}
-        self._check_fixed(vm, machine)
+        template = {**xml.section(vm, "TEMPLATE"), "BACKUP_CONFIG": xml.section(vm, "BACKUPS", "BACKUP_CONFIG")}
+        self._check_fixed(vm, template)
         names = [name for name in self.attributes if name in _CONFIGURATION]
-        before = {name: machine[name] for name in names if machine.get(name)}
+        before = {name: template[name] for name in names if template.get(name)}
         after = dict(before)
         for name in names:
             after = compare.wanted_template(after, {name: self._target(vm, name, before.get(name))})
@@ -192,14 +192,14 @@ class DesiredAttributes:
                     f"does not change it, {'.'.join(map(str, since))} and later do"
                 )
 
-    def _check_fixed(self, vm: dict, machine: dict) -> None:
+    def _check_fixed(self, vm: dict, template: dict) -> None:
         attributes = xml.section(vm, "USER_TEMPLATE")
         for name in sorted(_FIXED & self.attributes.keys()):
-            there, wanted = machine.get(name, attributes.get(name)), self.attributes[name]
+            there, wanted = template.get(name, attributes.get(name)), self.attributes[name]
             if name == "SCHED_ACTION":
                 there = xml.section(self._whole(vm), "TEMPLATE").get(name)
             if name == "NUMA_NODE":
-                if xml.section(machine, "TOPOLOGY").get("PIN_POLICY") == "NONE":
+                if xml.section(template, "TOPOLOGY").get("PIN_POLICY") == "NONE":
                     continue
                 wanted = _each(wanted, _in_kilobytes)
             if not _is_in(name, wanted, there):

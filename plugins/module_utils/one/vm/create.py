@@ -1,7 +1,7 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Making virtual machines from a VM template."""
+"""Create VMs from a VM template."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class VmCreation:
     """
 
     def __init__(
-        self, client: Client, params: dict, wish: DesiredVm, unresolved: Callable[[OneException], None]
+        self, client: Client, params: dict, desired: DesiredVm, unresolved: Callable[[OneException], None]
     ) -> None:
         self._client = client
         self._params = params
-        self._wish = wish
+        self._desired = desired
         name, pattern = params["name"], params["vm_template"]
         if pattern is None:
             raise OneException(INVALID, f"VM {name!r} does not exist: vm_template is needed to make it.")
@@ -44,11 +44,11 @@ class VmCreation:
         self._template = _find_template(client, pattern)
         if self._template is None:
             unresolved(lookup.missing(client, "VM template", pattern))
-        wish.ownership.check({}, wish.ownership.given(), unresolved)
-        self.attributes = wish.instantiation(self._template or {})
+        desired.ownership.check({}, desired.ownership.given(), unresolved)
+        self.attributes = desired.instantiation(self._template or {})
 
-    def make(self, names: list[str], changer: VmChanger) -> list[dict]:
-        """Make VMs with these names and return their documents. Raises OneException."""
+    def create(self, names: list[str], changer: VmChanger) -> list[dict]:
+        """Create VMs with these names and return their documents. Raises OneException."""
         on_hold = self._params["state"] == "hold"
         template = int(self._template["ID"])
         numbers = [
@@ -56,7 +56,7 @@ class VmCreation:
         ]
         made = sorted(vm_facts.by_id(self._client, numbers).values(), key=lambda vm: int(vm["ID"]))
         for vm in made:
-            changer.describe_new(self._wish.plan(vm))
+            changer.describe_new(self._desired.plan(vm))
         if self._params["wait"] and not on_hold:
             running = changer.wait(made).reach("RUNNING")
             if self._params["state"] in _AFTER_START:

@@ -44,9 +44,9 @@ _FORMS: dict[str, dict[str, Form]] = {
 
 
 def normal(kind: str, attributes: Mapping, label: str) -> dict[str, str]:
-    """Return what a task says of a part, names in upper case and each value in its one form as text.
+    """Return what a task says of a device or an address range, names in upper case and each value in its one form as text.
 
-    kind: NIC, DISK, PCI or AR. label: what the part is called in the error. Raises OneException of kind invalid for a value that
+    kind: NIC, DISK, PCI or AR. label: what it is called in the error. Raises OneException of kind invalid for a value that
     is none of its kind.
     """
     forms = _FORMS[kind]
@@ -61,7 +61,7 @@ def normal(kind: str, attributes: Mapping, label: str) -> dict[str, str]:
 
 
 def there(kind: str, attributes: Mapping[str, str]) -> dict[str, str]:
-    """Return what the server says of a part in the same form; a value that is none of its kind stays as it is."""
+    """Return what the server says of a device or an address range in the same form; a value that is none of its kind stays as it is."""
     forms = _FORMS[kind]
     return {name: _written(forms[name], value) if name in forms else value for name, value in attributes.items()}
 

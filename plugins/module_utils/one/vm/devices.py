@@ -1,7 +1,7 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Interfaces, disks and PCI devices of virtual machines: which are there and which are wanted."""
+"""Interfaces, disks and PCI devices of VMs: which are there and which are wanted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ATTRIBUTES = {"nics": "NIC", "disks": "DISK", "pcis": "PCI"}
 _SHARED = {"NIC": ("nics",), "DISK": ("disks",), "PCI": ("pcis", "nics")}
 # What an interface that is a PCI device is chosen by.
 _DEVICE = ("SHORT_ADDRESS", "VENDOR", "DEVICE", "CLASS")
-# One of these says what a part is; NETWORK_MODE leaves it to the scheduler.
+# One of these says what a device is; NETWORK_MODE leaves it to the scheduler.
 _IDENTITIES = {
     "nics": ("NETWORK", "NETWORK_ID", "NETWORK_MODE"), "disks": ("IMAGE", "IMAGE_ID", "SIZE"),
     "pcis": _DEVICE,
@@ -41,42 +41,42 @@ class DesiredDevices:
     """
 
     def __init__(self, given: dict[str, list], exclusive: bool, references: References) -> None:
-        self._parts = {option: _checked(option, parts) for option, parts in given.items()}
+        self._devices = {option: _checked(option, devices) for option, devices in given.items()}
         self._exclusive = exclusive
         self._references = references
 
     def attributes(self, template: dict) -> dict[str, list[dict]]:
         """Return the attributes of a new VM. Raises OneException of kind invalid for what cannot be said of one.
 
-        template: that of its VM template, whose interfaces and devices share an attribute.
+        template: that of its VM template, whose interfaces and PCI devices share an attribute.
         """
-        wanted = {option: [self._resolved(option, part) for part in parts] for option, parts in self._parts.items()}
+        wanted = {option: [self._resolved(option, device) for device in devices] for option, devices in self._devices.items()}
         result = {}
         for attribute, options in _SHARED.items():
-            parts = []
+            devices = []
             for option in options:
                 kept = present({"TEMPLATE": template}, option)
-                parts += [part for part in wanted.get(option, kept) if attribute_of(option, part) == attribute]
+                devices += [device for device in wanted.get(option, kept) if attribute_of(option, device) == attribute]
             given = [option for option in options if option in wanted]
-            if given and not parts and (attribute in template or not any(wanted.values())):
+            if given and not devices and (attribute in template or not any(wanted.values())):
                 raise OneException(
                     INVALID, f"{given[0]} leave out {attribute}: a new VM cannot be made without those of its VM template."
                     if wanted[given[0]] else f"{given[0]} is empty: a new VM cannot be made without those of its VM template.",
                 )
-            if given and parts:
-                result[attribute] = parts
+            if given and devices:
+                result[attribute] = devices
         return result
 
-    def _resolved(self, option: str, part: dict) -> dict:
+    def _resolved(self, option: str, device: dict) -> dict:
         if option == "pcis":
-            return dict(part)
-        return self._references.nic(part) if option == "nics" else self._references.disk(part)
+            return dict(device)
+        return self._references.nic(device) if option == "nics" else self._references.disk(device)
 
     def lists(self, vm: dict) -> dict[str, DeviceList]:
-        """Return what has to be done to the parts of a VM, by option."""
+        """Return what has to be done to the devices of a VM, by option."""
         compared = {"nics": DeviceList.of_nics, "disks": DeviceList.of_disks, "pcis": DeviceList.of_pcis}
         return {
-            option: compared[option](vm, parts, self._exclusive, self._references) for option, parts in self._parts.items()
+            option: compared[option](vm, devices, self._exclusive, self._references) for option, devices in self._devices.items()
         }
 
 
@@ -101,9 +101,9 @@ class DeviceList:
         for nic in result.attach:
             if nic.keys() & set(_ADDRESSES):
                 references.check_addresses(vm, nic, surplus)
-        for nic, wish in pairs:
+        for nic, desired in pairs:
             held = {int(number) for number in nic.get("SECURITY_GROUPS", "").split(",") if number}
-            lacking = sorted(references.security_groups(wish) - held)
+            lacking = sorted(references.security_groups(desired) - held)
             if lacking:
                 result.groups[int(nic["NIC_ID"])] = lacking
                 result.after.append({"NIC_ID": nic["NIC_ID"], "SECURITY_GROUPS": sorted({*held, *lacking})})
@@ -118,15 +118,15 @@ class DeviceList:
         there = present(vm, "disks")
         pairs, missing, surplus = _match(there, wanted, _same_disk, exclusive)
         sizes = {}
-        for disk, wish in pairs:
+        for disk, desired in pairs:
             size = int(device_values.there("DISK", disk).get("SIZE") or 0)
-            if wish.get("SIZE") and int(wish["SIZE"]) < size:
+            if desired.get("SIZE") and int(desired["SIZE"]) < size:
                 raise OneException(
                     CONFLICT, f"Disk {disk['DISK_ID']} of VM {vm['NAME']!r} (id {vm['ID']}) has {size} MB, "
-                              f"it cannot become smaller, {wish['SIZE']} MB.",
+                              f"it cannot become smaller, {desired['SIZE']} MB.",
                 )
-            if wish.get("SIZE") and int(wish["SIZE"]) > size:
-                sizes[int(disk["DISK_ID"])] = int(wish["SIZE"])
+            if desired.get("SIZE") and int(desired["SIZE"]) > size:
+                sizes[int(disk["DISK_ID"])] = int(desired["SIZE"])
         result = cls._of(there, missing, surplus, "DISK_ID", ("IMAGE", "IMAGE_ID", "SIZE"))
         result.attach, result.sizes = [references.disk(disk) for disk in missing], sizes
         result.after = [
@@ -146,13 +146,13 @@ class DeviceList:
 
     @classmethod
     def _of(cls, there: list[dict], missing: list, surplus: list, key: str, shown: tuple[str, ...]) -> DeviceList:
-        def view(part: dict) -> dict:
-            return {name: part[name] for name in (key, *shown) if name in part}
+        def view(device: dict) -> dict:
+            return {name: device[name] for name in (key, *shown) if name in device}
 
-        staying = [part for part in there if part not in surplus]
+        staying = [device for device in there if device not in surplus]
         return cls(
-            before=[view(part) for part in there],
-            after=[view(part) for part in staying] + missing,
+            before=[view(device) for device in there],
+            after=[view(device) for device in staying] + missing,
             detach=surplus,
         )
 
@@ -161,66 +161,66 @@ def present(vm: dict, option: str) -> list[dict]:
     """Return the NICs, disks or PCI devices that a VM has. A PCI device that is an interface counts as one."""
     if option == "nics":
         return vm_facts.interfaces(vm)
-    parts = xml.items(xml.section(vm, "TEMPLATE"), _ATTRIBUTES[option])
-    return [part for part in parts if part.get("TYPE") != "NIC"] if option == "pcis" else parts
+    devices = xml.items(xml.section(vm, "TEMPLATE"), _ATTRIBUTES[option])
+    return [device for device in devices if device.get("TYPE") != "NIC"] if option == "pcis" else devices
 
 
-def attribute_of(option: str, part: dict) -> str:
-    """Return the attribute that the server knows a part by."""
-    return "PCI" if option == "nics" and part.get("TYPE") == "NIC" else _ATTRIBUTES[option]
+def attribute_of(option: str, device: dict) -> str:
+    """Return the attribute that the server knows a device by."""
+    return "PCI" if option == "nics" and device.get("TYPE") == "NIC" else _ATTRIBUTES[option]
 
 
 def _match(there: list[dict], wanted: list[dict], same: Callable[[dict, dict], bool], exclusive: bool) -> tuple:
-    """Return (pairs of an existing and a wanted part, wanted ones without, existing ones without)."""
+    """Return (pairs of an existing and a wanted device, wanted ones without, existing ones without)."""
     left, pairs, missing = list(there), [], []
-    for wish in wanted:
-        found = next((part for part in left if same(part, wish)), None)
+    for desired in wanted:
+        found = next((device for device in left if same(device, desired)), None)
         if found is None:
-            missing.append(wish)
+            missing.append(desired)
         else:
             left.remove(found)
-            pairs.append((found, wish))
+            pairs.append((found, desired))
     return pairs, missing, left if exclusive else []
 
 
-def _same_nic(nic: dict, wish: dict) -> bool:
-    if (nic.get("TYPE") == "NIC") != (wish.get("TYPE") == "NIC") or not _same_pci(nic, wish):
+def _same_nic(nic: dict, desired: dict) -> bool:
+    if (nic.get("TYPE") == "NIC") != (desired.get("TYPE") == "NIC") or not _same_pci(nic, desired):
         return False
-    return _agree("NIC", nic, wish, ("NETWORK", "NETWORK_ID", "IP", "IP6", "MAC"))
+    return _agree("NIC", nic, desired, ("NETWORK", "NETWORK_ID", "IP", "IP6", "MAC"))
 
 
-def _same_disk(disk: dict, wish: dict) -> bool:
-    if wish.keys() & {"IMAGE", "IMAGE_ID"}:
-        return _agree("DISK", disk, wish, ("IMAGE", "IMAGE_ID"))
-    return "IMAGE_ID" not in disk and _agree("DISK", {**disk, "TYPE": disk.get("TYPE", "").lower()}, wish, ("SIZE", "TYPE"))
+def _same_disk(disk: dict, desired: dict) -> bool:
+    if desired.keys() & {"IMAGE", "IMAGE_ID"}:
+        return _agree("DISK", disk, desired, ("IMAGE", "IMAGE_ID"))
+    return "IMAGE_ID" not in disk and _agree("DISK", {**disk, "TYPE": disk.get("TYPE", "").lower()}, desired, ("SIZE", "TYPE"))
 
 
-def _same_pci(pci: dict, wish: dict) -> bool:
-    return _agree("PCI", pci, wish, (*_DEVICE, "PROFILE"))
+def _same_pci(pci: dict, desired: dict) -> bool:
+    return _agree("PCI", pci, desired, (*_DEVICE, "PROFILE"))
 
 
-def _agree(kind: str, part: dict, wish: dict, names: tuple[str, ...]) -> bool:
-    """Tell whether a part has the wanted values under these names, as far as they are wanted."""
-    known = device_values.there(kind, part)
-    return all(known.get(name, "") == wish[name] for name in names if name in wish)
+def _agree(kind: str, device: dict, desired: dict, names: tuple[str, ...]) -> bool:
+    """Tell whether a device has the wanted values under these names, as far as they are wanted."""
+    known = device_values.there(kind, device)
+    return all(known.get(name, "") == desired[name] for name in names if name in desired)
 
 
-def _checked(option: str, parts: list) -> list[dict]:
+def _checked(option: str, devices: list) -> list[dict]:
     """Return NICs, disks or PCI devices, names in upper case and values in their one form as text."""
     result = []
-    for part in parts:
-        is_device = option == "nics" and any(str(name).upper() in _DEVICE for name in part)
+    for device in devices:
+        is_device = option == "nics" and any(str(name).upper() in _DEVICE for name in device)
         kind = "PCI" if is_device else _ATTRIBUTES[option]
-        wish = device_values.normal(kind, part, f"one of {option}")
+        desired = device_values.normal(kind, device, f"one of {option}")
         if is_device:
             # A PCI device with a network.
-            wish["TYPE"] = "NIC"
+            desired["TYPE"] = "NIC"
         for key in ("NETWORK", "IMAGE"):
-            if lookup.is_id(wish.get(key, "")):
-                wish[f"{key}_ID"] = wish.pop(key)
-        if not wish.keys() & set(_IDENTITIES[option]):
-            raise OneException(INVALID, f"One of {option} is {part!r}, it must have {' or '.join(_IDENTITIES[option])}.")
-        result.append(_volatile(wish) if option == "disks" and not wish.keys() & {"IMAGE", "IMAGE_ID"} else wish)
+            if lookup.is_id(desired.get(key, "")):
+                desired[f"{key}_ID"] = desired.pop(key)
+        if not desired.keys() & set(_IDENTITIES[option]):
+            raise OneException(INVALID, f"One of {option} is {device!r}, it must have {' or '.join(_IDENTITIES[option])}.")
+        result.append(_volatile(desired) if option == "disks" and not desired.keys() & {"IMAGE", "IMAGE_ID"} else desired)
     return result
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Virtual machines: listing them, and the one reading of a VM's document."""
+"""VMs: listing them, and the one reading of a VM's document."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ANY_STATE, NOT_DONE = -2, -1
 _NAMED = 10
 # Attributes of a user template that are read as one text.
 _TEXTS = ("ROLE_NAME", "ERROR", "SCHED_MESSAGE")
-# A range of ids takes the place of a page where single machines are asked for.
+# A range of ids takes the place of a page where single VMs are asked for.
 _RANGE = 2000
 # Where a passing state leads; the other life-cycle states lead to RUNNING.
 _LEADS_TO = {
@@ -100,7 +100,7 @@ def warn_of_odd(client: Client, listed: Iterable[dict]) -> None:
 
 def facts(vm: dict) -> dict:
     """Return what the modules say about a VM. What its owner wrote in another form than is expected is left out."""
-    machine, attributes, place = xml.section(vm, "TEMPLATE"), xml.section(vm, "USER_TEMPLATE"), placement(vm)
+    template, attributes, place = xml.section(vm, "TEMPLATE"), xml.section(vm, "USER_TEMPLATE"), placement(vm)
     return {
         **lookup.identity(vm),
         "mode": ownership.mode(vm),
@@ -108,39 +108,39 @@ def facts(vm: dict) -> dict:
         "reason": reason(vm),
         "host": place.get("HOSTNAME", ""),
         "cluster_id": number(place.get("CID")),
-        "template_id": number(machine.get("TEMPLATE_ID")),
+        "template_id": number(template.get("TEMPLATE_ID")),
         "service_id": number(attributes.get("SERVICE_ID")),
         "role": text(attributes.get("ROLE_NAME")),
-        "cpu": decimal(machine.get("CPU")) or 0.0,
-        "memory": number(machine.get("MEMORY")) or 0,
-        "vcpu": number(machine.get("VCPU")) or 1,
+        "cpu": decimal(template.get("CPU")) or 0.0,
+        "memory": number(template.get("MEMORY")) or 0,
+        "vcpu": number(template.get("VCPU")) or 1,
         "labels": labels(vm),
         "addresses": addresses(vm),
         "nics": [_nic(nic) for nic in interfaces(vm) if number(nic.get("NIC_ID")) is not None],
-        "disks": [_disk(disk) for disk in _numbered(machine, "DISK", "DISK_ID")],
-        "pcis": [_pci(pci) for pci in xml.vectors(machine, "PCI")],
+        "disks": [_disk(disk) for disk in _numbered(template, "DISK", "DISK_ID")],
+        "pcis": [_pci(pci) for pci in xml.vectors(template, "PCI")],
         "attributes": attributes,
     }
 
 
 def _odd(vm: dict) -> list[str]:
-    machine, attributes = xml.section(vm, "TEMPLATE"), xml.section(vm, "USER_TEMPLATE")
+    template, attributes = xml.section(vm, "TEMPLATE"), xml.section(vm, "USER_TEMPLATE")
     odd = [name for name in _TEXTS if name in attributes and not isinstance(attributes[name], str)]
     if attributes.get("SERVICE_ID") and number(attributes["SERVICE_ID"]) is None:
         odd.append("SERVICE_ID")
     if any(not isinstance(item, str) for item in xml.items(attributes, "LABELS")):
         odd.append("LABELS")
-    odd += [name for name in ("MEMORY", "VCPU", "TEMPLATE_ID") if machine.get(name) and number(machine[name]) is None]
-    if machine.get("CPU") and decimal(machine["CPU"]) is None:
+    odd += [name for name in ("MEMORY", "VCPU", "TEMPLATE_ID") if template.get(name) and number(template[name]) is None]
+    if template.get("CPU") and decimal(template["CPU"]) is None:
         odd.append("CPU")
     return odd + [
         name for name, key in (("NIC", "NIC_ID"), ("DISK", "DISK_ID"))
-        if len(_numbered(machine, name, key)) < len(xml.items(machine, name))
+        if len(_numbered(template, name, key)) < len(xml.items(template, name))
     ]
 
 
-def _numbered(machine: dict, name: str, key: str) -> list[dict]:
-    return [part for part in xml.vectors(machine, name) if number(part.get(key)) is not None]
+def _numbered(template: dict, name: str, key: str) -> list[dict]:
+    return [part for part in xml.vectors(template, name) if number(part.get(key)) is not None]
 
 
 def _nic(nic: dict) -> dict:
@@ -187,9 +187,9 @@ def update_user_template(client: Client, vm_id: int, attributes: dict) -> None:
 
 def interfaces(vm: dict) -> list[dict]:
     """Return the VM's network interfaces, the PCI devices that are ones last."""
-    machine = xml.section(vm, "TEMPLATE")
-    devices = [device for device in xml.vectors(machine, "PCI") if device.get("TYPE") == "NIC"]
-    return [*xml.vectors(machine, "NIC"), *devices]
+    template = xml.section(vm, "TEMPLATE")
+    devices = [device for device in xml.vectors(template, "PCI") if device.get("TYPE") == "NIC"]
+    return [*xml.vectors(template, "NIC"), *devices]
 
 
 def addresses(vm: dict) -> list[str]:

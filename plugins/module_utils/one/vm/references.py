@@ -1,7 +1,7 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the interfaces and disks of virtual machines refer to: networks, security groups and images by name."""
+"""What the interfaces and disks of VMs refer to: networks, security groups and images by name."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ class References:
     def _security_groups(self) -> list[dict]:
         return self._client.pool("one.secgrouppool.info", "SECURITY_GROUP")
 
-    def _with_id(self, part: dict, key: str, kind: str) -> dict:
+    def _with_id(self, device: dict, key: str, kind: str) -> dict:
         # With an owner said, the name is for the server to resolve.
-        if key not in part or part.keys() & {f"{key}_UNAME", f"{key}_UID"}:
-            return dict(part)
+        if key not in device or device.keys() & {f"{key}_UNAME", f"{key}_UID"}:
+            return dict(device)
         if kind not in self._pools:
             self._pools[kind] = lookup.pool(self._client, kind)
-        found = self._found(lookup.KINDS[kind].label, part[key], self._pools[kind])
-        return {f"{key}_ID": str(number) for number in found} | {name: part[name] for name in part if name != key}
+        found = self._found(lookup.KINDS[kind].label, device[key], self._pools[kind])
+        return {f"{key}_ID": str(number) for number in found} | {name: device[name] for name in device if name != key}
 
     def _found(self, label: str, name: str, pool: list[dict]) -> set[int]:
         found = lookup.named(self._client, label, pool, name)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Changing what virtual machines consist of, so that a step which fails takes nothing away.
+"""Change the size, configuration and devices of VMs, so that a step which fails takes nothing away.
 
 What is new is attached before anything is detached. Where the server refuses that because of something that goes anyway,
 such as an interface with the same address, that goes first, and comes back if the new one still cannot be attached.
@@ -23,13 +23,13 @@ from .devices import attribute_of, present
 from .wait import VmsWait
 
 _UPDATE_MERGE = 1
-# By option of the task: the id of a part, and the methods that detach and attach one.
+# By option of the task: the id of a device, and the methods that detach and attach one.
 _CALLS = {
     "nics": ("NIC_ID", "one.vm.detachnic", "one.vm.attachnic"),
     "disks": ("DISK_ID", "one.vm.detach", "one.vm.attach"),
     "pcis": ("PCI_ID", "one.vm.detachpci", "one.vm.attachpci"),
 }
-# What says of a part that was detached how it has to be attached again.
+# What says of a device that was detached how it has to be attached again.
 _SAME_AGAIN = {
     "nics": ("NETWORK_ID", "IP", "IP6", "MODEL", "SECURITY_GROUPS", "TYPE", "SHORT_ADDRESS", "PROFILE"),
     "disks": ("IMAGE_ID", "DEV_PREFIX", "TARGET"),
@@ -41,14 +41,14 @@ _NAMED = 3
 
 
 class Step(NamedTuple):
-    """One call. option and part: what it attaches, detaches or enlarges; gain: how many parts more there are then.
+    """One call. option and device: what it attaches, detaches or enlarges; gain: how many devices more there are then.
 
     told: the configuration that it gives to the VM.
     """
 
     call: tuple
     option: str = ""
-    part: dict | None = None
+    device: dict | None = None
     gain: int = 0
     told: dict | None = None
 
@@ -147,24 +147,24 @@ def _steps(plan: Plan) -> list[Step]:
         changed.append(Step(("one.vm.resize", number, render(plan.size), enforce_capacity)))
     if plan.configuration:
         changed.append(Step(("one.vm.updateconf", number, render(plan.configuration), _UPDATE_MERGE), told=plan.configuration))
-    for option, parts in plan.parts.items():
+    for option, devices in plan.devices.items():
         changed += [
-            Step(("one.vm.attachsg", number, nic, group)) for nic, groups in parts.groups.items() for group in groups
+            Step(("one.vm.attachsg", number, nic, group)) for nic, groups in devices.groups.items() for group in groups
         ]
-        changed += [_enlarge(number, disk, size) for disk, size in parts.sizes.items()]
-        added += [_attach(number, option, part) for part in parts.attach]
-        removed += [_detach(number, option, part) for part in parts.detach]
+        changed += [_enlarge(number, disk, size) for disk, size in devices.sizes.items()]
+        added += [_attach(number, option, device) for device in devices.attach]
+        removed += [_detach(number, option, device) for device in devices.detach]
     return changed + added + removed
 
 
-def _attach(number: int, option: str, part: dict) -> Step:
+def _attach(number: int, option: str, device: dict) -> Step:
     _key, _detach_method, method = _CALLS[option]
-    return Step((method, number, render({attribute_of(option, part): part})), option, part, 1)
+    return Step((method, number, render({attribute_of(option, device): device})), option, device, 1)
 
 
-def _detach(number: int, option: str, part: dict) -> Step:
+def _detach(number: int, option: str, device: dict) -> Step:
     key, method, _attach_method = _CALLS[option]
-    return Step((method, number, int(part[key])), option, part, -1)
+    return Step((method, number, int(device[key])), option, device, -1)
 
 
 def _enlarge(number: int, disk: int, size: int) -> Step:
@@ -173,7 +173,7 @@ def _enlarge(number: int, disk: int, size: int) -> Step:
 
 
 def _rival(step: Step, left: list[Step], error: OneException) -> Step | None:
-    """Return the step that detaches what may stand in the way of a part that could not be attached, None without one.
+    """Return the step that detaches what may stand in the way of a device that could not be attached, None without one.
 
     A disk is none unless what is on it is kept.
     """
@@ -181,25 +181,25 @@ def _rival(step: Step, left: list[Step], error: OneException) -> Step | None:
         return None
     leaving = [other for other in left if other.gain < 0 and other.option == step.option]
     if step.option == "disks":
-        leaving = [other for other in leaving if other.part.get("PERSISTENT") == "YES"]
+        leaving = [other for other in leaving if other.device.get("PERSISTENT") == "YES"]
     names = {"nics": ("IP", "MAC", "NETWORK_ID"), "disks": ("TARGET",), "pcis": ("SHORT_ADDRESS",)}[step.option]
     for name in names:
-        wanted = step.part.get(name)
+        wanted = step.device.get(name)
         for other in leaving:
-            if wanted and wanted == other.part.get(name):
+            if wanted and wanted == other.device.get(name):
                 return other
     return leaving[0] if leaving and error.kind == QUOTA else None
 
 
 def _again(number: int, detached: Step) -> Step:
-    """Return the step that attaches a part as it was."""
+    """Return the step that attaches a device as it was."""
     names = _SAME_AGAIN[detached.option]
-    part = {name: detached.part[name] for name in names if detached.part.get(name)}
-    return _attach(number, detached.option, part)
+    device = {name: detached.device[name] for name in names if detached.device.get(name)}
+    return _attach(number, detached.option, device)
 
 
 def _check_done(step: Step, before: dict, after: dict) -> None:
-    """Raise OneException for a part that the driver did not attach, detach or enlarge, or what the server did not take."""
+    """Raise OneException for a device that the driver did not attach, detach or enlarge, or what the server did not take."""
     if step.told:
         from .attributes import check_taken
 
@@ -212,7 +212,7 @@ def _check_done(step: Step, before: dict, after: dict) -> None:
         is_done = len(there) == _count(before, step.option) + step.gain
     else:
         done = "enlarged"
-        is_done = any(all(part.get(name) == value for name, value in step.part.items()) for part in there)
+        is_done = any(all(device.get(name) == value for name, value in step.device.items()) for device in there)
     if not is_done:
         raise OneException(
             WRONG_STATE,
@@ -227,5 +227,5 @@ def _count(vm: dict, option: str) -> int:
 
 def _described(vm: dict) -> str:
     counted = {label: _count(vm, option) for option, label in _LABELS.items()}
-    parts = [f"{number} {label}{'' if number == 1 else 's'}" for label, number in counted.items()]
-    return f"{vm_facts.label(vm)} is {states.vm_state(vm)} with {', '.join(parts)}"
+    devices = [f"{number} {label}{'' if number == 1 else 's'}" for label, number in counted.items()]
+    return f"{vm_facts.label(vm)} is {states.vm_state(vm)} with {', '.join(devices)}"

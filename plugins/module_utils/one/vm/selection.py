@@ -1,7 +1,7 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The virtual machines a task is about: one by name or id, or a numbered set of them."""
+"""The VMs a task is about: one by name or id, or a numbered set of them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class VmSelection:
         self._numbers = _numbered(self._name) if "#" in self._name else None
         self._check_options()
         self._ownership = Ownership(client, params)
-        self._wish = DesiredVm(client, params, self._ownership, unresolved)
+        self._desired = DesiredVm(client, params, self._ownership, unresolved)
         self._progress = progress
 
     def ensure(self) -> tuple[dict, dict, list[dict]]:
@@ -61,19 +61,19 @@ class VmSelection:
         self._check_unique(there)
         new, surplus = self._counted(there)
         changes = [self._change(vm) for vm in there if vm not in surplus]
-        making = self._making() if new else None
+        creation = self._creation() if new else None
         before = {change.vm["NAME"]: change.before for change in changes}
         after = {change.vm["NAME"]: change.after for change in changes}
         before |= {vm["NAME"]: _standing(vm) for vm in surplus}
         goal = GOALS.get(self._params["state"], "RUNNING")
-        after |= {name: {"name": name, "state": goal, "template": making.attributes} for name in new}
+        after |= {name: {"name": name, "state": goal, "template": creation.attributes} for name in new}
         kept = [change.vm for change in changes]
         if self._check_mode:
             return before, after, [vm_facts.facts(vm) for vm in kept] + [{"name": name} for name in new]
         is_needed = any(change.is_needed for change in changes)
         if is_needed:
             self._changer.apply(changes)
-        made = making.make(new, self._changer) if making else []
+        made = creation.create(new, self._changer) if creation else []
         if surplus:
             self._changer.end(surplus, [])
         stale = is_needed or before != after
@@ -134,14 +134,14 @@ class VmSelection:
         return new, [by_number[number] for number in sorted(by_number)][count:]
 
     def _change(self, vm: dict) -> VmDiff:
-        plan = self._wish.plan(vm)
+        plan = self._desired.plan(vm)
         self._ownership.check(plan.before, plan.after, self._unresolved)
         return VmDiff(plan, self._params["state"], self._params["restart"], self._params["wait"])
 
-    def _making(self) -> VmCreation:
+    def _creation(self) -> VmCreation:
         from .create import VmCreation
 
-        return VmCreation(self._client, self._params, self._wish, self._unresolved)
+        return VmCreation(self._client, self._params, self._desired, self._unresolved)
 
     @cached_property
     def _changer(self) -> VmChanger:

@@ -46,14 +46,14 @@ def test_what_is_not_named_goes_only_when_asked():
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "desired",
     [
         {"IP": "010.000.000.010", "SIZE": "5.0", "MAC": "02:00:0A:00:00:0A"}, {"IP": "10.0.0.10/32", "MAC": "2:0:a:0:0:a"},
         {"MAC": "02-00-00-00-00-01", "SIZE": 2}, {"MAC": "0200.0000.0001"},
     ],
 )
-def test_a_range_is_known_by_its_address_however_it_is_written(wish: dict):
-    plan = RangePlan(THERE, [wish], replace=False)
+def test_a_range_is_known_by_its_address_however_it_is_written(desired: dict):
+    plan = RangePlan(THERE, [desired], replace=False)
     assert (plan.added, plan.changed, plan.removed) == ([], [], [])
 
 
@@ -64,10 +64,10 @@ def test_the_words_of_the_server_stay_where_they_mean_the_same():
     assert [(item["GLOBAL_PREFIX"], item["SIZE"]) for item in changed] == [("2001:0DB8::", "5")]
 
 
-@pytest.mark.parametrize("wish", [{"IP": "10.0.0.256"}, {"MAC": "02:00:00:00:00"}, {"IP": "10.0.0.10", "SIZE": "many"}, {"IP": 10.5}])
-def test_a_range_with_something_else_than_an_address_is_refused(wish: dict):
+@pytest.mark.parametrize("desired", [{"IP": "10.0.0.256"}, {"MAC": "02:00:00:00:00"}, {"IP": "10.0.0.10", "SIZE": "many"}, {"IP": 10.5}])
+def test_a_range_with_something_else_than_an_address_is_refused(desired: dict):
     with pytest.raises(OneException, match="of an address range: "):
-        RangePlan(THERE, [wish], replace=False)
+        RangePlan(THERE, [desired], replace=False)
 
 
 def test_an_address_on_hold_is_held_however_it_is_written():

@@ -95,22 +95,22 @@ def test_there_are_16_states_by_the_servers_numbers():
     assert [service_facts.state(document(state)) for state in states.SERVICE] == list(states.SERVICE)
 
 
-@pytest.mark.parametrize(("role", "wish"), [
+@pytest.mark.parametrize(("role", "desired"), [
     ({"max_vms": 4}, {"max_vms": "4"}),
     ({"elasticity_policies": [{**POLICY, "last_eval": 7, "true_evals": 1}]}, {"elasticity_policies": [{**POLICY, "period": "60"}]}),
     ({"cooldown": 5}, {"cardinality": 3, "user_inputs": {"A": 1}}),
 ])
-def test_settings_that_mean_the_same_change_nothing(role, wish):
+def test_settings_that_mean_the_same_change_nothing(role, desired):
     body = service_facts.body(document("RUNNING", **role))
-    assert service_settings.updated(body, {}, {"node": wish}) == body
+    assert service_settings.updated(body, {}, {"node": desired}) == body
 
 
 def test_only_what_is_said_changes():
     body = service_facts.body(document("RUNNING", max_vms=4, cooldown=5, elasticity_policies=[POLICY]))
-    wish = {"max_vms": 5, "elasticity_policies": []}
-    new = service_settings.updated({**body, "description": "a"}, {"description": "b"}, {"node": wish})
+    desired = {"max_vms": 5, "elasticity_policies": []}
+    new = service_settings.updated({**body, "description": "a"}, {"description": "b"}, {"node": desired})
     assert new["description"] == "b"
     assert new["roles"] == [{**body["roles"][0], "max_vms": 5, "elasticity_policies": []}]
-    assert service_settings.said(new, {"description": "b"}, {"node": wish}) == {
+    assert service_settings.said(new, {"description": "b"}, {"node": desired}) == {
         "description": "b", "roles": {"node": {"max_vms": 5, "elasticity_policies": []}}
     }

@@ -28,7 +28,7 @@ class Server:
 
 
 def told(template: dict, vm: dict, server: Server | None = None) -> dict:
-    """What updateconf is told for a wish."""
+    """What updateconf is told for desired attributes."""
     return DesiredAttributes(server or Server(), template).configuration({"ID": "5", "NAME": "web", **vm})[2]
 
 

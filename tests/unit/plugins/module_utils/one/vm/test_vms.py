@@ -152,7 +152,7 @@ def test_only_the_changed_keys_of_a_vector_are_sent():
 
 def test_a_volatile_disk_is_not_taken_for_one_with_an_image():
     document = vm(DISK={"DISK_ID": "0", "IMAGE": "os", "IMAGE_ID": "0", "SIZE": "10"})
-    assert plan_of(document, disks=[{"SIZE": 10}]).parts["disks"].attach == [{"SIZE": "10", "TYPE": "fs", "FORMAT": "raw"}]
+    assert plan_of(document, disks=[{"SIZE": 10}]).devices["disks"].attach == [{"SIZE": "10", "TYPE": "fs", "FORMAT": "raw"}]
 
 
 @pytest.mark.parametrize("target", ["running", "poweroff", "suspended", "hold"])
