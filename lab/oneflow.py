@@ -11,8 +11,7 @@ from contextlib import suppress
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from lab.core import OneError
-from lab.core.errors import AUTHENTICATION, AUTHORIZATION, NO_EXISTS
+from lab.core.errors import AUTHENTICATION, AUTHORIZATION, NO_EXISTS, OneError
 from lab.oneflow_documents import Documents
 from lab.oneflow_engine import Flow, FlowError
 from lab.oneflow_schema import Invalid, instantiate, ruby_type, validate_role, validate_template

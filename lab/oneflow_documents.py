@@ -7,8 +7,7 @@ from __future__ import annotations
 import json
 
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.xml import items, to_dict
-from lab.core import OneError
-from lab.core.errors import NO_EXISTS
+from lab.core.errors import NO_EXISTS, OneError
 
 SERVICE_TYPE = 100
 TEMPLATE_TYPE = 101

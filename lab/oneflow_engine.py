@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.xml import items, to_dict
-from lab.core import OneError
+from lab.core.errors import OneError
 from lab.oneflow_documents import SERVICE_TYPE, TEMPLATE_TYPE, Documents
 from lab.oneflow_policies import wanted_cardinality
 from lab.oneflow_service import FlowError, Service

@@ -11,8 +11,7 @@ import re
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import TemplateSyntaxError
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.template import render
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.xml import items, section, to_dict
-from lab.core import OneError
-from lab.core.errors import NO_EXISTS
+from lab.core.errors import NO_EXISTS, OneError
 from lab.core.states import NetworkState
 from lab.oneflow_documents import Documents
 from lab.oneflow_schema import deep_merge, substituted

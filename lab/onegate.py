@@ -16,8 +16,7 @@ from werkzeug.exceptions import HTTPException
 
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.template import render
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.xml import items, section, to_dict
-from lab.core import OneError
-from lab.core.errors import NO_EXISTS
+from lab.core.errors import NO_EXISTS, OneError
 from lab.oneflow_engine import Flow, FlowError
 from lab.onegate_actions import RESTRICTED, Stumble, perform, to_i
 

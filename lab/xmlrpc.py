@@ -10,8 +10,8 @@ from xml.parsers.expat import ExpatError
 
 from werkzeug.wrappers import Request, Response
 
-from lab.core import Core, OneError
-from lab.core.errors import INTERNAL, WRONG_PARAMETERS
+from lab.core.api import Core
+from lab.core.errors import INTERNAL, WRONG_PARAMETERS, OneError
 
 _LOG = logging.getLogger(__name__)
 _PATH = "/RPC2"

@@ -15,7 +15,7 @@ from pathlib import Path
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from lab import oneflow, onegate, xmlrpc
-from lab.core import Core, CoreConfig
+from lab.core.api import Core, CoreConfig
 from lab.driver import Driver, load_driver
 from lab.releases import NEWEST, RELEASES
 from lab.store import Store

@@ -1,8 +1,3 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
 """The core of a zone: what OpenNebula's oned is in a real one."""
-
-from lab.core.api import Core, CoreConfig
-from lab.core.errors import OneError
-
-__all__ = ["Core", "CoreConfig", "OneError"]

@@ -230,7 +230,7 @@ replaced:
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import compare, lookup, states
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, Ownership, mode
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, Ownership, mode, write
 from ansible_collections.opennebula.flower.plugins.module_utils.one.image import states as image_states
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import CONFLICT, INVALID, OneException
@@ -448,8 +448,6 @@ class Image:
         self._give(image)
 
     def _give(self, image: dict) -> None:
-        from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import write
-
         write(self.client, self.ownership, _PREFIX, image)
 
     def _available(self, number: int) -> dict:
@@ -457,9 +455,7 @@ class Image:
         if not self.params["wait"]:
             return self._read(number)
         timeout, progress = self.params["wait_timeout"], self.module.progress
-        from ansible_collections.opennebula.flower.plugins.module_utils.one.image.states import wait_settled
-
-        return wait_settled(self.client, self.name, number, timeout, progress)
+        return image_states.wait_settled(self.client, self.name, number, timeout, progress)
 
     def _read(self, number: int) -> dict:
         return lookup.get(self.client, "image", number)
@@ -472,9 +468,7 @@ class Image:
             self._wait_gone(number)
 
     def _wait_gone(self, number: int) -> None:
-        from ansible_collections.opennebula.flower.plugins.module_utils.one.image.states import wait_gone
-
-        wait_gone(self.client, self.name, number, self.params["wait_timeout"], self.module.progress)
+        image_states.wait_gone(self.client, self.name, number, self.params["wait_timeout"], self.module.progress)
 
 
 def _is_leaving(image: dict) -> bool:

@@ -114,9 +114,8 @@ from collections.abc import Callable
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import compare, lookup
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, Ownership, mode
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, Ownership, mode, write
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
-from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.client import Client
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
 
 _PREFIX = "one.template"
@@ -166,14 +165,8 @@ def _write(module: OneModule, current: dict | None, target: dict, ownership: Own
         current = lookup.get(client, "template", number)
     elif _attributes(current) != target:
         client.call(f"{_PREFIX}.update", int(current["ID"]), *compare.update(_attributes(current), target))
-    _give(client, ownership, current)
+    write(client, ownership, _PREFIX, current)
     return current
-
-
-def _give(client: Client, ownership: Ownership, document: dict) -> None:
-    from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import write
-
-    write(client, ownership, _PREFIX, document)
 
 
 def _with_security_groups(module: OneModule, template: dict) -> dict:

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import pytest
 from zone_world import ADMIN, ALICE, RUNNING, World
 
-from lab.core import OneError
+from lab.core.errors import OneError
 
 AUTHORIZATION, ACTION, INTERNAL, ALLOCATE = 512, 2048, 8192, 16384
 VM = 'CPU="0.1"\nMEMORY="64"\n'

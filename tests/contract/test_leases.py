@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from zone_world import World
 
-from lab.core import OneError
+from lab.core.errors import OneError
 
 NETWORK = 'NAME="private"\nVN_MAD="dummy"\nBRIDGE="br0"\nDNS="10.1.0.1"\nAR=[TYPE="IP4",IP="10.1.0.10",SIZE="10",TEAM="a"]'
 READY = "<STATE><![CDATA[1]]>"

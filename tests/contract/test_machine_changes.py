@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from zone_world import RUNNING, World
 
-from lab.core import OneError
+from lab.core.errors import OneError
 from lab.driver import DriverError
 
 NETWORK = 'NAME="private"\nVN_MAD="dummy"\nBRIDGE="br0"\nNETWORK_ADDRESS="10.1.0.0"\nAR=[TYPE="IP4",IP="10.1.0.10",SIZE="2"]'

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from zone_world import ADMIN, ALICE, RUNNING, World
 
-from lab.core import OneError
+from lab.core.errors import OneError
 
 AUTHORIZATION, ACTION, INTERNAL, ALLOCATE = 512, 2048, 8192, 16384
 OFF, STOPPED, UNDEPLOYED = "<STATE>8<", "<STATE>4<", "<STATE>9<"

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import pytest
 from zone_world import ADMIN, ALICE, World
 
-from lab.core import OneError
+from lab.core.errors import OneError
 
 AUTHORIZATION, ACTION, REQUEST, INTERNAL, ALLOCATE = 512, 2048, 4096, 8192, 16384
 NETWORK = 'NAME="private"\nVN_MAD="bridge"\nAR=[TYPE="IP4",IP="10.1.0.10",SIZE="9"]'

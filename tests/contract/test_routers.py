@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 import pytest
 from zone_world import ADMIN, ALICE, DEADLINE, RUNNING, World
 
-from lab.core import OneError
+from lab.core.errors import OneError
 
 AUTHORIZATION, ACTION, INTERNAL = 512, 2048, 8192
 NETWORK = 'NAME="inner"\nVN_MAD="bridge"\nBRIDGE="br1"\nGATEWAY="10.1.0.1"\nAR=[TYPE="IP4",IP="10.1.0.10",SIZE="9"]'

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from zone_world import ADMIN, RUNNING, World
 
-from lab.core import OneError
+from lab.core.errors import OneError
 
 NO_EXISTS, ACTION, INTERNAL = 1024, 2048, 8192
 VM = 'CPU="0.1"\nMEMORY="64"\n'

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from zone_world import ALICE, World
 
-from lab.core import OneError
+from lab.core.errors import OneError
 
 #: kinds of rules, of which the bits are OpenNebula's
 VM, HOST, NET, IMAGE, ZONE = 0x1000000000, 0x2000000000, 0x4000000000, 0x8000000000, 0x800000000000

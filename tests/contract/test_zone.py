@@ -14,7 +14,7 @@ import pyone
 import pytest
 from zone_world import ADMIN, ALICE, DEADLINE, RUNNING, World
 
-from lab.core import OneError
+from lab.core.errors import OneError
 
 NETWORK = """NAME="private"
 VN_MAD="dummy"
