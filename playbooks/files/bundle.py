@@ -191,8 +191,7 @@ def _built(checkout: Path, scratch: Path) -> Path:
     if done.returncode:
         raise BundleError(f"the collection in {checkout} cannot be packed: {(done.stderr.splitlines() or ['no reason given'])[-1]}")
     (archive,) = directory.glob("*.tar.gz")
-    with tarfile.open(archive) as tar:
-        tar.extractall(directory / "files", filter="data")
+    shutil.unpack_archive(archive, directory / "files")
     return directory / "files"
 
 

@@ -6,16 +6,15 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from ansible_collections.opennebula.flower.tests.support.one_zone import run_module
 from ansible_collections.opennebula.flower.tests.support.openpgp_test_key import FINGERPRINT, KEY
 
-MODULES = "ansible_collections.opennebula.flower.plugins.modules"
 STANDINS = Path(__file__).parents[2] / "extensions" / "molecule" / "nvidia_container_toolkit" / "standins"
 OTHER = "C95B321B61E88C1809C4F759DDCAE044F796ECB0"
 
@@ -28,13 +27,8 @@ class Modules:
         self.path = f"{STANDINS}:/usr/bin:/bin"
 
     def run(self, module: str, check: bool = False, **options: Any) -> dict[str, Any]:
-        arguments = {"ANSIBLE_MODULE_ARGS": {"_ansible_check_mode": check, "_ansible_diff": True, **options}}
-        done = subprocess.run(
-            [sys.executable, "-m", f"{MODULES}.{module}"],
-            input=json.dumps(arguments), capture_output=True, text=True, check=False,
-            env={**os.environ, "PATH": self.path, "NVIDIA_STANDIN_STATE": str(self.state)},
-        )  # fmt: skip
-        return json.loads(done.stdout)
+        with patch.dict(os.environ, {"PATH": self.path, "NVIDIA_STANDIN_STATE": str(self.state)}):
+            return run_module(module, options, check)
 
     def changed(self, module: str, **options: Any) -> dict[str, Any]:
         """Run a module that changes something, after a dry run that says so, and before one that changes nothing more."""

@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.artifacts import ArtifactServer
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.board import open_board
@@ -23,11 +22,11 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.service impo
 from ansible_collections.opennebula.flower.plugins.module_utils.one.service import facts as service_facts
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.client import Client
 from ansible_collections.opennebula.flower.plugins.module_utils.one.vm.facts import update_user_template, vm_info
+from ansible_collections.opennebula.flower.tests.support.one_zone import run_module
 from ansible_collections.opennebula.flower.tests.support.superlink import SuperLink
 from lab.zone import Zone
 
 PASSWORD = "secret-of-the-zone"
-MODULES = "ansible_collections.opennebula.flower.plugins.modules"
 ROUNDS = 3
 
 
@@ -100,19 +99,10 @@ class Federation:
             "api_username": "oneadmin",
             "api_password": PASSWORD,
             "service": "federation",
-            "_ansible_check_mode": check,
             **options,
         }
-        done = subprocess.run(
-            [sys.executable, "-m", f"{MODULES}.{module}"],
-            input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
-            env=os.environ | {"OPENNEBULA_FLOWER_PROGRESS_FILE": str(self.progress_file)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert PASSWORD not in done.stdout + done.stderr
-        return json.loads(done.stdout)
+        with patch.dict(os.environ, OPENNEBULA_FLOWER_PROGRESS_FILE=str(self.progress_file)):
+            return run_module(module, arguments, check, secret=PASSWORD)
 
     def run(self, **options: Any) -> dict[str, Any]:
         return self.module("flower_run", **{"wait_timeout": 600} | options)

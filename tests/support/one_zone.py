@@ -197,8 +197,8 @@ def changes(output: str) -> int:
     return sum(map(int, recaps))
 
 
-def run_module(module: str, options: dict, check: bool = False) -> dict:
-    """Run a module in this process and return its result, warnings as texts. Its output must not contain the password."""
+def run_module(module: str, options: dict, check: bool = False, secret: str = PASSWORD) -> dict:
+    """Run a module in this process and return its result, warnings as texts. Its output must not contain the secret."""
     output = io.StringIO()
     said: list[str] = []
     arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": True}
@@ -206,7 +206,7 @@ def run_module(module: str, options: dict, check: bool = False) -> dict:
     warnings = patch.object(AnsibleModule, "warn", lambda _module, warning, **_options: said.append(warning))
     with patch_module_args(arguments), redirect_stdout(output), warnings, suppress(SystemExit):
         importlib.import_module(f"{MODULES}.{module}").main()
-    assert PASSWORD not in output.getvalue()
-    assert PASSWORD not in str(said)
+    assert secret not in output.getvalue()
+    assert secret not in str(said)
     result = json.loads(output.getvalue())
     return {**result, "warnings": said} if said else result
