@@ -36,5 +36,5 @@ import json
 import sys
 
 report, seconds = json.load(open(sys.argv[1])), sys.argv[2]
-print(f"RESULT accuracy={float(report['accuracy']):.4f} rounds={report['rounds']} nodes={report['nodes']} seconds={seconds}")
+print(f"RESULT accuracy={float(report['metrics']['accuracy']):.4f} rounds={report['rounds']} nodes={report['nodes']} seconds={seconds}")
 PYTHON

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = """
 name: convergence
-short_description: Draw loss or accuracy over the rounds of a training
+short_description: Draw a metric over the rounds of a training
 version_added: 0.1.0
 author:
   - opennebula.flower contributors (@opennebula)
@@ -18,16 +18,14 @@ description:
 options:
   _input:
     description:
-      - The rounds, each a list of round number, loss, accuracy, seconds and number of nodes.
-      - A loss or accuracy that was not measured is V(none), one that is no finite number V(NaN), V(Infinity) or V(-Infinity).
-        Both leave a gap.
+      - The rounds, each with its number as C(round) and its C(metrics) by name.
+      - A metric that was not measured in a round, or is no finite number there (V(NaN), V(Infinity) or V(-Infinity)), leaves a gap.
     type: list
-    elements: list
+    elements: dict
     required: true
   metric:
-    description: What to draw.
+    description: Name of the metric to draw.
     type: str
-    choices: [accuracy, loss]
     default: accuracy
 """
 
@@ -46,12 +44,12 @@ _value:
 """
 
 import math
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from typing import Any, NamedTuple
 
 from ansible.errors import AnsibleFilterError
 
-COLUMNS = {"loss": 1, "accuracy": 2}
 WIDTH = 500
 HEIGHT = 250
 LEFT = 44
@@ -62,6 +60,7 @@ MOST_DOTS = 60
 LINES = 5
 MOST = 1e300
 LEAST_SPAN = 1e-300
+LONG = 1e9
 
 
 class _Point(NamedTuple):
@@ -83,24 +82,22 @@ class _Scale(NamedTuple):
         return self.start + (value - self.first) / (self.last - self.first) * (self.end - self.start)
 
 
-def convergence(history: list[list], metric: str = "accuracy") -> str:
+def convergence(history: Sequence[Mapping[str, Any]], metric: str = "accuracy") -> str:
     """Return an SVG chart of a metric over the rounds.
 
     Raises:
-        AnsibleFilterError: unknown metric, or a history that is none.
+        AnsibleFilterError: a history that is none.
     """
-    if metric not in COLUMNS:
-        raise AnsibleFilterError(f"convergence draws {' or '.join(sorted(COLUMNS))}, not {metric!r}")
-    pieces = _pieces(history, COLUMNS[metric])
+    pieces = _pieces(history, metric)
     points = [point for piece in pieces for point in piece]
     if not points:
-        return f'<p class="empty">No {metric} was measured that can be drawn.</p>'
+        return f'<p class="empty">No {escape(metric)} was measured that can be drawn.</p>'
     ticks = _value_ticks(metric, [point.value for point in points])
     across = _Scale(points[0].round, points[-1].round, LEFT, WIDTH - RIGHT)
     up = _Scale(ticks[0], ticks[-1], HEIGHT - BOTTOM, TOP)
     return "\n".join(
         [
-            f'<svg class="convergence" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{metric} per round" font-family="inherit" font-size="13">',
+            f'<svg class="convergence" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(metric)} per round" font-family="inherit" font-size="13">',
             *_grid(ticks, up),
             *_round_axis(points[0].round, points[-1].round, across),
             *_curve(pieces, across, up),
@@ -110,15 +107,15 @@ def convergence(history: list[list], metric: str = "accuracy") -> str:
     )
 
 
-def _pieces(history: list[list], column: int) -> list[list[_Point]]:
+def _pieces(history: Sequence[Mapping[str, Any]], metric: str) -> list[list[_Point]]:
     """Return the curve's unbroken pieces; a value that was not measured breaks it."""
     pieces: list[list[_Point]] = [[]]
-    for row in history:
+    for record in history:
         try:
-            number, value = int(row[0]), row[column]
+            number, value = int(record["round"]), record["metrics"].get(metric)
             value = math.nan if value is None else float(value)
-        except (TypeError, ValueError, IndexError, KeyError) as error:
-            raise AnsibleFilterError(f"convergence needs rounds as [round, loss, accuracy, seconds, nodes], not {row!r}") from error
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise AnsibleFilterError(f"convergence needs rounds with round and metrics, not {record!r}") from error
         if abs(value) < MOST:  # neither NaN nor what would take the scale beyond all numbers
             pieces[-1].append(_Point(number, value))
         elif pieces[-1]:
@@ -127,11 +124,11 @@ def _pieces(history: list[list], column: int) -> list[list[_Point]]:
 
 
 def _value_ticks(metric: str, values: list[float]) -> list[float]:
-    """Return round numbers that span the values; accuracy ends at 1 and loss begins at 0 where the values allow."""
+    """Return round numbers that span the values; loss begins at 0, and what is a share of something ends at 1."""
     low, high = min(values), max(values)
     if metric == "loss":
         low = min(low, 0.0)
-    elif high <= 1:
+    elif low >= 0 and high <= 1:
         high = 1.0
     step = _round_step((high - low) / (LINES - 1)) if high - low > LEAST_SPAN else 1.0
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
@@ -172,14 +169,18 @@ def _labels(points: list[_Point], across: _Scale, up: _Scale) -> Iterator[str]:
     for point in dots:
         yield (
             f'<circle cx="{across(point.round):.1f}" cy="{up(point.value):.1f}" r="4" fill="var(--line, #2a78d6)">'
-            f"<title>round {point.round}: {point.value:.4f}</title></circle>"
+            f"<title>round {point.round}: {_written(point.value)}</title></circle>"
         )
     last = points[-1]
     above = up(last.value) - 12
     y = above if above > TOP - 8 else up(last.value) + 22
     anchor = "middle" if len(points) == 1 else "end"
     x = across(last.round) + (0 if len(points) == 1 else 4)
-    yield f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="600" fill="var(--line, #2a78d6)">{last.value:.4f}</text>'
+    yield f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="600" fill="var(--line, #2a78d6)">{_written(last.value)}</text>'
+
+
+def _written(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < LONG else f"{value:.4g}"
 
 
 class FilterModule:

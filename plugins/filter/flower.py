@@ -40,6 +40,14 @@ def _quote_character(character: str) -> str:
     return character if character.isprintable() else f"\\U{ord(character):08x}"
 
 
+def rounds(directory: str) -> list[Any]:
+    """Return the rounds that the events of a run tell."""
+    # Whoever needs a command line does not need what a supervisor says.
+    from ansible_collections.opennebula.flower.plugins.module_utils.flower import history
+
+    return history.rounds(directory)
+
+
 def _as_filter(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -64,6 +72,7 @@ class FilterModule:
             "flower_context_section": contextualization.context_section,
             "flower_context_values": contextualization.context_values,
             "flower_run_config": contextualization.run_config,
+            "flower_rounds": rounds,
             "systemd_quote": systemd_quote,
         }
         return {name: _as_filter(function) for name, function in functions.items()}

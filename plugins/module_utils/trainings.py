@@ -7,23 +7,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
-from .flower import runs
-from .flower.artifacts import Collection, collections_from_json
+from .flower import protocol
+from .flower.artifacts import Collection, published_collections
 from .one.core.wait import wait_until
 from .one.service import facts as service_facts
 from .one.transport import xml
 from .one.transport.client import Client
 from .one.transport.errors import CONFLICT, INVALID, PROTOCOL, WRONG_STATE, OneException
 from .one.vm import facts as vm_facts
-from .onegate.client import decode, encode
+
+T = TypeVar("T")
 
 SUPERLINK_ROLE = "superlink"
-RUNS_ATTRIBUTE = "FL_RUNS"
-REQUEST_ATTRIBUTE = "FL_RUN_REQUEST"
-REFUSAL_ATTRIBUTE = "FL_RUN_REFUSED"
-ARTIFACTS_ATTRIBUTE = "FL_ARTIFACTS"
 
 _POLL_SECONDS = 2
 _DIGEST_LENGTH = 12
@@ -49,7 +46,7 @@ class Trainings:
         self._requested = ""
 
     def all(self) -> list[dict[str, Any]]:
-        """Return all runs, newest last, with loss and accuracy after the last round; empty before any is published."""
+        """Return all runs, newest last, with the metrics of the last round; empty before any is published."""
         return self._runs(self.attributes())
 
     def attributes(self) -> dict[str, Any]:
@@ -58,17 +55,16 @@ class Trainings:
 
     def files(self, attributes: dict[str, Any], name: str) -> Collection | None:
         """Return the files that a run left behind, by the attributes of the VM; None when nothing is offered."""
-        return (self._parsed(attributes, ARTIFACTS_ATTRIBUTE, collections_from_json) or {}).get(name)
+        return self._judged(protocol.ARTIFACTS_ATTRIBUTE, lambda: published_collections(attributes).get(name))
 
     def find(self, name: str) -> dict[str, Any] | None:
         """Return the run of that name, None without one."""
         return next((run for run in self.all() if run["name"] == name), None)
 
-    def request(self, request: runs.Request) -> None:
+    def request(self, request: protocol.Request) -> None:
         """Ask the supervisor to start or stop a run."""
-        text = runs.request_to_json(request)
-        self._requested = runs.request_digest(text)
-        vm_facts.update_user_template(self._client, self.vm_id, {REQUEST_ATTRIBUTE: encode(text)})
+        self._requested = protocol.request_digest(request)
+        vm_facts.update_user_template(self._client, self.vm_id, protocol.request_attributes(request))
 
     def wait(
         self,
@@ -100,21 +96,18 @@ class Trainings:
         return wait_until(probe, describe, timeout, max_interval=_POLL_SECONDS)
 
     def _runs(self, attributes: dict[str, Any]) -> list[dict[str, Any]]:
-        return self._parsed(attributes, RUNS_ATTRIBUTE, runs.published_from_json) or []
+        return self._judged(protocol.RUNS_ATTRIBUTE, lambda: protocol.published_runs(attributes))
 
     def _check_not_refused(self, name: str, attributes: dict[str, Any]) -> None:
-        refusal = self._parsed(attributes, REFUSAL_ATTRIBUTE, runs.refusal_from_json)
+        refusal = self._judged(protocol.REFUSAL_ATTRIBUTE, lambda: protocol.published_refusal(attributes))
         if refusal and refusal.request == self._requested:
             raise OneException(INVALID, f"The supervisor refuses run '{name}' of service '{self.service}': {refusal.reason}.")
 
-    def _parsed(self, attributes: dict[str, Any], name: str, parse: Callable[[str], Any]) -> Any:
-        if not attributes.get(name):
-            return None
+    def _judged(self, name: str, read: Callable[[], T]) -> T:
+        """Return what an attribute says, or say that it holds something else: whoever may update the VM can write it."""
         try:
-            if not isinstance(attributes[name], str):
-                raise ValueError("given twice, or with parts")
-            return parse(decode(attributes[name]))
-        except (ValueError, OneException):
+            return read()
+        except ValueError:
             raise OneException(
                 PROTOCOL, f"{name} of VM {self.vm_id} in service '{self.service}' holds something else than runs."
             ) from None
@@ -126,7 +119,7 @@ class Reporter:
     def __init__(self, progress: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._progress = progress
         self._clock = clock
-        self._shown: list[list[Any]] = []
+        self._shown: list[protocol.Round] = []
         self._last = ("", "", float("-inf"))
 
     def show(self, run: dict[str, Any]) -> None:
@@ -135,7 +128,7 @@ class Reporter:
         status, message, shown_at = self._last
         new = [entry for entry in run["history"] if entry not in self._shown]
         for entry in new:
-            self._progress(runs.progress_line(run["rounds"], entry))
+            self._progress(protocol.progress_line(run["rounds"], entry))
         self._shown += new
         changed = run["status"] != status or (run["message"] != message and now - shown_at >= _REPORT_SECONDS)
         if changed and not new:
@@ -146,13 +139,13 @@ class Reporter:
 
 def check_name(name: str) -> None:
     """Raise OneException unless a text can be the name of a run."""
-    if not runs.RUN_NAME.fullmatch(name):
-        raise OneException(INVALID, f"'{name}' is not a name for a run, expected {runs.RUN_NAME_FORM}.")
+    if not protocol.RUN_NAME.fullmatch(name):
+        raise OneException(INVALID, f"'{name}' is not a name for a run, expected {protocol.RUN_NAME_FORM}.")
 
 
 def check_same_config(run: dict[str, Any], config: dict[str, Any], app: str, service: str) -> None:
     """Raise OneException when a run was asked for with another configuration or app."""
-    wanted = runs.digest(config, app)
+    wanted = protocol.digest(config, app)
     if run["digest"] != wanted:
         raise OneException(
             CONFLICT,
@@ -163,8 +156,8 @@ def check_same_config(run: dict[str, Any], config: dict[str, Any], app: str, ser
 
 def check_not_failed(run: dict[str, Any], service: str) -> None:
     """Raise OneException with the supervisor's message when a run failed or was stopped."""
-    if run["status"] in (runs.FAILED, runs.STOPPED):
-        what = "failed" if run["status"] == runs.FAILED else "was stopped"
+    if run["status"] in (protocol.FAILED, protocol.STOPPED):
+        what = "failed" if run["status"] == protocol.FAILED else "was stopped"
         where = f" after {run['round']} of {run['rounds']} rounds" if run["rounds"] else ""
         message = run["message"].rstrip(".")
         raise OneException(WRONG_STATE, f"Run '{run['name']}' of service '{service}' {what}{where}: {message}.")

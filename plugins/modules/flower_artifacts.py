@@ -90,7 +90,7 @@ import contextlib
 import os
 import tempfile
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower import runs
+from ansible_collections.opennebula.flower.plugins.module_utils.flower import protocol
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.service import facts as service_facts
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, MISSING, WRONG_STATE, OneException
@@ -105,7 +105,7 @@ def work(module):
         return {"changed": True}
     trainings = Trainings(module.client, module.params["service"])
     run = trainings.find(module.params["name"])
-    if module.check_mode and (run is None or run["status"] not in runs.ENDED):
+    if module.check_mode and (run is None or run["status"] not in protocol.ENDED):
         return {"changed": True, "vm_id": trainings.vm_id}
     _check_ended(module, run)
     attributes = trainings.attributes()
@@ -120,7 +120,7 @@ def _check_ended(module, run):
     name, service = module.params["name"], module.params["service"]
     if run is None:
         raise OneException(MISSING, f"There is no run '{name}' of service '{service}'.")
-    if run["status"] not in runs.ENDED:
+    if run["status"] not in protocol.ENDED:
         raise OneException(WRONG_STATE, f"Run '{name}' of service '{service}' has not ended, it is {run['status']}.")
 
 

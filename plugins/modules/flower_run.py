@@ -122,14 +122,14 @@ run:
     rounds:
       description: All its rounds, 0 until it runs.
       type: int
-    accuracy:
+    metrics:
       description:
-        - Accuracy after the last complete round, none when a newer run exists.
+        - What the nodes measured in the last complete round, by name. The shipped app always has V(accuracy) and V(loss); what else there is
+          depends on the use case or on your own app.
         - What is no finite number is the text V(NaN), V(Infinity) or V(-Infinity), since JSON has no such numbers.
-      type: float
-    loss:
-      description: Loss after the last complete round, as RV(run.accuracy).
-      type: float
+        - At most 32 metrics are taken over, those whose names have up to 40 letters, digits and the characters C(_ . / @ -), with a letter first.
+      type: dict
+      sample: {accuracy: 0.9777, loss: 0.0909, auc: 0.9981}
     nodes:
       description: Nodes that took part in the last complete round.
       type: int
@@ -165,14 +165,28 @@ run:
       type: int
     history:
       description:
-        - Round, loss, accuracy, seconds and nodes of every round; empty when a newer run exists.
-        - Loss and accuracy are as RV(run.accuracy).
+        - The newest rounds, ascending; empty when a newer run exists.
+        - So many rounds are published that rounds times metrics is at most 2000, and never more than 500. The events of the run, which
+          M(opennebula.flower.flower_artifacts) fetches, and the C(result.json) that the playbooks make of them, have all rounds.
       type: list
-      elements: list
+      elements: dict
+      contains:
+        round:
+          description: Its number, the first is 1.
+          type: int
+        seconds:
+          description: How long it took, none when that is not known.
+          type: float
+        nodes:
+          description: Nodes that trained in it.
+          type: int
+        metrics:
+          description: What was measured, as RV(run.metrics).
+          type: dict
 """
 
 from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import ContextError, run_overrides
-from ansible_collections.opennebula.flower.plugins.module_utils.flower import runs
+from ansible_collections.opennebula.flower.plugins.module_utils.flower import protocol
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.app_source import FORM, parse_source
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.run_config import toml_document
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
@@ -229,7 +243,7 @@ def _config(module):
 
 
 def _train(module, trainings, run, config):
-    again = bool(run) and module.params["resume"] and run["status"] in (runs.FAILED, runs.STOPPED)
+    again = bool(run) and module.params["resume"] and run["status"] in (protocol.FAILED, protocol.STOPPED)
     before = run["status"] if again else (None if run else "absent")
     if module.check_mode:
         if run and not again:
@@ -239,13 +253,13 @@ def _train(module, trainings, run, config):
     ended = run["ended"] if again else None
     if before:
         trainings.request(
-            runs.Request(module.params["name"], config, runs.STARTED_REQUEST, module.params["app"], ended)
+            protocol.Request(module.params["name"], config, protocol.STARTED_REQUEST, module.params["app"], ended)
         )
     if before or finish:
 
         def reached(found):
             taken = not again or found["ended"] != ended
-            return taken and (not finish or found["status"] in runs.ENDED)
+            return taken and (not finish or found["status"] in protocol.ENDED)
 
         run = _wait(module, trainings, reached, "has not ended" if finish else "has not started")
     check_not_failed(run, trainings.service)
@@ -253,10 +267,10 @@ def _train(module, trainings, run, config):
 
 
 def _stop(module, trainings, run):
-    going_on = bool(run) and run["status"] not in runs.ENDED
+    going_on = bool(run) and run["status"] not in protocol.ENDED
     if going_on and not module.check_mode:
-        trainings.request(runs.Request(module.params["name"], {}, runs.STOPPED_REQUEST))
-        run = _wait(module, trainings, lambda found: found["status"] in runs.ENDED, "has not stopped")
+        trainings.request(protocol.Request(module.params["name"], {}, protocol.STOPPED_REQUEST))
+        run = _wait(module, trainings, lambda found: found["status"] in protocol.ENDED, "has not stopped")
     return _result(module, run, "started" if going_on else None, trainings.vm_id)
 
 

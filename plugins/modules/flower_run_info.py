@@ -36,7 +36,7 @@ EXAMPLES = r"""
 
 - name: Show the accuracy of the newest
   ansible.builtin.debug:
-    msg: "{{ (trainings.runs | last).accuracy }}"
+    msg: "{{ (trainings.runs | last).metrics.accuracy }}"
 """
 
 RETURN = r"""
@@ -46,7 +46,8 @@ vm_id:
   type: int
 runs:
   description:
-    - The runs, newest last, each as RV(opennebula.flower.flower_run#module:run). Only the newest has its history.
+    - The runs, newest last, each as RV(opennebula.flower.flower_run#module:run) with the metrics of its last round. Only the newest has its
+      history.
   returned: success
   type: list
   elements: dict

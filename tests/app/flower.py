@@ -61,13 +61,14 @@ class Federation:
     def __exit__(self, *_: object) -> None:
         self._processes.close()
 
-    def add_node(self, broken: bool = False) -> None:
-        """Start a SuperNode; a broken one lacks scikit-learn, so that its ClientApp fails."""
+    def add_node(self, broken: bool = False, data: Path | None = None) -> None:
+        """Start a SuperNode, with data of its own if a directory is given; a broken one lacks scikit-learn, so that its ClientApp fails."""
         port = free_port()
         address = f"127.0.0.1:{self.port}"
+        own = ["--node-config", f'data-directory="{data}"'] if data else []
         self._start(
             f"supernode-{port}",
-            ["flower-supernode", "--insecure", "--superlink", address, "--port", str(port)],
+            ["flower-supernode", "--insecure", "--superlink", address, "--port", str(port), *own],
             FLWR_HOME=str(self._directory / f"supernode-{port}"),  # as on a VM of its own: apps are installed there
             PYTHONPATH=str(self._without_sklearn) if broken else "",
         )

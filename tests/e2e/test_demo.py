@@ -231,7 +231,7 @@ def test_report_holds_the_convergence_curves(demo):
     page = (REPORT / "index.html").read_text()
     result = json.loads((REPORT / "result.json").read_text())
     assert "<svg" in page and "http-equiv" not in page
-    assert [entry[0] for entry in result["history"]] == [1, 2, 3]
+    assert [entry["round"] for entry in result["history"]] == [1, 2, 3]
 
 
 def test_model_lies_beside_the_report(demo):

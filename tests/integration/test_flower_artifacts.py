@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.board import ARTIFACTS_ATTRIBUTE
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.protocol import ARTIFACTS_ATTRIBUTE
 from ansible_collections.opennebula.flower.plugins.module_utils.one.vm.facts import vm_info
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import decode, encode
 from ansible_collections.opennebula.flower.tests.support.federation import Federation

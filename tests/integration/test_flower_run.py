@@ -4,25 +4,46 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from ansible_collections.opennebula.flower.plugins.module_utils.one.vm.facts import update_user_template
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import encode
 from ansible_collections.opennebula.flower.tests.support.federation import Federation
 
+MEASURED = {"aggregated_loss": 0.25, "aggregated_accuracy": 0.5, "aggregated_auc": 0.75, "aggregated_perplexity": "Infinity", "aggregated_<b>": 1}
+
 
 def test_follows_the_initial_run_and_shows_its_rounds(federation: Federation) -> None:
     federation.supervise()
     result = federation.run()
     assert result["run"]["status"] == "completed"
-    assert result["run"]["accuracy"] == pytest.approx(0.95)
-    assert [entry[0] for entry in result["run"]["history"]] == [1, 2, 3]
+    assert result["run"]["metrics"]== pytest.approx({"accuracy": 0.95, "loss": 1 / 3})
+    assert [entry["round"] for entry in result["run"]["history"]] == [1, 2, 3]
     shown = [line.partition(": ")[2] for line in federation.progress_file.read_text().splitlines()]
     assert shown[-3:] == [
         "round 1/3 accuracy 0.8500 loss 1.0000 nodes 2 2.5 s",
         "round 2/3 accuracy 0.9000 loss 0.5000 nodes 2 2.5 s",
         "round 3/3 accuracy 0.9500 loss 0.3333 nodes 2 2.5 s",
     ]
+
+
+def test_every_metric_of_the_app_is_in_the_history_and_in_what_is_known_of_older_runs(federation: Federation) -> None:
+    def measure(name: str) -> None:
+        events = [{"event": "round_end", "data": {"round": number, "num_clients_responded": 2, **MEASURED}} for number in (1, 2)]
+        with (federation.directory / "runs" / name / "events.jsonl").open("a") as stream:
+            stream.writelines(json.dumps(event) + "\n" for event in [*events, {"event": "training_end"}])
+
+    federation.train = measure
+    federation.supervise()
+    metrics = {"accuracy": 0.5, "loss": 0.25, "auc": 0.75, "perplexity": "Infinity"}
+    assert federation.run()["run"]["history"] == [{"round": number, "seconds": None, "nodes": 2, "metrics": metrics} for number in (1, 2)]
+    assert "round 2/0 accuracy 0.5000 loss 0.2500 auc 0.7500 perplexity Infinity nodes 2" in federation.progress_file.read_text()
+    federation.run(name="second")
+    first, second = federation.runs()
+    assert first["history"] == []
+    assert first["metrics"] == second["metrics"] == second["history"][-1]["metrics"]
 
 
 def test_second_time_nothing_changes(federation: Federation) -> None:
@@ -161,7 +182,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_asked_for(federation: Federati
 
 @pytest.mark.parametrize(
     "published",
-    [encode("{}"), encode("[" * 1000), encode('[{"name": "a", "loss": {}}]'), encode("[" + "1" * 4000 + "]"), "***", {"A": "b"}],
+    [encode("{}"), encode("[" * 1000), encode('[{"name": "a", "metrics": {"loss": {}}}]'), encode("[" + "1" * 4000 + "]"), "***", {"A": "b"}],
     ids=["no list", "deep", "a figure of another type", "a long number", "no base64", "a vector"],
 )
 def test_runs_that_somebody_else_wrote_are_no_traceback(federation: Federation, published: str | dict) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.board import open_board
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.runs import (
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.protocol import (
     Request,
-    published_from_json,
-    refusal_from_json,
+    published_refusal,
+    published_runs,
+    request_attributes,
     request_digest,
-    request_to_json,
 )
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.supervisor import Config, Supervisor
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import decode, encode
@@ -67,16 +67,17 @@ class Scene:
         self.supervisor.step()
 
     def published(self) -> list[dict[str, Any]]:
-        return published_from_json(decode(self.onegate.attributes["FL_RUNS"]))
+        return published_runs(self.onegate.attributes)
 
     def newest(self) -> dict[str, Any]:
         return self.published()[-1]
 
     def request(self, name: str, state: str = "started", app: str = "", resume: int | None = None, **config: Any) -> None:
-        self.request_text(request_to_json(Request(name, config, state, app, resume)))
+        self.onegate.attributes |= request_attributes(Request(name, config, state, app, resume))
 
     def refusal(self) -> str:
-        refusal = refusal_from_json(decode(self.onegate.attributes["FL_RUN_REFUSED"]))
+        refusal = published_refusal(self.onegate.attributes)
+        assert refusal
         assert refusal.request == request_digest(decode(self.onegate.attributes["FL_RUN_REQUEST"]))
         return refusal.reason
 
@@ -90,7 +91,7 @@ class Scene:
         with (directory / "events.jsonl").open("a") as stream:
             stream.write(line + "\n")
 
-    def round_end(self, number: int, run: str = "initial", accuracy: float | None = 0.9, responded: int = 2) -> None:
+    def round_end(self, number: int, run: str = "initial", accuracy: float | None = 0.9, responded: int = 2, **metrics: Any) -> None:
         self.event(
             "round_end",
             run,
@@ -100,6 +101,7 @@ class Scene:
             aggregated_loss=0.4,
             aggregated_accuracy=accuracy,
             round_duration_seconds=12.34,
+            **{f"aggregated_{name}": value for name, value in metrics.items()},
         )
 
     def train(self, run: str = "initial") -> None:

@@ -27,8 +27,8 @@ _MOST_EXAMPLES = 10**12  # sums of more are no numbers any longer
 # No trained number comes near. Strategies add up the squares of all numbers of all nodes, which of larger ones are soon beyond
 # float32, and a mean of larger ones is a model that nobody can train.
 _LARGEST = 1e10
-_MOST_FIGURES = 32
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
+_MOST_FIGURES = 32  # with loss and accuracy; the supervisor takes over as many
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_./@-]{0,39}")
 _SUFFIX = re.compile(r"[.-][A-Za-z0-9._-]{1,40}")
 
 
@@ -64,7 +64,7 @@ def accept_evaluation(reply: RecordDict) -> str:
         if not isinstance(metrics[key], (int, float)):
             return f"sent {key} {short(metrics[key])}"
     others = [key for key, value in metrics.items() if isinstance(value, (int, float)) and _NAME.fullmatch(key)]
-    kept = dict.fromkeys((EXAMPLES, *FIGURES, *others[:_MOST_FIGURES]))
+    kept = list(dict.fromkeys((EXAMPLES, *FIGURES, *others)))[: 1 + _MOST_FIGURES]
     _keep(reply, metrics=MetricRecord({key: metrics[key] for key in kept}))
     return ""
 

@@ -27,8 +27,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, BinaryIO
 from urllib.parse import quote, unquote
 
+from .protocol import published_files
 from .run_directory import RunDirectory
-from .untrusted import decode_json, sentence
+from .untrusted import sentence
 
 LOGGER = logging.getLogger("flower-supervisor")
 
@@ -41,7 +42,6 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _TOKEN_BYTES = 32
 _BLOCK = 1 << 20
 _RUN_FILES_BYTES = 64 << 30
-_PUBLISHED_BYTES = 1 << 20
 # A connection is for one request, which comes within so many seconds and bytes; a client that takes a file more slowly
 # than this, or is silent for a minute, is cut off.
 _REQUEST_SECONDS = 20
@@ -83,12 +83,9 @@ class Collection:
         return cls(token, files)
 
 
-def collections_from_json(text: str) -> dict[str, Collection]:
-    """Parse what is published of the files of runs, by name of the run; ValueError when it is something else."""
-    records = decode_json(text, _PUBLISHED_BYTES)
-    if not isinstance(records, dict) or not all(isinstance(record, dict) for record in records.values()):
-        raise ValueError("not the files of runs")
-    return {name: Collection.from_record(record) for name, record in records.items()}
+def published_collections(attributes: Mapping[str, Any]) -> dict[str, Collection]:
+    """Return what the attributes of a VM say of the files of runs, by name of the run; ValueError when it is something else."""
+    return {name: Collection.from_record(record) for name, record in published_files(attributes).items()}
 
 
 def artifact_path(run: str, name: str) -> str:

@@ -11,17 +11,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..one.transport.errors import OneException
-from ..onegate.client import OneGate, decode, encode
+from ..onegate.client import OneGate
 from ..onegate.context_files import read_token
-from .runs import ENDED, Refusal, Run, artifacts_to_json, figure_text, published_to_json, refusal_to_json
+from .protocol import Refusal, requested, run_attributes
+from .runs import Run
 from .untrusted import sentence
 
 LOGGER = logging.getLogger("flower-supervisor")
 
-RUNS_ATTRIBUTE = "FL_RUNS"
-REQUEST_ATTRIBUTE = "FL_RUN_REQUEST"
-REFUSAL_ATTRIBUTE = "FL_RUN_REFUSED"
-ARTIFACTS_ATTRIBUTE = "FL_ARTIFACTS"
 _TIMEOUT = 5
 
 
@@ -65,19 +62,11 @@ class OneGateBoard:
             self._report("OneGate answered with something else than a VM.")
             return None
         self._recovered()
-        encoded = attributes.get(REQUEST_ATTRIBUTE)
-        if not isinstance(encoded, str):
-            return None
-        try:
-            return decode(encoded)
-        except OneException:
-            return encoded
+        return requested(attributes)
 
     def publish(self, runs: Sequence[Run], refusal: Refusal | None = None) -> None:
         """Publish the attributes that differ from what was published before."""
-        attributes = run_attributes(runs)
-        if refusal:
-            attributes[REFUSAL_ATTRIBUTE] = encode(refusal_to_json(refusal))
+        attributes = run_attributes(runs, refusal)
         changed = {name: value for name, value in attributes.items() if self._published.get(name) != value}
         if not changed:
             return
@@ -110,24 +99,6 @@ def open_board(settings: dict[str, Any] | None) -> Board:
     token_file = settings.get("token_file")
     token = Path(token_file).read_text(encoding="utf-8").strip() if token_file else read_token()
     return OneGateBoard(OneGate(settings["endpoint"], settings["vm_id"], token, _TIMEOUT))
-
-
-def run_attributes(runs: Sequence[Run]) -> dict[str, str]:
-    """Return the attributes to publish: all runs for programs, the newest active one for people and elasticity."""
-    shown = next((run for run in runs if run.status not in ENDED), runs[-1] if runs else None)
-    attributes = {RUNS_ATTRIBUTE: encode(published_to_json(runs))}
-    if any(run.artifacts for run in runs):
-        attributes[ARTIFACTS_ATTRIBUTE] = encode(artifacts_to_json(runs))
-    if shown is None:
-        return attributes | {"FL_RUN_STATUS": "idle"}
-    attributes |= {
-        "FL_RUN_STATUS": shown.status,
-        "FL_ROUND_NUMBER": str(shown.round),
-        "FL_NODES_CONNECTED": str(shown.nodes),
-    }
-    if shown.accuracy is not None:
-        attributes["FL_ACCURACY"] = figure_text(shown.accuracy)
-    return attributes
 
 
 def _user_template(vm: object) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from typing import Any
 
 from .artifacts import collect
 from .events import EVENTS_FILE, read_events
+from .protocol import COMPLETED, FAILED, RUN_NAME, STOPPED
 from .run_config import flat
 from .run_directory import RunDirectory
-from .runs import COMPLETED, FAILED, RUN_NAME, STOPPED, Run
+from .runs import Run
 from .untrusted import count
 
 try:

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from .artifacts import Collection
-from .runs import ENDED, Run, run_from_record
+from .protocol import ENDED
+from .runs import Run, run_from_record
 from .untrusted import decode_json, sentence
 
 LOGGER = logging.getLogger("flower-supervisor")
 
-FORMAT = 1
+FORMAT = 2
 _MOST_BYTES = 64 << 20
 # Runs beyond so many are forgotten, the oldest first that has ended.
 _MOST_RUNS = 200

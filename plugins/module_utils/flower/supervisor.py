@@ -36,10 +36,7 @@ from .artifacts import ArtifactServer, Collection, collect
 from .board import Board, open_board
 from .control import Control, ControlError, RunStatus
 from .events import end_of_events, read_events
-from .rebuild import CONFIG_FILE, LOST, find_runs
-from .run_config import flat, toml_document
-from .run_directory import RunDirectory
-from .runs import (
+from .protocol import (
     COMPLETED,
     ENDED,
     FAILED,
@@ -51,12 +48,15 @@ from .runs import (
     WAITING,
     Refusal,
     Request,
-    Run,
     digest,
     progress_line,
+    read_request,
     request_digest,
-    request_from_json,
 )
+from .rebuild import CONFIG_FILE, LOST, find_runs
+from .run_config import flat, toml_document
+from .run_directory import RunDirectory
+from .runs import Run
 from .store import Store
 from .untrusted import sentence
 
@@ -276,7 +276,7 @@ class Supervisor:
         self._last_request = text
         self._refusal = None
         try:
-            self._obey_request(request_from_json(text))
+            self._obey_request(read_request(text))
         except (ValueError, ContextError, _RefusedError) as problem:
             self._refuse(text, sentence(problem))
         except Exception as error:

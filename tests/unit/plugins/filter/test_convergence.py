@@ -19,7 +19,17 @@ from lxml import etree, html
 from ansible_collections.opennebula.flower.plugins.filter.convergence import FilterModule, convergence
 
 REPOSITORY = Path(__file__).resolve().parents[4]
-HISTORY = [[1, 0.1842, 0.9415, 9.7, 2], [2, 0.1019, 0.9777, 11.7, 2], [3, 0.0909, 0.9777, 13.2, 3]]
+
+
+def history_of(*rows: tuple) -> list[dict]:
+    """Return rounds with these losses, accuracies, seconds and nodes; None stands for a metric that was not measured."""
+    return [
+        {"round": number, "seconds": seconds, "nodes": nodes, "metrics": {k: v for k, v in (("loss", loss), ("accuracy", accuracy)) if v is not None}}
+        for number, loss, accuracy, seconds, nodes in rows
+    ]
+
+
+HISTORY = history_of((1, 0.1842, 0.9415, 9.7, 2), (2, 0.1019, 0.9777, 11.7, 2), (3, 0.0909, 0.9777, 13.2, 3))
 
 
 def draw(history: list, metric: str = "accuracy") -> etree._Element:
@@ -58,7 +68,7 @@ def test_the_last_value_is_written_out() -> None:
     assert "0.9777" in texts(draw(HISTORY))
 
 
-@pytest.mark.parametrize("history", [[[1, 0.5, 0.9, 1.0, 2]], HISTORY, [[n, 2.5 / n, 1 - 1 / (n + 1), 1.0, 2] for n in range(1, 501)]])
+@pytest.mark.parametrize("history", [history_of((1, 0.5, 0.9, 1.0, 2)), HISTORY, history_of(*((n, 2.5 / n, 1 - 1 / (n + 1), 1.0, 2) for n in range(1, 501)))])
 @pytest.mark.parametrize("metric", ["accuracy", "loss"])
 def test_everything_stays_inside_the_picture(history: list, metric: str) -> None:
     chart = draw(history, metric)
@@ -71,30 +81,39 @@ def test_everything_stays_inside_the_picture(history: list, metric: str) -> None
 
 
 def test_a_value_that_was_not_measured_leaves_a_gap() -> None:
-    chart = draw([[1, 0.5, 0.5, 1.0, 2], [2, None, None, 1.0, 2], [3, 0.4, 0.6, 1.0, 2]])
+    chart = draw(history_of((1, 0.5, 0.5, 1.0, 2), (2, None, None, 1.0, 2), (3, 0.4, 0.6, 1.0, 2)))
     assert len(list(chart.iter("circle"))) == 2
     assert len([path for path in chart.iter("path") if path.get("stroke")]) == 2
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, 0.25])
 def test_values_that_never_change_can_be_drawn(value: float) -> None:
-    history = [[1, value, value, 1.0, 2], [2, value, value, 1.0, 2]]
+    history = history_of((1, value, value, 1.0, 2), (2, value, value, 1.0, 2))
     assert len(set(heights(draw(history)))) == len(set(heights(draw(history, "loss")))) == 1
 
 
 def test_no_round_at_all_says_so() -> None:
     assert "No accuracy was measured" in convergence([])
-    assert "No accuracy was measured" in convergence([[1, "NaN", "NaN", 1.0, 2], [2, "Infinity", "-Infinity", 1.0, 2]])
+    assert "No accuracy was measured" in convergence(history_of((1, "NaN", "NaN", 1.0, 2), (2, "Infinity", "-Infinity", 1.0, 2)))
 
 
-def test_an_unknown_metric_is_refused() -> None:
-    with pytest.raises(AnsibleFilterError, match="accuracy or loss, not 'speed'"):
-        convergence(HISTORY, "speed")
+@pytest.mark.parametrize(("values", "highest"), [((0.7, 0.8, 0.85), "1"), ((40.5, 21.25, 12.5), "50")])
+def test_any_metric_is_drawn_and_a_share_ends_at_1(values: tuple, highest: str) -> None:
+    chart = draw([{"round": number, "metrics": {"auc": value}} for number, value in enumerate(values, 1)], "auc")
+    assert len(heights(chart)) == 3
+    assert highest in texts(chart)
 
 
-@pytest.mark.parametrize("row", [[1], "abc", None, ["x", 0.1, 0.2, 1, 2], [1, "<b>", "<b>", 1, 2]])
+def test_the_name_of_a_metric_is_no_markup() -> None:
+    assert "No &lt;b&gt; was measured" in convergence(HISTORY, "<b>")
+
+
+NO_ROUNDS = [{}, "abc", None, [1, 2], {"round": 1}, {"round": "x", "metrics": {}}, {"round": 1, "metrics": {"accuracy": "<b>"}}, {"round": 1, "metrics": []}]
+
+
+@pytest.mark.parametrize("row", NO_ROUNDS)
 def test_a_history_that_is_none_is_refused(row: object) -> None:
-    with pytest.raises(AnsibleFilterError, match="convergence needs rounds as"):
+    with pytest.raises(AnsibleFilterError, match="convergence needs rounds with round and metrics"):
         convergence([row])
 
 
@@ -119,8 +138,7 @@ def render(directory: Path, report: dict) -> html.HtmlElement:
 REPORT = {
     "title": "Digits <script>alert(1)</script> & 'more'",
     "generated": "2026-11-22 00:30:00 UTC",
-    "accuracy": 0.9777,
-    "loss": None,
+    "metrics": {"accuracy": 0.9777},
     "rounds": 3,
     "nodes": 3,
     "seconds": 34.65,
@@ -140,7 +158,7 @@ def test_the_page_shows_result_curves_and_rounds(page: html.HtmlElement) -> None
     assert page.xpath("//div[@class='results']//strong/text()") == ["0.9777", "–", "3", "3", "35 s"]
     assert len(page.xpath("//svg")) == 2
     rows = page.xpath("//table[@class='rounds']/tbody/tr")
-    assert [cell.text for cell in rows[0]] == ["1", "0.1842", "0.9415", "9.7", "2"]
+    assert [cell.text for cell in rows[0]] == ["1", "0.9415", "0.1842", "9.7", "2"]
     assert len(rows) == 3
 
 
@@ -158,7 +176,7 @@ def test_the_page_names_the_model_with_size_and_checksum(page: html.HtmlElement)
 
 def test_the_page_says_why_the_model_is_missing(tmp_path: Path) -> None:
     report = {"title": "t", "facts": {}, "history": [], "files": [], "files_missing": "The port cannot be reached."}
-    page = render(tmp_path, {"accuracy": None, "loss": None, "rounds": 0, "nodes": 0, "seconds": None, "generated": "", **report})
+    page = render(tmp_path, {"metrics": {}, "rounds": 0, "nodes": 0, "seconds": None, "generated": "", **report})
     assert page.xpath("//section[h2='Files']/p/text()") == ["The port cannot be reached."]
 
 
@@ -174,13 +192,27 @@ FIGURES = st.none() | st.floats() | st.sampled_from(["NaN", "Infinity", "-Infini
 
 @given(st.lists(st.tuples(st.integers(0, 2**53), FIGURES, FIGURES, st.none(), st.integers(0, 9)), max_size=6), st.sampled_from(["accuracy", "loss"]))
 def test_any_figures_make_a_chart_of_finite_places(rounds: list, metric: str) -> None:
-    chart = convergence(sorted(rounds, key=lambda row: row[0]), metric)
+    chart = convergence(history_of(*sorted(rounds, key=lambda row: row[0])), metric)
     etree.fromstring(chart)
     assert not re.search(r'="(nan|-?inf)', chart)
 
 
 def test_figures_that_are_no_numbers_stand_in_the_report_as_such(tmp_path: Path) -> None:
-    history = [[1, "NaN", 0.5, 1.0, 2], [2, "Infinity", "-Infinity", 1.0, 2]]
-    page = render(tmp_path, {**REPORT, "accuracy": "-Infinity", "history": history})
+    history = history_of((1, "NaN", 0.5, 1.0, 2), (2, "Infinity", "-Infinity", 1.0, 2))
+    page = render(tmp_path, {**REPORT, "metrics": {"accuracy": "-Infinity"}, "history": history})
     assert page.xpath("//div[@class='results']//strong/text()")[0] == "-Infinity"
-    assert [[cell.text for cell in row][1:3] for row in page.xpath("//table[@class='rounds']/tbody/tr")] == [["NaN", "0.5000"], ["Infinity", "-Infinity"]]
+    assert [[cell.text for cell in row][1:3] for row in page.xpath("//table[@class='rounds']/tbody/tr")] == [["0.5000", "NaN"], ["-Infinity", "Infinity"]]
+
+
+def test_every_metric_has_its_curve_its_column_and_its_last_value(tmp_path: Path) -> None:
+    history = history_of((1, 0.5, 0.9, 1.0, 2), (2, 0.25, 0.95, 1.0, 2))
+    history[1]["metrics"] |= {"auc": 0.97, "perplexity": "NaN"}
+    page = render(tmp_path, {**REPORT, "metrics": history[1]["metrics"], "history": history})
+    assert [heading.text for heading in page.xpath("//div[@class='curves'][1]//h2")] == [
+        f"{name} on held-out data" for name in ("Accuracy", "Loss", "auc", "perplexity")
+    ]
+    assert len(page.xpath("//svg")) == 3
+    assert "No perplexity was measured that can be drawn." in page.xpath("//p[@class='empty']/text()")
+    assert page.xpath("//div[@class='results']//strong/text()")[:4] == ["0.9500", "0.2500", "0.9700", "NaN"]
+    assert page.xpath("//table[@class='rounds']/thead//th/text()") == ["Round", "Accuracy", "Loss", "auc", "perplexity", "Seconds", "Nodes"]
+    assert [cell.text for cell in page.xpath("//table[@class='rounds']/tbody/tr[1]/td")] == ["1", "0.9000", "0.5000", "–", "–", "1.0", "2"]

@@ -23,9 +23,11 @@ from ansible_collections.opennebula.flower.plugins.module_utils.flower.artifacts
     Collection,
     artifact_path,
     collect,
-    collections_from_json,
+    published_collections,
 )
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.protocol import ARTIFACTS_ATTRIBUTE
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.run_directory import RunDirectory
+from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import encode
 
 SECRET = "what only root may read"
 
@@ -163,7 +165,7 @@ def test_what_was_appended_later_is_not_sent(runs: Path, server: ArtifactServer,
 )
 def test_anything_else_than_collections_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
-        collections_from_json(text)
+        published_collections({ARTIFACTS_ATTRIBUTE: encode(text)})
 
 
 def test_a_file_without_end_is_not_read_for_its_checksum(runs: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.runs import PUBLISHED_ROUNDS
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.protocol import PUBLISHED_ROUNDS
 from ansible_collections.opennebula.flower.tests.support.supervisor_scene import Scene
 
 MODULE = "ansible_collections.opennebula.flower.plugins.module_utils.flower.supervisor"
@@ -84,7 +84,7 @@ def test_a_strange_document_from_onegate_harms_nothing(scene: Scene, answer: byt
 
 
 def test_what_nobody_thought_of_is_said_once_and_ends_nothing(scene: Scene, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(f"{MODULE}.request_from_json", lambda _text: {}["odd"])
+    monkeypatch.setattr(f"{MODULE}.read_request", lambda _text: {}["odd"])
     scene.request("second")
     for _look in range(3):
         scene.step()
@@ -132,7 +132,7 @@ def test_odd_lines_among_the_events_are_skipped(scene: Scene) -> None:
     scene.event("nodes_waiting", message="\x1b[2J" + "y" * 50_000, connected=1)
     scene.step()
     newest = scene.newest()
-    assert [entry[0] for entry in newest["history"]] == [2]
+    assert [entry["round"] for entry in newest["history"]] == [2]
     assert newest["message"].startswith("\\x1b[2Jyyy")
     assert len(newest["message"]) < 1100
 
@@ -220,7 +220,7 @@ def kept_aside(scene: Scene) -> list[Path]:
 
 @pytest.mark.parametrize(
     "damaged",
-    [b"", b'{"runs": [{"na', b"\x00" * 100, b"[]", b'{"runs": 1}', b'{"format": 2, "runs": []}', b'{"runs": [[]]}', b"[" * 10_000],
+    [b"", b'{"runs": [{"na', b"\x00" * 100, b"[]", b'{"runs": 1}', b'{"format": 1, "runs": []}', b'{"runs": [[]]}', b"[" * 10_000],
 )
 def test_a_damaged_state_file_is_put_aside_with_its_name_in_the_log_and_the_run_followed_on(
     scene: Scene, caplog: pytest.LogCaptureFixture, damaged: bytes

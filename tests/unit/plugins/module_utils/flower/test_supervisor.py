@@ -13,10 +13,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.artifacts import collections_from_json
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.runs import (
-    digest,
-)
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.artifacts import published_collections
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.protocol import digest
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import decode
 from ansible_collections.opennebula.flower.tests.support.one_servers import ScriptedServer, running
 from ansible_collections.opennebula.flower.tests.support.supervisor_scene import INITIAL, Scene
@@ -47,7 +45,7 @@ def test_publishes_every_round(scene: Scene) -> None:
     scene.event("training_start", num_rounds=3)
     scene.round_end(1, accuracy=0.9056)
     scene.step()
-    assert scene.newest()["history"] == [[1, 0.4, 0.9056, 12.34, 2]]
+    assert scene.newest()["history"] == [{"round": 1, "seconds": 12.34, "nodes": 2, "metrics": {"accuracy": 0.9056, "loss": 0.4}}]
     assert scene.newest()["rounds"] == 3
     attributes = scene.onegate.attributes
     assert (attributes["FL_RUN_STATUS"], attributes["FL_ROUND_NUMBER"], attributes["FL_ACCURACY"]) == (
@@ -72,7 +70,7 @@ def test_the_files_of_an_ended_run_are_offered_under_a_token_that_survives_a_res
     (scene.runs_directory / "initial/model.npz").write_bytes(b"weights")
     scene.train()
     scene.step()
-    offered = collections_from_json(decode(scene.onegate.attributes["FL_ARTIFACTS"]))
+    offered = published_collections(scene.onegate.attributes)
     assert [file.name for file in offered["initial"].files] == ["events.jsonl", "model.npz"]
     assert offered["initial"].token not in decode(scene.onegate.attributes["FL_RUNS"])
     scene.restart()
@@ -141,7 +139,7 @@ def test_a_run_lost_with_its_superlink_is_submitted_again_and_keeps_name_and_his
     scene.round_end(1, accuracy=0.8)
     scene.round_end(2, accuracy=0.9)
     scene.step()
-    assert [entry[0] for entry in scene.newest()["history"]] == [1, 2]
+    assert [entry["round"] for entry in scene.newest()["history"]] == [1, 2]
     assert scene.newest()["status"] == "running"
 
 
@@ -222,7 +220,7 @@ def test_a_run_that_goes_on_from_a_checkpoint_shows_where(scene: Scene) -> None:
     scene.step()
     newest = scene.newest()
     assert (newest["round"], newest["resumed"], newest["attempts"]) == (2, 2, 2)
-    assert [entry[0] for entry in newest["history"]] == [1, 2]
+    assert [entry["round"] for entry in newest["history"]] == [1, 2]
     assert newest["message"] == "training goes on after round 2 of 5"
 
 
@@ -290,7 +288,7 @@ def test_a_supervisor_restarted_in_mid_run_goes_on_where_it_was(scene: Scene) ->
     scene.round_end(2)
     scene.step()
     assert scene.superlink.calls("run") == 1
-    assert [entry[0] for entry in scene.newest()["history"]] == [1, 2]
+    assert [entry["round"] for entry in scene.newest()["history"]] == [1, 2]
 
 
 def test_a_run_that_ended_while_the_supervisor_was_down_is_completed(scene: Scene) -> None:
@@ -529,11 +527,11 @@ def test_odd_events_harm_nothing(scene: Scene) -> None:
     with events.open("a") as stream:
         stream.write('{"event": "round_end", "data": {"round": 2')
     scene.step()
-    assert scene.newest()["history"] == [[1, "NaN", None, None, 0]]
+    assert scene.newest()["history"] == [{"round": 1, "seconds": None, "nodes": 0, "metrics": {"loss": "NaN"}}]
     with events.open("a") as stream:
         stream.write(', "aggregated_accuracy": 0.5}}\n')
     scene.step()
-    assert scene.newest()["history"][-1] == [2, None, 0.5, None, 0]
+    assert scene.newest()["history"][-1]["metrics"] == {"accuracy": 0.5}
 
 
 def test_the_program_trains_and_ends_cleanly_on_sigterm(scene: Scene, tmp_path: Path) -> None:
@@ -606,7 +604,7 @@ def test_an_own_app_that_writes_events_shows_its_rounds(scene: Scene, own_app: O
     scene.train()
     scene.step()
     assert scene.newest()["status"] == "running"
-    assert [entry[0] for entry in scene.newest()["history"]] == [1, 2, 3]
+    assert [entry["round"] for entry in scene.newest()["history"]] == [1, 2, 3]
     scene.superlink.set_status(scene.superlink.run_ids[0], "finished:completed")
     scene.step()
     assert (scene.newest()["status"], scene.newest()["message"]) == ("completed", "complete, as Flower says")

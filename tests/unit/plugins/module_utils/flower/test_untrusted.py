@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 from collections.abc import Callable
@@ -14,13 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import ContextError, run_overrides
-from ansible_collections.opennebula.flower.plugins.module_utils.flower import board, runs
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.artifacts import collections_from_json
+from ansible_collections.opennebula.flower.plugins.module_utils.flower import protocol, runs
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.artifacts import published_collections
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.untrusted import MOST_DEPTH, count, decode_json, figure, sentence
+from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import encode
 
 MOST = 1 << 20
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["NaN", "completed", "started", "a"])
-NAMES = st.sampled_from([*runs.Run("a").published(True), *vars(runs.Run("a")), "config", "state", "token", "files", "app", "resume"]) | st.text()
+FIELD_NAMES = ("digest", "metrics", "request", "reason", "seconds", "config", "state", "token", "files", "app", "resume")
+NAMES = st.sampled_from([*vars(runs.Run("a")), *FIELD_NAMES]) | st.text()
 DOCUMENTS = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=6) | st.dictionaries(NAMES, inner, max_size=8), max_leaves=30)
 BROKEN = st.text() | st.sampled_from(["[" * 1000, "[" * 100_000, '{"a":' * 1000, "1" * 4000, "-" + "9" * 4301, '"\\ud800"', '{"name": "a"', "\ufeff[]"])
 TEXTS = BROKEN | DOCUMENTS.map(json.dumps)
@@ -100,8 +101,8 @@ def refused_shortly(parse: Callable[[str], object], text: str) -> object:
 @settings(max_examples=100)
 @given(TEXTS)
 def test_any_text_is_a_request_or_refused(text: str) -> None:
-    request = refused_shortly(runs.request_from_json, text)
-    runs.request_digest(text)
+    request = refused_shortly(protocol.read_request, text)
+    protocol.request_digest(text)
     if request:
         refused_shortly(lambda _text: run_overrides(request.config), text)
 
@@ -117,29 +118,56 @@ def test_any_configuration_is_taken_or_refused(config: dict) -> None:
 @settings(max_examples=100)
 @given(TEXTS)
 def test_whatever_a_vm_publishes_is_read_or_refused(text: str) -> None:
-    for parse in (runs.published_from_json, runs.refusal_from_json, collections_from_json):
-        refused_shortly(parse, text)
+    for read, name in (
+        (protocol.published_runs, protocol.RUNS_ATTRIBUTE),
+        (protocol.published_refusal, protocol.REFUSAL_ATTRIBUTE),
+        (published_collections, protocol.ARTIFACTS_ATTRIBUTE),
+    ):
+        refused_shortly(lambda content, read=read, name=name: read({name: encode(content)}), text)
 
 
+@settings(max_examples=100)
+@given(st.text() | DOCUMENTS)
+def test_whatever_an_attribute_is_made_of_is_read_or_refused(value: object) -> None:
+    refused_shortly(lambda _text: protocol.published_runs({protocol.RUNS_ATTRIBUTE: value}), "")
+    protocol.requested({protocol.REQUEST_ATTRIBUTE: value})
+
+
+FIGURES = st.floats() | SCALARS
+METRICS = st.dictionaries(st.sampled_from(["loss", "auc", "top-5", "", "<b>"]), FIGURES, max_size=3)
+TABLES = st.fixed_dictionaries(
+    {},
+    optional={
+        "round": st.lists(st.integers(0, 9) | SCALARS, max_size=2),
+        "seconds": st.lists(FIGURES, max_size=2),
+        "nodes": st.lists(st.integers(0, 9) | SCALARS, max_size=2),
+        "metrics": st.dictionaries(st.sampled_from(["loss", "auc", "<b>"]), st.lists(FIGURES, max_size=2), max_size=2) | SCALARS,
+    },
+)
+TEXTS_OF_RUNS = ("digest", "status", "message", "run_id", "app", "app_version")
+NUMBERS_OF_RUNS = ("rounds", "round", "started", "ended", "nodes", "attempts", "failed_rounds", "checkpoint", "resumed")
 RECORDS = st.fixed_dictionaries(
     {"name": st.just("a")},
-    optional={name: SCALARS | st.lists(st.lists(SCALARS, max_size=5), max_size=2) for name in runs.Run("a").published(True) if name != "name"},
+    optional={name: st.text() | SCALARS for name in TEXTS_OF_RUNS}
+    | {name: st.integers(0, 9) | SCALARS for name in NUMBERS_OF_RUNS}
+    | {"metrics": METRICS | SCALARS, "history": TABLES | DOCUMENTS},
 )
 
 
 @settings(max_examples=100)
 @given(RECORDS)
 def test_runs_that_are_read_can_be_shown_and_are_json(record: dict) -> None:
-    published = refused_shortly(runs.published_from_json, json.dumps([record]))
+    published = refused_shortly(lambda text: protocol.published_runs({protocol.RUNS_ATTRIBUTE: encode(text)}), json.dumps([record]))
     for run in published or []:
         json.dumps(run, allow_nan=False)
         for entry in run["history"]:
-            assert runs.progress_line(run["rounds"], entry).isprintable()
+            assert protocol.progress_line(run["rounds"], entry).isprintable()
         assert f"{run['message']}{run['status']}".isprintable()
 
 
 EVENTS = ("training_start", "nodes_waiting", "round_end", "round_failed", "checkpoint_saved", "training_resumed", "training_end", "training_failed")
-FIELDS = ("round", "num_rounds", "connected", "num_clients_responded", "aggregated_loss", "aggregated_accuracy", "round_duration_seconds")
+METRIC_FIELDS = ("aggregated_loss", "aggregated_accuracy", "aggregated_auc", "aggregated_<b>")
+FIELDS = ("round", "num_rounds", "connected", "num_clients_responded", *METRIC_FIELDS, "round_duration_seconds")
 NUMBERS = st.integers(-5, 5) | st.floats() | SCALARS | st.sampled_from([10**19, 1e308, -1, 2**60])
 
 
@@ -156,11 +184,10 @@ def test_whatever_an_app_says_can_be_published_and_read(events: list[dict]) -> N
     run = runs.Run("a")
     for event in events:
         run.apply(event)
-    attributes = board.run_attributes([run])
+    attributes = protocol.run_attributes([run])
     assert all(value.isprintable() and value for value in attributes.values())
-    content = base64.urlsafe_b64decode(attributes["FL_RUNS"] + "==").decode()
-    (published,) = runs.published_from_json(content)
-    assert (published["history"], published["accuracy"]) == (run.history, run.accuracy)
+    (published,) = protocol.published_runs(attributes)
+    assert (published["history"], published["metrics"]) == (run.history, run.metrics)
     assert runs.run_from_record(json.loads(json.dumps(vars(run), allow_nan=False))) == (run, [])
 
 
