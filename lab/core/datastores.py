@@ -178,6 +178,13 @@ def _enable(call: Call, datastore_id: int, enable: bool) -> int:
     return datastore_id
 
 
+def check_room(datastore: dict, size_mb: int) -> None:
+    """Refuse an image that is larger than what its datastore has free. Raises OneError."""
+    is_checked = datastore["template"].get("DATASTORE_CAPACITY_CHECK", "YES").upper() != "NO"
+    if is_checked and size_mb > shutil.disk_usage("/").free // _MB:
+        raise OneError(ACTION, "Not enough space in datastore")
+
+
 def _body(core: Core, datastore: dict) -> dict:
     template = datastore["template"]
     kind = DATASTORE_TYPES[template["TYPE"]]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lab.core import quotas, restricted
 from lab.core.call import Call, parse_template
-from lab.core.datastores import PERSISTENT_ONLY
+from lab.core.datastores import PERSISTENT_ONLY, check_room
 from lab.core.errors import ACTION, ALLOCATE, INTERNAL, OneError
 from lab.core.kinds import KINDS
 from lab.core.markup import Data, attributes, ids
@@ -94,26 +94,34 @@ def check_usable(image: dict, attach: bool) -> None:
 
 def register(core: Core, image_id: int) -> None:
     """Let the driver register an image, in the background; it ends READY or ERROR with the reason."""
+    wanted = spec(core.store.get("image", image_id))
+    core.lifecycle.work(
+        lambda: core.driver.register_image(wanted),
+        lambda size_mb: made(core, wanted, size_mb),
+        lambda reason: broke(core, image_id, f"Error copying image in the datastore: {reason}"),
+    )
+
+
+def made(core: Core, image: ImageSpec, size_mb: int) -> None:
+    """Note that the driver has made an image."""
+    kept = core.store.get("image", image.id)
+    if kept["state"] == ImageState.DELETE:
+        return
+    kept.update(
+        state=_used(kept, in_work=False) if kept["vms"] else ImageState.READY, size=size_mb,
+        source=image.source or image.path, format=kept["format"] or core.driver.image_format,
+    )
+    core.store.save("image", kept)
+    core.lifecycle.image_made(kept)
+
+
+def broke(core: Core, image_id: int, message: str) -> None:
+    """Note that the driver could not make an image."""
     image = core.store.get("image", image_id)
-    wanted = spec(image)
-
-    def registered(size_mb: int) -> None:
-        if image["state"] == ImageState.DELETE:
-            return
-        image.update(
-            state=_used(image, in_work=False) if image["vms"] else ImageState.READY, size=size_mb,
-            source=wanted.source or wanted.path, format=image["format"] or core.driver.image_format,
-        )
-        core.store.save("image", image)
-        core.lifecycle.image_made(image)
-
-    def failed(reason: str) -> None:
-        image["state"] = ImageState.ERROR
-        core.lifecycle.image_made(image)
-        image["template"]["ERROR"] = failure(core, f"Error copying image in the datastore: {reason}")
-        core.store.save("image", image)
-
-    core.lifecycle.work(lambda: core.driver.register_image(wanted), registered, failed)
+    image["state"] = ImageState.ERROR
+    core.lifecycle.image_made(image)
+    image["template"]["ERROR"] = failure(core, message)
+    core.store.save("image", image)
 
 
 def remove(core: Core, image_id: int) -> None:
@@ -198,6 +206,8 @@ def _allocate(call: Call, text: str, datastore_id: int, _skip_capacity_check: bo
         raise OneError(ALLOCATE, f"{_FAILED}New images can only be allocated in a files or image datastore.")
     if "FROM_APP" in template:
         template |= _from_app(call, template["FROM_APP"])
+    if template.get("SIZE", "").isdigit():
+        check_room(datastore, int(template["SIZE"]))
     restricted.check_new(call, "image", template)
     call.authorize(("CREATE", "image", None), ("USE", "datastore", datastore))
     own = {name: template.pop(name, "") for name in _OWN}
@@ -228,6 +238,13 @@ def _allocate(call: Call, text: str, datastore_id: int, _skip_capacity_check: bo
 
 def _make(call: Call, own: dict, kind: str, datastore_id: int, template: dict) -> int:
     """Keep a new image, let the driver register it, and return its id."""
+    number = _keep(call, own, kind, datastore_id, template)
+    register(call.core, number)
+    return number
+
+
+def _keep(call: Call, own: dict, kind: str, datastore_id: int, template: dict) -> int:
+    """Keep a new image that the driver has not made yet, and return its id."""
     image = call.new(
         "image", own["NAME"], state=ImageState.LOCKED, type=_TYPES[kind],
         path=own["PATH"], source="", format="" if own["PATH"] else own["FORMAT"] or "raw", fs=own["FS"],
@@ -236,23 +253,29 @@ def _make(call: Call, own: dict, kind: str, datastore_id: int, template: dict) -
         template=template,
     )
     call.core.store.save("image", image)
-    register(call.core, image["id"])
     return image["id"]
 
 
-def copy(
-    call: Call, source: dict, name: str, datastore: dict, persistent: bool = False, kind: str = "", size: int = 0,
-    template: dict | None = None,
-) -> int:
+def copy(call: Call, source: dict, name: str, datastore: dict, persistent: bool = False) -> int:
     """Make an image that is like another one, in a datastore, and return its id. Raises OneError."""
     call.check_name("image", name, ALLOCATE, _FAILED)
-    quotas.check_image(call, datastore["id"], size or source["size"])
+    quotas.check_image(call, datastore["id"], source["size"])
     own = dict.fromkeys(_OWN, "") | {
         "NAME": name, "PATH": source["path"] or source["source"], "FORMAT": source["format"], "FS": source.get("fs", ""),
-        "SIZE": str(size or source["size"]), "PERSISTENT": "YES" if persistent else "NO",
+        "SIZE": str(source["size"]), "PERSISTENT": "YES" if persistent else "NO",
     }
     kept = {key: value for key, value in source["template"].items() if key != "ERROR"}
-    return _make(call, own, kind.upper() or _type(source), datastore["id"], kept | (template or {}))
+    return _make(call, own, _type(source), datastore["id"], kept)
+
+
+def saved(call: Call, source: dict, name: str, datastore: dict, kind: str, size: int, origin: dict) -> dict:
+    """Return a new image that a VM's disk is to be saved as, in the making; of the disk's own image it has little. Raises OneError."""
+    call.check_name("image", name, ALLOCATE, _FAILED)
+    quotas.check_image(call, datastore["id"], size)
+    own = dict.fromkeys(_OWN, "") | {"NAME": name, "FORMAT": source["format"], "SIZE": str(size)}
+    kept = {key: value for key, value in source["template"].items() if key in ("TARGET", "DEV_PREFIX")}
+    number = _keep(call, own, kind.upper() or _type(source), datastore["id"], kept | origin)
+    return call.core.store.get("image", number)
 
 
 @method("one.image.clone", "i s i?")
@@ -271,6 +294,7 @@ def clone(call: Call, image_id: int, name: str, datastore_id: int = -1, persiste
         raise OneError(ACTION, "Clone only supported for IMAGE_DS Datastores")
     if there["template"]["DS_MAD"] != here["template"]["DS_MAD"]:
         raise OneError(ACTION, "Clone only supported to same DS_MAD Datastores")
+    check_room(there, source["size"])
     more = [("USE", "datastore", here)] if there is not here else []
     call.authorize(("CREATE", "image", None), ("USE", "image", source), ("USE", "datastore", there), *more)
     return copy(call, source, name, there, persistent)

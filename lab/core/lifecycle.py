@@ -337,6 +337,27 @@ class Lifecycle:
 
         self._drive(vm, lambda _spec: None, ended, lambda _reason: ended())
 
+    def save_disk(self, vm: dict, disk_id: int, image: dict) -> None:
+        """Let the driver make an image of a disk of a VM, which is in no other work until that is done."""
+        driver, wanted, asleep = self._core.driver, images.spec(image), vm["state"]
+        states = {VmState.ACTIVE: LcmState.HOTPLUG_SAVEAS, VmState.POWEROFF: LcmState.HOTPLUG_SAVEAS_POWEROFF}
+        self.set_state(vm, VmState.ACTIVE, states.get(asleep, LcmState.HOTPLUG_SAVEAS_SUSPENDED))
+
+        def save(spec: VmSpec) -> None:
+            try:
+                size_mb = driver.save_disk(spec, disk_id, wanted)
+            except DriverError as error:
+                with self._core.locked():
+                    images.broke(self._core, wanted.id, f"Error saving disk {disk_id} of VM {spec.id}: {error}")
+            else:
+                with self._core.locked():
+                    images.made(self._core, wanted, size_mb)
+
+        def ended() -> None:
+            self.set_state(vm, asleep, LcmState.RUNNING if asleep == VmState.ACTIVE else LcmState.LCM_INIT)
+
+        self._drive(vm, save, ended, lambda _reason: ended())
+
     def change(self, vm: dict, passing: LcmState, done: Callable[[], None], undo: Callable[[], None], context_only: bool = False) -> None:
         """Let the driver take over a change of a VM that runs or is powered off."""
         powered_off = vm["state"] == VmState.POWEROFF
@@ -446,7 +467,7 @@ class Lifecycle:
             self.terminate(vm, hard=True)
         elif lcm == LcmState.SHUTDOWN_POWEROFF:
             self.poweroff(vm, hard=True)
-        elif lcm == LcmState.SAVE_SUSPEND and result and result.state == "suspended":
+        elif lcm == LcmState.HOTPLUG_SAVEAS_SUSPENDED or lcm == LcmState.SAVE_SUSPEND and result and result.state == "suspended":
             self.set_state(vm, VmState.SUSPENDED)
         elif lcm == LcmState.SAVE_SUSPEND:
             self.set_state(vm, VmState.ACTIVE, LcmState.RUNNING)

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from lab.core import hosts, images
+from lab.core import datastores, hosts, images
 from lab.core.call import Call
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.registry import method
@@ -221,10 +221,9 @@ def _save_disk(call: Call, vm_id: int, disk_id: int, name: str, kind: str, _snap
         raise OneError(INTERNAL, f"Cannot use DISK. {reason}", vm_id)
     source = call.find("image", int(disk["IMAGE_ID"]))
     datastore = call.find("datastore", source["datastore"])
+    datastores.check_room(datastore, int(disk["SIZE"]))
     call.authorize(("MANAGE", "vm", vm), ("CREATE", "image", None), ("USE", "datastore", datastore))
-    saved = {"SAVED_DISK_ID": str(disk_id), "SAVED_IMAGE_ID": disk["IMAGE_ID"], "SAVED_VM_ID": str(vm_id)}
-    number = images.copy(call, source, name, datastore, kind=kind, size=int(disk["SIZE"]), template=saved)
-    call.core.lifecycle.pass_through(
-        vm, LcmState.HOTPLUG_SAVEAS if _runs(vm) else LcmState.HOTPLUG_SAVEAS_POWEROFF, lambda: None
-    )
-    return number
+    origin = {"SAVED_DISK_ID": str(disk_id), "SAVED_IMAGE_ID": disk["IMAGE_ID"], "SAVED_VM_ID": str(vm_id)}
+    image = images.saved(call, source, name, datastore, kind, int(disk["SIZE"]), origin)
+    call.core.lifecycle.save_disk(vm, disk_id, image)
+    return image["id"]

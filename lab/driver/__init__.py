@@ -140,6 +140,10 @@ class Driver(ABC):
         """Copy an image into a marketplace and return its MD5 sum; raises DriverError."""
         raise DriverError(f"Image {image.id} cannot be published: the driver {self.name} has no way to.")
 
+    def save_disk(self, vm: VmSpec, disk_id: int, image: ImageSpec) -> int:
+        """Make an image of a disk of a machine, set image.source and return its size in MB; raises DriverError."""
+        raise DriverError(f"Disk {disk_id} of VM {vm.id} cannot be saved: the driver {self.name} has no way to.")
+
     @abstractmethod
     def delete_image(self, image: ImageSpec) -> None:
         """Forget an image; raises DriverError."""

@@ -18,12 +18,16 @@ from lab.engine import EngineError, docker, version
 
 # On a baked appliance: PATH=VOLUME, the volume that belongs to the image.
 VOLUME_LABEL = "opennebula.volume"
+# On the image of a saved disk; its volume has the same name.
+SAVED_LABEL = "opennebula.saved"
 ZONE_LABEL = "opennebula.zone"
 VM_LABEL = "opennebula.vm"
 ENGINE_DIRECTORY = "/var/lib/docker"
 # A container has no CD-ROM; the guest agent looks for its files here when there is no device labelled CONTEXT.
 CONTEXT_DIRECTORY = "/context"
 IMAGE_SCHEME = "container:"
+# Where a marketplace of the zone has the content of an app.
+PUBLISHED = re.compile(r"https?://.*/([0-9a-f]{32})")
 SHUTDOWN_SECONDS = 30
 CLONE_SECONDS = 300
 
@@ -152,10 +156,11 @@ class DockerDriver(Driver):
             _docker(f"Network {net.name} cannot be removed", "network", "rm", name)
 
     def register_image(self, image: ImageSpec) -> int:
-        """Pin container:NAME:TAG to the id it has now; return its size in MB, with the volume's when it names one."""
-        if not image.path.startswith(IMAGE_SCHEME):
+        """Pin container:NAME:TAG, or what was published, to the id it has now; return its size in MB, with the volume's when it names one."""
+        published = PUBLISHED.fullmatch(image.path)
+        if not image.path.startswith(IMAGE_SCHEME) and not published:
             raise DriverError(f"Image {image.name}: PATH {image.path} does not begin with {IMAGE_SCHEME}.")
-        reference = image.path.removeprefix(IMAGE_SCHEME)
+        reference = self._published(published[1]) if published else image.path.removeprefix(IMAGE_SCHEME)
         facts = _inspect_image(f"Image {image.name} cannot be registered", reference)
         volume = _prepared_volume(facts)
         if volume:
@@ -163,8 +168,33 @@ class DockerDriver(Driver):
         image.source = facts["Id"]
         return max(1, facts["Size"] >> 20)
 
+    def publish_image(self, image: ImageSpec) -> str:
+        """Give the engine's image a name of the marketplace; a container image has no MD5 sum, so that half of its own digest stands for it."""
+        what = f"Image {image.name} cannot be published"
+        digest = _inspect_image(what, image.source)["Id"].removeprefix("sha256:")[:32]
+        _docker(what, "tag", image.source, self._published(digest))
+        return digest
+
+    def save_disk(self, vm: VmSpec, disk_id: int, image: ImageSpec) -> int:
+        """Make an image of the container and of the volume of its inner engine; return their size in MB."""
+        what = f"Disk {disk_id} of VM {vm.id} cannot be saved"
+        if disk_id != 0:
+            raise DriverError(f"{what}: a machine of the driver {self.name} has no other disk than 0.")
+        (volume, path), saved = self._mounted(what, vm.id), self._saved(image.id)
+        _docker(what, "volume", "create", *self._labels, saved)
+        self._clone_volume(what, vm.image, volume, saved)
+        label = f"LABEL {SAVED_LABEL}={saved} {VOLUME_LABEL}={path}={saved}"
+        _docker(what, "commit", "--change", label, self._machine(vm.id), f"{saved}:latest", timeout=CLONE_SECONDS)
+        facts = _inspect_image(what, saved)
+        image.source = facts["Id"]
+        return max(1, facts["Size"] >> 20)
+
     def delete_image(self, image: ImageSpec) -> None:
-        """Forget the image: the engine's image and volume belong to whoever made them."""
+        """Forget the image; but for a saved disk, the engine's image and volume belong to whoever made them."""
+        what, saved = f"Image {image.name} cannot be removed", self._saved(image.id)
+        if _docker(what, "image", "ls", "--quiet", "--filter", f"reference={saved}"):
+            _docker(what, "image", "rm", "--force", saved)
+        _docker(what, "volume", "rm", "--force", saved)
 
     def clean(self) -> None:
         """Remove every container, volume, network and context of the zone, known to it or not."""
@@ -177,6 +207,11 @@ class DockerDriver(Driver):
             names = _docker(what, *listing, "--quiet", *self._ours).split()
             if names:
                 _docker(what, *removal, *names)
+        names = ("--filter", f"reference={self._published('*')}"), ("--filter", f"label={SAVED_LABEL}", *self._ours)
+        for selection in names:
+            images = _docker(what, "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", *selection).split()
+            if images:
+                _docker(what, "image", "rm", "--force", *images)
         shutil.rmtree(self._contexts, ignore_errors=True)
 
     def _machine(self, vm_id: int) -> str:
@@ -184,6 +219,12 @@ class DockerDriver(Driver):
 
     def _disk(self, vm_id: int) -> str:
         return f"{self._prefix}-{vm_id}-0"
+
+    def _published(self, digest: str) -> str:
+        return f"{self._prefix}-app:{digest}"
+
+    def _saved(self, image_id: int) -> str:
+        return f"{self._prefix}-image-{image_id}"
 
     def _network(self, network_id: int) -> str:
         return f"{self._prefix}-net-{network_id}"
@@ -221,16 +262,25 @@ class DockerDriver(Driver):
         if prepared is None:
             return f"{disk}:{ENGINE_DIRECTORY}"
         path, source = prepared
-        points = _docker(what, "volume", "inspect", "--format", "{{.Mountpoint}}", source, disk).splitlines()
+        self._clone_volume(what, vm.image, source, disk)
+        return f"{disk}:{path}"
+
+    def _clone_volume(self, what: str, image: str, source: str, target: str) -> None:
+        """Fill an empty volume from another one, with the shell of an image."""
+        points = _docker(what, "volume", "inspect", "--format", "{{.Mountpoint}}", source, target).splitlines()
         root = os.path.commonpath(points)
         _docker(
             what,
             "run", "--rm", *self._labels, "--network", "none", "--user", "root", "--entrypoint", "/bin/sh",
-            "--volume", f"{root}:/volumes", vm.image,
+            "--volume", f"{root}:/volumes", image,
             "-c", CLONE_SCRIPT, "clone", *(os.path.relpath(point, root) for point in points),
             timeout=CLONE_SECONDS,
         )  # fmt: skip
-        return f"{disk}:{path}"
+
+    def _mounted(self, what: str, vm_id: int) -> tuple[str, str]:
+        """Return the name of the volume of a machine's inner engine and where it is mounted."""
+        mounts = json.loads(_docker(what, "container", "inspect", "--format", "{{json .Mounts}}", self._machine(vm_id)))
+        return next((mount["Name"], mount["Destination"]) for mount in mounts if mount.get("Name") == self._disk(vm_id))
 
     def _exists(self, vm_id: int) -> bool:
         return bool(_docker("Machines cannot be listed", "ps", "--all", "--quiet", "--filter", f"name=^{self._machine(vm_id)}$"))

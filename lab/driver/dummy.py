@@ -77,6 +77,10 @@ class DummyDriver(Driver):
     def publish_image(self, image: ImageSpec) -> str:
         return f"{image.id:032x}"
 
+    def save_disk(self, vm: VmSpec, disk_id: int, image: ImageSpec) -> int:
+        image.source = "dummy_path"
+        return image.size_mb
+
     def delete_image(self, image: ImageSpec) -> None:
         """Images need nothing here."""
 

@@ -32,12 +32,27 @@ options:
       - Where the datastore gets the content from, a path or URL as its driver understands it.
       - The content of an image that exists cannot be exchanged; another path is an error unless O(version) says that it
         is another build.
+      - A file for a new image that the datastore may not read, see C(RESTRICTED_DIRS) and C(SAFE_DIRS) of the datastore, is an error.
     type: str
   app:
     description:
       - Name or id of the marketplace app of an image that a new image is made of, instead of O(path).
       - An image that was made of something else is an error unless O(version) says that it is another build.
     type: str
+  vm:
+    description:
+      - Name or id of the VM of whose disk O(vm_disk) a copy becomes the content of a new image, instead of O(path). It runs, is powered off or
+        suspended; only a disk of a VM that is powered off is as its file systems left it.
+      - The image is in the datastore of the disk's image, whatever O(datastore) says.
+      - An image that was saved from another disk is an error unless O(version) says which build it is; then O(version) alone counts, and the VM has
+        to be there only when a new image is made.
+    type: str
+    version_added: 0.1.0
+  vm_disk:
+    description: Number of the disk of O(vm), which has to have an image.
+    type: int
+    default: 0
+    version_added: 0.1.0
   checksum:
     description:
       - What the content has to have, V(md5:DIGITS) or V(sha1:DIGITS). The datastore checks it when it copies the content of a
@@ -124,6 +139,12 @@ EXAMPLES = r"""
     checksum: md5:0cc175b9c0f1b6a831c399e269772661
     version: "2026-03"
     keep_replaced: false
+
+- name: What was installed in a VM becomes an image
+  opennebula.flower.one_image:
+    name: flower-superlink
+    vm: superlink-build
+    version: "2026-03"
 
 - name: The image is gone
   opennebula.flower.one_image:
@@ -240,7 +261,9 @@ _TYPES = ("OS", "CDROM", "DATABLOCK", "KERNEL", "RAMDISK", "CONTEXT", "BACKUP", 
 _CHOICES = _TYPES[:6]
 _CAN_PERSIST = ("OS", "DATABLOCK")
 # What the server adds to an image's template by itself.
-_SERVER_ATTRIBUTES = frozenset({"DEV_PREFIX", "DRIVER", "FROM_APP", "FROM_APP_FORMAT", "FROM_APP_MD5", "FROM_APP_NAME"})
+_SERVER_ATTRIBUTES = frozenset({
+    "DEV_PREFIX", "DRIVER", "FROM_APP", "FROM_APP_FORMAT", "FROM_APP_MD5", "FROM_APP_NAME", "SAVED_DISK_ID", "SAVED_IMAGE_ID", "SAVED_VM_ID",
+})  # fmt: skip
 # What the server keeps beside the template, by the option that says it.
 _OWN = {
     "NAME": "name", "PATH": "path", "TYPE": "type", "PERSISTENT": "persistent", "SIZE": "size", "FORMAT": "format", "FS": "fs",
@@ -264,7 +287,7 @@ class Image:
                 raise OneException(INVALID, f"{name} in template: it is the option {_OWN[str(name).upper()]} that says so.")
         # Rarely asked for.
         self._build = None
-        if not module.params["keep_replaced"] or any(module.params[name] is not None for name in ("app", "checksum", "version")):
+        if not module.params["keep_replaced"] or any(module.params[name] is not None for name in ("app", "checksum", "version", "vm")):
             from ansible_collections.opennebula.flower.plugins.module_utils.one.image.builds import Build
 
             self._build = Build(self.client, module.params)
@@ -302,9 +325,13 @@ class Image:
             return self._replace(current)
         if current is None:
             return self._create({})
-        if image_states.state(current) == "ERROR" and (self.params["path"] or self.params["size"] or self.params["app"]):
+        if image_states.state(current) == "ERROR" and self._has_origin:
             return self._replace_failed(current)
         return self._change(current)
+
+    @property
+    def _has_origin(self) -> bool:
+        return any(self.params[name] for name in ("path", "size", "app", "vm"))
 
     def _absent(self, current: dict | None) -> dict:
         if current and not self.module.check_mode:
@@ -323,9 +350,14 @@ class Image:
         """Return what a new image is to be, and the document of its datastore. Raises OneException."""
         if lookup.is_id(self.name):
             raise lookup.missing(self.client, "image", self.name)
-        if not self.params["path"] and not self.params["size"] and not self.params["app"]:
-            raise OneException(INVALID, f"Image {self.name!r} does not exist: path, app, or size for an empty one, is needed.")
-        datastore = lookup.require(self.client, "datastore", self.params["datastore"])
+        if not self._has_origin:
+            raise OneException(INVALID, f"Image {self.name!r} does not exist: path, app, vm, or size for an empty one, is needed.")
+        where = self._build.datastore(self.module.unresolved) if self.params["vm"] else None
+        datastore = lookup.require(self.client, "datastore", where or self.params["datastore"])
+        if self.params["path"]:
+            from ansible_collections.opennebula.flower.plugins.module_utils.one.image.builds import check_path
+
+            check_path(self.name, self.params["path"], datastore)
         of_build = self._build.attributes() if self._build else {}
         after = {
             "name": self.name,
@@ -345,8 +377,13 @@ class Image:
         """Make the image under a name, and return it. failed: one of that name that could not be registered."""
         if failed:
             self._delete(failed)
-        number = self.client.call(f"{_PREFIX}.allocate", {**self._new_template(after), "NAME": name}, int(datastore["ID"]), False)
+        if self.params["vm"]:
+            number = self._build.save(name, after["type"], after["template"])
+        else:
+            number = self.client.call(f"{_PREFIX}.allocate", {**self._new_template(after), "NAME": name}, int(datastore["ID"]), False)
         image = self._available(number)
+        if self.params["vm"] and after["persistent"]:
+            self.client.call(f"{_PREFIX}.persistent", number, True)
         if not after["enabled"]:
             self.client.call(f"{_PREFIX}.enable", number, False)
         self._give(image)
@@ -373,6 +410,9 @@ class Image:
         if self.module.check_mode:
             return self._result(before, after, image=after)
         image = self._register(self._build.staged, after, datastore, failed) if datastore else self._available(int(staged["ID"]))
+        if self._build.is_other(image):
+            # Saved from a disk by a run that ended before it could say which build it is.
+            self.client.call(f"{_PREFIX}.update", int(image["ID"]), compare.wanted_template(self._build.attributes(), self.params["template"]), 1)
         if current:
             # The name comes last: a run that ends in between is taken up where it was.
             self.client.call(f"{_PREFIX}.update", int(current["ID"]), {BUILD_OF: self.name}, 1)
@@ -512,6 +552,8 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "path": {"type": "str"},
             "app": {"type": "str"},
+            "vm": {"type": "str"},
+            "vm_disk": {"type": "int", "default": 0},
             "checksum": {"type": "str"},
             "version": {"type": "str"},
             "keep_replaced": {"type": "bool", "default": True},

@@ -121,7 +121,36 @@ def test_disks_have_snapshots_grow_and_become_images(world: World) -> None:
     assert machine(world, vm_id).findtext("TEMPLATE/DISK/SIZE") == "20"
     image = world.call("one.vm.disksaveas", vm_id, 0, "saved", "", -1)
     document = ElementTree.fromstring(world.wait("one.image.info", image, "<STATE>1<"))
-    assert [document.findtext(name) for name in ("NAME", "TEMPLATE/SAVED_VM_ID")] == ["saved", str(vm_id)]
+    assert [document.findtext(name) for name in ("NAME", "TEMPLATE/SAVED_VM_ID", "PATH", "SIZE")] == ["saved", str(vm_id), "", "20"]
+    world.wait("one.vm.info", vm_id, *RUNNING)
+
+
+def test_a_saved_disk_has_nothing_of_the_template_of_its_image_but_where_it_is_attached(world: World) -> None:
+    world.call("one.image.update", 0, 'VERSION="1"\nDEV_PREFIX="vd"', 1)
+    vm_id = world.run("first")
+    world.call("one.vm.action", "poweroff-hard", vm_id)
+    world.wait("one.vm.info", vm_id, "<STATE>8<")
+    world.driver.reason = "the disk is broken"
+    image = world.call("one.vm.disksaveas", vm_id, 0, "broken", "", -1)
+    words = f"Error saving disk 0 of VM {vm_id}: the disk is broken"
+    assert words in world.wait("one.image.info", image, "<STATE>5<")
+    world.wait("one.vm.info", vm_id, "<STATE>8<")
+    world.driver.reason = ""
+    world.driver.free.clear()
+    image = world.call("one.vm.disksaveas", vm_id, 0, "saved", "DATABLOCK", -1)
+    assert refusal(world, "one.vm.disksaveas", vm_id, 0, "again", "", -1)[1].startswith("VM has to be RUNNING")
+    world.driver.free.set()
+    document = ElementTree.fromstring(world.wait("one.image.info", image, "<STATE>1<"))
+    template = {item.tag: item.text for item in document.find("TEMPLATE")}
+    assert template == {"DEV_PREFIX": "vd", "SAVED_DISK_ID": "0", "SAVED_IMAGE_ID": "0", "SAVED_VM_ID": str(vm_id)}
+    assert document.findtext("TYPE") == "2"
+
+
+def test_an_image_that_is_larger_than_its_datastore_is_refused(world: World) -> None:
+    words = (ACTION, "Not enough space in datastore")
+    assert refusal(world, "one.image.allocate", f'NAME="large"\nPATH="/x"\nSIZE="{10**12}"', 1, False) == words
+    world.call("one.datastore.update", 1, 'DATASTORE_CAPACITY_CHECK="NO"', 1)
+    world.call("one.image.allocate", f'NAME="large"\nPATH="/x"\nSIZE="{10**12}"', 1, False)
 
 
 def test_images_and_templates_are_copied_and_removed_together(world: World) -> None:

@@ -47,6 +47,10 @@ class HeldDriver(DummyDriver):
         self._work()
         return super().register_image(image)
 
+    def save_disk(self, vm: VmSpec, disk_id: int, image: ImageSpec) -> int:
+        self._work()
+        return super().save_disk(vm, disk_id, image)
+
     def _work(self) -> None:
         self.free.wait(DEADLINE)
         if self.reason:

@@ -132,9 +132,96 @@ def test_an_app_is_registered_with_its_attributes_and_its_checksum_is_compared_f
     assert "was not made of marketplace app 'node'" in zone.fails("one_image", name="origin", app="node")["msg"]
 
 
+def test_a_file_that_the_datastore_may_not_read_is_refused_before_anything_is_made(zone: ModuleZone) -> None:
+    zone.changed("one_datastore", name="default", template={"SAFE_DIRS": "/var/tmp /srv/images/", "RESTRICTED_DIRS": "/"})
+    zone.calls.clear()
+    for path in ("/images/1", "/var/tmp/../../etc/shadow"):
+        failed = zone.fails("one_image", name=NAME, path=path)
+        assert failed["error"]["kind"] == "invalid"
+        words = "datastore 'default' (id 1) reads nothing below / (RESTRICTED_DIRS) but what is below /var/tmp /srv/images/ (SAFE_DIRS)"
+        assert failed["msg"].startswith(f"Image {NAME!r} cannot be made from {path}: {words}")
+    assert zone.writes == []
+    for number, path in enumerate(("/var/tmp/1", "/srv/images/1", "https://images.example.org/1")):
+        zone.changed("one_image", name=f"{NAME} {number}", path=path)
+
+
+def test_an_image_that_is_larger_than_the_datastore_is_refused_in_a_sentence(zone: ModuleZone) -> None:
+    failed = zone.fails("one_image", name=NAME, path="/images/1", size=10**12)
+    assert "Not enough space in datastore" in failed["msg"]
+    assert images(zone) == {}
+
+
+def powered_off(zone: ModuleZone, name: str = "machine") -> int:
+    """Make a VM of an image of its own, power it off and return its id."""
+    if "stock" not in images(zone):
+        zone.changed("one_image", name="stock", path="/images/stock", size=20, template={"DEV_PREFIX": "vd", "VERSION": "stock"})
+        disks = [{"IMAGE": "stock"}, {"SIZE": 10, "TYPE": "fs", "FORMAT": "raw"}]
+        zone.changed("one_template", name="stock", template={"CPU": 0.1, "MEMORY": 64, "DISK": disks})
+    zone.changed("one_vm", name=name, vm_template="stock", wait_timeout=600)
+    (vm,) = zone.changed("one_vm", name=name, state="poweroff", hard=True, wait_timeout=600)["vms"]
+    return vm["id"]
+
+
+def saved(version: str, **options: object) -> dict[str, object]:
+    return {"name": NAME, "vm": "machine", "version": version, "wait_timeout": 600, **options}
+
+
+def test_a_disk_of_a_vm_becomes_an_image_and_the_same_build_is_left_alone(zone: ModuleZone) -> None:
+    vm = powered_off(zone)
+    zone.calls.clear()
+    plan = zone.changed("one_image", check=True, **saved("1"))
+    assert zone.writes == [] and plan["image"]["template"]["VERSION"] == "1"
+    image = zone.changed("one_image", **saved("1", template={"DESCRIPTION": "saved"}))["image"]
+    assert image["template"] == {
+        "DEV_PREFIX": "vd", "SAVED_VM_ID": str(vm), "SAVED_DISK_ID": "0", "SAVED_IMAGE_ID": str(images(zone)["stock"]), "VERSION": "1",
+        "BUILD_OF": NAME, "DESCRIPTION": "saved",
+    }  # fmt: skip
+    assert (image["state"], image["size"], image["type"], image["persistent"]) == ("READY", 20, "OS", False)
+    zone.changed("one_vm", name="machine", state="absent", hard=True, wait_timeout=600)
+    zone.unchanged("one_image", **saved("1"))
+    zone.unchanged("one_image", **saved("1", update="replace", template={"DESCRIPTION": "saved"}))
+    assert zone.fails("one_image", **saved("2"))["msg"].startswith("There is no VM with the name 'machine'")
+    check = zone.changed("one_image", check=True, **saved("2"))
+    assert "There is no VM with the name 'machine'" in check["warnings"][0]
+
+
+def test_a_saved_disk_takes_the_place_of_another_build(zone: ModuleZone) -> None:
+    zone.changed("one_image", **build("1"))
+    used = vm_with_it(zone)
+    powered_off(zone)
+    new = zone.changed("one_image", **saved("2", persistent=True, type="DATABLOCK"))["image"]
+    assert images(zone) == {NAME: new["id"], f"{NAME} (1)": used, "stock": images(zone)["stock"]}
+    assert (new["type"], new["persistent"], new["template"]["VERSION"]) == ("DATABLOCK", True, "2")
+
+
+def test_a_save_that_was_interrupted_goes_on(zone: ModuleZone) -> None:
+    zone.changed("one_image", **build("1"))
+    vm = powered_off(zone)
+    half = zone.call("one.vm.disksaveas", vm, 0, f"{NAME} (2)", "OS", -1)
+    image = zone.changed("one_image", **saved("2"))["image"]
+    assert (image["id"], image["name"], image["template"]["VERSION"]) == (half, NAME, "2")
+    zone.unchanged("one_image", **saved("2"))
+
+
+def test_without_a_version_an_image_has_to_come_from_that_disk(zone: ModuleZone) -> None:
+    vm = powered_off(zone)
+    origin = {"name": NAME, "vm": str(vm), "wait_timeout": 600}
+    zone.changed("one_image", **origin)
+    zone.unchanged("one_image", **origin)
+    zone.unchanged("one_image", **{**origin, "vm": "machine"})
+    powered_off(zone, "other")
+    failed = zone.fails("one_image", **{**origin, "vm": "other"})
+    assert failed["error"]["kind"] == "conflict" and "was not saved from disk 0 of VM 'other'" in failed["msg"]
+    assert "was not saved from disk 0" in zone.fails("one_image", **{**origin, "name": "stock"})["msg"]
+    assert "Disk 1 of VM 'other'" in zone.fails("one_image", name="new", vm="other", vm_disk=1)["msg"]
+    assert "cannot be saved: it has no image" in zone.fails("one_image", name="new", vm="other", vm_disk=1)["msg"]
+    assert "cannot be saved: there is no such disk" in zone.fails("one_image", name="new", vm="other", vm_disk=7)["msg"]
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
+        ({"vm": "machine"}, "vm 'machine': path cannot be given with it"),
         ({"checksum": "d41d8cd98f00b204e9800998ecf8427e"}, "expected md5: and 32 or sha1: and 40 hexadecimal digits"),
         ({"checksum": f"sha256:{'0' * 64}"}, "expected md5: and 32 or sha1: and 40 hexadecimal digits"),
         ({"version": ""}, "expected a text of one line"),

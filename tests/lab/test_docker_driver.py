@@ -315,3 +315,21 @@ def test_clean_removes_what_no_one_remembers(zone: str, tmp_path: Path, machines
     assert [docker(*what, *selection) for what in (("ps", "--all"), ("volume", "ls"), ("network", "ls"))] == ["", "", ""]
     assert not (tmp_path / "context").exists()
     assert docker("network", "ls", "--quiet", "--filter", f"name={machine_prefix(zone)}-net-{NETWORK.id}$") != ""
+
+
+def test_a_saved_disk_holds_what_was_written_and_is_published_and_removed(machines: Machines, vm: VmSpec, zone: str) -> None:
+    machines.script(vm, "echo outer >/root/kept; echo inner >/var/lib/docker/kept")
+    machines.driver.poweroff(vm, hard=False)
+    with pytest.raises(DriverError, match="has no other disk than 0"):
+        machines.driver.save_disk(vm, 1, ImageSpec(7, "saved", ""))
+    image = ImageSpec(7, "saved", "")
+    assert machines.driver.save_disk(vm, 0, image) > 1
+    exported = ImageSpec(8, "exported", f"http://market/{machines.driver.publish_image(image)}")
+    machines.driver.register_image(exported)
+    assert exported.source == image.source
+    copy = machines.deploy(image.source)
+    assert machines.script(copy, "cat /root/kept /var/lib/docker/kept").split() == ["outer", "inner"]
+    machines.driver.shutdown(copy, hard=True)
+    machines.driver.delete_image(image)
+    saved = f"{machine_prefix(zone)}-image-7"
+    assert docker("image", "ls", "--quiet", saved) == docker("volume", "ls", "--quiet", "--filter", f"name={saved}") == ""

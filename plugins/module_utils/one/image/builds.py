@@ -1,11 +1,13 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The content of an image: the marketplace app it comes from, its checksum, and which build it is."""
+"""The content of an image: the marketplace app or the VM's disk it comes from, its checksum, and which build it is."""
 
 from __future__ import annotations
 
+import posixpath
 import re
+from collections.abc import Callable
 
 from ..core import lookup
 from ..market import apps
@@ -20,6 +22,8 @@ VERSION, BUILD_OF = "VERSION", "BUILD_OF"
 ATTRIBUTES = frozenset({VERSION, BUILD_OF, "MD5", "SHA1"})
 # The datastore's programs know no others.
 _DIGITS = {"MD5": 32, "SHA1": 40}
+# Drivers of datastores that keep to RESTRICTED_DIRS and SAFE_DIRS.
+_WITH_RESTRICTIONS = ("fs", "ceph", "virtiofs")
 # The datastore says these, whatever the app's image had.
 _OF_THE_DATASTORE = ("DRIVER", "FORMAT")
 
@@ -33,6 +37,10 @@ class Build:
         self._algorithm, self._checksum = _checksum(params["checksum"]) if params["checksum"] else ("", "")
         self.version = params["version"]
         self._app = params["app"]
+        self._vm, self._disk = params["vm"], str(params["vm_disk"])
+        given = [name for name in ("path", "size", "format", "fs", "app", "checksum") if params[name] is not None]
+        if self._vm and given:
+            raise OneException(INVALID, f"vm {self._vm!r}: {' and '.join(given)} cannot be given with it, the content is that of the VM's disk.")
         if self._app and (params["path"] or params["size"]):
             raise OneException(INVALID, f"app {self._app!r}: path and size cannot be given with it, an app has its own.")
         if self.version is not None and not (self.version.isprintable() and self.version.strip() == self.version != ""):
@@ -64,6 +72,31 @@ class Build:
         of_app = {name: value for name, value in apps.decoded(app, apps.OWN_TEMPLATE).items() if name not in _OF_THE_DATASTORE}
         return {**of_app, **given, "FROM_APP": app["ID"]}
 
+    def datastore(self, unresolved: Callable[[OneException], None]) -> str | None:
+        """Return the id of the datastore that a saved disk goes to.
+
+        unresolved: called with the exception if there is no such VM; unless it raises it, None is returned.
+        """
+        vm = self._machine()
+        if vm is None:
+            unresolved(lookup.missing(self._client, "VM", self._vm))
+            return None
+        disk = next((disk for disk in xml.vectors(xml.section(vm, "TEMPLATE"), "DISK") if disk.get("DISK_ID") == self._disk), None)
+        if disk is None or "IMAGE_ID" not in disk:
+            why = "there is no such disk" if disk is None else "it has no image"
+            raise OneException(INVALID, f"Disk {self._disk} of VM {vm['NAME']!r} (id {vm['ID']}) cannot be saved: {why}.")
+        return disk["DATASTORE_ID"]
+
+    def save(self, name: str, kind: str, template: dict) -> int:
+        """Make an image of the VM's disk and return its id."""
+        vm = self._machine()
+        if vm is None:
+            raise lookup.missing(self._client, "VM", self._vm)
+        number = self._client.call("one.vm.disksaveas", int(vm["ID"]), int(self._disk), name, kind, -1)
+        if template:
+            self._client.call("one.image.update", number, template, 1)
+        return number
+
     def is_other(self, image: dict) -> bool:
         """Tell whether an image holds another build than the task wants."""
         return self.version is not None and text(xml.section(image, "TEMPLATE").get(VERSION)) != self.version
@@ -79,6 +112,8 @@ class Build:
                     f"{label} was not made of marketplace app {app['NAME']!r} (id {app['ID']}); remove it first, choose another name, or say "
                     "with version that it is another build.",
                 )
+        if self._vm and self.version is None:
+            self._check_disk(label, template)
         self._compare(label, {"MD5": text(template.get("MD5") or template.get("FROM_APP_MD5")), "SHA1": text(template.get("SHA1"))})
 
     def replaced(self, everything: list[dict]) -> list[dict]:
@@ -89,6 +124,23 @@ class Build:
             and not in_use(image) and (image_states.is_settled(image) or image_states.state(image) == "ERROR")
         ]
 
+    def _machine(self) -> dict | None:
+        # Only to save a disk.
+        from ..vm import facts
+
+        if lookup.is_id(self._vm):
+            return facts.by_id(self._client, [int(self._vm)]).get(int(self._vm))
+        return lookup.named(self._client, "VM", facts.listing(self._client), self._vm)
+
+    def _check_disk(self, label: str, template: dict) -> None:
+        saved, vm = text(template.get("SAVED_VM_ID")), self._machine()
+        if not saved or vm and (saved, text(template.get("SAVED_DISK_ID"))) != (vm["ID"], self._disk):
+            raise OneException(
+                CONFLICT,
+                f"{label} was not saved from disk {self._disk} of VM {self._vm!r}; remove it first, choose another name, or say with version which "
+                "build it is.",
+            )
+
     def _compare(self, label: str, reported: dict[str, str]) -> None:
         if not self._checksum or reported.get(self._algorithm, "").lower() == self._checksum:
             return
@@ -98,6 +150,22 @@ class Build:
             f"OpenNebula reports {there} for {label}, expected {self._checksum}; remove it first, choose another name, or say with version "
             "that it is another build.",
         )
+
+
+def check_path(name: str, path: str, datastore: dict) -> None:
+    """Refuse a file of the front end that the driver of a datastore may not read. Raises OneException of kind invalid."""
+    template = xml.section(datastore, "TEMPLATE")
+    restricted, safe = (text(template.get(attribute)) for attribute in ("RESTRICTED_DIRS", "SAFE_DIRS"))
+    if not path.startswith("/") or datastore.get("DS_MAD") not in _WITH_RESTRICTIONS:
+        return
+    written = posixpath.normpath(path)
+    if not written.startswith(tuple(restricted.split())) or written.startswith(tuple(safe.split())):
+        return
+    raise OneException(
+        INVALID,
+        f"Image {name!r} cannot be made from {path}: datastore {datastore['NAME']!r} (id {datastore['ID']}) reads nothing below {restricted} (RESTRICTED_DIRS)"
+        + (f" but what is below {safe} (SAFE_DIRS)" if safe.split() else "") + "; move the file, or change the datastore.",
+    )
 
 
 def in_use(image: dict) -> bool:
