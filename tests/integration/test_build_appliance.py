@@ -96,10 +96,11 @@ def test_a_package_that_is_no_guest_agent(tmp_path: Path, name: str, architectur
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
-        ("appliance_target", "ova", "appliance_target is 'ova', expected container or qcow2"),
+        ("appliance_target", "ova", "appliance_target is 'ova', expected container, opennebula or qcow2"),
         ("appliance_images", "flower-superlink", "appliance_images names flower-superlink, expected some of: flower-superlink-container, "),
         ("appliance_images", [], "appliance_images names nothing, expected some of: "),
         ("appliance_image_architecture", "riscv64", "appliance_image_architecture is 'riscv64', but images are built for x86_64 only"),
+        ("appliance_image_architecture", "arm64", "images for arm64 are made in a VM on an arm64 host, with appliance_target=opennebula"),
         ("appliance_image_suite", "bookworm", "the kernel for clouds of Debian 12 has no AHCI"),
         ("appliance_image_compression", "lz4", "appliance_image_compression is 'lz4', expected zlib or zstd"),
         ("appliance_image_archives", {"flower-superlink-container": "/nowhere.tar"}, "/nowhere.tar, but there is no such file"),
