@@ -113,66 +113,62 @@ group:
 """
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core import compare, lookup
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core.names import Names
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import STATE_OPTIONS, ReconciledObject
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
 
 
-class Group:
+class Group(ReconciledObject):
     """One group and what the task wants of it."""
 
+    kind = "group"
+    fact = "group"
+
     def __init__(self, module: OneModule) -> None:
-        self.module = module
-        self.params = module.params
-        self.client = module.client
-        self.name = module.params["name"]
+        super().__init__(module)
         self.users = Names(module.client)
-        self.replace = module.params["update"] == "replace"
+        # Ids of users, or in check mode names of those that an earlier task would make.
+        self._members: set[int] = set()
+        self._admins: set[int] = set()
+        self._wanted_admins: set[int | str] = set()
 
-    def ensure(self) -> dict:
-        """Bring the group to the wanted state and return the module's result."""
-        current = lookup.find(self.client, "group", self.name)
-        if self.params["state"] == "present":
-            return self._present(current)
-        if current and not self.module.check_mode:
-            lookup.delete(self.client, "group", int(current["ID"]))
-        return self.module.result(self._settings(current), {}, group={})
-
-    def _present(self, current: dict | None) -> dict:
-        if current is None and lookup.is_id(self.name):
-            raise lookup.missing(self.client, "group", self.name)
-        before = self._settings(current)
-        there = _ids(current, "ADMINS")
-        replace = self.replace and self.params["template"] is not None
-        admins = self._wanted_admins(there, _ids(current, "USERS"))
-        after = {
-            "name": before.get("name", self.name),
-            "admins": self._described(admins),
-            "template": compare.wanted_template(before.get("template", {}), self.params["template"] or {}, replace),
+    def attributes(self, document: dict) -> dict:
+        """Return what is compared, as it is."""
+        return {
+            "name": document["NAME"], "admins": self._described(_ids(document, "ADMINS")), "template": self.template(document),
         }
-        number = int(current["ID"]) if current else None
-        if before != after and not self.module.check_mode:
-            number = self._write(number, before.get("template", {}), after["template"])
-            for user in sorted(admins - there):
-                self.client.call("one.group.addadmin", number, user)
-            for user in sorted(there - admins):
-                self.client.call("one.group.deladmin", number, user)
-        identity = {} if number is None else {"id": number, "users": sorted(_ids(current, "USERS"))}
-        return self.module.result(before, after, group={**identity, **after})
 
-    def _write(self, number: int | None, before: dict, after: dict) -> int:
-        if number is None:
-            number = self.client.call("one.group.allocate", self.name)
-            if after:
-                self.client.call("one.group.update", number, after, 1)
-        elif before != after:
-            self.client.call("one.group.update", number, *compare.update(before, after))
+    def wanted(self, before: dict) -> dict:
+        """Return what is compared, as it should be."""
+        kept = set() if self.replaces("admins") else self._admins
+        self._wanted_admins = kept | {self._member(name, self._members) for name in self.params["admins"] or []}
+        return {
+            "name": before.get("name", self.name), "admins": self._described(self._wanted_admins), "template": self.target(before),
+        }
+
+    def facts(self, document: dict) -> dict:
+        """Return what the module's user gets to know."""
+        return {"id": int(document["ID"]), "users": sorted(_ids(document, "USERS")), **self.attributes(document)}
+
+    def change(self, current: dict) -> dict:
+        """Change the group as far as it differs and return the module's result."""
+        self._members, self._admins = _ids(current, "USERS"), _ids(current, "ADMINS")
+        return super().change(current)
+
+    def create(self, after: dict) -> int:
+        """Make the group and return its id."""
+        number = self.client.call("one.group.allocate", self.name)
+        self.write(number, {"template": {}}, after)
         return number
 
-    def _wanted_admins(self, there: set[int], members: set[int]) -> set:
-        kept = set() if self.replace and self.params["admins"] is not None else there
-        return kept | {self._member(name, members) for name in self.params["admins"] or []}
+    def write(self, number: int, before: dict, after: dict) -> None:
+        """Change the group."""
+        self.update_template(number, before, after)
+        for user in sorted(self._wanted_admins - self._admins):
+            self.client.call("one.group.addadmin", number, user)
+        for user in sorted(self._admins - self._wanted_admins):
+            self.client.call("one.group.deladmin", number, user)
 
     def _member(self, name_or_id: str, members: set[int]) -> int | str:
         """Return the id of a user who belongs to the group, or the name in check mode when one would."""
@@ -188,32 +184,18 @@ class Group:
         self.module.unresolved(error)
         return name_or_id
 
-    def _settings(self, group: dict | None) -> dict:
-        if group is None:
-            return {}
-        return {
-            "name": group["NAME"], "admins": self._described(_ids(group, "ADMINS")),
-            "template": xml.section(group, "TEMPLATE"),
-        }
-
     def _described(self, admins: set) -> list[str]:
         return sorted(self.users.name("user", admin) if isinstance(admin, int) else admin for admin in admins)
 
 
-def _ids(group: dict | None, section: str) -> set[int]:
-    return {int(number) for number in xml.items(xml.section(group or {}, section), "ID")}
+def _ids(group: dict, section: str) -> set[int]:
+    return {int(number) for number in xml.items(xml.section(group, section), "ID")}
 
 
 def main() -> None:
     """Run the module."""
     module = OneModule(
-        argument_spec={
-            "name": {"type": "str", "required": True},
-            "admins": {"type": "list", "elements": "str"},
-            "template": {"type": "dict"},
-            "update": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-        },
+        argument_spec={**STATE_OPTIONS, "template": {"type": "dict"}, "admins": {"type": "list", "elements": "str"}},
         supports_check_mode=True,
     )
     module.run(lambda: Group(module).ensure())

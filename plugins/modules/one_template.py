@@ -113,12 +113,11 @@ vm_template:
 from collections.abc import Callable
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core import compare, lookup
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, Ownership, mode, write
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core import lookup
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, mode
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import STATE_OPTIONS, ReconciledObject
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
-from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
 
-_PREFIX = "one.template"
 # Attributes that mean another object by its name, and who else than the user may own that object.
 _REFERENCES = (
     ("NIC", "NETWORK", "network", ("NETWORK_UNAME", "NETWORK_UID")),
@@ -126,60 +125,57 @@ _REFERENCES = (
 )
 
 
-def ensure(module: OneModule) -> dict:
-    """Bring the VM template to the wanted state and return the module's result."""
-    current = lookup.find(module.client, "template", module.params["name"], module.params["owner"])
-    if module.params["state"] == "present":
-        return _present(module, current)
-    if current and not module.check_mode:
-        lookup.delete(module.client, "template", int(current["ID"]))
-    return module.result(_state(current), {}, vm_template={})
+class VmTemplate(ReconciledObject):
+    """One VM template and what the task wants of it."""
 
+    kind = "template"
+    fact = "vm_template"
+    owned = True
 
-def _present(module: OneModule, current: dict | None) -> dict:
-    client, name = module.client, module.params["name"]
-    if any(str(attribute).upper() == "NAME" for attribute in module.params["template"]):
-        raise OneException(INVALID, "The template has NAME; use the option name for it.")
-    if current is None and lookup.is_id(name):
-        raise lookup.missing(client, "VM template", name)
-    ownership = Ownership(client, module.params)
-    before = {**_state(current), **(ownership.before(current) if current else {})}
-    wanted = _with_security_groups(module, module.params["template"])
-    attributes = before.get("template", {})
-    target = compare.wanted_template(attributes, wanted, module.params["update"] == "replace")
-    owned = ownership.after(current) if current else ownership.given()
-    after = {"name": before.get("name", name), "template": target, **owned}
-    if before != after:
-        _check_references(module, target)
-        ownership.check(before, after, module.unresolved)
-        if not module.check_mode:
-            current = _write(module, current, target, ownership)
-    identity = {**lookup.identity(current), "mode": mode(current)} if current else {}
-    return module.result(before, after, vm_template={**identity, **after})
+    def attributes(self, document: dict) -> dict:
+        """Return what is compared, as it is."""
+        return {"name": document["NAME"], "template": self.template(document)}
 
+    def wanted(self, before: dict) -> dict:
+        """Return what is compared, as it should be."""
+        target = self.target(before)
+        if target != before.get("template"):
+            self._check_references(target)
+        return {"name": before.get("name", self.name), "template": target}
 
-def _write(module: OneModule, current: dict | None, target: dict, ownership: Ownership) -> dict:
-    client = module.client
-    if current is None:
-        number = client.call(f"{_PREFIX}.allocate", {**target, "NAME": module.params["name"]})
-        current = lookup.get(client, "template", number)
-    elif _attributes(current) != target:
-        client.call(f"{_PREFIX}.update", int(current["ID"]), *compare.update(_attributes(current), target))
-    write(client, ownership, _PREFIX, current)
-    return current
+    def asked(self) -> dict:
+        """Return the template that the task asks for, with ids in the place of names of security groups."""
+        template = super().asked()
+        if not any(str(name).upper() == "NIC" for name in template):
+            return template
+        from ansible_collections.opennebula.flower.plugins.module_utils.one.vm.references import References
 
+        references = References(self.client, self.module.unresolved)
+        return {
+            name: _each(value, references.nic_template) if str(name).upper() == "NIC" else value
+            for name, value in template.items()
+        }
 
-def _with_security_groups(module: OneModule, template: dict) -> dict:
-    """Return the wanted template with ids in the place of names of security groups."""
-    if not any(str(name).upper() == "NIC" for name in template):
-        return template
-    from ansible_collections.opennebula.flower.plugins.module_utils.one.vm.references import References
+    def facts(self, document: dict) -> dict:
+        """Return what the module's user gets to know."""
+        return {**lookup.identity(document), "mode": mode(document), "template": self.template(document)}
 
-    references = References(module.client, module.unresolved)
-    return {
-        name: _each(value, references.nic_template) if str(name).upper() == "NIC" else value
-        for name, value in template.items()
-    }
+    def create(self, after: dict) -> int:
+        """Make the VM template and return its id."""
+        return self.client.call("one.template.allocate", {**after["template"], "NAME": self.name})
+
+    def write(self, number: int, before: dict, after: dict) -> None:
+        """Change the VM template."""
+        self.update_template(number, before, after)
+
+    def _check_references(self, target: dict) -> None:
+        for attribute, key, kind, owners in _REFERENCES:
+            vectors = [vector for vector in xml.items(target, attribute) if isinstance(vector, dict)]
+            # Only the user's own objects can be looked up by name alone.
+            names = {vector[key] for vector in vectors if vector.get(key) and not any(owner in vector for owner in owners)}
+            there = {item["NAME"] for item in lookup.pool(self.client, kind)} if names else set()
+            for name in sorted(names - there):
+                self.module.unresolved(lookup.missing(self.client, lookup.KINDS[kind].label, name))
 
 
 def _each(value: object, change: Callable[[dict], dict]) -> object:
@@ -188,37 +184,10 @@ def _each(value: object, change: Callable[[dict], dict]) -> object:
     return change(value) if isinstance(value, dict) else value
 
 
-def _check_references(module: OneModule, target: dict) -> None:
-    for attribute, key, kind, owners in _REFERENCES:
-        vectors = [vector for vector in xml.items(target, attribute) if isinstance(vector, dict)]
-        # Only the user's own objects can be looked up by name alone.
-        names = {vector[key] for vector in vectors if vector.get(key) and not any(owner in vector for owner in owners)}
-        there = {item["NAME"] for item in lookup.pool(module.client, kind)} if names else set()
-        for name in sorted(names - there):
-            module.unresolved(lookup.missing(module.client, lookup.KINDS[kind].label, name))
-
-
-def _state(document: dict | None) -> dict:
-    return {"name": document["NAME"], "template": _attributes(document)} if document else {}
-
-
-def _attributes(document: dict) -> dict:
-    return xml.section(document, "TEMPLATE")
-
-
 def main() -> None:
     """Run the module."""
-    module = OneModule(
-        argument_spec={
-            "name": {"type": "str", "required": True},
-            "template": {"type": "dict", "default": {}},
-            "update": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
-            **OPTIONS,
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-        },
-        supports_check_mode=True,
-    )
-    module.run(lambda: ensure(module))
+    module = OneModule(argument_spec={**STATE_OPTIONS, **OPTIONS}, supports_check_mode=True)
+    module.run(lambda: VmTemplate(module).ensure())
 
 
 if __name__ == "__main__":

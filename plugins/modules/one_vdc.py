@@ -153,8 +153,9 @@ vdc:
 from urllib.parse import urlsplit
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core import compare, lookup
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core import lookup
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core.names import Names
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import STATE_OPTIONS, ReconciledObject
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
 
@@ -170,71 +171,79 @@ _ALL = "all"
 _ALL_ID = "-10"
 
 
-class Vdc:
+class Vdc(ReconciledObject):
     """One virtual data center and what the task wants of it."""
 
+    kind = "vdc"
+    fact = "vdc"
+
     def __init__(self, module: OneModule) -> None:
-        self.module = module
-        self.params = module.params
-        self.client = module.client
+        super().__init__(module)
         self.names = Names(module.client)
-        self.name = module.params["name"]
-        self.replace = module.params["update"] == "replace"
+        self._zone = 0
+        # Groups and resources by option, ids as the server keeps them.
+        self._there: dict[str, set] = {}
+        self._target: dict[str, set] = {}
 
-    def ensure(self) -> dict:
-        """Bring the virtual data center to the wanted state and return the module's result."""
-        current = lookup.find(self.client, "vdc", self.name)
-        zone = self._zone()
-        if self.params["state"] == "present":
-            return self._present(current, zone)
-        if current and not self.module.check_mode:
-            lookup.delete(self.client, "vdc", int(current["ID"]))
-        return self.module.result(self._described(_settings(current, zone)), {}, vdc={})
+    def find(self) -> dict | None:
+        """Return the virtual data center's document, None if there is none. Raises OneException."""
+        current = super().find()
+        self._zone = self._zone_id()
+        return current
 
-    def _present(self, current: dict | None, zone: int) -> dict:
-        if current is None and lookup.is_id(self.name):
-            raise lookup.missing(self.client, "virtual data center", self.name)
-        before = _settings(current, zone)
-        replace = self.replace and self.params["template"] is not None
-        template = compare.wanted_template(before.get("template", {}), self.params["template"] or {}, replace)
-        after = {"name": before.get("name", self.name), "groups": self._groups(before), "template": template}
+    def attributes(self, document: dict) -> dict:
+        """Return what is compared, as it is."""
+        return {"name": document["NAME"], "template": self.template(document), **self._described(_members(document, self._zone))}
+
+    def wanted(self, before: dict) -> dict:
+        """Return what is compared, as it should be."""
+        self._target = {"groups": self._groups()}
         for option in _RESOURCES:
-            after[option] = self._resources(option, before.get(option, set()), zone)
-        number = int(current["ID"]) if current else None
-        if before != after and not self.module.check_mode:
-            number = self._write(number, before, after, zone)
-        shown = self._described(after)
-        identity = {} if number is None else {"id": number}
-        return self.module.result(self._described(before), shown, vdc={**identity, **shown})
+            self._target[option] = self._resources(option, self._there.get(option, set()), self._zone)
+        return {"name": before.get("name", self.name), "template": self.target(before), **self._described(self._target)}
 
-    def _write(self, number: int | None, before: dict, after: dict, zone: int) -> int:
-        if number is None:
-            number = self.client.call("one.vdc.allocate", {**after["template"], "NAME": self.name})
-        elif before["template"] != after["template"]:
-            self.client.call("one.vdc.update", number, *compare.update(before["template"], after["template"]))
-        there = before.get("groups", set())
-        for group in sorted(there - after["groups"]):
-            self.client.call("one.vdc.delgroup", number, group)
-        for option, (_kind, element) in _RESOURCES.items():
-            there_too = before.get(option, set())
-            method = f"{element.lower()}"
-            for resource in sorted(after[option] - there_too):
-                self.client.call(f"one.vdc.add{method}", number, zone, _id(resource))
-            # The server itself takes the single ones out when all are in.
-            gone = set() if _ALL in after[option] else there_too - after[option]
-            for resource in sorted(gone):
-                self.client.call(f"one.vdc.del{method}", number, zone, _id(resource))
-        for group in sorted(after["groups"] - there):
-            self.client.call("one.vdc.addgroup", number, group)
+    def facts(self, document: dict) -> dict:
+        """Return what the module's user gets to know."""
+        return {"id": int(document["ID"]), **self.attributes(document)}
+
+    def change(self, current: dict) -> dict:
+        """Change the virtual data center as far as it differs and return the module's result."""
+        self._there = _members(current, self._zone)
+        return super().change(current)
+
+    def create(self, after: dict) -> int:
+        """Make the virtual data center and return its id."""
+        number = self.client.call("one.vdc.allocate", {**after["template"], "NAME": self.name})
+        self._write_members(number)
         return number
 
-    def _groups(self, before: dict) -> set:
-        there = before.get("groups", set())
+    def write(self, number: int, before: dict, after: dict) -> None:
+        """Change the virtual data center."""
+        self.update_template(number, before, after)
+        self._write_members(number)
+
+    def _write_members(self, number: int) -> None:
+        there, target = self._there.get("groups", set()), self._target["groups"]
+        for group in sorted(there - target):
+            self.client.call("one.vdc.delgroup", number, group)
+        for option, (_kind, element) in _RESOURCES.items():
+            old, new = self._there.get(option, set()), self._target[option]
+            method = f"{element.lower()}"
+            for resource in sorted(new - old):
+                self.client.call(f"one.vdc.add{method}", number, self._zone, _id(resource))
+            # The server itself takes the single ones out when all are in.
+            gone = set() if _ALL in new else old - new
+            for resource in sorted(gone):
+                self.client.call(f"one.vdc.del{method}", number, self._zone, _id(resource))
+        for group in sorted(target - there):
+            self.client.call("one.vdc.addgroup", number, group)
+
+    def _groups(self) -> set:
         wanted = {self._find("group", name) for name in self.params["groups"] or []}
         unwanted = {self.names.find("group", name) for name in self.params["absent_groups"]}
         if wanted & unwanted:
             raise OneException(INVALID, f"A group cannot be in groups and in absent_groups of {self.name!r} at once.")
-        kept = set() if self.replace and self.params["groups"] is not None else there
+        kept = set() if self.replaces("groups") else self._there.get("groups", set())
         return (kept | wanted) - unwanted
 
     def _resources(self, option: str, there: set[str], zone: int) -> set[str]:
@@ -249,11 +258,11 @@ class Vdc:
                          f"known to be the endpoint of zone {zone}.",
             )
         result = {name if name == _ALL else str(self._find(kind, name)) for name in wanted}
-        if not self.replace:
+        if not self.replaces(option):
             result |= there
         return {_ALL} if _ALL in result else result
 
-    def _zone(self) -> int:
+    def _zone_id(self) -> int:
         """Return the id of the zone the resources are in."""
         wanted = self.params["zone"]
         if wanted is not None:
@@ -283,22 +292,14 @@ class Vdc:
             return name_or_id
         return number
 
-    def _described(self, settings: dict) -> dict:
-        """Return settings with sorted lists, and names of groups."""
-        if not settings:
-            return {}
-        groups = [self.names.name("group", item) if isinstance(item, int) else item for item in settings["groups"]]
-        return {**settings, "groups": sorted(groups), **{option: sorted(settings[option]) for option in _RESOURCES}}
+    def _described(self, members: dict[str, set]) -> dict[str, list]:
+        """Return groups and resources as sorted lists, groups by name."""
+        groups = [self.names.name("group", item) if isinstance(item, int) else item for item in members["groups"]]
+        return {"groups": sorted(groups), **{option: sorted(members[option]) for option in _RESOURCES}}
 
 
-def _settings(vdc: dict | None, zone: int) -> dict:
-    if vdc is None:
-        return {}
-    result = {
-        "name": vdc["NAME"],
-        "groups": {int(number) for number in xml.items(xml.section(vdc, "GROUPS"), "ID")},
-        "template": xml.section(vdc, "TEMPLATE"),
-    }
+def _members(vdc: dict, zone: int) -> dict[str, set]:
+    result: dict[str, set] = {"groups": {int(number) for number in xml.items(xml.section(vdc, "GROUPS"), "ID")}}
     for option, (_kind, element) in _RESOURCES.items():
         listed = [item for item in xml.items(xml.section(vdc, f"{element}S"), element) if item["ZONE_ID"] == str(zone)]
         ids = {item[f"{element}_ID"] for item in listed}
@@ -315,14 +316,12 @@ def main() -> None:
     names = {"type": "list", "elements": "str"}
     module = OneModule(
         argument_spec={
-            "name": {"type": "str", "required": True},
+            **STATE_OPTIONS,
+            "template": {"type": "dict"},
             "groups": names,
             "absent_groups": {**names, "default": []},
             "zone": {"type": "str"},
             **{option: names for option in _RESOURCES},
-            "template": {"type": "dict"},
-            "update": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
         supports_check_mode=True,
     )

@@ -49,7 +49,7 @@ UNCHANGED = {
         "addresses one.core.ownership one.core.reconcile one.security.rules scalars",
     ),
     "one_image": ({"name": "thing", "path": "/images/thing", "size": 10, "datastore": "default"}, "one.core.ownership one.core.states one.image.states"),
-    "one_template": ({"name": "thing", "template": {"CPU": 0.01, "MEMORY": 1}}, "one.core.ownership"),
+    "one_template": ({"name": "thing", "template": {"CPU": 0.01, "MEMORY": 1}}, "one.core.ownership one.core.reconcile"),
     "one_service_template": (
         {"name": "thing", "template": {"roles": [{"name": "a", "vm_template": "thing", "cardinality": 1}]}},
         "one.core.ownership one.service.dialect one.service.documents one.service.templates",
@@ -58,11 +58,11 @@ UNCHANGED = {
         {"name": "thing", "service_template": "thing"},
         "one.core.ownership one.core.states one.service.desired one.service.documents one.service.facts one.service.settings",
     ),
-    "one_group": ({"name": "thing"}, "one.core.names"),
+    "one_group": ({"name": "thing"}, "one.core.names one.core.reconcile"),
     "one_user": ({"name": "thing", "password": "secret", "group": "thing"}, "one.core.names"),
     "one_quota": ({"user": "thing", "vm": {"VMS": 5}}, "one.core.names"),
     "one_acl": ({"rules": [{"group": "thing", "resources": ["VM"], "rights": ["CREATE"]}]}, "one.core.names one.security.acl"),
-    "one_vdc": ({"name": "thing", "groups": ["thing"]}, "one.core.names"),
+    "one_vdc": ({"name": "thing", "groups": ["thing"]}, "one.core.names one.core.reconcile"),
     "one_vm": ({"name": "thing", "vm_template": "thing"}, "one.core.ownership one.core.states one.vm.desired one.vm.diff one.vm.facts one.vm.selection"),
 }
 

@@ -1,7 +1,12 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The way every kind of object is found, made, changed and removed, in the same order."""
+"""The order in which the module of one object finds, checks, creates, changes and removes it.
+
+It serves clusters, datastores, groups, hosts, marketplace apps, security groups, virtual data centers and VM templates. Images,
+whose place another build may take, users, virtual networks, service templates, services and VMs follow an order of their own;
+ACL rules and quotas are no objects with a name.
+"""
 
 from __future__ import annotations
 
@@ -114,13 +119,17 @@ class ReconciledObject(ABC):
     def target(self, before: dict) -> dict:
         """Return the template as it should be."""
         return self._without_blank(compare.wanted_template(
-            before.get("template", {}), self.asked(), self.params["update"] == "replace", keep=self.server
+            before.get("template", {}), self.asked(), self.replaces("template"), keep=self.server
         ))
+
+    def replaces(self, option: str) -> bool:
+        """Tell whether what an option does not name has to go; an option that the task leaves out changes nothing."""
+        return self.params["update"] == "replace" and self.params[option] is not None
 
     def asked(self) -> dict:
         """Return the template that the task asks for, without what the server sets whatever it is told."""
         return {
-            name: value for name, value in self.params["template"].items() if str(name).upper() not in self.read_only
+            name: value for name, value in (self.params["template"] or {}).items() if str(name).upper() not in self.read_only
         }
 
     def resolve(self, kind: str, name_or_id: str) -> dict:
@@ -171,7 +180,7 @@ class ReconciledObject(ABC):
         return {name: value for name, value in template.items() if value or name not in self.blank}
 
     def _check_template(self) -> None:
-        for name in self.params["template"]:
+        for name in self.params["template"] or {}:
             option = {"NAME": "name", **self.own}.get(str(name).upper())
             if option:
                 raise OneException(INVALID, f"The template has {name}; use the option {option} for it.")
