@@ -72,6 +72,7 @@ class FilterModule:
             "flower_context_section": contextualization.context_section,
             "flower_context_values": contextualization.context_values,
             "flower_run_config": contextualization.run_config,
+            "flower_training": contextualization.training,
             "flower_rounds": rounds,
             "systemd_quote": systemd_quote,
         }

@@ -9,16 +9,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ansible.module_utils.parsing.convert_bool import BOOLEANS, boolean
-
 from ansible_collections.opennebula.flower.plugins.module_utils import contextualization
 
 _VARIABLES = {p.variable: p for p in contextualization.PARAMETERS if p.variable}
 # In a context the line ends may be lost, or all of it be base64: there they are restored.
 _PEM_LINE = re.compile(r"^-----BEGIN [A-Z ]+-----\r?$", re.MULTILINE)
 _ROLES = (contextualization.SUPERLINK, contextualization.SUPERNODE)
-# Longest first: no name may be replaced inside a longer one.
-_BY_LENGTH = sorted(_VARIABLES.values(), key=lambda parameter: -len(parameter.context_name))
 
 
 def setting_names(names: Iterable[str]) -> list[str]:
@@ -35,19 +31,18 @@ def settings(given: Mapping[str, Any], nodes: int, least: int, most: int) -> dic
     values: dict[str, Any] = {}
     notes: list[str] = []
     errors = _count_errors(nodes, least, most)
-    texts = contextualization.context_values({name: _text_or_typed(name, value) for name, value in given.items()})
     for role in _ROLES:
         try:
-            checked = contextualization.check(_for_role(texts, role), role)
+            checked = contextualization.check_variables(given, role)
             values |= checked.values
-            notes += [note for note in map(_with_variable_names, checked.ignored + checked.warnings) if note not in notes]
+            notes += [note for note in checked.ignored + checked.warnings if note not in notes]
         except contextualization.ContextError as problem:
-            errors += [error for error in map(_with_variable_names, problem.errors) if error not in errors]
+            errors += [error for error in problem.errors if error not in errors]
     if not errors:
         try:
             contextualization.check_topology(values, int(nodes))
         except contextualization.ContextError as problem:
-            errors += map(_with_variable_names, problem.errors)
+            errors += problem.errors
     return {"values": values, "errors": errors, "notes": notes}
 
 
@@ -60,25 +55,11 @@ def setting_errors(given: Mapping[str, Any], role: str) -> list[str]:
     ]
     if unusable:
         return unusable
-    texts = contextualization.context_values({name: _text_or_typed(name, value) for name, value in given.items()})
     try:
-        contextualization.check(_for_role(texts, role), role)
+        contextualization.check_variables(given, role)
     except contextualization.ContextError as problem:
-        return [_with_variable_names(error) for error in problem.errors]
+        return problem.errors
     return []
-
-
-def _for_role(texts: Mapping[str, str], role: str) -> dict[str, str]:
-    """Leave out what is for the other role."""
-    others = {p.context_name for p in _BY_LENGTH if role not in p.applies and set(p.applies) & set(_ROLES)}
-    return {name: text for name, text in texts.items() if name not in others}
-
-
-def _text_or_typed(name: str, value: Any) -> Any:
-    """Return a value as the table renders it: a text, unless its type says more than its text."""
-    if _VARIABLES[name].kind == "boolean" and str(value).lower() in BOOLEANS:
-        return boolean(value)
-    return value if isinstance(value, (list, dict)) or value is None else str(value)
 
 
 def _count_errors(nodes: int, least: int, most: int) -> list[str]:
@@ -89,12 +70,6 @@ def _count_errors(nodes: int, least: int, most: int) -> list[str]:
     if not errors and not int(least) <= int(nodes) <= int(most):
         errors.append(f"flower_supernodes: {nodes} is not valid, expected flower_supernodes_min to flower_supernodes_max, {least} to {most}")
     return errors
-
-
-def _with_variable_names(sentence: str) -> str:
-    for parameter in _BY_LENGTH:
-        sentence = sentence.replace(parameter.context_name, parameter.variable)
-    return sentence
 
 
 class FilterModule:

@@ -32,6 +32,7 @@ _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _OBJECT_PREFIX = re.compile(r"[A-Za-z0-9._=@+-]+(/[A-Za-z0-9._=@+-]+)*/?")
 _CREDENTIAL = re.compile(r"[!-~]{1,256}")
 _NODE_CONFIG_PAIR = re.compile(r"""([A-Za-z0-9_][A-Za-z0-9_-]*)=("[^"]*"|'[^']*'|[^\s"'=]+)(?=\s|$)""")
+_NODE_CONFIG_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 _BARE_WORD = re.compile(r"[A-Za-z0-9._:/@+-]+")
 _PEM_LABELS = {"certificate": ("CERTIFICATE",), "private_key": ("PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY")}
 _BASE64_LAYERS = 2
@@ -78,12 +79,18 @@ class Limits:
         )
 
 
+def _no_text(_value: Any, _limits: Limits) -> Any:
+    """Refuse what is no text: the values of most kinds are texts, and those are parsed."""
+    raise ValueError("not a text")
+
+
 @dataclass(frozen=True)
 class Kind:
     """One kind of value.
 
     ``parse`` turns the stripped, non-empty text of a context into the typed value and raises ValueError otherwise;
-    ``render`` is its inverse. ``empty`` makes the typed value of an empty text, ``user_input`` the type in OpenNebula's
+    ``render`` is its inverse. ``accept`` returns a value that is typed already, such as one of a playbook, in its one form and
+    raises ValueError when it is of another type or out of bounds. ``empty`` makes the typed value of an empty text, ``user_input`` the type in OpenNebula's
     user input grammar, ``option_type`` the type in an Ansible argument specification and ``expected`` what to tell
     people who gave something else.
     """
@@ -94,6 +101,7 @@ class Kind:
     option_type: str
     expected: Callable[[Limits], str]
     empty: Callable[[], Any] = str
+    accept: Callable[[Any, Limits], Any] = _no_text
 
 
 def split_address(text: str) -> tuple[str, int]:
@@ -137,6 +145,20 @@ def _float(text: str, limits: Limits) -> float:
     if not _FLOAT.fullmatch(text) or not math.isfinite(float(text)) or not limits.hold(float(text)):
         raise ValueError("not a number in range")
     return float(text)
+
+
+def _typed_integer(value: Any, limits: Limits) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not limits.hold(value):
+        raise ValueError("not a whole number in range")
+    if limits.choices:
+        _member(str(value), limits)
+    return int(value)
+
+
+def _typed_float(value: Any, limits: Limits) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or not limits.hold(value):
+        raise ValueError("not a number in range")
+    return float(value)
 
 
 def _boolean(text: str, _limits: Limits) -> bool:
@@ -258,17 +280,23 @@ def _matching(pattern: re.Pattern[str], text: str) -> re.Match[str]:
 
 
 def _alternative_names(text: str, _limits: Limits) -> list[str]:
-    names = []
-    for entry in text.split(","):
-        kind, _colon, value = entry.strip().partition(":")
-        if kind == "IP":
-            names.append(f"IP:{addresses.ip_address(value)}")
-        elif kind == "DNS" and not value.rpartition(".")[2].isdigit():
-            wildcard = "*." if value.startswith("*.") else ""
-            names.append(f"DNS:{wildcard}{check_host(value.removeprefix('*.'))}")
-        else:
-            raise ValueError("neither IP nor DNS")
-    return names
+    return [_alternative_name(entry) for entry in text.split(",")]
+
+
+def _typed_alternative_names(value: Any, _limits: Limits) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+        raise ValueError("not a list of texts")
+    return [_alternative_name(entry) for entry in value]
+
+
+def _alternative_name(entry: str) -> str:
+    kind, _colon, value = entry.strip().partition(":")
+    if kind == "IP":
+        return f"IP:{addresses.ip_address(value)}"
+    if kind == "DNS" and not value.rpartition(".")[2].isdigit():
+        wildcard = "*." if value.startswith("*.") else ""
+        return f"DNS:{wildcard}{check_host(value.removeprefix('*.'))}"
+    raise ValueError("neither IP nor DNS")
 
 
 def _app_source(text: str, _limits: Limits) -> str:
@@ -305,6 +333,22 @@ def _node_config(text: str, _limits: Limits) -> dict[str, str | int | float | bo
         config[key] = _node_config_scalar(value)
         rest = rest[pair.end() :].lstrip()
     return config
+
+
+def _typed_node_config(value: Any, _limits: Limits) -> dict[str, str | int | float | bool]:
+    if not isinstance(value, dict) or not all(isinstance(key, str) and _NODE_CONFIG_KEY.fullmatch(key) for key in value):
+        raise ValueError("not key=value")
+    return {key: _typed_scalar(item) for key, item in value.items()}
+
+
+def _typed_scalar(value: Any) -> str | int | float | bool:
+    """Return a value that a node configuration can hold as text too."""
+    if isinstance(value, str):
+        if not value.isprintable() or ('"' in value and "'" in value):
+            raise ValueError("control character, or quotes of both kinds")
+    elif not isinstance(value, (bool, int, float)) or not math.isfinite(value) or (isinstance(value, int) and len(str(value)) > 18):
+        raise ValueError("neither text nor number nor truth value")
+    return value
 
 
 def _render_node_config(config: Mapping[str, str | int | float | bool] | str) -> str:
@@ -385,9 +429,9 @@ def _pem_kind(label: str, description: str) -> Kind:
 KINDS: Mapping[str, Kind] = {
     "text": Kind(_text, str, "text", "str", lambda _limits: "one line of text"),
     "version": Kind(_version, str, "text", "str", _one_of),
-    "number": Kind(_integer, str, "number", "int", _whole_number),
+    "number": Kind(_integer, str, "number", "int", _whole_number, accept=_typed_integer),
     "float": Kind(
-        _float, str, "number-float", "float", lambda limits: f"a number{limits.describe()}", empty=lambda: None
+        _float, str, "number-float", "float", lambda limits: f"a number{limits.describe()}", empty=lambda: None, accept=_typed_float
     ),
     "boolean": Kind(_boolean, _render_boolean, "boolean", "bool", lambda _limits: "YES or NO"),
     "list": Kind(_member, str, "list", "str", _one_of),
@@ -447,6 +491,7 @@ KINDS: Mapping[str, Kind] = {
         "list",
         lambda _limits: "entries IP:<address> or DNS:<name>, separated by commas",
         empty=list,
+        accept=_typed_alternative_names,
     ),
     "node_config": Kind(
         _node_config,
@@ -455,6 +500,7 @@ KINDS: Mapping[str, Kind] = {
         "dict",
         lambda _limits: "space separated key=value pairs with different keys, texts with special characters in quotes",
         empty=dict,
+        accept=_typed_node_config,
     ),
     "app_source": Kind(_app_source, str, "text", "str", lambda _limits: FORM),
     "certificate": _pem_kind("certificate", "certificate"),

@@ -23,6 +23,7 @@ from .context_values import KINDS, Kind, Limits, split_address
 from .flower.frameworks import FRAMEWORKS, NO_USE_CASE, USE_CASES
 from .flower.releases import DEFAULT_VERSION, RELEASES
 from .pem import check_certificate, check_key_pair
+from .scalars import boolean
 
 IMPLEMENTED = "implemented"
 PLANNED = "planned"
@@ -41,6 +42,10 @@ _LONGEST_SHOWN = 100
 # The ports of Flower, the files of runs and the metrics behind the gateway.
 _TAKEN_PORTS = (8405, 18000, 18001)
 _OURS = re.compile(r"(ONEAPP_)?((FL|FLOWER|ML)_[A-Z0-9_]+)")
+
+
+# How whoever gives a parameter calls it: ONEAPP_FL_NUM_ROUNDS in a context, flower_num_rounds in a playbook.
+Name = Callable[[str], str]
 
 
 @dataclass(frozen=True)
@@ -105,20 +110,26 @@ class Parameter:
         text = text.strip() or self.default
         return self.value_kind.parse(text, self.limits) if text else self.value_kind.empty()
 
-    def is_default(self, text: str) -> bool:
-        """Say whether a text means the default."""
-        if not text.strip() or text.strip() == self.default:
-            return True
-        try:
-            return self.parse(text) == self.typed_default
-        except ValueError:
-            return False
+    def accept(self, given: Any) -> Any:
+        """Return the typed value of one that a playbook gives, the default for none; ValueError when it is not valid.
 
-    def shown(self, text: str) -> str:
+        Text is parsed, since command lines give nothing else; a number stands for its text where text is wanted.
+        """
+        if given is None:
+            return self.typed_default
+        if self.kind == "boolean":
+            return self.parse(_truth(str(given)))
+        if isinstance(given, str):
+            return self.parse(given)
+        if isinstance(given, (int, float)) and not isinstance(given, bool) and self.value_kind.option_type == "str":
+            return self.parse(str(given))
+        return self.value_kind.accept(given, self.limits)
+
+    def shown(self, given: Any) -> str:
         """Return a given value for messages; secrets and whole certificates are not repeated."""
         if self.sensitive or self.value_kind.user_input == "text64":
             return "the given value"
-        return _quoted(text)
+        return _quoted(given if isinstance(given, str) else str(given))
 
 
 def _planned(name: str, kind: str, default: str, applies: tuple[str, ...], meaning: str, **limits: Any) -> Parameter:
@@ -145,6 +156,14 @@ def _of_privacy(
 
 def _platform(name: str, value: str, meaning: str) -> Parameter:
     return Parameter(name, "text", value, ROLES, meaning, platform=True)
+
+
+def _truth(text: str) -> str:
+    """Return YES or NO for a word that Ansible takes for a truth value, any other text as it is."""
+    try:
+        return "YES" if boolean(text) else "NO"
+    except ValueError:
+        return text
 
 
 def _quoted(text: str) -> str:
@@ -838,16 +857,32 @@ def check(raw: Mapping[str, str], role: str) -> Checked:
     """Validate the context of a VM for a role (superlink, supernode, edge).
 
     ``raw`` maps names as in the context to texts; names that are not ours are left alone.
-    Raises ContextError with every problem found; ValueError for an unknown role.
+    Raises ContextError with every problem found, by the names of the context; ValueError for an unknown role.
     """
-    if role not in ROLES:
-        raise ValueError(f"there is no role '{role}', expected one of: {', '.join(ROLES)}")
+    _check_role(role)
+    return _check(_OWN, lambda p: raw.get(p.context_name, ""), Parameter.parse, role, _context_name, _unknown_names(raw))
+
+
+def check_variables(given: Mapping[str, Any], role: str) -> Checked:
+    """Validate the variables of a playbook for a role: typed values, or texts where only those can be given.
+
+    Variables that are not ours, or are for the other roles alone, are left out. Raises ContextError with every problem found, by
+    the names of the variables; ValueError for an unknown role.
+    """
+    _check_role(role)
+    # The roles of a service share the variables of a playbook.
+    parameters = [p for p in _OWN if role in p.applies or not {SUPERLINK, SUPERNODE} & set(p.applies)]
+    return _check(parameters, lambda p: given.get(p.variable), Parameter.accept, role, _variable_name, [])
+
+
+def _check(
+    parameters: Iterable[Parameter], given: Callable[[Parameter], Any], read: Callable[[Parameter, Any], Any], role: str, name: Name, errors: list[str]
+) -> Checked:
+    """Validate what is given; ``read`` makes the typed value of it or raises ValueError."""
     result = Checked()
-    errors = _unknown_names(raw)
-    for parameter in _OWN:
-        text = raw.get(parameter.context_name, "").strip()
+    for parameter in parameters:
         try:
-            value = _value(parameter, text)
+            value = _value(parameter, given(parameter), read, name(parameter.name))
         except ValueError as problem:
             errors.append(str(problem))
             continue
@@ -855,14 +890,19 @@ def check(raw: Mapping[str, str], role: str) -> Checked:
             continue
         if role in parameter.applies:
             result.values[parameter.variable] = value
-        elif not parameter.is_default(text) and SERVICE not in parameter.applies:
-            result.ignored.append(f"{parameter.context_name} is ignored: it does not apply to a {role}")
+        elif value != parameter.typed_default and SERVICE not in parameter.applies:
+            result.ignored.append(f"{name(parameter.name)} is ignored: it does not apply to a {role}")
     if not errors:
-        result.ignored += _without_effect(raw, result.values)
-        errors = _check_together(result, role)
+        result.ignored += _without_effect(result.values, name)
+        errors = _check_together(result, role, name)
     if errors:
         raise ContextError(errors)
     return result
+
+
+def _check_role(role: str) -> None:
+    if role not in ROLES:
+        raise ValueError(f"there is no role '{role}', expected one of: {', '.join(ROLES)}")
 
 
 def validate(raw: Mapping[str, str], role: str) -> dict[str, Any]:
@@ -871,12 +911,12 @@ def validate(raw: Mapping[str, str], role: str) -> dict[str, Any]:
 
 
 def check_topology(values: Mapping[str, Any], supernodes: int) -> None:
-    """Raise ContextError when a training would wait for more nodes than there are."""
+    """Raise ContextError when a training would wait for more nodes than there are; values are those of a playbook."""
     needed = values.get("flower_min_available_clients", BY_NAME["FL_MIN_AVAILABLE_CLIENTS"].typed_default)
     if needed > supernodes:
         raise ContextError(
             [
-                f"minimum clients above the number of nodes: ONEAPP_FL_MIN_AVAILABLE_CLIENTS is {needed}, "
+                f"minimum clients above the number of nodes: flower_min_available_clients is {needed}, "
                 f"but there are only {supernodes} SuperNodes"
             ]
         )
@@ -920,6 +960,15 @@ def run_config(values: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
+def training(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a SuperLink trains, from the variables of a playbook: its ``initial_run``, None for none, and the ``run_config`` of requests.
+
+    Raises ContextError with every problem found.
+    """
+    values = check_variables(given, SUPERLINK).values
+    return {"initial_run": initial_run(values), "run_config": run_config(values)}
+
+
 def initial_run(values: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the run a SuperLink starts by itself, None when neither a use case nor an own app is selected.
 
@@ -944,11 +993,9 @@ def run_overrides(config: Mapping[str, Any]) -> dict[str, Any]:
             errors.append(f"'{key}' is not part of the run configuration, expected one of: {', '.join(_BY_RUN_CONFIG)}")
         elif parameter.run_config in result:
             errors.append(f"'{key}' is given twice, also as '{parameter.run_config}'")
-        elif isinstance(given, (list, dict)):
-            errors.append(f"{key}: {given} is not valid, expected {parameter.value_kind.expected(parameter.limits)}")
-        elif text := _request_text(parameter, given):
+        elif given is not None and str(given).strip():
             try:
-                result[parameter.run_config] = _value(parameter, text, key)
+                result[parameter.run_config] = _value(parameter, given, Parameter.accept, key)
             except ValueError as problem:
                 errors.append(str(problem))
     if result.get("use-case") == NO_USE_CASE:
@@ -1010,41 +1057,36 @@ def reference_page() -> str:
         "# Contextualization parameters\n\n"
         "Set them in the context of a VM or as inputs of a service; an empty value means the default. A VM with a value\n"
         "that is not valid, or with a value other than the default for a planned parameter, does not start Flower and\n"
-        "says why in `/var/log/one-appliance/flower-boot.log`.\n\n" + reference_table()
+        "says why in `/var/log/one-appliance/flower-boot.log`. In a playbook, and for the roles over SSH, the role variables mean the\n"
+        "same; their values may be typed.\n\n" + reference_table()
     )
 
 
 def _for_role(role: str) -> list[Parameter]:
-    if role not in ROLES:
-        raise ValueError(f"there is no role '{role}', expected one of: {', '.join(ROLES)}")
+    _check_role(role)
     return [p for p in _OWN if role in p.applies and p.status == IMPLEMENTED]
 
 
-def _value(parameter: Parameter, text: str, name: str | None = None) -> Any:
+def _value(parameter: Parameter, given: Any, read: Callable[[Parameter, Any], Any], name: str) -> Any:
     """Return the typed value; ValueError with a sentence that names the parameter, the value and what is expected."""
-    name = name or parameter.context_name
-    if text in parameter.planned_choices:
+    given = given.strip() if isinstance(given, str) else given
+    if given in parameter.planned_choices:
         available = ", ".join(parameter.limits.choices)
-        raise ValueError(f"{name}: '{text}' is planned and not available yet, expected one of: {available}")
-    if parameter.status == PLANNED:
-        if parameter.is_default(text):
-            return None
+        raise ValueError(f"{name}: '{given}' is planned and not available yet, expected one of: {available}")
+    planned = parameter.status == PLANNED
+    try:
+        value = read(parameter, given)
+    except ValueError:
+        if not planned:
+            expected = parameter.value_kind.expected(parameter.limits)
+            raise ValueError(f"{name}: {parameter.shown(given)} is not valid, expected {expected}") from None
+        value = given
+    if planned and value != parameter.typed_default:
         raise ValueError(
-            f"{name}: {parameter.shown(text)} was given, but this parameter is planned and not available yet, "
+            f"{name}: {parameter.shown(given)} was given, but this parameter is planned and not available yet, "
             f"expected it to be empty or '{parameter.default}'"
         )
-    try:
-        return parameter.parse(text)
-    except ValueError:
-        expected = parameter.value_kind.expected(parameter.limits)
-        raise ValueError(f"{name}: {parameter.shown(text)} is not valid, expected {expected}") from None
-
-
-def _request_text(parameter: Parameter, given: Any) -> str:
-    """Return a single value that a request gives, typed as in a playbook or as text, as a context would hold it."""
-    if given is None:
-        return ""
-    return (parameter.value_kind.render(given) if isinstance(given, bool) else str(given)).strip()
+    return value
 
 
 def _render(parameter: Parameter, value: Any) -> str:
@@ -1071,11 +1113,11 @@ def _heeded(parameter: Parameter, values: Mapping[str, Any]) -> bool:
     return values.get(BY_NAME[other].variable, effective[0]) in effective
 
 
-def _without_effect(raw: Mapping[str, str], values: Mapping[str, Any]) -> list[str]:
+def _without_effect(values: Mapping[str, Any], name: Name) -> list[str]:
     return [
-        f"{p.context_name} is ignored: {_context_name(p.only_with[0])} is {values[BY_NAME[p.only_with[0]].variable]}"
+        f"{name(p.name)} is ignored: {name(p.only_with[0])} is {values[BY_NAME[p.only_with[0]].variable]}"
         for p in _OWN
-        if p.variable in values and not _heeded(p, values) and not p.is_default(raw.get(p.context_name, ""))
+        if p.variable in values and not _heeded(p, values) and values[p.variable] != p.typed_default
     ]
 
 
@@ -1083,28 +1125,32 @@ def _context_name(name: str) -> str:
     return BY_NAME[name].context_name
 
 
+def _variable_name(name: str) -> str:
+    return BY_NAME[name].variable
+
+
 def _run_config_key(name: str) -> str:
     return BY_NAME[name].run_config or name
 
 
-def _check_together(result: Checked, role: str) -> list[str]:
+def _check_together(result: Checked, role: str, name: Name) -> list[str]:
     values = result.values
     if role != SUPERLINK:
         certificate = values["flower_ssl_ca_certfile"]
-        errors = _check_certificate("FL_SSL_CA_CERTFILE", certificate) if certificate else []
-        return errors + _check_framework(values)
-    result.warnings += strategies.warnings(values, _context_name)
+        errors = _check_certificate("FL_SSL_CA_CERTFILE", certificate, name) if certificate else []
+        return errors + _check_framework(values, name)
+    result.warnings += strategies.warnings(values, name)
     return [
-        *_check_minimums(values, _context_name),
-        *strategies.errors(values, _context_name),
-        *_check_ports(values),
-        *_check_tls(result),
-        *_check_app(result),
-        *_check_storage(result),
+        *_check_minimums(values, name),
+        *strategies.errors(values, name),
+        *_check_ports(values, name),
+        *_check_tls(result, name),
+        *_check_app(result, name),
+        *_check_storage(result, name),
     ]
 
 
-def _check_minimums(values: Mapping[str, Any], name: Callable[[str], str]) -> list[str]:
+def _check_minimums(values: Mapping[str, Any], name: Name) -> list[str]:
     available = values.get("flower_min_available_clients")
     if available is None:
         return []
@@ -1116,35 +1162,35 @@ def _check_minimums(values: Mapping[str, Any], name: Callable[[str], str]) -> li
     ]
 
 
-def _check_app(result: Checked) -> list[str]:
+def _check_app(result: Checked, name: Name) -> list[str]:
     values = result.values
     if not values["flower_app_source"]:
         if values["flower_app_config"]:
-            result.ignored.append("ONEAPP_FL_APP_CONFIG is ignored: no app of your own is given in ONEAPP_FL_APP_SOURCE")
+            result.ignored.append(f"{name('FL_APP_CONFIG')} is ignored: no app of your own is given in {name('FL_APP_SOURCE')}")
         return []
     if values["flower_use_case"] != NO_USE_CASE:
         return [
-            f"ONEAPP_FL_USE_CASE: '{values['flower_use_case']}' is not valid, expected '{NO_USE_CASE}' because an app of "
-            "your own is given in ONEAPP_FL_APP_SOURCE"
+            f"{name('FL_USE_CASE')}: '{values['flower_use_case']}' is not valid, expected '{NO_USE_CASE}' because an app of "
+            f"your own is given in {name('FL_APP_SOURCE')}"
         ]
     return []
 
 
-def _check_framework(values: Mapping[str, Any]) -> list[str]:
+def _check_framework(values: Mapping[str, Any], name: Name) -> list[str]:
     use_case, framework = values.get("flower_use_case", NO_USE_CASE), values.get("flower_ml_framework", "")
     if not framework or framework in USE_CASES[use_case]:
         return []
     return [
-        f"ONEAPP_ML_FRAMEWORK: '{framework}' is not valid, expected one of: {', '.join(USE_CASES[use_case])}, because "
-        f"ONEAPP_FL_USE_CASE is '{use_case}'"
+        f"{name('ML_FRAMEWORK')}: '{framework}' is not valid, expected one of: {', '.join(USE_CASES[use_case])}, because "
+        f"{name('FL_USE_CASE')} is '{use_case}'"
     ]
 
 
-def _check_ports(values: Mapping[str, Any]) -> list[str]:
+def _check_ports(values: Mapping[str, Any], name: Name) -> list[str]:
     fleet, control = values["flower_fleet_api_address"], values["flower_control_api_address"]
     taken = [
-        f"ONEAPP_{name}: '{address}' is not valid, expected another port than {', '.join(map(str, _TAKEN_PORTS))}, which the SuperLink's VM uses itself"
-        for name, address in (("FL_FLEET_API_ADDRESS", fleet), ("FL_CONTROL_API_ADDRESS", control))
+        f"{name(key)}: '{address}' is not valid, expected another port than {', '.join(map(str, _TAKEN_PORTS))}, which the SuperLink's VM uses itself"
+        for key, address in (("FL_FLEET_API_ADDRESS", fleet), ("FL_CONTROL_API_ADDRESS", control))
         if split_address(address)[1] in _TAKEN_PORTS
     ]
     if taken:
@@ -1152,65 +1198,66 @@ def _check_ports(values: Mapping[str, Any]) -> list[str]:
     if split_address(fleet)[1] != split_address(control)[1]:
         return []
     return [
-        f"ONEAPP_FL_CONTROL_API_ADDRESS: '{control}' is not valid, expected another port than "
-        f"ONEAPP_FL_FLEET_API_ADDRESS, which is '{fleet}'"
+        f"{name('FL_CONTROL_API_ADDRESS')}: '{control}' is not valid, expected another port than "
+        f"{name('FL_FLEET_API_ADDRESS')}, which is '{fleet}'"
     ]
 
 
-def _check_tls(result: Checked) -> list[str]:
+def _check_tls(result: Checked, name: Name) -> list[str]:
     values = result.values
     triple = [BY_NAME[name] for name in ("FL_SSL_CA_CERTFILE", "FL_SSL_CERTFILE", "FL_SSL_KEYFILE")]
     given = [parameter for parameter in triple if values[parameter.variable]]
+    off = f"{name('FL_TLS_ENABLED')} is NO"
     if values["flower_cert_extra_san"] and (given or not values["flower_tls_enabled"]):
-        why = "own certificates are given" if given else "ONEAPP_FL_TLS_ENABLED is NO"
-        result.ignored.append(f"ONEAPP_FL_CERT_EXTRA_SAN is ignored: {why}")
+        why = "own certificates are given" if given else off
+        result.ignored.append(f"{name('FL_CERT_EXTRA_SAN')} is ignored: {why}")
     if not values["flower_tls_enabled"]:
-        result.warnings.append("ONEAPP_FL_TLS_ENABLED is NO: the connections of the nodes are not encrypted")
-        result.ignored += [f"{p.context_name} is ignored: ONEAPP_FL_TLS_ENABLED is NO" for p in given]
+        result.warnings.append(f"{off}: the connections of the nodes are not encrypted")
+        result.ignored += [f"{name(p.name)} is ignored: {off}" for p in given]
         return []
     if not given:
         return []
     if len(given) < len(triple):
-        present = ", ".join(p.context_name for p in given)
+        present = ", ".join(name(p.name) for p in given)
         return [
-            f"{parameter.context_name}: nothing was given, expected a value because {present} was given"
+            f"{name(parameter.name)}: nothing was given, expected a value because {present} was given"
             for parameter in triple
             if parameter not in given
         ]
     authority, certificate, key = (values[parameter.variable] for parameter in triple)
-    errors = _check_certificate("FL_SSL_CA_CERTFILE", authority) + _check_certificate("FL_SSL_CERTFILE", certificate)
+    errors = _check_certificate("FL_SSL_CA_CERTFILE", authority, name) + _check_certificate("FL_SSL_CERTFILE", certificate, name)
     if errors:
         return errors
     problem = check_key_pair(authority, certificate, key)
-    return [f"ONEAPP_{problem.parameter}: the given value {problem.text}"] if problem else []
+    return [f"{name(problem.parameter)}: the given value {problem.text}"] if problem else []
 
 
-def _check_storage(result: Checked) -> list[str]:
+def _check_storage(result: Checked, name: Name) -> list[str]:
     """Check where checkpoints go."""
     values = result.values
     disk, export = values["flower_checkpoint_disk"], values["flower_checkpoint_nfs"]
     errors = []
     if disk and export:
-        errors.append(f"ONEAPP_FL_CHECKPOINT_NFS: '{export}' is not valid, expected nothing because ONEAPP_FL_CHECKPOINT_DISK is '{disk}'")
+        errors.append(f"{name('FL_CHECKPOINT_NFS')}: '{export}' is not valid, expected nothing because {name('FL_CHECKPOINT_DISK')} is '{disk}'")
     if values["flower_checkpoint_format_disk"] and not disk:
-        result.ignored.append("ONEAPP_FL_CHECKPOINT_FORMAT_DISK is ignored: ONEAPP_FL_CHECKPOINT_DISK is empty")
+        result.ignored.append(f"{name('FL_CHECKPOINT_FORMAT_DISK')} is ignored: {name('FL_CHECKPOINT_DISK')} is empty")
     needed = [BY_NAME[name] for name in ("FL_S3_ENDPOINT", "FL_S3_BUCKET", "FL_S3_ACCESS_KEY", "FL_S3_SECRET_KEY")]
-    given = [parameter.context_name for parameter in needed if values[parameter.variable]]
+    given = [name(parameter.name) for parameter in needed if values[parameter.variable]]
     if given:
         errors += [
-            f"{parameter.context_name}: nothing was given, expected a value because {', '.join(given)} was given"
+            f"{name(parameter.name)}: nothing was given, expected a value because {', '.join(given)} was given"
             for parameter in needed
             if not values[parameter.variable]
         ]
     if values["flower_s3_endpoint"].startswith("http://"):
-        result.warnings.append("ONEAPP_FL_S3_ENDPOINT begins with http: the copies of the checkpoints are not encrypted on their way")
+        result.warnings.append(f"{name('FL_S3_ENDPOINT')} begins with http: the copies of the checkpoints are not encrypted on their way")
     authority = values["flower_s3_ca_certfile"]
-    return errors + (_check_certificate("FL_S3_CA_CERTFILE", authority) if authority else [])
+    return errors + (_check_certificate("FL_S3_CA_CERTFILE", authority, name) if authority else [])
 
 
-def _check_certificate(name: str, pem: str) -> list[str]:
+def _check_certificate(parameter: str, pem: str, name: Name) -> list[str]:
     problem = check_certificate(pem)
-    return [f"ONEAPP_{name}: the given value {problem}"] if problem else []
+    return [f"{name(parameter)}: the given value {problem}"] if problem else []
 
 
 if __name__ == "__main__":

@@ -71,16 +71,6 @@ secret_values:
   description: Secret values by role variable.
   returned: when O(include_secrets) is true
   type: dict
-run_config:
-  description: Run configuration of the Flower App, empty for a node.
-  returned: success
-  type: dict
-  sample: {num-server-rounds: 3}
-initial_run:
-  description: Name and configuration of the run that starts by itself, none when no use case is selected.
-  returned: success
-  type: dict
-  sample: {name: initial, config: {num-server-rounds: 3, use-case: digits}}
 ignored:
   description: What was given and has no effect, and why.
   returned: success
@@ -101,7 +91,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.outcome import S
 class ContextModule(SafeModule):
     """A module whose values are for the roles, which get secrets only if they ask for them."""
 
-    exact = frozenset({"values", "secret_values", "run_config", "initial_run"})
+    exact = frozenset({"values", "secret_values"})
 
 
 def read(module: ContextModule) -> dict:
@@ -120,8 +110,6 @@ def read(module: ContextModule) -> dict:
     result = {
         "source": source,
         "values": {name: value for name, value in checked.values.items() if name not in secret},
-        "run_config": contextualization.run_config(checked.values),
-        "initial_run": contextualization.initial_run(checked.values),
         "ignored": checked.ignored,
     }
     if module.params["include_secrets"]:

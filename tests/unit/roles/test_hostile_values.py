@@ -31,8 +31,8 @@ TEMPLATES = {
 }
 # What the tasks of the roles find out.
 FOUND = {
-    "ansible_managed": "Managed by Ansible", "ansible_facts": {"os_family": "Debian"}, "flower_superlink_initial_run": None,
-    "flower_superlink_run_config": None, "flower_superlink_disk": {"stat": {"path": "/dev/vdb"}}, "flower_supernode_gpu": True,
+    "ansible_managed": "Managed by Ansible", "ansible_facts": {"os_family": "Debian"},
+    "flower_superlink_training": {"initial_run": None, "run_config": {}}, "flower_superlink_disk": {"stat": {"path": "/dev/vdb"}}, "flower_supernode_gpu": True,
     "flower_superlink_host_name": "superlink", "flower_superlink_addresses": ["10.0.0.1"], "flower_supernode_superlink": "10.0.0.1:9092",
 }
 # Something harmless where the default is nothing, so that the same lines are there.

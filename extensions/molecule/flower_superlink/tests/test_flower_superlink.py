@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a machine with the role flower_superlink offers, and what it refuses."""
 
+import json
+
 import pytest
 from testing import container, unit_property, wait_until
 
@@ -141,3 +143,8 @@ def test_supervisor_keeps_running(host):
 def test_units_start_with_the_machine(host):
     for unit in ("flower-superlink", "flower-supervisor", "haproxy"):
         assert host.service(unit).is_enabled
+
+
+def test_the_supervisor_bases_runs_on_the_role_variables(host):
+    config = json.loads(host.file("/opt/flower/config/supervisor.json").content_string)["run_config"]
+    assert (config["num-server-rounds"], config["strategy"], config["proximal-mu"]) == (7, "FedProx", 0.25)

@@ -61,6 +61,50 @@ def test_an_app_of_ones_own_runs_on_every_framework():
     assert [check(flower_ml_framework=name)["errors"] for name in ("sklearn", "pytorch", "tensorflow", "base")] == [[]] * 4
 
 
+@pytest.mark.parametrize(
+    ("name", "typed"),
+    [
+        ("flower_num_rounds", 7),
+        ("flower_proximal_mu", 1),
+        ("flower_image_channels", 3),
+        ("flower_node_config", {"rate": 0.5, "note": "two 'words'", "truth": True, "text": "007", "empty": ""}),
+        ("flower_cert_extra_san", ["IP:10.0.0.1", "DNS:a.example.org"]),
+        ("flower_app_config", {}),
+        ("flower_image_classes", "cat,dog"),
+    ],
+)
+def test_a_typed_value_stays_what_it_is(name, typed):
+    checked = check(**{name: typed})
+    assert checked["errors"] == []
+    assert checked["values"][name] == typed
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("flower_num_rounds", 2.5, "'2.5' is not valid, expected a whole number of at least 1"),
+        ("flower_num_rounds", True, "'True' is not valid"),
+        ("flower_num_rounds", [3], "'[3]' is not valid"),
+        ("flower_proximal_mu", -1, "'-1' is not valid, expected a number of at least 0"),
+        ("flower_proximal_mu", float("nan"), "'nan' is not valid"),
+        ("flower_image_channels", 2, "'2' is not valid, expected one of: 1, 3"),
+        ("flower_strategy", ["FedAvg"], "is not valid, expected one of: FedAvg"),
+        ("flower_version", 1.42, "'1.42' is not valid, expected one of:"),
+        ("flower_tls_enabled", "perhaps", "'perhaps' is not valid, expected YES or NO"),
+        ("flower_node_config", {"a b": 1}, "is not valid, expected space separated key=value pairs"),
+        ("flower_node_config", {"a": [1]}, "is not valid, expected space separated key=value pairs"),
+        ("flower_node_config", {"a": "b\nc"}, "is not valid, expected space separated key=value pairs"),
+        ("flower_node_config", {"a": float("inf")}, "is not valid, expected space separated key=value pairs"),
+        ("flower_cert_extra_san", ["10.0.0.1"], "is not valid, expected entries IP:<address> or DNS:<name>"),
+        ("flower_cert_extra_san", [7], "is not valid, expected entries IP:<address> or DNS:<name>"),
+        ("flower_ssl_keyfile", {"a": 1}, "the given value is not valid"),
+    ],
+)
+def test_a_value_of_another_type_or_out_of_bounds_is_refused_with_its_variable(name, value, words):
+    (error,) = check(**{name: value})["errors"]
+    assert error.startswith(f"{name}: ") and words in error
+
+
 def test_only_parameters_are_settings():
     assert setting_names(["flower_service_name", "flower_num_rounds", "flower_network"]) == ["flower_num_rounds"]
 

@@ -33,19 +33,14 @@ def context(tmp_path: Path) -> Path:
     return tmp_path / "context.sh"
 
 
-def test_returns_typed_values_and_the_run_they_ask_for(context: Path) -> None:
+def test_returns_typed_values(context: Path) -> None:
     context.write_text("ONEAPP_FL_NUM_ROUNDS='7'\nONEAPP_FL_USE_CASE='digits'\nETH0_IP='10.0.0.1'\n")
     result = run(context)
     assert result["values"]["flower_num_rounds"] == 7
     assert result["values"]["flower_tls_enabled"] is True
-    assert result["initial_run"]["config"]["num-server-rounds"] == 7
+    assert result["values"]["flower_use_case"] == "digits"
     assert result["source"] == str(context)
     assert result["changed"] is False
-
-
-def test_a_node_has_no_run(context: Path) -> None:
-    context.write_text("")
-    assert run(context, role="supernode") | {"run_config": {}, "initial_run": None} == run(context, role="supernode")
 
 
 def test_fails_with_every_problem(context: Path) -> None:
