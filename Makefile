@@ -177,8 +177,8 @@ bench-checkpoints: $(VENV)/.test ## Share of a round that checkpoints, events an
 bench-memory: $(VENV)/.test ## Memory of the SuperLink over 200 rounds
 	@python bench/checkpoints.py memory
 
-docs: setup ## Write docs/parameters.md from the contextualization table
-	@python -m ansible_collections.opennebula.flower.plugins.module_utils.contextualization > docs/parameters.md
+docs: setup ## Write what follows from the table of parameters: docs/parameters.md, the limits and defaults of the app
+	@python -m scripts.parameters
 
 .PHONY: pictures
 pictures: ## docs/pictures/*.svg from their sources; needs Graphviz

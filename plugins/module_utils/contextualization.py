@@ -6,14 +6,13 @@
 A parameter is one entry of ``PARAMETERS``. Validation at boot, the user inputs of templates and services, the CONTEXT
 section, the variables of the roles, the run configuration of the Flower App and the reference page are derived.
 
-``python -m ansible_collections.opennebula.flower.plugins.module_utils.contextualization`` prints the reference page.
+``make docs`` writes the reference page and the copy of the limits and defaults that the Flower App has.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -1259,6 +1258,3 @@ def _check_certificate(parameter: str, pem: str, name: Name) -> list[str]:
     problem = check_certificate(pem)
     return [f"{name(parameter)}: the given value {problem}"] if problem else []
 
-
-if __name__ == "__main__":
-    sys.stdout.write(reference_page())

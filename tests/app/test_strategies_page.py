@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.opennebula.flower.plugins.filter.settings import settings
 from ansible_collections.opennebula.flower.plugins.module_utils import contextualization
-from federation import catalogue
+from federation import catalogue, limits
 
 from .shipped import REPOSITORY
 
@@ -31,11 +31,11 @@ def table(head: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
 def parameters(choices: dict[str, tuple[catalogue.Option, ...]]) -> str:
     """The parameters of strategies or kinds of privacy, with what they are by default."""
     rows = []
-    for key, limits in catalogue.OPTIONS.items():
+    for key, bounds in limits.OPTIONS.items():
         of_key = {name: option.default for name, options in choices.items() for option in options if option.key == key}
         defaults = ", ".join(f"{name} {'computed' if default is None else f'{default:g}'}" for name, default in of_key.items())
         if of_key:
-            rows.append((f"`{PARAMETERS[key].variable}`", f"`{key}`", limits.describe(), defaults))
+            rows.append((f"`{PARAMETERS[key].variable}`", f"`{key}`", bounds.describe(), defaults))
     return table(("Role variable", "Run configuration", "Expected", "With, and by default"), rows)
 
 

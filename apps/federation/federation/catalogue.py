@@ -9,54 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-
-@dataclass(frozen=True)
-class Limits:
-    """What a number of the run configuration may be; ``above`` and ``below`` exclude the bound."""
-
-    whole: bool = False
-    minimum: float | None = None
-    maximum: float | None = None
-    above: float | None = None
-    below: float | None = None
-
-    def hold(self, value: object) -> bool:
-        """Say whether a value is a number within the bounds."""
-        if isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float)) or not math.isfinite(value):
-            return False
-        return (
-            (self.minimum is None or value >= self.minimum)
-            and (self.maximum is None or value <= self.maximum)
-            and (self.above is None or value > self.above)
-            and (self.below is None or value < self.below)
-        )
-
-    def describe(self) -> str:
-        """Return what is expected."""
-        bounds = (("of at least", self.minimum), ("above", self.above), ("up to", self.maximum), ("below", self.below))
-        words = " and ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
-        return f"a {'whole ' if self.whole else ''}number {words}"
-
-
-# Run configuration key -> limits. An empty value stands for the default, which may differ by strategy.
-OPTIONS: Mapping[str, Limits] = {
-    "proximal-mu": Limits(minimum=0),
-    "server-lr": Limits(above=0),
-    "client-lr": Limits(above=0),
-    "server-momentum": Limits(minimum=0, below=1),
-    "beta-1": Limits(minimum=0, below=1),
-    "beta-2": Limits(minimum=0, below=1),
-    "tau": Limits(above=0),
-    "num-malicious": Limits(whole=True, minimum=0),
-    "nodes-to-select": Limits(whole=True, minimum=1),
-    "trim-beta": Limits(above=0, below=0.5),
-    "qfed-q": Limits(minimum=0),
-    "dp-noise-multiplier": Limits(minimum=0),
-    "dp-clipping-norm": Limits(above=0),
-    "dp-target-quantile": Limits(minimum=0, maximum=1),
-    "dp-clip-lr": Limits(above=0),
-    "dp-count-stddev": Limits(above=0),
-}
+from federation.limits import CHOICES, DEFAULTS, FEWEST_NODES, OPTIONS, PLAIN_MEAN
 
 
 class Option(NamedTuple):
@@ -83,48 +36,49 @@ class Strategy:
     plain_mean: bool = False
 
 
-_NUM_MALICIOUS = Option("num-malicious", "num_malicious_nodes", 0)
-_BORNE = Option("num-malicious", "", 0)
-_BETAS = (Option("beta-1", "beta_1", 0.9), Option("beta-2", "beta_2", 0.99))
-_TAU = Option("tau", "tau", 1e-3)
+def _option(key: str, argument: str) -> Option:
+    return Option(key, argument, DEFAULTS[key])
 
 
-def _median(malicious: int) -> int:
-    return 2 * malicious + 1
+_NUM_MALICIOUS = _option("num-malicious", "num_malicious_nodes")
+_BORNE = _option("num-malicious", "")
+_BETAS = (_option("beta-1", "beta_1"), _option("beta-2", "beta_2"))
+_TAU = _option("tau", "tau")
+
+_OPTIONS_OF: Mapping[str, tuple[Option, ...]] = {
+    "FedAvg": (),
+    "FedAvgM": (Option("server-lr", "server_learning_rate", 1.0), _option("server-momentum", "server_momentum")),
+    "FedProx": (_option("proximal-mu", "proximal_mu"),),
+    "FedAdam": (Option("server-lr", "eta", 0.1), Option("client-lr", "eta_l", 0.1), *_BETAS, _TAU),
+    "FedYogi": (Option("server-lr", "eta", 0.01), Option("client-lr", "eta_l", 0.0316), *_BETAS, _TAU),
+    "FedAdagrad": (Option("server-lr", "eta", 0.1), Option("client-lr", "eta_l", 0.1), _TAU),
+    "FedMedian": (_BORNE,),
+    "FedTrimmedAvg": (_option("trim-beta", "beta"), _BORNE),
+    "Krum": (_NUM_MALICIOUS,),
+    "MultiKrum": (_NUM_MALICIOUS, _option("nodes-to-select", "num_nodes_to_select")),
+    "Bulyan": (_NUM_MALICIOUS,),
+    "QFedAvg": (Option("client-lr", "client_learning_rate", 0.1), _option("qfed-q", "q")),
+}
 
 
-def _krum(malicious: int) -> int:
-    return 2 * malicious + 3
-
-
-def _bulyan(malicious: int) -> int:
-    return 4 * malicious + 3
+def _fewest_nodes(name: str) -> Callable[[int], int] | None:
+    each, more = FEWEST_NODES.get(name, (0, 0))
+    return (lambda malicious: each * malicious + more) if name in FEWEST_NODES else None
 
 
 STRATEGIES: Mapping[str, Strategy] = {
-    "FedAvg": Strategy(plain_mean=True),
-    "FedAvgM": Strategy((Option("server-lr", "server_learning_rate", 1.0), Option("server-momentum", "server_momentum", 0.0))),
-    "FedProx": Strategy((Option("proximal-mu", "proximal_mu", 1.0),), plain_mean=True),
-    "FedAdam": Strategy((Option("server-lr", "eta", 0.1), Option("client-lr", "eta_l", 0.1), *_BETAS, _TAU)),
-    "FedYogi": Strategy((Option("server-lr", "eta", 0.01), Option("client-lr", "eta_l", 0.0316), *_BETAS, _TAU)),
-    "FedAdagrad": Strategy((Option("server-lr", "eta", 0.1), Option("client-lr", "eta_l", 0.1), _TAU)),
-    "FedMedian": Strategy((_BORNE,), fewest_nodes=_median),
-    "FedTrimmedAvg": Strategy((Option("trim-beta", "beta", 0.2), _BORNE)),
-    "Krum": Strategy((_NUM_MALICIOUS,), fewest_nodes=_krum),
-    "MultiKrum": Strategy((_NUM_MALICIOUS, Option("nodes-to-select", "num_nodes_to_select", 1)), fewest_nodes=_krum),
-    "Bulyan": Strategy((_NUM_MALICIOUS,), fewest_nodes=_bulyan),
-    "QFedAvg": Strategy((Option("client-lr", "client_learning_rate", 0.1), Option("qfed-q", "q", 0.1))),
+    name: Strategy(_OPTIONS_OF[name], _fewest_nodes(name), plain_mean=name in PLAIN_MEAN) for name in CHOICES["strategy"]
 }
 
-_NOISE = Option("dp-noise-multiplier", "noise_multiplier", 1.0)
+_NOISE = _option("dp-noise-multiplier", "noise_multiplier")
 PRIVACY: Mapping[str, tuple[Option, ...]] = {
     "none": (),
     "fixed": (_NOISE, Option("dp-clipping-norm", "clipping_norm", 1.0)),
     "adaptive": (
         _NOISE,
         Option("dp-clipping-norm", "initial_clipping_norm", 0.1),
-        Option("dp-target-quantile", "target_clipped_quantile", 0.5),
-        Option("dp-clip-lr", "clip_norm_lr", 0.2),
+        _option("dp-target-quantile", "target_clipped_quantile"),
+        _option("dp-clip-lr", "clip_norm_lr"),
         Option("dp-count-stddev", "clipped_count_stddev", None),
     ),
 }

@@ -8,27 +8,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 
-from federation import catalogue, usecases
-from federation.catalogue import Limits
+from federation import catalogue, limits, usecases
+from federation.bounds import Limits
 
 USE_CASES = usecases.NAMES
 
-_WHOLE_NUMBERS = {  # run configuration key -> smallest value
-    "num-server-rounds": 1,
-    "min-fit-clients": 1,
-    "min-evaluate-clients": 1,
-    "min-available-clients": 1,
-    "max-failed-rounds": 1,
-    "local-epochs": 0,
-    "local-batch-size": 0,
-    "checkpoint-interval": 1,
-    "checkpoint-keep": 1,
-    "image-size": 4,
-    "llm-lora-rank": 1,
-    "llm-lora-alpha": 1,
-    "llm-sequence-length": 8,
-    "seed": 0,
-}
 _CHECKPOINTS = "checkpoint-enabled"
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # What a run may go on with in another way than it began; everything else makes a model of its own.
@@ -37,15 +21,10 @@ _MAY_CHANGE = {
     "round-timeout", "nodes-timeout", "max-failed-rounds", "checkpoint-enabled", "checkpoint-interval", "checkpoint-keep",
     "checkpoint-path", "run-name", "output-directory",
 }  # fmt: skip
+# Parts of a second are for tests: operators give whole ones.
 _SECONDS = ("round-timeout", "nodes-timeout")
-_NUMBERS = {
-    "fraction-fit": Limits(above=0, maximum=1),
-    "fraction-evaluate": Limits(above=0, maximum=1),
-    "partition-alpha": Limits(minimum=0),
-    "local-learning-rate": Limits(minimum=0),
-    "anomaly-quantile": Limits(above=0, below=1),
-}
-_CHOICES = {"strategy": tuple(catalogue.STRATEGIES), "dp-mode": tuple(catalogue.PRIVACY), "use-case": USE_CASES, "image-channels": (1, 3)}
+_NUMBERS = {**limits.NUMBERS, "seed": Limits(whole=True, minimum=0)}
+_CHOICES = {**limits.CHOICES, "use-case": USE_CASES}
 _OF_USE_CASES = (
     "image-size",
     "image-channels",
@@ -131,18 +110,17 @@ def _keys() -> list[str]:
 
 
 def _errors_of_values(config: Mapping[str, object]) -> list[str]:
-    errors = [f"{key} is missing" for key in (*_keys(), *catalogue.OPTIONS, *_OF_USE_CASES) if key not in config]
+    errors = [f"{key} is missing" for key in (*_keys(), *limits.OPTIONS, *_OF_USE_CASES) if key not in config]
     for key, value in config.items():
-        if key == _CHECKPOINTS and not isinstance(value, bool):
+        if key in limits.FLAGS and not isinstance(value, bool):
             errors.append(f"{key} must be true or false, not {value!r}")
-        elif key in _WHOLE_NUMBERS and not (_is_number(value, int) and value >= _WHOLE_NUMBERS[key]):
-            errors.append(f"{key} must be a whole number of at least {_WHOLE_NUMBERS[key]}, not {value!r}")
-        elif key in _SECONDS and not (_is_number(value, (int, float)) and value > 0):
-            errors.append(f"{key} must be a number of seconds above 0, not {value!r}")
+        elif key in _SECONDS:
+            if not _is_number(value, (int, float)) or not value > 0:
+                errors.append(f"{key} must be a number of seconds above 0, not {value!r}")
         elif key in _NUMBERS and not _NUMBERS[key].hold(value):
             errors.append(f"{key} must be {_NUMBERS[key].describe()}, not {value!r}")
-        elif key in catalogue.OPTIONS and value != "" and not catalogue.OPTIONS[key].hold(value):
-            errors.append(f"{key} must be {catalogue.OPTIONS[key].describe()}, or empty for the default, not {value!r}")
+        elif key in limits.OPTIONS and value != "" and not limits.OPTIONS[key].hold(value):
+            errors.append(f"{key} must be {limits.OPTIONS[key].describe()}, or empty for the default, not {value!r}")
         elif key in _CHOICES and value not in _CHOICES[key]:
             errors.append(f"{key} must be one of {', '.join(map(str, _CHOICES[key]))}, not {value!r}")
         elif key == "image-classes" and not _are_names(value):

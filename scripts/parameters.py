@@ -1,0 +1,118 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Write what follows from the table of parameters: the reference page, and the limits and defaults of the Flower App.
+
+The app is installed on machines without the collection, so it has a copy of what concerns it.
+
+``python -m scripts.parameters`` in the root of the repository, which ``make docs`` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from ansible_collections.opennebula.flower.plugins.module_utils import contextualization, strategies
+from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import PARAMETERS, Parameter
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.frameworks import NO_USE_CASE, USE_CASES
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.run_config import toml_value
+
+PAGE = "docs/parameters.md"
+LIMITS = "apps/federation/federation/limits.py"
+PROJECT = "apps/federation/pyproject.toml"
+
+_CONFIG = "[tool.flwr.app.config]\n"
+_BOUNDS = ("minimum", "maximum", "above", "below")
+# What the app alone knows: who submits a run sets it.
+_OF_THE_APP = {
+    "seed": (42, "Seed of everything that is drawn at random"),
+    "run-name": ("", "Name of the run; one with checkpoints needs it and goes on from its newest usable one, whoever submits it again"),
+    "output-directory": ("", "Where events.jsonl, metrics.prom and model.npz go; empty: nothing is written"),
+}
+_HEAD = '''# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+# Generated from plugins/module_utils/contextualization.py by make docs; do not edit.
+"""What the run configuration may hold."""
+
+from federation.bounds import Limits
+'''
+
+
+def written(root: Path) -> dict[str, str]:
+    """Return the files that follow from the table, by path; ``root`` is the repository."""
+    project = (root / PROJECT).read_text()
+    return {
+        PAGE: contextualization.reference_page(),
+        LIMITS: _limits(),
+        PROJECT: project[: project.index(_CONFIG)] + _CONFIG + "".join(_defaults()),
+    }
+
+
+def _limits() -> str:
+    training = [p for p in PARAMETERS if p.run_config and p.status == contextualization.IMPLEMENTED]
+    numbers = [p for p in training if p.kind in ("number", "float") and not p.limits.choices]
+    options = [p for p in numbers if p.only_with]
+    choices = {p.run_config: p.limits.choices for p in training if p.kind == "list" and p.run_config != "use-case"}
+    choices |= {p.run_config: tuple(map(int, p.limits.choices)) for p in training if p.kind == "number" and p.limits.choices}
+    return "".join(
+        [
+            _HEAD,
+            _mapping("Numbers that are always set.", "NUMBERS", {p.run_config: _bounds(p) for p in numbers if not p.only_with}),
+            _mapping("Parameters of strategies and of privacy; an empty value stands for the default.", "OPTIONS", {p.run_config: _bounds(p) for p in options}),
+            _mapping(
+                "Their defaults, where these do not differ by strategy.",
+                "DEFAULTS",
+                {p.run_config: repr(p.typed_default) for p in options if p.typed_default is not None},
+            ),
+            _mapping("Values of a set.", "CHOICES", {key: repr(values) for key, values in choices.items()}),
+            f"\n# Truth values.\nFLAGS = {tuple(p.run_config for p in training if p.kind == 'boolean')!r}\n".replace("'", '"'),
+            _mapping(
+                "How many nodes have to train in a round: these per malicious one, and these on top.",
+                "FEWEST_NODES",
+                {name: repr(nodes) for name, nodes in strategies.FEWEST_NODES.items()},
+            ),
+            "\n# The model is the mean of the replies and nothing else, which is what differential privacy is calibrated to.\n",
+            f"PLAIN_MEAN = {strategies.PLAIN_MEAN!r}\n".replace("'", '"'),
+        ]
+    )
+
+
+def _mapping(comment: str, name: str, values: Mapping[str, str]) -> str:
+    lines = "".join(f'    "{key}": {value},\n' for key, value in values.items()).replace("'", '"')
+    return f"\n# {comment}\n{name} = {{\n{lines}}}\n"
+
+
+def _bounds(parameter: Parameter) -> str:
+    given = [f"{bound}={getattr(parameter.limits, bound)!r}" for bound in _BOUNDS if getattr(parameter.limits, bound) is not None]
+    return f"Limits({', '.join(['whole=True', *given] if parameter.kind == 'number' else given)})"
+
+
+def _defaults() -> Iterable[str]:
+    for parameter in PARAMETERS:
+        if parameter.run_config:
+            yield _line(parameter.run_config, _default(parameter), parameter.help)
+    for key, (value, meaning) in _OF_THE_APP.items():
+        yield _line(key, value, meaning)
+
+
+def _default(parameter: Parameter) -> str | int | float | bool:
+    if parameter.only_with:
+        return ""  # the app has the default, which may differ by strategy
+    if parameter.run_config == "use-case":
+        return next(name for name in USE_CASES if name != NO_USE_CASE)
+    return parameter.typed_default
+
+
+def _line(key: str, value: str | int | float | bool, meaning: str) -> str:
+    return f"{key} = {toml_value(value)} # {meaning}\n"
+
+
+def main() -> None:
+    """Write the files."""
+    root = Path.cwd()
+    for path, content in written(root).items():
+        (root / path).write_text(content)
+
+
+if __name__ == "__main__":
+    main()
