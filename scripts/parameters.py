@@ -1,6 +1,7 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Write what follows from the table of parameters: the reference page, and the limits and defaults of the Flower App.
+"""Write what follows from the table of parameters: the reference page, the settings of a training that the role flower_superlink takes, and the
+limits and defaults of the Flower App.
 
 The app is installed on machines without the collection, so it has a copy of what concerns it.
 
@@ -9,6 +10,7 @@ The app is installed on machines without the collection, so it has a copy of wha
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -20,7 +22,11 @@ from ansible_collections.opennebula.flower.plugins.module_utils.flower.run_confi
 PAGE = "docs/parameters.md"
 LIMITS = "apps/federation/federation/limits.py"
 PROJECT = "apps/federation/pyproject.toml"
+VARIABLES = "roles/flower_superlink/defaults/main.yml"
+OPTIONS = "roles/flower_superlink/meta/argument_specs.yml"
 
+_BEGIN = "# BEGIN What is trained, and how: from the table of parameters, by make docs\n"
+_END = "# END\n"
 _CONFIG = "[tool.flwr.app.config]\n"
 _BOUNDS = ("minimum", "maximum", "above", "below")
 # What the app alone knows: who submits a run sets it.
@@ -44,8 +50,41 @@ def written(root: Path) -> dict[str, str]:
     return {
         PAGE: contextualization.reference_page(),
         LIMITS: _limits(),
+        VARIABLES: _within((root / VARIABLES).read_text(), _role_defaults()),
+        OPTIONS: _within((root / OPTIONS).read_text(), _role_options()),
         PROJECT: project[: project.index(_CONFIG)] + _CONFIG + "".join(_defaults()),
     }
+
+
+def _within(text: str, lines: Iterable[str]) -> str:
+    """Return a text with other lines between its marks, indented like these."""
+    head, begin, rest = text.partition(_BEGIN)
+    indent = head[head.rindex("\n") + 1 :]
+    _old, end, tail = rest.partition(f"{indent}{_END}")
+    return "".join([head, begin, *(f"{indent}{line}\n" for line in lines), end, tail])
+
+
+def _training() -> dict[str, Parameter]:
+    return {p.variable: p for p in PARAMETERS if p.run_config and p.status == contextualization.IMPLEMENTED}
+
+
+def _role_defaults() -> Iterable[str]:
+    for variable, parameter in _training().items():
+        yield f"# {parameter.help}."
+        # Without a default the app has one, which differs by strategy.
+        if parameter.typed_default is None:
+            yield f"# {variable}:"
+        else:
+            yield f"{variable}: {json.dumps(parameter.typed_default)}  # noqa: var-naming[no-role-prefix]"
+
+
+def _role_options() -> Iterable[str]:
+    specified = contextualization.role_argument_options(contextualization.SUPERLINK)
+    for variable in _training():
+        yield f"{variable}:"
+        for key, value in specified[variable].items():
+            if value is not None:
+                yield f"  {key}: {json.dumps(value)}"
 
 
 def _limits() -> str:

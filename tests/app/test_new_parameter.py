@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from scripts import parameters
+
 from .shipped import REPOSITORY
 
 TABLE = "plugins/module_utils/contextualization.py"
@@ -28,7 +30,7 @@ EDITS = {
     USER: ('    "FedProx": (_option("proximal-mu", "proximal_mu"),', ' _option("fog", "fog"),'),
 }
 PROBE = """
-import json, sys, tomllib
+import json, sys, tomllib, yaml
 from pathlib import Path
 from ansible_collections.opennebula.flower.plugins.filter.settings import settings
 from ansible_collections.opennebula.flower.plugins.module_utils import contextualization as table
@@ -52,6 +54,7 @@ print(json.dumps({
     "note": settings({"flower_fog": 0.25}, 2, 2, 2)["notes"],
     "training": table.training({"flower_strategy": "FedProx", "flower_fog": 0.25})["run_config"]["fog"],
     "request": table.run_overrides({"flower_fog": 0.25}),
+    "role": [yaml.safe_load(Path("roles/flower_superlink", name).read_text()) for name in ("defaults/main.yml", "meta/argument_specs.yml")],
     "page": "| `ONEAPP_FL_FOG` | `flower_fog` |" in Path("docs/parameters.md").read_text(),
     "default of the app": defaults["fog"],
     "refused by the app": refused,
@@ -64,7 +67,7 @@ print(json.dumps({
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what has to do with parameters, in which the parameter is new."""
     root = tmp_path_factory.mktemp("repository")
-    for part in ("plugins/module_utils", "plugins/filter", "apps", "scripts", "docs"):
+    for part in ("plugins/module_utils", "plugins/filter", "apps", "scripts", "docs", "roles/flower_superlink"):
         shutil.copytree(REPOSITORY / part, root / part, ignore=shutil.ignore_patterns("__pycache__"))
     (root / "ansible_collections/opennebula").mkdir(parents=True)
     (root / "ansible_collections/opennebula/flower").symlink_to("../..")
@@ -83,7 +86,12 @@ def python(root: Path, *arguments: str) -> str:
 
 
 def test_two_edits_are_all_it_takes(copy: Path) -> None:
-    assert json.loads(python(copy, "-c", PROBE)) == {
+    found = json.loads(python(copy, "-c", PROBE))
+    defaults, specifications = found.pop("role")
+    assert defaults["flower_fog"] == 0.5
+    option = specifications["argument_specs"]["main"]["options"]["flower_fog"]
+    assert option == {"type": "float", "default": 0.5, "description": "Density of the fog"}
+    assert found == {
         "input": "O|number-float|Density of the fog||0.5",
         "section": "$ONEAPP_FL_FOG",
         "context": 0.25,
@@ -103,8 +111,8 @@ def test_two_edits_are_all_it_takes(copy: Path) -> None:
 def test_nothing_else_differs_but_what_is_generated(copy: Path) -> None:
     differing = {
         str(path.relative_to(copy))
-        for part in ("plugins", "apps", "scripts", "docs")
+        for part in ("plugins", "apps", "scripts", "docs", "roles")
         for path in (copy / part).rglob("*")
         if path.is_file() and path.suffix != ".pyc" and path.read_bytes() != (REPOSITORY / path.relative_to(copy)).read_bytes()
     }
-    assert differing - set(EDITS) == {"docs/parameters.md", "apps/federation/federation/limits.py", "apps/federation/pyproject.toml"}
+    assert differing - set(EDITS) == set(parameters.written(REPOSITORY))

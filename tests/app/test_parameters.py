@@ -32,7 +32,7 @@ def test_a_parameter_has_an_effect_with_the_same_strategies_and_the_same_default
     assert DEFAULTS[key] == ""
 
 
-@pytest.mark.parametrize("path", [parameters.PAGE, parameters.LIMITS, parameters.PROJECT])
+@pytest.mark.parametrize("path", [parameters.PAGE, parameters.LIMITS, parameters.PROJECT, parameters.VARIABLES, parameters.OPTIONS])
 def test_what_follows_from_the_table_is_current(path: str) -> None:
     assert (REPOSITORY / path).read_text() == parameters.written(REPOSITORY)[path], "run: make docs"
 

@@ -19,6 +19,8 @@ def supervisor(directory: Path, *command_line: str, **variables: Any) -> dict[st
     (role / "tasks").mkdir(parents=True)
     for name in ("defaults", "vars", "templates"):
         (role / name).symlink_to(ROLE / name)
+    (role / "meta").mkdir()
+    (role / "meta" / "argument_specs.yml").symlink_to(ROLE / "meta" / "argument_specs.yml")
     task = [{"ansible.builtin.template": {"src": "supervisor.json.j2", "dest": str(directory / "supervisor.json"), "mode": "0600"}}]
     (role / "tasks" / "main.yml").write_text(json.dumps(task))
     play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "roles": [{"role": "probe", "vars": variables}]}
