@@ -197,5 +197,6 @@ def main() -> None:
     )
     module.run(lambda: judged(module))
 
+
 if __name__ == "__main__":
     main()
