@@ -83,14 +83,15 @@ def cost(flower_bin: Path, directory: Path) -> bool:
     return share <= MOST_SHARE
 
 
-def resident_kib(port: int) -> dict[str, int]:
-    """The resident memory of the SuperLink's processes by program."""
+def resident_kib(address: str) -> dict[str, int]:
+    """The resident memory of the processes of the SuperLink there by program."""
+    port = address.rpartition(":")[2]
     found: dict[str, int] = {}
     listing = subprocess.run(["ps", "-eo", "rss=,args="], capture_output=True, text=True, check=True).stdout
     for line in listing.splitlines():
         size, command = line.split(maxsplit=1)
         for program in ("flower-superlink", "flower-superexec", "flwr-serverapp"):
-            if f"/{program} " in command and (f"127.0.0.1:{port} " in f"{command} " or f"--port {port} " in f"{command} "):
+            if f"/{program} " in command and (f"{address} " in f"{command} " or f"--port {port} " in f"{command} "):
                 found[program] = found.get(program, 0) + int(size)
     return found
 
@@ -116,7 +117,7 @@ def memory(flower_bin: Path, directory: Path, rounds: int) -> bool:
         marks = sorted({WARM_ROUND, *range(50, rounds, 50), rounds})
         for number in marks:
             wait_for_event(output, "round_end", within=3600, round=number)
-            sizes[number] = resident_kib(federation.port)
+            sizes[number] = resident_kib(federation.address)
             shown = ", ".join(f"{program} {size / 1024:.1f} MiB" for program, size in sizes[number].items())
             print(f"round {number}, {time.monotonic() - started:.0f} s: {shown}", flush=True)
     growth = sum(sizes[rounds].values()) / sum(sizes[WARM_ROUND].values())

@@ -205,7 +205,9 @@ def _write_endpoints(zone: Zone, files: ZoneFiles, subnet: str) -> None:
 def _settings(args: argparse.Namespace, files: ZoneFiles) -> dict:
     """Return and keep the driver, ports and subnet of a zone: those asked for, else those it had, else free ones."""
     kept = json.loads(files.settings.read_text()) if files.settings.exists() else {}
-    onegate_host = args.onegate_host or _onegate_host(args.driver)
+    if kept.get("driver", args.driver) != args.driver:
+        raise ZoneError(f"Zone {args.name} was made with the driver {kept['driver']}; remove it before you start it with {args.driver}.")
+    onegate_host = args.onegate_host or load_driver(args.driver, args.name, files.state_dir).host_address()
     hosts = {"port": args.host or ZoneConfig.host, "oneflow_port": args.host or ZoneConfig.host, "onegate_port": onegate_host}
     for name, wanted in _WANTED_PORTS.items():
         asked = getattr(args, name)
@@ -223,21 +225,13 @@ def _zone_config(args: argparse.Namespace, files: ZoneFiles, settings: dict) -> 
     chosen = {
         name: value for name in ("host", "host_cpu", "host_memory") if (value := getattr(args, name)) is not None
     }
-    if args.driver == "docker":
+    if args.driver != "dummy":
         chosen.setdefault("host_cpu", _CPU_PER_CORE * (os.cpu_count() or 1))
     return ZoneConfig(
         name=args.name, state_dir=files.state_dir, password=files.password(args.password), driver=args.driver,
         version=args.version, port=settings["port"], oneflow_port=settings["oneflow_port"], onegate_port=settings["onegate_port"],
         onegate_host=settings["onegate_host"], interval=args.interval, **chosen,
     )
-
-
-def _onegate_host(driver: str) -> str:
-    """Return an address of this machine that the driver's VMs reach."""
-    if driver != "docker":
-        return "127.0.0.1"
-    engine.version()
-    return engine.host_address()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -252,7 +246,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--oneflow-port", type=int, help="port of OneFlow (2474, or a free one)")
     parser.add_argument("--onegate-host", help="address of OneGate, which VMs must reach")
     parser.add_argument("--onegate-port", type=int, help="port of OneGate (5030, or a free one)")
-    parser.add_argument("--host-cpu", type=float, help="CPU that VMs may take in all (the cores of this machine; with the driver docker four times as much)")
+    parser.add_argument("--host-cpu", type=float, help="CPU that VMs may take in all (the cores of this machine; four times as much where VMs boot)")
     parser.add_argument("--host-memory", type=int, help="MB VMs may take in all (those of this machine)")
     parser.add_argument("--interval", type=float, default=1.0, help="seconds between two looks at everything (%(default)s)")
     parser.add_argument("--password", default=os.environ.get("LAB_PASSWORD", ""),

@@ -28,12 +28,17 @@ def free_subnet(prefix: str, first: int = 0) -> str:
 
     :raises OSError: when all 256 are taken.
     """
-    taken = list(_routes())
     for number in range(256):
-        subnet = ipaddress.ip_network(f"{prefix}.{(first + number) % 256}.0/24")
-        if not any(subnet.overlaps(route) for route in taken):
-            return str(subnet)
+        subnet = f"{prefix}.{(first + number) % 256}.0/24"
+        if is_free(subnet):
+            return subnet
     raise OSError(f"every network {prefix}.N.0/24 is taken on this machine")
+
+
+def is_free(subnet: str) -> bool:
+    """Whether no route of this machine leads into a network."""
+    network = ipaddress.ip_network(subnet)
+    return not any(network.overlaps(route) for route in _routes())
 
 
 def _routes() -> Iterable[ipaddress.IPv4Network]:

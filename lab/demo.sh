@@ -6,20 +6,30 @@
 # Called again it finds all that and trains once more.
 #
 # ML_FRAMEWORK and USE_CASE: what the SuperNodes train with, and what; without them the digits with scikit-learn.
+# LAB_DRIVER: docker, whose VMs are containers, or qemu, which boots the disk images of the appliances.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 SECONDS=0
 framework=${ML_FRAMEWORK:-sklearn}
 settings=(-e "flower_ml_framework=$framework" ${USE_CASE:+-e "flower_use_case=$USE_CASE"})
+driver=${LAB_DRIVER:-docker}
+[[ $driver = docker || $driver = qemu ]] || { echo "LAB_DRIVER is $driver, expected docker or qemu" >&2; exit 1; }
 step() { printf '\n== %s (%d s)\n' "$1" "$SECONDS"; }
 
 step 'Docker engine'
 python -m lab.engine ensure
-step 'Images'
-python -m lab.images all
-[ "$framework" = sklearn ] || python -m lab.images variant "$framework" --archive
+if [ "$driver" = qemu ]; then
+    step 'QEMU'
+    python -m lab.qemu ensure
+    agent=$(python -m lab.agent_package build/agent)
+    settings+=(-e @lab/demo-qemu.yml -e "appliance_guest_agent=$PWD/$agent")
+else
+    step 'Images'
+    python -m lab.images all
+    [ "$framework" = sklearn ] || python -m lab.images variant "$framework" --archive
+fi
 step 'Zone'
-python -m lab up --name zone0
+python -m lab up --name zone0 --driver "$driver"
 step 'Appliances'
 ansible-playbook -i inventories/lab opennebula.flower.build_appliance "${settings[@]}"
 report=build/report/result.json

@@ -91,7 +91,7 @@ def ensure() -> None:
     if answering:
         missing = [tool for tool in missing if tool in ("debootstrap", "ssh-keygen")]
     if missing:
-        _install(missing)
+        install({tool: TOOLS[tool] for tool in missing})
     if answering:
         return
     if os.geteuid() != 0:
@@ -131,21 +131,25 @@ def _background_daemon() -> int | None:
     return int(pid) if checkout == CHECKOUT and b"dockerd" in command else None
 
 
-def _install(tools: list[str]) -> None:
+def install(tools: dict[str, tuple[str, ...]]) -> None:
+    """Install what is missing, of each the first package that apt knows, by what it brings.
+
+    :raises EngineError: saying what to do, when this machine or this user cannot.
+    """
     if os.geteuid() != 0 or not _which("apt-get"):
         raise EngineError(f"{', '.join(tools)} missing on this machine: {INSTALL_HINT}.")
     _say("apt-get update")
     _apt("update")
-    packages = sorted({_package(tool) for tool in tools})
+    packages = sorted({_package(tool, names) for tool, names in tools.items()})
     _say(f"apt-get install {' '.join(packages)}")
     _apt("install", "--yes", "--no-install-recommends", *packages)
 
 
-def _package(tool: str) -> str:
-    for name in TOOLS[tool]:
+def _package(tool: str, names: tuple[str, ...]) -> str:
+    for name in names:
         if subprocess.run(["apt-cache", "show", name], capture_output=True, check=False).returncode == 0:
             return name
-    raise EngineError(f"apt knows no package with {tool} (tried {', '.join(TOOLS[tool])}).")
+    raise EngineError(f"apt knows no package with {tool} (tried {', '.join(names)}).")
 
 
 def _apt(*args: str) -> None:

@@ -17,7 +17,7 @@ from lab.core.call import Call, as_list
 from lab.core.datastores import TRANSFER_DRIVERS
 from lab.core.errors import ALLOCATE, INTERNAL, OneError
 from lab.core.states import LcmState, VmState
-from lab.driver import NicSpec, VmSpec
+from lab.driver import DiskSpec, NicSpec, VmSpec
 from lab.releases import Release
 
 if TYPE_CHECKING:
@@ -239,13 +239,16 @@ def spec(core: Core, vm: dict) -> VmSpec:
         return int(nic["NETWORK_ID"]) if network is None or network.get("parent") is None else network["parent"]
 
     template = vm["template"]
+    system = template.get("OS", {})
     return VmSpec(
         id=vm["id"], name=vm["name"], cpu=float(template["CPU"]), memory_mb=int(template["MEMORY"]),
-        image=template["DISK"][0].get("SOURCE", "") if template["DISK"] else "",
+        disks=[DiskSpec(int(disk["DISK_ID"]), disk.get("SOURCE", ""), int(disk.get("SIZE") or 0), disk.get("TARGET", "")[:2] or _DEFAULT_PREFIX,
+                        disk.get("PERSISTENT") == "YES") for disk in template["DISK"]],
         nics=[NicSpec(network_id(nic), nic.get("IP", ""), nic["MAC"])
               for nic in template["NIC"] if "NETWORK_ID" in nic],
         context={name: value for name, value in template.get("CONTEXT", {}).items() if value != ""},
-        token=vm["token"],
+        token=vm["token"], vcpu=int(template.get("VCPU") or 1), machine=system.get("MACHINE", ""),
+        uefi=system.get("FIRMWARE", "BIOS").upper() != "BIOS",
     )
 
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
-DRIVERS = {"docker": "lab.driver.docker:DockerDriver", "dummy": "lab.driver.dummy:DummyDriver"}
+DRIVERS = {
+    "docker": "lab.driver.docker:DockerDriver", "dummy": "lab.driver.dummy:DummyDriver", "qemu": "lab.driver.qemu:QemuDriver",
+}
 
 
 class DriverError(Exception):
@@ -26,17 +28,39 @@ class NicSpec:
 
 
 @dataclass(frozen=True)
+class DiskSpec:
+    """A disk: a copy of an image's source, or the source itself if it is persistent; without a source, an empty one.
+
+    `bus` is what OpenNebula calls DEV_PREFIX: vd, sd or hd.
+    """
+
+    id: int
+    source: str
+    size_mb: int = 0
+    bus: str = "sd"
+    persistent: bool = False
+
+
+@dataclass(frozen=True)
 class VmSpec:
-    """A virtual machine as the driver sees it; `image` is the source of its first disk, empty without disks."""
+    """A virtual machine as the driver sees it; `machine` is the type of its main board, the driver's own if empty."""
 
     id: int
     name: str
     cpu: float
     memory_mb: int
-    image: str
+    disks: list[DiskSpec] = field(default_factory=list)
     nics: list[NicSpec] = field(default_factory=list)
     context: dict[str, str] = field(default_factory=dict)
     token: str = field(default="", repr=False)
+    vcpu: int = 1
+    machine: str = ""
+    uefi: bool = False
+
+    @property
+    def image(self) -> str:
+        """The source of the first disk, empty without one."""
+        return self.disks[0].source if self.disks else ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +107,10 @@ class Driver(ABC):
     image_format = "raw"
     #: whether change() works
     can_change = False
+
+    def host_address(self) -> str:
+        """Return the address of this machine that VMs reach it at; raises DriverError."""
+        return "127.0.0.1"
 
     @abstractmethod
     def deploy(self, vm: VmSpec) -> None:

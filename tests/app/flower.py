@@ -41,19 +41,19 @@ class Run:
 
 
 class Federation:
-    """Starts a SuperLink, with its state in a file; stops everything it started at the end."""
+    """Starts a SuperLink on an address of this machine, with its state in a file; stops everything it started at the end."""
 
-    def __init__(self, flower_bin: Path, app: Path, directory: Path) -> None:
+    def __init__(self, flower_bin: Path, app: Path, directory: Path, host: str = "127.0.0.1") -> None:
         self._bin = flower_bin
         self._app = app
         self._directory = directory
-        self.port = free_port()
+        self.address = f"{host}:{free_port(host)}"
         self._processes = ExitStack()
         self._runs = 0
         self._without_sklearn = directory / "without_sklearn"
 
     def __enter__(self) -> Federation:
-        self._write("home/config.toml", f'[superlink.local]\naddress = "127.0.0.1:{self.port}"\ninsecure = true\n')
+        self._write("home/config.toml", f'[superlink.local]\naddress = "{self.address}"\ninsecure = true\n')
         self._write("without_sklearn/sklearn/__init__.py", 'raise ImportError("no machine learning library here")\n')
         self._start_superlink()
         return self
@@ -64,11 +64,10 @@ class Federation:
     def add_node(self, broken: bool = False, data: Path | None = None) -> None:
         """Start a SuperNode, with data of its own if a directory is given; a broken one lacks scikit-learn, so that its ClientApp fails."""
         port = free_port()
-        address = f"127.0.0.1:{self.port}"
         own = ["--node-config", f'data-directory="{data}"'] if data else []
         self._start(
             f"supernode-{port}",
-            ["flower-supernode", "--insecure", "--superlink", address, "--port", str(port), *own],
+            ["flower-supernode", "--insecure", "--superlink", self.address, "--port", str(port), *own],
             FLWR_HOME=str(self._directory / f"supernode-{port}"),  # as on a VM of its own: apps are installed there
             PYTHONPATH=str(self._without_sklearn) if broken else "",
         )
@@ -122,12 +121,13 @@ class Federation:
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # it ended meanwhile
                 command = (process / "cmdline").read_bytes()
-                if program.encode() in command and f"--runtime-api-address\x00127.0.0.1:{self.port}\x00".encode() in command:
+                if program.encode() in command and f"--runtime-api-address\x00{self.address}\x00".encode() in command:
                     found.append(int(process.name))
         return found
 
     def _start_superlink(self) -> None:
-        place = ["--port", str(self.port), "--database", str(self._directory / "state.db")]
+        host, port = self.address.split(":")
+        place = ["--host", host, "--port", port, "--database", str(self._directory / "state.db")]
         self._superlink = self._start(
             "superlink",
             ["flower-superlink", "--insecure", "--disable-runtime-dependency-installation", *place],
@@ -135,7 +135,7 @@ class Federation:
         )
         session = requests.Session()
         session.mount("http://", HTTPAdapter(max_retries=Retry(connect=10, backoff_factor=0.1)))
-        session.get(f"http://127.0.0.1:{self.port}/health", timeout=10).raise_for_status()
+        session.get(f"http://{self.address}/health", timeout=10).raise_for_status()
 
     def _settings(self, values: dict[str, object]) -> Path:
         lines = "".join(f"{key.replace('_', '-')} = {json.dumps(value)}\n" for key, value in values.items())
@@ -213,8 +213,8 @@ def _stop(process: subprocess.Popen) -> None:
         process.wait()
 
 
-def free_port() -> int:
+def free_port(host: str = "127.0.0.1") -> int:
     """Return a port of the loopback interface that nothing uses."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.bind((host, 0))
         return listener.getsockname()[1]

@@ -1,6 +1,6 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A zone whose VMs are booted from the images in build/appliances."""
+"""A zone whose driver boots disk images, seen by its XML-RPC API."""
 
 from __future__ import annotations
 
@@ -9,73 +9,94 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from vm import ADDRESS, HOST, Vm
+import tiny
+from pyone import OneServer
+from vm import Vm, request, wait_until
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core.wait import wait_until
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.template import render
-from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.xml import to_dict
 from ansible_collections.opennebula.flower.tests.app.conftest import make_flower_venv
-from ansible_collections.opennebula.flower.tests.app.flower import Federation, free_port
+from ansible_collections.opennebula.flower.tests.app.flower import Federation
 from ansible_collections.opennebula.flower.tests.app.shipped import APP
+from lab import qemu
+from lab.addresses import free_subnet
+from lab.driver.qemu import QemuDriver
 from lab.zone import Zone, ZoneConfig
 
 IMAGES = Path(__file__).resolve().parents[2] / "build" / "appliances"
-NETWORK = {
-    "NAME": "private", "VN_MAD": "bridge", "BRIDGE": "one0", "NETWORK_ADDRESS": "10.0.2.0", "NETWORK_MASK": "255.255.255.0", "GATEWAY": HOST,
-    "AR": {"TYPE": "IP4", "IP": ADDRESS, "SIZE": "1"},
-}
-CONTEXT = {
-    "TOKEN": "YES", "NETWORK": "YES", "REPORT_READY": "YES", "READY_SCRIPT_PATH": "/opt/flower/bin/health-check", "SET_HOSTNAME": "booted",
-}
+NAME, PASSWORD = "boot", "secret-of-the-zone"
+DEFAULT_DATASTORE = 1
+CONTEXT = {"TOKEN": "YES", "NETWORK": "YES"}
+APPLIANCE = {"REPORT_READY": "YES", "READY_SCRIPT_PATH": "/opt/flower/bin/health-check", "SET_HOSTNAME": "booted"}
+READY, LOCKED, DONE = 1, 4, 6
 
 
 class BootZone:
-    """A zone that boots nothing by itself, and OneGate, which the VMs reach."""
+    """The zone, the address of this machine at its networks, and what its driver keeps in this machine."""
 
-    def __init__(self, zone: Zone) -> None:
-        self._zone = zone
-        self._session = zone.core.session_for(0)
-        zone.core.config.onegate_endpoint = zone.onegate_url.replace("127.0.0.1", HOST)
-        network = self._call("one.vn.allocate", render(NETWORK), -1)
+    def __init__(self, zone: Zone, host: str) -> None:
+        self.host = host
+        self.api = OneServer(zone.xmlrpc_url, session=f"oneadmin:{PASSWORD}")
+        self.directory = zone.config.state_dir / "qemu"
+        self.network = self._network("private")
 
-        def usable() -> bool | None:
-            return to_dict(self._call("one.vn.info", network, False))["STATE"] == "1" or None
+    def add_network(self, name: str) -> int:
+        """Make one more network and return its id."""
+        return self._network(name)
 
-        wait_until(usable, lambda: "the network is not made", 60)
+    def add_image(self, path: Path) -> int:
+        """Register a disk image by its path and return its id."""
+        name = f"image-{len(self.api.imagepool.info(-2, -1, -1).IMAGE)}"
+        image = self.api.image.allocate(render({"NAME": name, "PATH": str(path)}), DEFAULT_DATASTORE)
+        wait_until(lambda: self.api.image.info(image).STATE != LOCKED, f"image {path} is registered", 120)
+        about = self.api.image.info(image)
+        assert about.STATE == READY, about.TEMPLATE.get("ERROR")
+        return image
 
-    def allocate(self, **context: str) -> int:
-        """Make a VM with this in its context besides what every appliance has."""
-        template = {"NAME": "booted", "CPU": "1", "MEMORY": "2048", "NIC": {"NETWORK": "private"}, "CONTEXT": {**CONTEXT, **context}}
-        return self._call("one.vm.allocate", render(template), False)
+    def allocate(self, image: int, memory_mb: int, size_mb: int, context: dict[str, str], **more: object) -> Vm:
+        """Make a VM with one disk and one interface; more: attributes of its template."""
+        template = {
+            "NAME": "booted", "CPU": "0.5", "VCPU": "2", "MEMORY": str(memory_mb), "DISK": {"IMAGE_ID": str(image), "SIZE": str(size_mb)},
+            "NIC": {"NETWORK": "private"}, "CONTEXT": {**CONTEXT, **context}, **more,
+        }
+        vm_id = self.api.vm.allocate(render(template), False)
+        return Vm(self.api, vm_id, self.directory / "machines" / str(vm_id))
 
-    def context(self, vm_id: int) -> tuple[dict[str, str], str, str]:
-        """Return what is on the VM's CD, its token, and the hardware address of its network card."""
-        template = self._info(vm_id)["TEMPLATE"]
-        return template["CONTEXT"], self._zone.core.vm_token(vm_id), template["NIC"]["MAC"]
+    def terminate(self, vm: Vm) -> None:
+        """End a VM, whatever it does."""
+        if vm.info().STATE != DONE:
+            self.api.vm.action("terminate-hard", vm.id)
+            wait_until(lambda: vm.info().STATE == DONE, f"VM {vm.id} is gone", 60)
 
-    def published(self, vm_id: int) -> dict[str, str]:
-        """Return what the VM told OneGate."""
-        return self._info(vm_id)["USER_TEMPLATE"] or {}
+    def _network(self, name: str) -> int:
+        prefix = free_subnet("10.214").removesuffix(".0/24")
+        template = {
+            "NAME": name, "VN_MAD": "bridge", "BRIDGE": name, "NETWORK_ADDRESS": f"{prefix}.0", "NETWORK_MASK": "255.255.255.0",
+            "GATEWAY": f"{prefix}.1", "AR": {"TYPE": "IP4", "IP": f"{prefix}.10", "SIZE": "20"},
+        }
+        network = self.api.vn.allocate(render(template), -1)
+        wait_until(lambda: self.api.vn.info(network).STATE == READY, f"network {name} is made", 60)
+        return network
 
-    def terminate(self, vm_id: int) -> None:
-        """Give the address back."""
-        self._call("one.vm.action", "terminate-hard", vm_id)
 
-    def _info(self, vm_id: int) -> dict:
-        return to_dict(self._call("one.vm.info", vm_id, False))
-
-    def _call(self, method: str, *arguments: object) -> object:
-        return self._zone.core.call(self._session, method, *arguments)
+@pytest.fixture(scope="session", autouse=True)
+def emulated() -> None:
+    """Install what is missing."""
+    qemu.ensure()
 
 
 @pytest.fixture(scope="session")
-def zone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BootZone]:
+def zone(emulated: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BootZone]:
     """The zone."""
-    config = ZoneConfig(name="boot", state_dir=tmp_path_factory.mktemp("zone"), password="secret-of-the-zone", port=0, oneflow_port=0, onegate_port=0)
-    zone = Zone(config)
-    zone.start()
-    yield BootZone(zone)
-    zone.stop()
+    state = tmp_path_factory.mktemp("zone")
+    driver = QemuDriver(NAME, str(state))
+    try:
+        host = driver.host_address()
+        zone = Zone(ZoneConfig(NAME, state, PASSWORD, port=0, oneflow_port=0, onegate_port=0, onegate_host=host, interval=0.5), driver)
+        zone.start()
+        yield BootZone(zone, host)
+        zone.stop()
+    finally:
+        driver.clean()
 
 
 @pytest.fixture(scope="session")
@@ -87,26 +108,39 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def boot(zone: BootZone, key: Path, tmp_path: Path) -> Iterator[Callable[..., tuple[Vm, int]]]:
-    """Boots an image with BIOS (machine type pc) or UEFI (q35); returns the VM and its id. One at a time: they share an address."""
-    running: list[tuple[Vm, int]] = []
+def boot(zone: BootZone, key: Path) -> Iterator[Callable[..., Vm]]:
+    """Boots an appliance with BIOS (machine type pc) or UEFI (q35) and this in its context; returns the VM."""
+    running: list[Vm] = []
 
-    def start(image: str, firmware: str, **context: str) -> tuple[Vm, int]:
-        path = IMAGES / f"{image}.qcow2"
+    def start(name: str, firmware: str, **context: str) -> Vm:
+        path = IMAGES / f"{name}.qcow2"
         assert path.is_file(), f"{path} is not there; make appliance-images makes it"
-        vm_id = zone.allocate(SSH_PUBLIC_KEY=key.with_suffix(".pub").read_text().strip(), **context)
-        values, token, mac = zone.context(vm_id)
-        running.append((Vm(path, tmp_path, firmware, values, token, mac, key, free_port()), vm_id))
-        return running[-1]
+        board = {"bios": {"MACHINE": qemu.BIOS_MACHINE}, "uefi": {"MACHINE": qemu.UEFI_MACHINE, "FIRMWARE": "UEFI"}}[firmware]
+        login = {"SSH_PUBLIC_KEY": key.with_suffix(".pub").read_text().strip()}
+        # The disk is larger than the image, so that there is something to grow into.
+        vm = zone.allocate(zone.add_image(path), 2048, 8192, {**APPLIANCE, **login, **context}, OS=board)
+        vm.key = key
+        running.append(vm)
+        return vm
 
     yield start
-    for vm, vm_id in running:
-        vm.stop()
-        zone.terminate(vm_id)
+    for vm in running:
+        zone.terminate(vm)
+
+
+@pytest.fixture(scope="module")
+def small(zone: BootZone) -> Iterator[Vm]:
+    """A small VM that runs what it is sent."""
+    vm = zone.allocate(
+        zone.add_image(tiny.image()), 256, 512, {"GREETING": "it's $NAME"}, OS={"MACHINE": qemu.BIOS_MACHINE},
+    )
+    vm.until("its shell", lambda: request(vm.address, "true") is not None)
+    yield vm
+    zone.terminate(vm)
 
 
 @pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
+def federation(zone: BootZone, tmp_path: Path) -> Iterator[Federation]:
     """A SuperLink on this machine that a VM can join."""
-    with Federation(make_flower_venv(), APP, tmp_path / "federation") as running:
+    with Federation(make_flower_venv(), APP, tmp_path / "federation", zone.host) as running:
         yield running

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import BootZone, Federation
-from vm import HOST, Vm
+from conftest import Federation
+from vm import Vm
 
 SUPERNODE, SUPERLINK = "flower-supernode-sklearn-native", "flower-superlink-container"
 GIB = 1 << 30
@@ -26,16 +26,16 @@ def events(output: Path, name: str) -> list[dict]:
     return [entry["data"] for entry in entries if entry["event"] == name]
 
 
-def ready(zone: BootZone, vm: Vm, vm_id: int, what: str) -> None:
+def ready(vm: Vm, what: str) -> None:
     """Wait until the VM lets the operator in and until it reports READY, and check what holds for every image."""
     print(f"\n{what}: SSH after {vm.until('SSH', vm.answers)}", flush=True)
 
     def through() -> bool:
-        return zone.published(vm_id).get("READY") == "YES" or vm.ssh("cat /etc/one-appliance/status", check=False).stdout == "failure\n"
+        return vm.published().get("READY") == "YES" or vm.ssh("cat /etc/one-appliance/status", check=False).stdout == "failure\n"
 
     is_ready = vm.until("READY", through)
     print(f"{what}: READY after {is_ready}", flush=True)
-    assert zone.published(vm_id).get("READY") == "YES", vm.ssh("tail -n 60 /var/log/one-appliance/*.log").stdout
+    assert vm.published().get("READY") == "YES", vm.ssh("tail -n 60 /var/log/one-appliance/*.log").stdout
     stages = vm.ssh("cat /var/log/one-appliance/flower-boot.log; cut -d' ' -f1 /proc/uptime; head -1 /proc/stat").stdout
     print(f"{what}: the guest says:\n{stages}", flush=True)
     assert int(vm.ssh("df --block-size=1 --output=size / | tail -1").stdout) > 7 * GIB
@@ -45,12 +45,12 @@ def ready(zone: BootZone, vm: Vm, vm_id: int, what: str) -> None:
 
 
 @pytest.mark.parametrize("firmware", ["bios", "uefi"])
-def test_supernode_joins_and_trains(zone: BootZone, boot: Callable, federation: Federation, firmware: str, tmp_path: Path) -> None:
-    vm, vm_id = boot(
-        SUPERNODE, firmware, ONEAPP_FL_SUPERLINK_ADDRESS=f"{HOST}:{federation.port}", ONEAPP_FL_TLS_ENABLED="NO", ONEAPP_ML_FRAMEWORK="sklearn"
+def test_supernode_joins_and_trains(boot: Callable, federation: Federation, firmware: str, tmp_path: Path) -> None:
+    vm = boot(
+        SUPERNODE, firmware, ONEAPP_FL_SUPERLINK_ADDRESS=federation.address, ONEAPP_FL_TLS_ENABLED="NO", ONEAPP_ML_FRAMEWORK="sklearn"
     )
-    ready(zone, vm, vm_id, f"SuperNode with {firmware.upper()}")
-    published = zone.published(vm_id)
+    ready(vm, f"SuperNode with {firmware.upper()}")
+    published = vm.published()
     assert published["FL_NODE_READY"] == "YES"
     is_uefi = vm.ssh("test -d /sys/firmware/efi", check=False).returncode == 0
     assert is_uefi == (firmware == "uefi")
@@ -63,9 +63,9 @@ def test_supernode_joins_and_trains(zone: BootZone, boot: Callable, federation: 
     assert [event["round"] for event in events(output, "round_end")] == [1]
 
 
-def test_superlink_publishes_its_endpoint(zone: BootZone, boot: Callable) -> None:
-    vm, vm_id = boot(SUPERLINK, "bios")
-    ready(zone, vm, vm_id, "SuperLink")
-    published = zone.published(vm_id)
+def test_superlink_publishes_its_endpoint(boot: Callable) -> None:
+    vm = boot(SUPERLINK, "bios")
+    ready(vm, "SuperLink")
+    published = vm.published()
     assert published["FL_READY"] == "YES"
-    assert published["FL_ENDPOINT"] == "10.0.2.15:9092"
+    assert published["FL_ENDPOINT"] == f"{vm.address}:9092"

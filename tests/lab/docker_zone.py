@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from lab.addresses import free_subnet
-from lab.driver import NetSpec, NicSpec, VmSpec
+from lab.driver import DiskSpec, NetSpec, NicSpec, VmSpec
 from lab.driver.docker import DockerDriver, machine_prefix
 from lab.engine import docker
 from lab.images import SUITES
@@ -74,7 +74,7 @@ class Machines:
         vm_id = next(self._ids)
         nic = NicSpec(network_id=NETWORK.id, ip=f"{PREFIX}.{10 + vm_id}", mac=f"02:00:0a:d5:4d:{10 + vm_id:02x}")
         context = {"TOKEN": "YES", "VMID": str(vm_id), "ETH0_MAC": nic.mac, "ETH0_GATEWAY": NETWORK.gateway, **context}
-        return VmSpec(vm_id, f"vm-{vm_id}", 0.5, 512, image or self.image, [nic], context, TOKEN)
+        return VmSpec(vm_id, f"vm-{vm_id}", 0.5, 512, [DiskSpec(0, image or self.image)], [nic], context, TOKEN)
 
     def deploy(self, image: str | None = None, **context: str) -> VmSpec:
         vm = self.spec(image, **context)

@@ -275,7 +275,7 @@ def test_machine_that_cannot_boot_says_why_and_leaves_nothing(machines: Machines
 
 
 def test_machine_without_an_image_is_refused(machines: Machines) -> None:
-    vm = VmSpec(**{**vars(machines.spec()), "image": ""})
+    vm = VmSpec(**{**vars(machines.spec()), "disks": []})
     with pytest.raises(DriverError, match=f"VM {vm.id} .*no disk"):
         machines.driver.deploy(vm)
 

@@ -30,6 +30,6 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
 @pytest.fixture(scope="session")
 def nodes(federation: Federation) -> Iterator[Nodes]:
     """Two SuperNodes, of the framework that was asked for last."""
-    running = Nodes(f"127.0.0.1:{federation.port}")
+    running = Nodes(federation.address)
     yield running
     running.stop()

@@ -7,7 +7,6 @@ Everything is emulated (TCG), so that the tests need no virtualisation of the ma
 
 from __future__ import annotations
 
-import json
 import socket
 import subprocess
 import time
@@ -16,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from disk import Platform, built, run
+
+from lab.qmp import Qmp
 
 # Alone, a machine boots in 20 to 60 s.
 BOOT_SECONDS = 600
@@ -73,18 +74,8 @@ class Machine:
 
     def plug_in_card(self) -> None:
         """Plug another network card of the spare ones' kind into the port that is empty."""
-        plug = {"execute": "device_add", "arguments": {"driver": "e1000e", "bus": "rp4", "id": "late"}}
-        with socket.socket(socket.AF_UNIX) as monitor:
-            monitor.settimeout(60)
-            monitor.connect(str(self._monitor))
-            lines = monitor.makefile("rw")
-            # It greets first, and tells events in between.
-            for command in ({"execute": "qmp_capabilities"}, plug):
-                print(json.dumps(command), file=lines, flush=True)
-                answer = json.loads(lines.readline())
-                while not answer.keys() & {"return", "error"}:
-                    answer = json.loads(lines.readline())
-                assert "error" not in answer, answer
+        with Qmp(self._monitor) as qemu:
+            qemu("device_add", driver="e1000e", bus="rp4", id="late")
 
     def _ssh(self, command: str, timeout: float, check: bool = True) -> subprocess.CompletedProcess:
         options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=10"]
