@@ -219,9 +219,9 @@ class QemuDriver(Driver):
         if vm.context:
             command += ["-drive", f"file={self._cd(vm.id)},if=none,id=context,format=raw,readonly=on,media=cdrom",
                         "-device", "ide-cd,drive=context,id=cd"]
-        # The zone has to answer while its VMs are emulated. The socket's name has to be short, so it is relative.
+        # The socket's name has to be short, so it is relative.
         started = subprocess.run(
-            ["nice", *self._bridges.within(command)], cwd=directory, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+            self._bridges.within(command), cwd=directory, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
         )
         if started.returncode:
             # Hints follow behind the reason.

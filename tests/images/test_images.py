@@ -109,6 +109,15 @@ def test_nothing_of_the_build_is_left(image: Image) -> None:
     assert "localhost" in image.read("etc/hosts") and "build" not in image.read("etc/hosts")
 
 
+def test_what_a_first_boot_imports_is_compiled(image: Image) -> None:
+    collections = image.root / "usr/share/ansible/collections/ansible_collections"
+    places = [image.root / "etc/one-appliance", *collections.glob("*/*/plugins"), *(image.root / "opt/flower").glob("*/lib/python3*/site-packages/*")]
+    sources = [path for place in places if place.is_dir() for path in place.rglob("*.py") if path.stat().st_size]
+    # Templates of Python files are none.
+    left = [path for path in sources if not list((path.parent / "__pycache__").glob(f"{path.stem}.*.pyc")) and "{" not in path.name]
+    assert len(sources) > 1000 and left == []
+
+
 @pytest.mark.parametrize("unit", ["ssh", "systemd-networkd", "one-context"])
 def test_units_start_with_the_machine(image: Image, unit: str) -> None:
     assert (image.root / ENABLED.format(target="multi-user", unit=unit)).is_symlink()
