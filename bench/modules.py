@@ -49,7 +49,7 @@ UNCHANGED = [
     ("one_datastore", {"name": "bench", "ds_mad": "fs", "tm_mad": "shared"}),
     ("one_virtual_network", {"name": "bench", "template": {"VN_MAD": "bridge", "BRIDGE": "br0"}}),
     ("one_security_group", {"name": "bench", "rules": [{"RULE_TYPE": "inbound", "PROTOCOL": "tcp", "RANGE": 22}]}),
-    ("one_image", {"name": "bench", "path": "/images/bench", "size": 10, "datastore": "default"}),
+    ("one_image", {"name": "bench", "path": "/var/tmp/bench", "size": 10, "datastore": "default"}),
     ("one_template", {"name": "bench", "template": VM_TEMPLATE}),
     ("one_service_template", {"name": "bench", "template": {"roles": [{"name": "a", "vm_template": "bench", "cardinality": 1}]}}),
     ("one_service", {"name": "bench", "service_template": "bench"}),
