@@ -60,7 +60,7 @@ if [ -f /vmlinuz.old ]; then
     }}
 fi
 """
-# Both consoles, without systemd's animation of what it waits for: drawing that takes an emulated VM a seventh of its processor time.
+# Both consoles, without systemd's animation of what it waits for, which an emulated serial port makes expensive.
 KERNEL_PARAMETERS = "console=tty0 console=ttyS0,115200n8 systemd.show_status=error"
 FSTAB = """\
 UUID={uuid} / ext4 errors=remount-ro 0 1
