@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: flower_artifacts
 short_description: Fetch the model of a training run
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Brings what a run left behind to this machine, the final model in every form that the app exports and the events.
   - Needs no log-in to a VM and leaves Flower's own control closed. The SuperLink offers the files on its Fleet port under

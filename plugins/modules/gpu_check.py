@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: gpu_check
 short_description: Check a host that passes GPUs on, or a machine whose containers use them
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Runs every check of the validation procedure and returns each with its state, what was found, and what to do.
   - On a B(host), C(kernel_parameters), C(iommu_groups), C(vfio_module), C(binding), C(group_members), C(udev_rule) and C(pci_filter).

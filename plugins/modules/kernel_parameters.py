@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: kernel_parameters
 short_description: Set kernel parameters in the configuration of the boot loader
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Lets the boot loader pass parameters to the kernel, from the next boot on, and takes back those that were set under the same name before.
     Parameters that somebody else set stay.

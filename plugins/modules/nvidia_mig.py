@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: nvidia_mig
 short_description: Divide NVIDIA GPUs into instances
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Gives GPUs a layout of MIG (Multi-Instance GPU). It is applied only where it differs, and only while nothing runs on the GPU.
   - The whole layout is checked before any GPU is changed. While MIG is off the driver does not tell its profiles; an unknown one is

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: nvidia_runtime
 short_description: Register the NVIDIA runtime with a container engine
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Has C(nvidia-ctk runtime configure) add the runtime C(nvidia) to the settings of Docker or containerd, if they do not name it yet.
   - Other settings stay as they are. Where the settings are a symbolic link, what it leads to is changed. The engine has to be told to read its settings again.

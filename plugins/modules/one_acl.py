@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: one_acl
 short_description: Manage rules of OpenNebula's access control list
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Adds and removes rules that allow users to do something with objects. There are no rules that forbid.
   - Rules are written with names and compared by what they mean, so neither the order of kinds and rights nor names

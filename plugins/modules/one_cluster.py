@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: one_cluster
 short_description: Manage clusters of OpenNebula
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Makes, changes and removes clusters, and says which hosts, datastores and virtual networks belong to them.
 author:

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: one_datastore
 short_description: Manage datastores of OpenNebula
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Makes, changes and removes datastores, and says which clusters they belong to.
 author:

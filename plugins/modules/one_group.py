@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: one_group
 short_description: Manage groups of OpenNebula
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Makes, changes and removes groups, their administrators and attributes.
   - Users join and leave groups with M(opennebula.flower.one_user).

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: one_host
 short_description: Manage hosts of OpenNebula
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Adds, changes and removes hosts, enables, disables and takes them offline, and waits until they are monitored.
 author:

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: one_host_info
 short_description: List hosts of OpenNebula
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Lists the hosts that the user may see and that meet every filter, with their capacity, their PCI devices and who uses
     each of these.

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: one_marketplace_app
 short_description: Manage and export marketplace apps of OpenNebula
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Makes apps of images and of service templates in a marketplace of one's own, changes and removes them, and exports apps of
     any marketplace to an image and a VM template.

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: one_quota
 short_description: Manage quotas of users and groups of OpenNebula
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Limits what a user, or all users of a group together, may take of a zone, and tells what they take.
   - A limit is a number; C(-1) stands for the zone's default, C(-2) for no limit, whatever the default is.

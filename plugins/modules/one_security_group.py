@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: one_security_group
 short_description: Manage security groups of OpenNebula
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Makes, changes and removes security groups, and waits until the VMs that have one are filtered by its rules.
   - A rule that could not be applied to a VM is applied again by the next run.

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: one_user
 short_description: Manage users of OpenNebula
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Makes, changes and removes users, their password, groups and attributes.
   - A user cannot be renamed, as OpenNebula has no way to do that.

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: one_vdc
 short_description: Manage virtual data centers of OpenNebula
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Makes, changes and removes virtual data centers, which let groups use clusters, hosts, datastores and networks.
   - OpenNebula turns them into rules of the access control list. As rules of two virtual data centers that say the same

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: one_zone_info
 short_description: List zones of OpenNebula and look at the server that answers
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Lists the zones of a federation with their servers, and says what the server that answers is, its version and its part
     in a cluster of servers.

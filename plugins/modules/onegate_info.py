@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: onegate_info
 short_description: Read through OneGate, from inside a VM
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Returns what OneGate knows of the VM the module runs on, of another VM of its service, and of the service with all
     its VMs.

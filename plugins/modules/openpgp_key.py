@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: openpgp_key
 short_description: Keep the signing key of a package repository whose fingerprint is known
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Reads an ASCII-armoured OpenPGP public key, compares its fingerprint with the expected one, and only then writes it where the
     package manager looks for it.

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: vfio_binding
 short_description: Give PCI devices to vfio-pci, or back to their own drivers
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Changes which driver holds a device while the machine runs. Devices are told apart by their address, so that others of the same kind
     stay where they are.

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: vfio_info
 short_description: Find out what a hypervisor can pass through to VMs, and plan it
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Looks at the machine's IOMMU, PCI devices, what uses these, and how the machine boots.
   - Given devices, plans what passing them through takes, and says why it must not be done. A plan with problems is not an error of the module.

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: wireguard_check
 short_description: Check that a WireGuard overlay connects what it should and nothing else
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Sends packets as large as the tunnel carries to every address that should answer, and packets to every address that should not.
   - Then looks at the age of each peer's last handshake.

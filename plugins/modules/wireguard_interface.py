@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: wireguard_interface
 short_description: Bring a running WireGuard interface to a wanted state
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Changes key, port, MTU, addresses, routes and peers of an interface that is up, without taking it down. Peers that stay as they are
     notice nothing.

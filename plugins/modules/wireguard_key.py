@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: wireguard_key
 short_description: Make a WireGuard key on the machine it is for
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Makes a private key or a pre-shared key in a file that only its owner reads, unless one is there.
   - Returns the public key of a private key. The private key itself is never returned and never leaves the machine.
