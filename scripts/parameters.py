@@ -75,7 +75,7 @@ def _role_defaults() -> Iterable[str]:
         if parameter.typed_default is None:
             yield f"# {variable}:"
         else:
-            yield f"{variable}: {json.dumps(parameter.typed_default)}  # noqa: var-naming[no-role-prefix]"
+            yield f"{variable}: {json.dumps(parameter.typed_default)}"
 
 
 def _role_options() -> Iterable[str]:

@@ -11,7 +11,7 @@ import pytest
 
 from .shipped import REPOSITORY
 
-PROGRAM = REPOSITORY / "roles" / "flower_runtime" / "files" / "flwr-clientapp"
+PROGRAM = REPOSITORY / "roles" / "_flower_runtime" / "files" / "flwr-clientapp"
 
 pytestmark = pytest.mark.flower
 

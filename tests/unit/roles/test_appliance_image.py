@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-FILES = Path(__file__).resolve().parents[3] / "roles" / "appliance_image" / "files"
+FILES = Path(__file__).resolve().parents[3] / "roles" / "_appliance_image" / "files"
 sys.path.insert(0, str(FILES))
 contents, disk, image = (importlib.import_module(name) for name in ("contents", "disk", "image"))
 
