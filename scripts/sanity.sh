@@ -9,7 +9,7 @@ root=$PWD/build/sanity/ansible_collections
 target=$root/opennebula/flower
 rm -rf "$root"
 mkdir -p "$target"
-git ls-files -z --cached --others --exclude-standard -- plugins meta roles playbooks galaxy.yml README.md CHANGELOG.md tests/unit tests/sanity \
+git ls-files -z --cached --others --exclude-standard -- plugins meta roles playbooks galaxy.yml README.md CHANGELOG.md tests/unit tests/sanity tests/config.yml \
     | tar --create --null --files-from - --ignore-failed-read | tar --extract --directory "$target"
 git -C "$target" init --quiet
 git -C "$target" add --all
