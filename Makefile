@@ -75,7 +75,9 @@ clean-lab: lab-reset ## Remove the lab zone, its images, and the Docker engine i
 SCENARIOS := $(ROLES:%=molecule-%)
 SCENARIOS_BESIDE := $(filter-out %-flower_appliance %-wireguard,$(SCENARIOS))
 
-.PHONY: check lint unit sanity contract integration app foreign lab-test variants molecule $(SCENARIOS) machine-images vfio recovery e2e test docs
+.PHONY: tools check lint unit sanity contract integration app foreign lab-test variants molecule $(SCENARIOS) machine-images vfio recovery e2e test docs
+tools: $(VENV)/.test build/collections/.done ## What lint and tests need, in this checkout
+
 check: lint unit ## Lint and unit tests, for every commit
 
 lint: $(VENV)/.test build/collections/.done

@@ -19,8 +19,8 @@ from unittest.mock import patch
 
 import requests
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.testing import patch_module_args
 
+from ansible_collections.opennebula.flower.tests.support.module_arguments import patch_module_args
 from ansible_collections.opennebula.flower.tests.support.one_servers import running
 from lab.driver import DriverError, ImageSpec, VmSpec
 from lab.driver.dummy import DummyDriver

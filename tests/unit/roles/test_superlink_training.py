@@ -42,7 +42,7 @@ def test_role_variables_choose_what_is_trained_and_how(tmp_path: Path) -> None:
 
 def test_without_a_use_case_nothing_starts_by_itself_and_requests_have_the_settings(tmp_path: Path) -> None:
     settings = supervisor(tmp_path, flower_min_available_clients=3)
-    assert settings["initial_run"] is None
+    assert not settings["initial_run"]
     assert settings["run_config"]["min-available-clients"] == 3
     assert "use-case" not in settings["run_config"]
 

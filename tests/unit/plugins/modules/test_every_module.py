@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.opennebula.flower.plugins.module_utils.outcome import SafeModule
+from ansible_collections.opennebula.flower.tests.support.module_arguments import patch_module_args
 
 PACKAGE = "ansible_collections.opennebula.flower.plugins.modules"
 NAMES = sorted(path.stem for path in Path(importlib.import_module(PACKAGE).__path__[0]).glob("*.py") if path.stem != "__init__")

@@ -11,9 +11,9 @@ from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.opennebula.flower.plugins.modules import kernel_parameters
+from ansible_collections.opennebula.flower.tests.support.module_arguments import patch_module_args
 
 WANTED = {"name": "vfio-host", "parameters": ["iommu=pt"]}
 
