@@ -78,7 +78,8 @@ SCENARIOS_BESIDE := $(filter-out %-flower_appliance %-wireguard,$(SCENARIOS))
 .PHONY: tools check lint unit sanity contract integration app foreign lab-test variants molecule $(SCENARIOS) machine-images vfio recovery e2e test docs
 tools: $(VENV)/.test build/collections/.done ## What lint and tests need, in this checkout
 
-check: lint unit ## Lint and unit tests, for every commit
+check: $(VENV)/.test build/collections/.done ## Lint and unit tests, for every commit
+	@$(MAKE) --jobs=2 --output-sync=target lint unit
 
 lint: $(VENV)/.test build/collections/.done
 	@echo "== lint"
@@ -145,7 +146,7 @@ e2e: images $(VENV)/.test ## make demo with assertions, scaling and teardown
 # which mostly waits for VMs to boot and rounds to be trained again; what becomes of a training without VMs is part of make app.
 test: $(VENV)/.test build/collections/.done machine-images ## Everything that CI runs
 	@$(MAKE) --jobs=3 --output-sync=target --assume-old=engine --assume-old=machine-images --assume-old=images \
-	  e2e integration app molecule-wireguard molecule-flower_appliance $(SCENARIOS_BESIDE) lab-test foreign sanity contract check
+	  e2e integration app molecule-wireguard molecule-flower_appliance $(SCENARIOS_BESIDE) lab-test foreign sanity contract unit lint
 
 # ---- Disk images ---------------------------------------------------------------------------------
 
