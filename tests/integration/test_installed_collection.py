@@ -58,7 +58,7 @@ def play(installed: Path, playbook: str, *arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(("playbook", "arguments", "sentence"), [
-    ("build_appliance", ("-e", "appliance_target=floppy"), "appliance_target is 'floppy', expected container or qcow2"),
+    ("build_appliance", ("-e", "appliance_target=floppy"), "appliance_target is 'floppy', expected container, opennebula or qcow2"),
     ("build_appliance", ("-e", "appliance_target=container"), "appliance_base_image is not set"),
     ("marketplace", (), "there is no manifest of an image in build/appliances of this directory"),
     ("bundle", (), "there is no manifest of an image in build/appliances of this directory"),

@@ -424,7 +424,7 @@ def test_a_persistent_image_in_use_is_not_changed_and_a_change_of_it_is_the_serv
     ({**IMAGE, "type": "CDROM", "persistent": True}, "is of type CDROM, which cannot be persistent"),
     ({**IMAGE, "template": {"format": "raw"}}, "format in template: it is the option format that says so"),
     ({**IMAGE, "owner": "nobody"}, "no user with the name 'nobody'"),
-    ({}, "path, app, or size for an empty one, is needed"),
+    ({}, "path, app, vm, or size for an empty one, is needed"),
 ])
 def test_a_wrong_image_is_refused_before_it_is_made(zone, options, sentence):
     zone.calls.clear()
@@ -635,7 +635,27 @@ def test_a_service_that_is_being_recovered_is_not_asked_again(zone, service, mon
             zone.unchanged("one_service", name=service, **{**wanted, "state": state, "wait": False})
     finally:
         held.clear()
-    assert zone.run("one_service", name=service, state="recovered", wait_timeout=600)["service"]["state"] == "RUNNING"
+    done = zone.run("one_service", name=service, state="recovered", wait_timeout=600)
+    assert not done.get("failed"), done["msg"]
+    assert done["service"]["state"] == "RUNNING"
+
+
+def test_a_service_that_recovers_just_before_it_is_asked_to_is_as_wanted(zone, service, monkeypatch):
+    wanted = template_of(zone, "failing")
+    zone.driver.boot_error = "no such hypervisor"
+    zone.fails("one_service", name=service, **{**wanted, "wait_timeout": 600})
+    zone.driver.boot_error = ""
+    recover = zone.zone.flow.recover
+
+    def twice(session: str, number: int) -> None:
+        monkeypatch.undo()
+        recover(session, number)
+        wait_for(lambda: zone.run("one_service_info", name=number)["services"][0]["state"] == "RUNNING", "the service does not recover")
+        recover(session, number)
+
+    monkeypatch.setattr(zone.zone.flow, "recover", twice)
+    done = zone.changed("one_service", name=service, **wanted)
+    assert done["service"]["state"] == "RUNNING"
 
 
 def test_a_service_that_leaves_is_not_removed_again(zone, service, monkeypatch):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 
 from ..core.ownership import Ownership
 from ..transport.client import Client
+from ..transport.errors import OneException
 from . import actions as service_actions
 from . import facts as service_facts
 from . import settings as service_settings
@@ -81,10 +82,7 @@ class ServiceChanger:
     def apply(self, current: dict, wanted: dict[str, int], mend: Callable | None, give: bool) -> dict:
         """Change a service and return its document. wanted: numbers of VMs by role. give: whether to its owner as well."""
         if mend:
-            mend(self._client, int(current["ID"]))
-            # OneFlow may have noticed only just now what had failed before.
-            failed = current if service_facts.state(current) in FAILED else self._read(current)
-            current = self._running(current, {}, recovered=failed if mend is service_actions.recover else None)
+            current = self._mended(current, mend)
         current = self._shaped(current, wanted)
         return self._given(current) if give else current
 
@@ -95,6 +93,19 @@ class ServiceChanger:
             return {name: role.before for name, role in role_states.items()}, {name: role.after for name, role in role_states.items()}
         # Its VMs are on their way to run.
         return {}, {name: [GOALS[self._role_states[name]]] for name in self._resting}
+
+    def _mended(self, current: dict, mend: Callable) -> dict:
+        try:
+            mend(self._client, int(current["ID"]))
+        except OneException:
+            # It may have got on by itself since it was read.
+            now = self._read(current)
+            if self.mending(now):
+                raise
+            return now
+        # OneFlow may have noticed only just now what had failed before.
+        failed = current if service_facts.state(current) in FAILED else self._read(current)
+        return self._running(current, {}, recovered=failed if mend is service_actions.recover else None)
 
     def _shaped(self, current: dict, wanted: dict[str, int]) -> dict:
         if service_facts.state(current) in _AT_REST:
