@@ -1257,4 +1257,3 @@ def _check_storage(result: Checked, name: Name) -> list[str]:
 def _check_certificate(parameter: str, pem: str, name: Name) -> list[str]:
     problem = check_certificate(pem)
     return [f"{name(parameter)}: the given value {problem}"] if problem else []
-
