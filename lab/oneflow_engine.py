@@ -408,7 +408,7 @@ class Flow:
             self._finish_removal(service)
         elif all(role["state"] == State.DONE for role in service.roles):
             service.set_state(State.UNDEPLOYING_NETS)
-        else:
+        elif service.straight:
             self._shut(service, service.shuttable())
 
     def _finish_removal(self, service: Service) -> None:

@@ -145,7 +145,7 @@ class Service:
         """Roles to end next: with straight deployment those without living children."""
         living = [role for role in self.roles if role["state"] != State.DONE]
         needed = {parent for role in living for parent in role.get("parents", [])} if self.straight else set()
-        waiting = [role for role in living if role["state"] != State.UNDEPLOYING]
+        waiting = [role for role in living if role["state"] not in (State.UNDEPLOYING, State.FAILED_UNDEPLOYING)]
         free = [role for role in waiting if role["name"] not in needed]
         # Roles that are each other's parents would otherwise wait for ever.
         return free if free or len(waiting) < len(living) else waiting

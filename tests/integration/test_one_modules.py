@@ -707,6 +707,15 @@ def test_a_removal_that_failed_is_recovered_until_the_service_is_gone(zone, serv
     assert failed["error"]["kind"] == "wrong_state" and "FAILED_UNDEPLOYING" in failed["msg"] and "it does not go" in failed["msg"]
     assert "remove it first" in zone.fails("one_service", name=service, **template_of(zone, "plain"))["msg"]
     monkeypatch.undo()
+    # The VM takes its time: OneFlow and the module look at the service before the VM is gone.
+    shutdown = zone.driver.shutdown
+    zone.calls.clear()
+
+    def slow_shutdown(vm, hard) -> None:
+        zone.wait(lambda: sum(call.startswith("GET /service/") for call in zone.calls) > 2, "looks at the service")
+        shutdown(vm, hard)
+
+    monkeypatch.setattr(zone.driver, "shutdown", slow_shutdown)
     assert zone.changed("one_service", name=service, state="recovered", wait_timeout=600)["service"] == {}
     zone.unchanged("one_service", name=service, state="absent")
 

@@ -170,7 +170,7 @@ def describe(service: dict | None, vm_documents: dict[int, dict], old_log: Count
         if not _is_finished(role)
     ]
     state = service_facts.state(service)
-    if state in FAILED:
+    if state in FAILED | FAILED_LEAVING:
         new = _log(service) - (old_log or Counter())
         parts += [message for _time, severity, message in new if severity == "E"][-1:]
     return f"{state}: {'; '.join(parts)}" if parts else state
