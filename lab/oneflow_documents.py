@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.xml import items, to_dict
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.xml import items, section, to_dict
 from lab.core.errors import NO_EXISTS, OneError
 
 SERVICE_TYPE = 100
@@ -33,9 +34,19 @@ class Documents:
         return _with_body(document)
 
     def pool(self, session: str) -> list[dict]:
-        """All documents the session may see, newest first."""
-        pool = self.core.call(session, "one.documentpool.info", -2, -1, -1, self.kind)
-        return [_with_body(document) for document in items(to_dict(pool), "DOCUMENT")]
+        """All documents the session may see, newest first. Raises ValueError if the body of one is no JSON: OneFlow lists none then."""
+        return [_with_body(document) for document in self._listed(session)]
+
+    def readable(self, session: str) -> list[dict]:
+        """Those documents the session may see whose body can be read."""
+        found = []
+        for document in self._listed(session):
+            with suppress(ValueError):
+                found.append(_with_body(document))
+        return [document for document in found if isinstance(document["TEMPLATE"].get("BODY"), dict)]
+
+    def _listed(self, session: str) -> list[dict]:
+        return items(to_dict(self.core.call(session, "one.documentpool.info", -2, -1, -1, self.kind)), "DOCUMENT")
 
     def create(self, session: str, name: str, body: dict) -> int:
         """Store a new document. Returns its id."""
@@ -89,4 +100,5 @@ def _written(body: dict, name: str = "") -> str:
 
 
 def _with_body(document: dict) -> dict:
-    return {**document, "TEMPLATE": {"BODY": json.loads(document["TEMPLATE"]["BODY"])}}
+    body = section(document, "TEMPLATE").get("BODY")
+    return {**document, "TEMPLATE": {"BODY": json.loads(body)} if body else {}}

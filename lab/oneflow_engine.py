@@ -72,7 +72,7 @@ class Flow:
     def tick(self) -> None:
         """Move every service one step on. A service that cannot be moved now is tried again in the next tick."""
         with self._lock:
-            documents = self.services.pool(self.core.session_for(0))
+            documents = self.services.readable(self.core.session_for(0))
             if not documents:
                 return
             vms = self._vms()
@@ -227,14 +227,14 @@ class Flow:
 
     def _step(self, document: dict, vms: dict[int, Vm]) -> None:
         service = Service(self.core, self.services, document)
-        if service.state not in (State.RUNNING, State.WARNING):
-            self._watched.pop(service.id, None)
-        step = self._steps.get(service.state)
-        if step is None and service.id in self._recovering:
-            step = self._recoveries.get(service.state)
-        if step is None:
-            return
         try:
+            if service.state not in (State.RUNNING, State.WARNING):
+                self._watched.pop(service.id, None)
+            step = self._steps.get(service.state)
+            if step is None and service.id in self._recovering:
+                step = self._recoveries.get(service.state)
+            if step is None:
+                return
             step(service, vms)
             if service.state != State.DONE:
                 service.save()

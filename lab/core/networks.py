@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ipaddress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lab.core import ranges, restricted
@@ -163,12 +164,14 @@ def _give_back(core: Core, network: dict, address_range: dict) -> None:
 
 
 def _spec(network: dict) -> NetSpec:
-    """Return a network as drivers see it; without NETWORK_MASK the addresses' /24 is taken."""
+    """Return a network as drivers see it; without a NETWORK_MASK that is one the addresses' /24 is taken."""
     template = network["template"]
     first = template.get("NETWORK_ADDRESS") or next((r["IP"] for r in network["ranges"] if "IP" in r), "")
     subnet = ""
-    if first:
-        subnet = str(ipaddress.ip_network(f"{first}/{template.get('NETWORK_MASK') or _DEFAULT_PREFIX}", strict=False))
+    # oned keeps whatever these say.
+    for mask in (template.get("NETWORK_MASK"), _DEFAULT_PREFIX):
+        with suppress(ValueError):
+            subnet = subnet or str(ipaddress.ip_network(f"{first}/{mask}", strict=False))
     return NetSpec(network["id"], network["name"], subnet, template.get("GATEWAY", ""))
 
 
@@ -252,6 +255,13 @@ def _check_driver(template: dict, automatic: list[str]) -> None:
             raise OneError(INTERNAL, f"{name}{_INSTEAD.get(name, '')} is mandatory for driver {driver}")
 
 
+def _drop_vectors(template: dict) -> None:
+    """Forget what is a vector where oned reads a single value: it is nothing to it."""
+    for name in ("VN_MAD", "BRIDGE", "BRIDGE_TYPE", "PHYDEV", *_SEGMENTS):
+        if not isinstance(template.get(name, ""), str):
+            del template[name]
+
+
 def _bridge_type(driver: str, wanted: str) -> str:
     """Return the technology of a driver's bridge. Raises OneError for one that it cannot use."""
     if driver not in _BRIDGE_TYPES:
@@ -266,6 +276,7 @@ def _bridge_type(driver: str, wanted: str) -> str:
 
 def _update(_call: Call, network: dict, template: dict) -> dict:
     """Check the driver. A segment is chosen once; what an update says of it does not count."""
+    _drop_vectors(template)
     _automatic(template)
     before = network["template"]
     if not template.get("VN_MAD"):
@@ -353,6 +364,7 @@ def add(call: Call, name: str, template: dict, clusters: list[int], source: dict
         raise OneError(INTERNAL, "No NAME in template for Virtual Network.")
     if name:
         call.check_name("vn", name, INTERNAL, unique=False)
+    _drop_vectors(template)
     if not template.get("VN_MAD"):
         raise OneError(INTERNAL, "No VN_MAD in template for Virtual Network.")
     automatic = _automatic(template)

@@ -176,3 +176,23 @@ def test_several_routers_need_an_address_that_floats(world: World) -> None:
     response = world.flow("POST", "/service_template", {"name": "vr", "roles": roles})
     words = "Role 'gw' with 'cardinality' greather than one must define a floating IP"
     assert (response.status_code, response.text) == (400, words)
+
+
+@pytest.mark.parametrize("body", [
+    "", "<BODY><![CDATA[]]></BODY>", "<BODY><![CDATA[[1]]]></BODY>", "<BODY><![CDATA[{}]]></BODY>", '<BODY><![CDATA[{"state": "x"}]]></BODY>',
+])
+def test_a_document_that_is_no_service_stops_no_other(world: World, body: str) -> None:
+    odd = world.call("one.document.allocate", f"<TEMPLATE><NAME>odd</NAME>{body}</TEMPLATE>", 100)
+    service = running(world)
+    listed = world.flow("GET", "/service")
+    assert listed.status_code == 200 and {document["ID"] for document in listed.json()["DOCUMENT_POOL"]["DOCUMENT"]} == {str(odd), str(service)}
+    ended(world, service)
+    world.call("one.document.delete", odd)
+
+
+def test_a_document_whose_body_is_no_json_stops_the_listing_alone(world: World) -> None:
+    odd = world.call("one.document.allocate", "<TEMPLATE><NAME>odd</NAME><BODY><![CDATA[{]]></BODY></TEMPLATE>", 100)
+    service = running(world)
+    assert world.flow("GET", "/service").status_code == 500
+    ended(world, service)
+    world.call("one.document.delete", odd)

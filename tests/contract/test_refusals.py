@@ -279,3 +279,18 @@ def test_an_alias_has_an_address_of_its_own_and_a_name(world: World) -> None:
     assert machine.findtext("CONTEXT/ETH0_ALIAS0_IP") == alias.findtext("IP") != machine.findtext("NIC/IP")
     world.call("one.vm.action", "terminate", number)
     assert "<USED_LEASES>0<" in world.call("one.vn.info", 0)
+
+
+@pytest.mark.parametrize(("name", "odd"), list(enumerate([
+    'NETWORK_MASK="/24"', 'NETWORK_ADDRESS="nowhere"', 'NETWORK_MASK=[A="1"]', 'BRIDGE_TYPE=[A="1"]', 'PHYDEV=[A="1"]',
+])))
+def test_a_network_keeps_odd_values_that_nothing_depends_on(world: World, name: int, odd: str) -> None:
+    number = world.call("one.vn.allocate", f'NAME="odd {name}"\nVN_MAD="bridge"\nAR=[TYPE="IP4",IP="10.1.0.10",SIZE="9"]\n{odd}', 0)
+    assert world.call("one.vn.update", number, odd, 1) == number
+
+
+def test_a_network_whose_driver_is_a_vector_has_none(world: World) -> None:
+    words = "No VN_MAD in template for Virtual Network."
+    assert refusal(world, "one.vn.allocate", 'NAME="vector"\nVN_MAD=[A="1"]', 0)[1] == words
+    number = world.call("one.vn.allocate", 'NAME="driven"\nVN_MAD="bridge"', 0)
+    assert refusal(world, "one.vn.update", number, 'VN_MAD=[A="1"]', 0)[1] == f"Cannot update template. {words}"

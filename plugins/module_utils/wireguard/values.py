@@ -49,6 +49,8 @@ def keepalive(value: object) -> int:
 
 def endpoint(text: str) -> str:
     """Return host:port or [IPv6]:port in its one form."""
+    if "://" in text:
+        raise ValueError("is a URL")
     host, separator, number = text.rpartition(":")
     if not separator or (":" in host.strip("[]") and not (host.startswith("[") and host.endswith("]"))):
         if ":" in host and not text.endswith("]"):
@@ -77,8 +79,8 @@ def _host(host: str) -> str:
             raise ValueError(f"holds {host!r}, which is not an IPv6 address") from None
         _check_reachable(address)
         return f"[{address}]"
-    # A name that ends in a number is taken for an address, also where it is none.
-    if re.fullmatch(r"[0-9]+", host.rpartition(".")[2]):
+    # Resolvers take a name that ends in a number for an address, also where it is none.
+    if re.fullmatch(r"[0-9]+|0[xX][0-9a-fA-F]*", host.rpartition(".")[2]):
         try:
             address = ip_address(host, 4)
         except ValueError:
@@ -92,5 +94,7 @@ def _host(host: str) -> str:
 
 def _check_reachable(text: str) -> None:
     address = ipaddress.ip_address(text)
+    if getattr(address, "ipv4_mapped", None):
+        raise ValueError(f"holds {text!r}, an IPv4 address in the form of IPv6, expected {str(address.ipv4_mapped)!r}")
     if address.is_unspecified or address.is_multicast or text == "255.255.255.255":
         raise ValueError(f"holds {text!r}, which is not the address of one machine")
