@@ -97,7 +97,7 @@ contract: $(VENV)/.test build/collections/.done ## Lab zone against recorded ans
 	@scripts/timed.sh "contract tests" pytest -q tests/contract
 
 integration: $(VENV)/.test build/collections/.done ## Modules against a zone that boots nothing
-	@scripts/timed.sh "integration tests" pytest -q tests/integration
+	@scripts/timed.sh "integration tests" pytest -q --numprocesses 3 --dist worksteal tests/integration
 
 build/foreign/.done: $(VENV)/.control requirements/foreign.txt scripts/fetch_collections.py
 	@echo "== clients of others"
@@ -109,8 +109,9 @@ build/foreign/.done: $(VENV)/.control requirements/foreign.txt scripts/fetch_col
 foreign: $(VENV)/.test build/foreign/.done ## Command lines, clients and modules of others against the lab zone
 	@scripts/timed.sh "foreign clients" pytest -q tests/foreign
 
+# What is killed comes back slowly, so these tests begin first and the others go on beside them.
 app: $(VENV)/.test build/collections/.done ## The Flower App in a real federation on this machine
-	@scripts/timed.sh "Flower App tests" pytest -q tests/app
+	@scripts/timed.sh "Flower App tests" pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/app/test_recovery.py tests/app
 
 sanity: $(VENV)/.test build/collections/.done ## ansible-test sanity
 	@scripts/timed.sh "ansible-test sanity" scripts/sanity.sh
@@ -140,13 +141,13 @@ recovery: images $(VENV)/.test ## Trainings whose nodes, SuperLink and VMs are b
 e2e: images $(VENV)/.test ## make demo with assertions, scaling and teardown
 	@scripts/timed.sh "end to end" pytest -q -s tests/e2e
 
-# Machines mostly wait for their disks and each other, so that three suites at a time keep two cores busy. The longest begin first, so the images
-# that most of them need are made before and taken as they are.
+# Machines and federations mostly wait for their disks and each other, so that four suites at a time keep two cores busy. The longest begin
+# first, so the images that most of them need are made before and taken as they are.
 # Not in here: make vfio, which emulates whole machines, make variants, whose frameworks compute on all cores for ten minutes, and make recovery,
 # which mostly waits for VMs to boot and rounds to be trained again; what becomes of a training without VMs is part of make app.
 test: $(VENV)/.test build/collections/.done machine-images ## Everything that CI runs
-	@$(MAKE) --jobs=3 --output-sync=target --assume-old=engine --assume-old=machine-images --assume-old=images \
-	  e2e integration app molecule-wireguard molecule-flower_appliance $(SCENARIOS_BESIDE) lab-test foreign sanity contract unit lint
+	@$(MAKE) --jobs=4 --output-sync=target --assume-old=engine --assume-old=machine-images --assume-old=images \
+	  molecule-wireguard e2e app lab-test molecule-flower_appliance integration $(SCENARIOS_BESIDE) unit sanity contract lint foreign
 
 # ---- Disk images ---------------------------------------------------------------------------------
 

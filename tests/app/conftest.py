@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,12 +28,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def make_flower_venv(version: str = DEFAULT_VERSION) -> Path:
     """Return the bin directory of build/flower-VERSION, made at first use; wheels that lie in build/wheels are not fetched again."""
     venv = REPOSITORY / "build" / f"flower-{version}"
-    if not (venv / "complete").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
-        wheels = REPOSITORY / "build" / "wheels"
-        source = ["--find-links", wheels] if wheels.is_dir() else []
-        subprocess.run([venv / "bin" / "pip", "install", "--quiet", *source, f"flwr=={version}", "scikit-learn"], check=True)
-        (venv / "complete").touch()
+    wheels = REPOSITORY / "build" / "wheels"
+    source = ["--find-links", wheels] if wheels.is_dir() else []
+    # The suite's workers begin at once, and one of them makes it.
+    with venv.with_name(f"{venv.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (venv / "complete").exists():
+            subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
+            subprocess.run([venv / "bin" / "pip", "install", "--quiet", *source, f"flwr=={version}", "scikit-learn"], check=True)
+            (venv / "complete").touch()
     return venv / "bin"
 
 

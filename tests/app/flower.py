@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -19,6 +18,8 @@ from typing import TypeVar
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
+
+from ansible_collections.opennebula.flower.tests.support.ports import free_port
 
 T = TypeVar("T")
 
@@ -217,10 +218,3 @@ def _stop(process: subprocess.Popen) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port of the loopback interface that nothing uses."""
-    with socket.socket() as listener:
-        listener.bind((host, 0))
-        return listener.getsockname()[1]

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import stat
 import subprocess
 import sys
@@ -16,16 +15,17 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.opennebula.flower.tests.support.ports import free_port
+
 ROOT = Path(__file__).parents[2]
 Lab = Callable[..., subprocess.CompletedProcess]
 
 
 def free_ports(number: int) -> list[int]:
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
+    ports: set[int] = set()
+    while len(ports) < number:
+        ports.add(free_port())
+    return list(ports)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ import pytest
 
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.checkpoint_bucket import BucketError
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.checkpoint_sync import Config, Uploader, restore
+from ansible_collections.opennebula.flower.tests.support.ports import free_port
 
 DEADLINE = 600  # seconds
 
@@ -73,12 +73,6 @@ def server(port: int) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(DEADLINE)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -24,9 +24,9 @@ from ansible_collections.opennebula.flower.tests.support.one_servers import (
     scripted,
     self_signed,
     success,
-    unused_port,
 )
 from ansible_collections.opennebula.flower.tests.support.one_zone import PASSWORD, ModuleZone, module_zone
+from ansible_collections.opennebula.flower.tests.support.ports import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PLUGIN = "opennebula.flower.opennebula"
@@ -303,7 +303,7 @@ def test_two_zones_make_one_inventory_with_unique_names(zone, other_zone, listed
 
 
 def test_a_zone_that_cannot_be_reached_is_an_error_that_names_it(zone, listed):
-    nowhere = {"name": "south", **options_of(zone), "api_url": f"http://127.0.0.1:{unused_port()}/RPC2"}
+    nowhere = {"name": "south", **options_of(zone), "api_url": f"http://127.0.0.1:{free_port()}/RPC2"}
     answer = listed(zones=[{"name": "north", **options_of(zone)}, nowhere])
     assert answer.rc != 0
     assert f"Zone south: {nowhere['api_url']} cannot be reached: Connection refused." in answer.message

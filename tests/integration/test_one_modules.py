@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.opennebula.flower.tests.support.one_servers import hanging, self_signed, success, unused_port
+from ansible_collections.opennebula.flower.tests.support.one_servers import hanging, self_signed, success
 from ansible_collections.opennebula.flower.tests.support.one_zone import PASSWORD, ModuleZone, module_zone, run_module
+from ansible_collections.opennebula.flower.tests.support.ports import free_port
 from lab.driver import DriverError
 
 NETWORK = {
@@ -187,7 +188,7 @@ def test_a_bad_endpoint_or_identity_is_one_sentence_with_the_endpoint(zone, modu
     options = {**zone.options, "name": "thing"}
     if not module.endswith("_info"):
         options["state"] = "absent"
-    refused = f"http://127.0.0.1:{unused_port()}"
+    refused = f"http://127.0.0.1:{free_port()}"
     cases = [({"api_password": "wrong"}, "authentication", "does not accept the password of user oneadmin")]
     cases.append(({"api_url": refused + "/RPC2", "oneflow_url": refused}, "network", f"{refused}"))
     with hanging() as slow, self_signed(tmp_path, success("7.4.0")) as (server, _certificate):

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import states
-from ansible_collections.opennebula.flower.tests.support.one_servers import hanging, unused_port
+from ansible_collections.opennebula.flower.tests.support.one_servers import hanging
 from ansible_collections.opennebula.flower.tests.support.one_zone import ModuleZone, module_zone, run_module
+from ansible_collections.opennebula.flower.tests.support.ports import free_port
 from lab.driver import Driver, DriverError
 
 WAIT = {"wait_timeout": 600}
@@ -506,7 +507,7 @@ def test_a_name_that_several_vms_have_is_an_error_with_their_ids(zone):
 
 @pytest.mark.parametrize("state", ["present", "absent"])
 def test_a_server_that_is_not_there_is_an_error_for_every_state(zone, state):
-    options = {**zone.options, "api_url": f"http://127.0.0.1:{unused_port()}/RPC2", "name": "web", "state": state}
+    options = {**zone.options, "api_url": f"http://127.0.0.1:{free_port()}/RPC2", "name": "web", "state": state}
     assert run_module("one_vm", options)["error"]["kind"] == "network"
 
 

@@ -194,9 +194,3 @@ def success(value: object) -> tuple[int, str]:
 def failure(code: int, message: str) -> tuple[int, str]:
     """oned's answer to a call that did not."""
     return 200, xmlrpc.client.dumps(([False, message, code, -1, -1],), methodresponse=True)
-
-
-def unused_port() -> int:
-    """A port nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]

@@ -20,6 +20,7 @@ from unittest.mock import patch
 import requests
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.wait import wait_until
 from ansible_collections.opennebula.flower.tests.support.module_arguments import patch_module_args
 from ansible_collections.opennebula.flower.tests.support.one_servers import running
 from lab.driver import DriverError, ImageSpec, VmSpec
@@ -201,13 +202,17 @@ def changes(output: str) -> int:
 
 
 def run_module(module: str, options: dict, check: bool = False, secret: str = PASSWORD) -> dict:
-    """Run a module in this process and return its result, warnings as texts. Its output must not contain the secret."""
+    """Run a module in this process and return its result, warnings as texts. Its output must not contain the secret.
+
+    It asks more often than in earnest how things stand, because a zone that boots nothing is quick.
+    """
     output = io.StringIO()
     said: list[str] = []
     arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": True}
     # Where Ansible's controller is loaded too, as for other tests, warnings go to its display.
     warnings = patch.object(AnsibleModule, "warn", lambda _module, warning, **_options: said.append(warning))
-    with patch_module_args(arguments), redirect_stdout(output), warnings, suppress(SystemExit):
+    polls = patch.dict(wait_until.__kwdefaults__, interval=0.02, max_interval=0.2)
+    with patch_module_args(arguments), redirect_stdout(output), warnings, polls, suppress(SystemExit):
         importlib.import_module(f"{MODULES}.{module}").main()
     assert secret not in output.getvalue()
     assert secret not in str(said)

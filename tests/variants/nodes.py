@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.releases import supernode_command
-from ansible_collections.opennebula.flower.tests.app.flower import free_port
 from ansible_collections.opennebula.flower.tests.app.shipped import APP
+from ansible_collections.opennebula.flower.tests.support.ports import free_port
 from lab.engine import docker
 from lab.images import FLOWER_VERSION, variant_image
 

@@ -7,7 +7,6 @@ Everything is emulated (TCG), so that the tests need no virtualisation of the ma
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from disk import Platform, built, run
 
+from ansible_collections.opennebula.flower.tests.support.ports import free_port
 from lab.qmp import Qmp
 
 # Alone, a machine boots in 20 to 60 s.
@@ -100,7 +100,7 @@ def running(platform: Platform, directory: Path) -> Iterator[Machine]:
     overlay, spare, console, monitor = (directory / name for name in ("disk.qcow2", "spare.img", "console.log", "monitor"))
     run("qemu-img", "create", "-q", "-f", "qcow2", "-b", str(made / "disk.img"), "-F", "raw", str(overlay))
     run("qemu-img", "create", "-q", "-f", "raw", str(spare), "64M")
-    port = _free_port()
+    port = free_port()
     with console.open("wb") as log:
         process = subprocess.Popen(
             [
@@ -126,9 +126,3 @@ def running(platform: Platform, directory: Path) -> Iterator[Machine]:
     finally:
         process.kill()
         process.wait(timeout=30)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -46,6 +46,7 @@ class Run:
     round with a checkpoint, ``resumed`` the round after which the newest attempt went on. Times are seconds since the
     epoch. ``attempts`` counts submissions, ``fruitless`` those since the last round that was further than any before.
     ``trained`` and ``failure`` are what the app said at its end. ``offset`` is the position in the events file;
+    ``gone_on`` is the end after which it was last asked to go on: ends are told apart by their times, so the next is later.
     ``submitting`` and ``known_ids`` tell whether a submission was cut off after Flower had accepted it. ``artifacts`` are
     the files it left behind, with the token that opens them.
     """
@@ -78,6 +79,7 @@ class Run:
     failed_rounds: int = 0
     checkpoint: int = 0
     resumed: int = 0
+    gone_on: int = 0
 
     @property
     def digest(self) -> str:

@@ -321,7 +321,7 @@ class Supervisor:
         """Continue a run that failed or was stopped, unless it has ended once more since that was asked for."""
         if run.status not in (FAILED, STOPPED) or run.ended != ended:
             return
-        run.status, run.ended, run.fruitless = WAITING, None, 0
+        run.status, run.ended, run.gone_on, run.fruitless = WAITING, None, ended, 0
         run.message = "asked to go on"
         self._save()
         LOGGER.info("Run '%s' was asked to go on after round %d.", run.name, run.round)
@@ -560,7 +560,7 @@ class Supervisor:
     def _end(self, run: Run, status: str, message: str) -> None:
         run.status = status
         run.message = sentence(message, MESSAGE_CHARACTERS)
-        run.ended = int(time.time())
+        run.ended = max(int(time.time()), run.gone_on + 1)
         self._offer_files(run)
         if run.app and status == COMPLETED:
             shutil.rmtree(Path(self._config.apps_directory, run.name), ignore_errors=True)

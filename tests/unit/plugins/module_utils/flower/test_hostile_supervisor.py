@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.protocol import PUBLISHED_ROUNDS
+from ansible_collections.opennebula.flower.tests.support.ports import free_port
 from ansible_collections.opennebula.flower.tests.support.supervisor_scene import Scene
 
 MODULE = "ansible_collections.opennebula.flower.plugins.module_utils.flower.supervisor"
@@ -340,12 +340,6 @@ def until(process: subprocess.Popen, words: str) -> str:
         if words in line:
             return line
     raise AssertionError("".join(lines[-20:]))
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def test_the_process_lives_through_all_of_it_and_still_trains_and_serves(scene: Scene, tmp_path: Path) -> None:

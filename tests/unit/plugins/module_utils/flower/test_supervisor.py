@@ -256,6 +256,20 @@ def test_a_run_goes_on_once_for_one_request(scene: Scene, monkeypatch: pytest.Mo
     assert scene.superlink.calls("run") == 3
 
 
+def test_two_ends_of_a_run_in_one_second_are_told_apart(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: 1_800_000_000.9)
+    ends = []
+    scene.step()
+    for _attempt in range(3):
+        scene.superlink.set_status(scene.superlink.run_ids[-1], "finished:failed", "ServerApp failed with exception: disk full")
+        scene.step()
+        ends.append(scene.newest()["ended"])
+        scene.request("initial", resume=ends[-1])
+        scene.step()
+    assert ends == [1_800_000_000, 1_800_000_001, 1_800_000_002]
+    assert scene.superlink.calls("run") == 4
+
+
 def test_a_completed_run_does_not_go_on(scene: Scene) -> None:
     scene.step()
     scene.train()

@@ -22,8 +22,8 @@ from ansible_collections.opennebula.flower.tests.support.one_servers import (
     scripted,
     self_signed,
     success,
-    unused_port,
 )
+from ansible_collections.opennebula.flower.tests.support.ports import free_port
 
 PASSWORD = "pass:word é"
 
@@ -123,7 +123,7 @@ def test_repetitions_end_at_the_timeout_too():
 
 
 def test_a_refusing_endpoint_is_named_with_the_reason():
-    url = f"http://127.0.0.1:{unused_port()}"
+    url = f"http://127.0.0.1:{free_port()}"
     error = error_of(client(url).call, "one.image.info", 1)
     assert error.kind == "network"
     assert error.message == f"{url}/RPC2 cannot be reached: Connection refused."
@@ -140,7 +140,7 @@ def test_an_url_without_a_scheme_is_invalid():
 
 
 def test_credentials_in_an_url_are_not_shown():
-    error = error_of(client(f"http://user:hidden@127.0.0.1:{unused_port()}").call, "one.image.info", 1)
+    error = error_of(client(f"http://user:hidden@127.0.0.1:{free_port()}").call, "one.image.info", 1)
     assert "hidden" not in error.message
 
 
@@ -177,7 +177,7 @@ def test_the_proxy_of_the_environment_is_asked_with_its_password_unless_the_serv
         assert (method, path) == ("POST", "http://cloud.example:2633/RPC2")
         assert headers["proxy-authorization"] == f"Basic {b64encode(b'jane:p@ss').decode()}"
         for near in ("localhost", "127.0.0.1"):
-            error = error_of(client(f"http://{near}:{unused_port()}").call, "one.system.version")
+            error = error_of(client(f"http://{near}:{free_port()}").call, "one.system.version")
             assert error.message.endswith("cannot be reached: Connection refused.")
         assert len(server.requests) == 1
 
