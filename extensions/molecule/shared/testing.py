@@ -7,6 +7,8 @@ import time
 
 from lab.checkout import CHECKOUT
 
+_PAUSE = 1  # seconds
+
 
 def container(machine):
     """Return the container that a machine of the scenario is."""
@@ -26,11 +28,12 @@ def output(machine, *command):
 
 
 def wait_until(condition, seconds=600):
-    """Return whether the condition came true in time; it has to take a moment itself, as commands on a machine do."""
+    """Return whether the condition came true in time. Whoever asks machines without a pause takes the processor that they need to answer."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             return False
+        time.sleep(_PAUSE)
     return True
 
 
