@@ -19,7 +19,8 @@ from pathlib import Path
 import boto3
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.checkpoint_bucket import BucketError
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.checkpoint_bucket import LARGEST_OBJECT, BucketError, Checkpoint
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.checkpoint_directory import CheckpointDirectory
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.checkpoint_sync import Config, Uploader, restore
 from ansible_collections.opennebula.flower.tests.support.ports import free_port
 
@@ -274,3 +275,95 @@ def test_a_settings_file_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
     path.write_text('{"bucket": "models", "colour": "red"}')
     with pytest.raises(ValueError, match="colour"):
         Config.read(str(path))
+
+
+@pytest.mark.parametrize("left", ["link", "pipe", "directory", "foreign file", "linked run"])
+def test_what_the_app_may_leave_instead_of_a_checkpoint_is_not_uploaded(config: Config, storage: Storage, tmp_path: Path, left: str) -> None:
+    """The program that uploads may read what the app may not."""
+    secret = tmp_path / "ca.key"
+    secret.write_text("PRIVATE KEY")
+    path = write(config, 5)
+    path.unlink()
+    if left == "link":
+        path.symlink_to(secret)
+    elif left == "pipe":
+        os.mkfifo(path)
+    elif left == "directory":
+        path.mkdir()
+    elif left == "foreign file":
+        os.chown(config.directory, 49999, 49999)
+        os.link(secret, path)
+    else:
+        elsewhere = tmp_path / "elsewhere"
+        path.parent.rename(elsewhere)
+        (elsewhere / path.name).write_text("PRIVATE KEY")
+        path.parent.symlink_to(elsewhere)
+    good = write(config, 10, run="second")
+    os.chown(good, *[os.stat(config.directory).st_uid] * 2)
+    assert uploader(config).step() == config.poll_seconds
+    assert storage.keys() == ["site-a/second/checkpoint_round_10.npz"]
+
+
+@pytest.mark.parametrize("swapped", ["link", "pipe"])
+def test_a_checkpoint_that_becomes_something_else_before_it_is_opened_is_not_uploaded(
+    config: Config, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swapped: str
+) -> None:
+    secret = tmp_path / "ca.key"
+    secret.write_text("PRIVATE KEY")
+    path = write(config, 5)
+    listed = CheckpointDirectory.listed
+
+    def then_swapped(directory: CheckpointDirectory) -> dict:
+        found = listed(directory)
+        path.unlink(missing_ok=True)
+        path.symlink_to(secret) if swapped == "link" else os.mkfifo(path)
+        return found
+
+    monkeypatch.setattr(CheckpointDirectory, "listed", then_swapped)
+    uploader(config).step()
+    assert storage.keys() == []
+
+
+def test_a_checkpoint_that_grows_while_it_is_read_is_uploaded_as_it_was_listed(config: Config) -> None:
+    path = write(config, 5)
+    with CheckpointDirectory(config.directory).reading(Checkpoint("first", path.name)) as stream, path.open("ab") as more:
+        more.write(b" and more")
+        more.flush()
+        assert stream.read() == b"model"
+        assert (stream.seek(0, os.SEEK_END), stream.seek(0), stream.read()) == (5, 0, b"model")
+
+
+def test_a_file_too_large_for_an_object_keeps_no_other_one_from_being_uploaded(config: Config, storage: Storage, caplog: pytest.LogCaptureFixture) -> None:
+    write(config, 5)
+    os.truncate(write(config, 10), LARGEST_OBJECT + 1)
+    syncing = uploader(config)
+    syncing.step()
+    syncing.step()
+    assert storage.keys() == ["site-a/first/checkpoint_round_5.npz"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Checkpoint first/checkpoint_round_10.npz has {LARGEST_OBJECT + 1} bytes, more than the {LARGEST_OBJECT} of one object: it is not uploaded."
+    ]
+
+
+@pytest.mark.parametrize("left", ["linked run", "linked partial", "file"])
+def test_nothing_is_restored_through_what_the_app_left(config: Config, storage: Storage, tmp_path: Path, left: str) -> None:
+    write(config, 5)
+    uploader(config).step()
+    disk, outside = tmp_path / "disk", tmp_path / "outside"
+    disk.mkdir()
+    outside.mkdir()
+    (outside / "mine").write_text("mine")
+    if left == "linked run":
+        (disk / "first").symlink_to(outside)
+    elif left == "file":
+        (disk / "first").write_text("no directory")
+    else:
+        (disk / "first").mkdir()
+        (disk / "first" / ".checkpoint_round_5.npz.partial").symlink_to(outside / "mine")
+    restoring = replace(config, directory=str(disk))
+    if left == "linked partial":
+        assert restore(restoring, restoring.open_bucket()) == 1
+    else:
+        with pytest.raises(NotADirectoryError, match=f"{disk}/first is no directory, so no checkpoint can be put there"):
+            restore(restoring, restoring.open_bucket())
+    assert files(str(outside)) == {"mine": b"mine"} and (outside.stat().st_uid, (outside / "mine").stat().st_uid) == (0, 0)

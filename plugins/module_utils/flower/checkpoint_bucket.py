@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 try:
     import boto3
@@ -51,6 +49,25 @@ class Checkpoint:
     def of(cls, run: str, name: str) -> Checkpoint | None:
         """Return the checkpoint with these names, None when they are not those of a checkpoint."""
         return cls(run, name) if _RUN.fullmatch(run) and _FILE.fullmatch(name) else None
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is in a checkpoint, with its checksums as the protocol wants them: MD5 in base64, SHA-256 in hexadecimal."""
+
+    stream: BinaryIO
+    md5: str
+    sha256: str
+
+    @classmethod
+    def of(cls, stream: BinaryIO) -> Content:
+        """Read a stream once for its checksums and set it back to its beginning."""
+        md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+        for chunk in iter(lambda: stream.read(_CHUNK), b""):
+            md5.update(chunk)
+            sha256.update(chunk)
+        stream.seek(0)
+        return cls(stream, base64.b64encode(md5.digest()).decode(), sha256.hexdigest())
 
 
 class Bucket:
@@ -100,37 +117,28 @@ class Bucket:
             return None
         return answer["Metadata"].get("sha256")
 
-    def upload(self, checkpoint: Checkpoint, path: Path) -> None:
-        """Store a file as a checkpoint; the server refuses it when it arrives with another checksum."""
-        with path.open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            if size > LARGEST_OBJECT:
-                raise BucketError(f"{path} has {size} bytes, more than the {LARGEST_OBJECT} of one object", lasting=True)
-            md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()  # the protocol wants MD5
-            for chunk in iter(lambda: stream.read(_CHUNK), b""):
-                md5.update(chunk)
-                sha256.update(chunk)
-            stream.seek(0)
-            self._call(
-                "put_object",
-                Bucket=self._bucket,
-                Key=self._key(checkpoint),
-                Body=stream,
-                ContentMD5=base64.b64encode(md5.digest()).decode(),
-                Metadata={"sha256": sha256.hexdigest()},
-            )
+    def upload(self, checkpoint: Checkpoint, content: Content) -> None:
+        """Store a checkpoint; the server refuses it when it arrives with another checksum."""
+        self._call(
+            "put_object",
+            Bucket=self._bucket,
+            Key=self._key(checkpoint),
+            Body=content.stream,
+            ContentMD5=content.md5,
+            Metadata={"sha256": content.sha256},
+        )
 
-    def download(self, checkpoint: Checkpoint, path: Path) -> None:
-        """Write a checkpoint to a file and verify it."""
+    def download(self, checkpoint: Checkpoint, stream: BinaryIO) -> None:
+        """Write a checkpoint to a stream and verify it."""
         answer = self._call("get_object", Bucket=self._bucket, Key=self._key(checkpoint))
-        digest = hashlib.sha256()
+        digest, size = hashlib.sha256(), 0
         try:
-            with path.open("wb") as stream:
-                for chunk in answer["Body"].iter_chunks(_CHUNK):
-                    digest.update(chunk)
-                    stream.write(chunk)
-                stream.flush()
-                os.fsync(stream.fileno())
+            for chunk in answer["Body"].iter_chunks(_CHUNK):
+                size += len(chunk)
+                if size > LARGEST_OBJECT:
+                    break
+                digest.update(chunk)
+                stream.write(chunk)
         except BotoCoreError as problem:
             raise BucketError(f"{self._place} broke off while {checkpoint.run}/{checkpoint.name} was read: {_text(problem)}") from problem
         if digest.hexdigest() != answer["Metadata"].get("sha256"):

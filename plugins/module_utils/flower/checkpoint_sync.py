@@ -9,10 +9,8 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import logging
-import os
 import signal
 import sys
 import threading
@@ -20,8 +18,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
-from .checkpoint_bucket import Bucket, BucketError, Checkpoint
+from .checkpoint_bucket import LARGEST_OBJECT, Bucket, BucketError, Checkpoint, Content
+from .checkpoint_directory import CheckpointDirectory
 
 LOGGER = logging.getLogger("flower-checkpoint-sync")
 
@@ -65,7 +65,7 @@ class Uploader:
     def __init__(self, config: Config, bucket: Bucket) -> None:
         self._config = config
         self._bucket = bucket
-        self._directory = Path(config.directory)
+        self._directory = CheckpointDirectory(config.directory)
         # What is in the bucket, by the size and time of the file it was made from.
         self._uploaded: dict[Checkpoint, tuple[int, int]] = {}
         self._failures_in_a_row = 0
@@ -85,32 +85,44 @@ class Uploader:
         return min(_LONGEST_PAUSE, self._config.poll_seconds * 2**self._failures_in_a_row)
 
     def _pending(self) -> list[tuple[Checkpoint, tuple[int, int]]]:
-        local = local_checkpoints(self._directory)
+        local = self._directory.listed()
         self._uploaded = {checkpoint: state for checkpoint, state in self._uploaded.items() if checkpoint in local}
         pending = [(checkpoint, state) for checkpoint, state in local.items() if self._uploaded.get(checkpoint) != state]
         self._values["upload_pending"] = len(pending)
         return sorted(pending, key=lambda entry: entry[1][1], reverse=True)
 
     def _upload(self, checkpoint: Checkpoint, state: tuple[int, int]) -> None:
-        path = self._directory / checkpoint.run / checkpoint.name
-        try:
-            known = self._bucket.digest(checkpoint)
-            if known is None or known != _digest(path):
-                self._bucket.upload(checkpoint, path)
-                self._values["uploaded_total"] += 1
-                self._values["upload_last_timestamp_seconds"] = int(time.time())
-                LOGGER.info("Checkpoint %s/%s was uploaded, %d bytes.", checkpoint.run, checkpoint.name, state[0])
-        except FileNotFoundError:
-            return  # the app removed it meanwhile: there are newer ones
+        if state[0] > LARGEST_OBJECT:
+            LOGGER.warning(
+                "Checkpoint %s/%s has %d bytes, more than the %d of one object: it is not uploaded.", checkpoint.run, checkpoint.name, state[0], LARGEST_OBJECT
+            )
+        else:
+            try:
+                with self._directory.reading(checkpoint) as stream:
+                    self._upload_content(checkpoint, stream)
+            except FileNotFoundError:
+                return  # the app removed it meanwhile: there are newer ones
+            except PermissionError as problem:
+                LOGGER.warning("Checkpoint %s/%s cannot be read: %s.", checkpoint.run, checkpoint.name, problem.strerror)
         self._uploaded[checkpoint] = state
         self._values["upload_pending"] -= 1
         self._retain(checkpoint)
 
+    def _upload_content(self, checkpoint: Checkpoint, stream: BinaryIO) -> None:
+        content = Content.of(stream)
+        if self._bucket.digest(checkpoint) == content.sha256:
+            return
+        self._bucket.upload(checkpoint, content)
+        self._values["uploaded_total"] += 1
+        self._values["upload_last_timestamp_seconds"] = int(time.time())
+        LOGGER.info("Checkpoint %s/%s was uploaded.", checkpoint.run, checkpoint.name)
+
     def _retain(self, newest: Checkpoint) -> None:
         """Remove what was uploaded before the newest checkpoints of a run, whatever its round: a run may start anew."""
+        local = self._directory.listed()
         others = [other for other in self._bucket.checkpoints() if other.run == newest.run and other != newest]
         for other in others[self._config.keep - 1 :]:
-            if not (self._directory / other.run / other.name).exists():
+            if other not in local:
                 self._bucket.remove(other)
 
     def _failed(self, problem: str) -> None:
@@ -146,9 +158,9 @@ def restore(config: Config, bucket: Bucket, sleep: Callable[[float], None] = tim
     Raises:
         BucketError: the storage refused, or was not reached in time. The directory is empty then.
     """
-    directory = Path(config.directory)
-    if local_checkpoints(directory):
-        LOGGER.info("There are checkpoints in %s; nothing is restored.", directory)
+    directory = CheckpointDirectory(config.directory)
+    if directory.listed():
+        LOGGER.info("There are checkpoints in %s; nothing is restored.", config.directory)
         return 0
     deadline = time.monotonic() + config.restore_seconds
     while True:
@@ -161,49 +173,22 @@ def restore(config: Config, bucket: Bucket, sleep: Callable[[float], None] = tim
             sleep(config.poll_seconds)
 
 
-def _restore(directory: Path, bucket: Bucket) -> int:
-    owner = directory.stat()
-    fetched: list[tuple[Path, Path]] = []
+def _restore(directory: CheckpointDirectory, bucket: Bucket) -> int:
+    fetched = []
     try:
         for checkpoint in bucket.checkpoints():
-            run = directory / checkpoint.run
-            run.mkdir(exist_ok=True)
-            os.chown(run, owner.st_uid, owner.st_gid)
-            partial = run / f".{checkpoint.name}.partial"
-            fetched.append((partial, run / checkpoint.name))
-            bucket.download(checkpoint, partial)
-            os.chown(partial, owner.st_uid, owner.st_gid)
+            fetched.append(checkpoint)
+            with directory.writing(checkpoint) as stream:
+                bucket.download(checkpoint, stream)
     except BaseException:
-        for partial, _final in fetched:
-            partial.unlink(missing_ok=True)
+        for checkpoint in fetched:
+            directory.discard(checkpoint)
         raise
     # All or nothing: a directory with some checkpoints counts as restored.
-    for partial, path in fetched:
-        partial.replace(path)
-        LOGGER.info("Checkpoint %s/%s was restored.", path.parent.name, path.name)
+    for checkpoint in fetched:
+        directory.place(checkpoint)
+        LOGGER.info("Checkpoint %s/%s was restored.", checkpoint.run, checkpoint.name)
     return len(fetched)
-
-
-def local_checkpoints(directory: Path) -> dict[Checkpoint, tuple[int, int]]:
-    """Return the checkpoints in a directory with size and time of their files; incomplete and rejected ones are none."""
-    found = {}
-    for path in directory.glob("*/checkpoint_round_*.npz"):
-        checkpoint = Checkpoint.of(path.parent.name, path.name)
-        try:
-            status = path.stat()
-        except OSError:
-            continue
-        if checkpoint:
-            found[checkpoint] = (status.st_size, status.st_mtime_ns)
-    return found
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        for chunk in iter(lambda: stream.read(1024 * 1024), b""):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def main() -> int:

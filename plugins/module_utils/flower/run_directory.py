@@ -1,10 +1,9 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The directory of a run, which the app writes and the supervisor reads.
+"""A directory that the app writes and a program with more rights reads: of a run, or of a run's checkpoints.
 
-The supervisor is root and the app is not: no link, pipe or device that an app leaves there may lead the supervisor to
-another file.
+No link, pipe or device that an app leaves there may lead that program to another file.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import BinaryIO
 
@@ -28,15 +27,22 @@ class RunDirectory:
 
     def names(self) -> list[str]:
         """Return the names of the regular files, sorted, of so many at most; none when there is no directory."""
-        try:
-            with self._opened() as directory, os.scandir(directory) as entries:
-                return sorted(entry.name for entry in islice(entries, _MOST_ENTRIES) if entry.is_file(follow_symlinks=False))
-        except FileNotFoundError:
-            return []
+        return sorted(self.files())
+
+    def files(self) -> dict[str, os.stat_result]:
+        """Return what is known of the regular files, of so many at most, by name; none when there is no directory."""
+        found = {}
+        with suppress(FileNotFoundError), self.opened() as directory, os.scandir(directory) as entries:
+            for entry in islice(entries, _MOST_ENTRIES):
+                # It may be gone already.
+                with suppress(FileNotFoundError):
+                    if entry.is_file(follow_symlinks=False):
+                        found[entry.name] = entry.stat(follow_symlinks=False)
+        return found
 
     def open(self, name: str) -> BinaryIO:
         """Open a regular file for reading."""
-        with self._opened() as directory:
+        with self.opened() as directory:
             # Without O_NONBLOCK, opening a pipe waits for somebody who writes into it.
             handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
         stream = os.fdopen(handle, "rb")
@@ -48,7 +54,7 @@ class RunDirectory:
     def write(self, name: str, content: str) -> None:
         """Put a file in place in one step, owned by the owner of all runs; make the directory when it is missing."""
         new = f".{name}.new"
-        with self._opened(create=True) as directory:
+        with self.opened(create=True) as directory:
             owner = os.stat(self._parent)
             with _removed(new, directory):
                 handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640, dir_fd=directory)
@@ -58,7 +64,8 @@ class RunDirectory:
                 os.replace(new, name, src_dir_fd=directory, dst_dir_fd=directory)
 
     @contextmanager
-    def _opened(self, create: bool = False) -> Iterator[int]:
+    def opened(self, create: bool = False) -> Iterator[int]:
+        """Open the directory itself and give its descriptor. create: make it when it is missing, for the owner of all runs."""
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         parent = os.open(self._parent, flags)
         try:
