@@ -4,59 +4,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
+from checkpoint_machine import machine
 
-from lab.checkout import CHECKOUT
-from lab.images import SUITES
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-MACHINE = f"test-checkpoint-disk-{CHECKOUT}"
 MOUNT = "opt-flower-checkpoints.mount"
-DEADLINE = 600  # seconds
-
-# The units as the role writes them; what they start stands still, since only their order matters here.
-PLAYBOOK = """
-- hosts: all
-  gather_facts: false
-  vars: {flower_runtime: native}
-  tasks:
-    - ansible.builtin.user: {name: app, uid: 49999, shell: /usr/sbin/nologin, create_home: false}
-    - ansible.builtin.file: {path: /opt/flower/config/flwr, state: directory, mode: "0755"}
-    - ansible.builtin.include_role: {name: opennebula.flower.flower_superlink, tasks_from: checkpoints}
-    - ansible.builtin.include_role: {name: opennebula.flower.flower_superlink, tasks_from: container}
-"""
-STAND_IN = "[Service]\nUser=root\nExecStart=\nExecStart=/bin/sleep infinity\nRestart=no\n"
-
-
-def machine(*command: str, standard_input: str = "", check: bool = True) -> subprocess.CompletedProcess:
-    return subprocess.run(["docker", "exec", "-i", MACHINE, *command], input=standard_input, capture_output=True, text=True, check=check)
-
-
-@pytest.fixture(scope="module")
-def booted() -> Iterator[None]:
-    flags = yaml.safe_load((REPOSITORY / "playbooks/vars/systemd_container.yml").read_text())["systemd_container_flags"]
-    subprocess.run(["docker", "run", "--detach", "--name", MACHINE, *flags, SUITES["bookworm"].vm_image, "/sbin/init"], check=True)
-    try:
-        deadline = time.monotonic() + DEADLINE
-        while machine("systemctl", "is-system-running", check=False).stdout.strip() not in ("running", "degraded"):
-            assert time.monotonic() < deadline, "systemd is not up"
-            time.sleep(0.2)
-        machine("mkdir", "-p", "/etc/systemd/system/flower-superlink.service.d", "/etc/systemd/system/flower-supervisor.service.d")
-        for unit in ("superlink", "supervisor"):
-            machine("tee", f"/etc/systemd/system/flower-{unit}.service.d/stand-in.conf", standard_input=STAND_IN)
-        yield
-    finally:
-        subprocess.run(["docker", "rm", "--force", "--volumes", MACHINE], check=True, capture_output=True)
 
 
 @pytest.fixture
@@ -72,35 +27,6 @@ def disk(booted: None, tmp_path: Path) -> Iterator[str]:
     machine("systemctl", "stop", "flower-superlink", MOUNT, check=False)
     machine("sh", "-c", f"rm -f /etc/systemd/system/{MOUNT}; systemctl daemon-reload")
     subprocess.run(["losetup", "--detach", device], check=True)
-
-
-class Outcome:
-    """What a run of the role said."""
-
-    def __init__(self, result: subprocess.CompletedProcess) -> None:
-        self.output = result.stdout
-        self.failed = result.returncode != 0
-        self.message = " ".join("".join(re.findall(r"msg: (?:[>|]-?\n)?(.*?)(?:\n\n|\nPLAY|$)", result.stdout, re.DOTALL)).replace("''", "'").split())
-        self.changed = int(re.search(r"changed=(\d+)", result.stdout)[1])
-
-
-@pytest.fixture
-def play(booted: None, tmp_path: Path):
-    playbook = tmp_path / "checkpoints.yml"
-    playbook.write_text(PLAYBOOK)
-    environment = {
-        **os.environ,
-        "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
-        "ANSIBLE_COLLECTIONS_PATH": f"{REPOSITORY}:{REPOSITORY / 'build/collections'}",
-        "ANSIBLE_NOCOLOR": "1",
-    }
-
-    def run(*arguments: str, **variables: object) -> Outcome:
-        program = [Path(sys.executable).parent / "ansible-playbook", "-i", f"{MACHINE},", "-c", "community.docker.docker"]
-        command = [*program, playbook, *arguments, "-e", json.dumps(variables)]
-        return Outcome(subprocess.run(command, env=environment, capture_output=True, text=True, check=False))
-
-    return run
 
 
 def content(device: str) -> str:

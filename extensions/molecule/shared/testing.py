@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests of several scenarios need."""
 
+import re
 import subprocess
 import time
 
@@ -40,3 +41,9 @@ def wait_until(condition, seconds=600):
 def unit_property(host, unit, name):
     """Return a property of a systemd unit as text."""
     return host.check_output(f"systemctl show --property {name} --value {unit}")
+
+
+def exposure(host, unit):
+    """Return how much systemd judges a unit able to do beyond its work, from 0 for nothing to 10."""
+    judged = host.check_output(f"systemd-analyze security --no-pager {unit}.service")
+    return float(re.search(r"Overall exposure level for .*: ([0-9.]+)", judged)[1])

@@ -5,7 +5,7 @@
 import json
 
 import pytest
-from testing import container, unit_property, wait_until
+from testing import container, exposure, unit_property, wait_until
 
 CA = "/opt/flower/certs/ca.crt"
 PROBE = """
@@ -138,6 +138,11 @@ def test_command_line_of_operators_works_on_the_machine(host):
 def test_supervisor_keeps_running(host):
     assert host.service("flower-supervisor").is_running
     assert unit_property(host, "flower-supervisor", "NRestarts") == "0"
+
+
+@pytest.mark.parametrize("unit", ["flower-superlink", "flower-supervisor"])
+def test_a_unit_may_do_little_else_than_its_work(host, unit):
+    assert exposure(host, unit) <= 3.0
 
 
 def test_units_start_with_the_machine(host):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import testinfra
-from testing import container, unit_property, wait_until
+from testing import container, exposure, unit_property, wait_until
 
 HEALTHY = "/opt/flower/bin/flower-healthy"
 CA = "/opt/flower/certs/ca.crt"
@@ -37,6 +37,10 @@ def test_superlink_sees_both_nodes(superlink):
 def test_node_is_healthy_and_has_not_been_restarted(host):
     assert healthy(host)
     assert unit_property(host, UNIT, "NRestarts") == "0"
+
+
+def test_the_unit_may_do_little_else_than_its_work(host):
+    assert exposure(host, UNIT) <= 3.0
 
 
 def test_node_starts_with_the_machine(host):

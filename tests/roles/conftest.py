@@ -1,0 +1,59 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A machine with systemd in which the tasks of flower_superlink for checkpoints run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from checkpoint_machine import MACHINE, PLAYBOOK, STAND_IN, Outcome, machine
+
+from lab.images import SUITES, build
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DEADLINE = 600  # seconds
+
+
+@pytest.fixture(scope="module")
+def booted() -> Iterator[None]:
+    build("base", SUITES["bookworm"])
+    flags = yaml.safe_load((REPOSITORY / "playbooks/vars/systemd_container.yml").read_text())["systemd_container_flags"]
+    subprocess.run(["docker", "run", "--detach", "--name", MACHINE, *flags, SUITES["bookworm"].vm_image, "/sbin/init"], check=True)
+    try:
+        deadline = time.monotonic() + DEADLINE
+        while machine("systemctl", "is-system-running", check=False).stdout.strip() not in ("running", "degraded"):
+            assert time.monotonic() < deadline, "systemd is not up"
+            time.sleep(0.2)
+        machine("mkdir", "-p", "/etc/systemd/system/flower-superlink.service.d", "/etc/systemd/system/flower-supervisor.service.d")
+        for unit in ("superlink", "supervisor"):
+            machine("tee", f"/etc/systemd/system/flower-{unit}.service.d/stand-in.conf", standard_input=STAND_IN)
+        yield
+    finally:
+        subprocess.run(["docker", "rm", "--force", "--volumes", MACHINE], check=True, capture_output=True)
+
+
+@pytest.fixture
+def play(booted: None, tmp_path: Path):
+    playbook = tmp_path / "checkpoints.yml"
+    playbook.write_text(PLAYBOOK)
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
+        "ANSIBLE_COLLECTIONS_PATH": f"{REPOSITORY}:{REPOSITORY / 'build/collections'}",
+        "ANSIBLE_NOCOLOR": "1",
+    }
+
+    def run(*arguments: str, **variables: object) -> Outcome:
+        program = [Path(sys.executable).parent / "ansible-playbook", "-i", f"{MACHINE},", "-c", "community.docker.docker"]
+        command = [*program, playbook, *arguments, "-e", json.dumps(variables)]
+        return Outcome(subprocess.run(command, env=environment, capture_output=True, text=True, check=False))
+
+    return run
