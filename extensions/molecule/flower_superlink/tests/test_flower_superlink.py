@@ -3,6 +3,7 @@
 """What a machine with the role flower_superlink offers, and what it refuses."""
 
 import json
+import re
 
 import pytest
 from testing import container, exposure, unit_property, wait_until
@@ -63,9 +64,50 @@ def test_only_the_fleet_api_is_behind_the_fleet_port(host, path):
     assert get(host, f"https://127.0.0.1:9092{path}") == "404"
 
 
-def test_encoded_path_does_not_lead_from_fleet_to_control(host):
-    for path in ("/v1/fleet/../control/", "/v1/fleet/%2e%2e/control/", "/v1/%66leet/"):
-        assert get(host, f"https://127.0.0.1:9092{path}") == "404"
+TRICKS = [
+    "/v1/fleet/../control/list-runs", "/v1/fleet/%2e%2e/control/list-runs", "/v1/%66leet/get-run", "/v1/fleet//../control/list-runs",
+    "/v1/fleet/..%2fcontrol/list-runs", "/v1/fleet\\..\\control/list-runs", "//v1/control/list-runs", "/v1/fleet/./get-run", "/v1/fleet/get-run/",
+    "http://127.0.0.1:18000/v1/control/list-runs", "http://x/v1/fleet/../control/list-runs", "*", "/v1/fleet/get-run;/../../control/list-runs",
+    "/V1/CONTROL/list-runs", "/v1/fleet/get-run%00", "/v1/fleet/get-run%0d%0aX: y",
+]
+RAW = """
+import socket, ssl, sys
+context = ssl.create_default_context(cafile=sys.argv[1])
+for target in sys.argv[2:]:
+    with socket.create_connection(("127.0.0.1", 9092), 300) as plain, context.wrap_socket(plain, server_hostname="127.0.0.1") as stream:
+        stream.sendall(f"POST {target} HTTP/1.1\\r\\nHost: superlink\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n".encode())
+        print(stream.makefile("rb").readline().split()[1].decode(), end=" ")
+"""
+SMUGGLED = """
+import socket, ssl, sys
+context = ssl.create_default_context(cafile=sys.argv[1])
+hidden = "POST /v1/control/list-runs HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 0\\r\\n\\r\\n"
+for lengths in ("Content-Length: 0\\r\\nContent-Length: %d" % len(hidden), "Transfer-Encoding: xchunked\\r\\nContent-Length: %d" % len(hidden)):
+    with socket.create_connection(("127.0.0.1", 9092), 300) as plain, context.wrap_socket(plain, server_hostname="127.0.0.1") as stream:
+        stream.sendall(f"POST /docs HTTP/1.1\\r\\nHost: superlink\\r\\n{lengths}\\r\\n\\r\\n{hidden}".encode())
+        stream.settimeout(300)
+        while stream.recv(65536):
+            pass
+"""
+
+
+def passed_on(host):
+    """Return how many requests the gateway has given to Flower."""
+    metrics = host.check_output("python3 -c 'import urllib.request as u; print(u.urlopen(\"http://127.0.0.1:8405/metrics\").read().decode())'")
+    return sum(int(count) for count in re.findall(r'^haproxy_backend_http_requests_total\{proxy="superlink"\} (\d+)', metrics, re.MULTILINE))
+
+
+def test_no_trick_with_a_path_reaches_flower(host):
+    before = passed_on(host)
+    statuses = host.check_output("python3 -c %s %s " + " ".join(["%s"] * len(TRICKS)), RAW, CA, *TRICKS).split()
+    assert set(statuses) <= {"400", "404"} and len(statuses) == len(TRICKS)
+    assert passed_on(host) == before
+
+
+def test_a_second_request_hidden_in_the_first_does_not_reach_flower(host):
+    before = passed_on(host)
+    host.check_output("timeout 600 python3 -c %s %s", SMUGGLED, CA)
+    assert passed_on(host) == before
 
 
 @pytest.mark.parametrize("path", ["/v1/fleet/", "/health", "/docs"])
