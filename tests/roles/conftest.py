@@ -40,9 +40,9 @@ def booted() -> Iterator[None]:
         subprocess.run(["docker", "rm", "--force", "--volumes", MACHINE], check=True, capture_output=True)
 
 
-@pytest.fixture
-def play(booted: None, tmp_path: Path):
-    playbook = tmp_path / "checkpoints.yml"
+@pytest.fixture(scope="module")
+def play(booted: None, tmp_path_factory: pytest.TempPathFactory):
+    playbook = tmp_path_factory.mktemp("play") / "checkpoints.yml"
     playbook.write_text(PLAYBOOK)
     environment = {
         **os.environ,

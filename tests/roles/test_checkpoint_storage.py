@@ -22,7 +22,7 @@ from lab.engine import host_address
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # All of Python alone, so those of this environment do in the machine's.
-CLIENT = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six")
+CLIENT = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3")
 COLLECTION = "/usr/share/ansible/collections/ansible_collections/opennebula/flower"
 CHECKPOINTS = "/opt/flower/checkpoints"
 UPLOAD, RESTORE = "flower-checkpoint-upload", "flower-checkpoint-restore"
@@ -52,17 +52,23 @@ def storage() -> Iterator[Storage]:
         yield empty_bucket(endpoint)
 
 
-@pytest.fixture
-def units(play, storage: Storage) -> None:
-    """The units, whose upload runs; the role says it of them, in a second run nothing."""
+@pytest.fixture(scope="module")
+def configured(play, storage: Storage) -> None:
+    """The machine with the units, in which a second run of the role changes nothing."""
     machine("mkdir", "-p", COLLECTION)
-    copied({name: Path(find_spec(name).origin).parent if name != "six" else Path(find_spec(name).origin) for name in CLIENT}, "/usr/lib/python3/dist-packages")
+    packages = {name: Path(find_spec(name).origin).parent for name in CLIENT}
+    copied({**packages, "six.py": Path(find_spec("six").origin)}, "/usr/lib/python3/dist-packages")
     copied({"plugins": REPOSITORY / "plugins"}, COLLECTION)
     settings = {"endpoint": storage.endpoint, "bucket": "models", "access_key": storage.access_key, "secret_key": storage.secret_key}
     wanted = {f"flower_s3_{name}": value for name, value in settings.items()}
     outcome = play(**wanted)
-    assert not outcome.failed, outcome.output
+    assert not outcome.failed, outcome.output + machine("journalctl", "--no-pager", "--unit", RESTORE, "--unit", UPLOAD).stdout
     assert play(**wanted).changed == 0
+
+
+@pytest.fixture
+def units(configured: None) -> None:
+    """The units, whose upload runs."""
     machine("systemctl", "restart", UPLOAD)
 
 
@@ -80,9 +86,10 @@ def test_checkpoints_travel_and_keys_and_links_do_not(units: None, storage: Stor
     status = machine("cat", f"/proc/{process}/status").stdout
     assert not re.search(r"^(Uid|Gid):.*\t(0|49999)\t", status, re.MULTILINE), status
     assert re.search(r"^CapEff:\t0+$", status, re.MULTILINE), status
-    for secret in ("/opt/flower/config/checkpoint-sync.json", f"/run/credentials/{UPLOAD}.service/settings"):
-        assert storage.secret_key in machine("cat", secret).stdout
-        assert machine("runuser", "-u", "app", "--", "cat", secret, check=False).returncode != 0
+    settings = "/opt/flower/config/checkpoint-sync.json"
+    assert storage.secret_key in machine("cat", settings).stdout
+    assert machine("runuser", "-u", "app", "--", "cat", settings, check=False).returncode != 0
+    assert machine("runuser", "-u", "flower-upload", "--", "touch", f"{CHECKPOINTS}/first/x", check=False).returncode != 0
     eventually(lambda: "fl_checkpoint_uploaded_total 1\n" in machine("cat", "/run/flower-checkpoint-upload/metrics.prom").stdout, "the metrics")
 
     machine("systemctl", "stop", UPLOAD)
