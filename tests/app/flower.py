@@ -21,6 +21,8 @@ from urllib3.util import Retry
 
 from ansible_collections.opennebula.flower.tests.support.ports import free_port
 
+from .event_schema import checked
+
 T = TypeVar("T")
 
 RUN_DEADLINE = 900  # seconds
@@ -105,7 +107,7 @@ class Federation:
         run_id = self._flwr("run", str(self._app), "local", "--format", "json", "-c", str(settings))["run-id"]
         self._wait(lambda: len(_ends(events)) > ends, f"run {run_id} to end")
         finished = self._wait(lambda: self._finished(run_id), f"Flower to list run {run_id} as finished")
-        return Run(finished["status"], finished["status-details"], _read(events), events.parent)
+        return Run(finished["status"], finished["status-details"], checked(_read(events)), events.parent)
 
     def _finished(self, run_id: str) -> dict:
         """Return the run as Flower lists it, or nothing before it finished."""

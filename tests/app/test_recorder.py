@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,8 @@ import pytest
 from federation.recorder import Recorder
 from federation.settings import Settings
 
-from .shipped import DEFAULTS
+from .event_schema import SCHEMA, checked
+from .shipped import APP, DEFAULTS
 
 SETTINGS = Settings.from_run_config(DEFAULTS)
 
@@ -44,7 +46,7 @@ def recorder(tmp_path: Path, clock: Clock) -> Recorder:
 @pytest.fixture
 def events(tmp_path: Path) -> Callable[[], list[dict]]:
     path = tmp_path / "runs" / "initial" / "events.jsonl"
-    return lambda: [json.loads(line, parse_constant=pytest.fail) for line in path.read_text().splitlines()]
+    return lambda: checked([json.loads(line, parse_constant=pytest.fail) for line in path.read_text().splitlines()])
 
 
 @pytest.fixture
@@ -187,6 +189,19 @@ def test_events_wait_while_the_disk_is_full(full_disk: tuple[Path, Path]) -> Non
     written = [json.loads(line) for line in (directory / "runs" / "events.jsonl").read_text().splitlines()]
     assert [event["data"]["round"] for event in written] == list(range(1, 201))
     assert "fl_clients_failed_total 200" in (directory / "runs" / "metrics.prom").read_text()
+
+
+def test_the_schema_has_every_event_and_no_other() -> None:
+    source = (APP / "federation" / "recorder.py").read_text()
+    assert set(SCHEMA["properties"]["event"]["enum"]) == set(re.findall(r'_emit\(\s*"([a-z_]+)"', source))
+
+
+def test_an_event_with_another_field_is_not_as_the_schema_has_it(recorder: Recorder, events: Callable[[], list[dict]]) -> None:
+    recorder.training_failed("no nodes")
+    (event,) = events()
+    for odd in ({**event, "colour": "red"}, {**event, "data": {}}, {**event, "data": {"reason": "x", "round": 1}}, {**event, "event": "party"}):
+        with pytest.raises(AssertionError):
+            checked([odd])
 
 
 def test_without_an_output_directory_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
