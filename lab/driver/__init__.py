@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -12,6 +13,9 @@ from pathlib import Path
 DRIVERS = {
     "docker": "lab.driver.docker:DockerDriver", "dummy": "lab.driver.dummy:DummyDriver", "qemu": "lab.driver.qemu:QemuDriver",
 }
+
+#: where a marketplace of the zone has the content of an app, by its MD5 sum
+PUBLISHED = re.compile(r"https?://.*/([0-9a-f]{32})")
 
 
 class DriverError(Exception):

@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from pathlib import Path
 
 from lab.checkout import CHECKOUT, CHECKOUT_LABEL
-from lab.driver import Driver, DriverError, ImageSpec, NetSpec, NicSpec, PollResult, VmSpec
+from lab.driver import PUBLISHED, Driver, DriverError, ImageSpec, NetSpec, NicSpec, PollResult, VmSpec
 from lab.driver.context import context_files
 from lab.driver.usage import CpuShare
 from lab.engine import EngineError, docker, host_address, version
@@ -26,8 +25,6 @@ ENGINE_DIRECTORY = "/var/lib/docker"
 # A container has no CD-ROM; the guest agent looks for its files here when there is no device labelled CONTEXT.
 CONTEXT_DIRECTORY = "/context"
 IMAGE_SCHEME = "container:"
-# Where a marketplace of the zone has the content of an app.
-PUBLISHED = re.compile(r"https?://.*/([0-9a-f]{32})")
 SHUTDOWN_SECONDS = 30
 CLONE_SECONDS = 300
 

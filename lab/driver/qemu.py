@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lab import qemu
 from lab.checkout import CHECKOUT
-from lab.driver import DiskSpec, Driver, DriverError, ImageSpec, NetSpec, NicSpec, PollResult, VmSpec
+from lab.driver import PUBLISHED, DiskSpec, Driver, DriverError, ImageSpec, NetSpec, NicSpec, PollResult, VmSpec
 from lab.driver.bridges import Bridges
 from lab.driver.context import context_files
 from lab.driver.usage import CpuShare
@@ -160,7 +160,8 @@ class QemuDriver(Driver):
         if not image.path:
             _tool(what, "qemu-img", "create", "-q", "-f", "qcow2", str(copy), f"{image.size_mb}M")
             return image.size_mb
-        path = Path(image.path)
+        published = PUBLISHED.fullmatch(image.path)
+        path = self._published(published[1]) if published else Path(image.path)
         if not path.is_file():
             raise DriverError(f"{what}: PATH {image.path} is no file of this machine.")
         for algorithm, digits in image.checksums.items():
@@ -176,6 +177,30 @@ class QemuDriver(Driver):
         else:
             _tool(what, "qemu-img", "convert", "-f", about["format"], "-O", "qcow2", str(path), str(copy))
         return -(-about["virtual-size"] // _MB)
+
+    def publish_image(self, image: ImageSpec) -> str:
+        """Copy an image to where the zone's marketplaces have their apps and return its MD5 sum."""
+        what = f"Image {image.name} cannot be published"
+        try:
+            with open(image.source, "rb") as file:
+                digest = hashlib.file_digest(file, "md5").hexdigest()
+        except OSError as error:
+            raise DriverError(f"{what}: {error.strerror}.") from error
+        copy = self._published(digest)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        _tool(what, "cp", "--reflink=auto", "--sparse=always", image.source, str(copy))
+        return digest
+
+    def save_disk(self, vm: VmSpec, disk_id: int, image: ImageSpec) -> int:
+        """Copy a disk as it is now, of a VM that runs too, with what it has from its image; return its size in MB."""
+        what, copy = f"Disk {disk_id} of VM {vm.id} cannot be saved", self._images / f"{image.id}.qcow2"
+        disk = next((disk for disk in vm.disks if disk.id == disk_id), None)
+        if disk is None:
+            raise DriverError(f"{what}: the VM has no such disk.")
+        self._images.mkdir(parents=True, exist_ok=True)
+        _tool(what, "qemu-img", "convert", "-q", "--force-share", "-f", "qcow2", "-O", "qcow2", str(self._disk_file(vm.id, disk)), str(copy))
+        image.source = str(copy)
+        return -(-_virtual_size(what, copy) // _MB)
 
     def delete_image(self, image: ImageSpec) -> None:
         """Remove the zone's copy."""
@@ -361,6 +386,9 @@ class QemuDriver(Driver):
 
     def _cd(self, vm_id: int) -> Path:
         return self._machine(vm_id) / "context.iso"
+
+    def _published(self, digest: str) -> Path:
+        return self._directory / "published" / f"{digest}.qcow2"
 
     def _disk_file(self, vm_id: int, disk: DiskSpec) -> Path:
         return Path(disk.source) if disk.persistent else self._machine(vm_id) / f"{_disk_name(disk)}.qcow2"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import tiny
-from conftest import NAME, BootZone
+from conftest import NAME, READY, BootZone
 from vm import ACTIVE, Vm, request, wait_until
 
 from lab import qemu
@@ -23,6 +23,7 @@ from lab.driver import DriverError
 from lab.driver.qemu import QemuDriver
 
 POWEROFF, BOOT_FAILURE, ERROR = 8, 36, 5
+APP_READY = 1
 
 
 def says(vm: Vm, script: str) -> str:
@@ -91,6 +92,34 @@ def test_a_disk_comes_and_goes_while_it_runs(zone: BootZone, small: Vm) -> None:
     changed(small, "the disk is detached")
     assert "sdb" not in says(small, "ls /sys/block")
     assert [path.name for path in small.directory.glob("disk-*")] == ["disk-0.qcow2"]
+
+
+def test_a_disk_of_a_vm_that_runs_becomes_an_image_and_an_app_of_a_market(zone: BootZone, small: Vm) -> None:
+    says(small, "echo saved | dd of=/dev/sda bs=1M seek=501 conv=notrunc,fsync 2>/dev/null")
+    image = zone.api.vm.disksaveas(small.id, 0, "saved", "", -1)
+    wait_until(lambda: zone.api.image.info(image).STATE == READY, "the disk is saved", 120)
+    changed(small, "the VM is left alone again")
+    assert zone.api.image.info(image).SIZE == 512
+    assert content(zone.directory / "images" / f"{image}.qcow2").startswith(b"saved\n")
+
+    market = zone.api.market.allocate('NAME = "apps"\nMARKET_MAD = "http"\nBASE_URL = "http://apps.example.org"\nPUBLIC_DIR = "/var/local/apps"')
+    app = zone.api.marketapp.allocate(f'NAME = "saved"\nORIGIN_ID = "{image}"\nTYPE = "IMAGE"', market)
+    wait_until(lambda: zone.api.marketapp.info(app).STATE == APP_READY, "the app is there", 120)
+    source = zone.api.marketapp.info(app).SOURCE
+    copy = zone.api.image.allocate(f'NAME = "exported"\nPATH = "{source}"', 1)
+    wait_until(lambda: zone.api.image.info(copy).STATE == READY, "the app is an image again", 120)
+    assert content(zone.directory / "images" / f"{copy}.qcow2").startswith(b"saved\n")
+
+
+def content(disk: Path) -> bytes:
+    """Return what a disk has after its first 501 MB."""
+    raw = disk.with_suffix(".raw")
+    qemu.run("qemu-img", "convert", "-O", "raw", str(disk), str(raw))
+    with raw.open("rb") as file:
+        file.seek(501 << 20)
+        found = file.read(64)
+    raw.unlink()
+    return found
 
 
 def test_an_interface_comes_and_goes_while_it_runs(zone: BootZone, small: Vm) -> None:
