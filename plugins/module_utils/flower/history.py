@@ -8,10 +8,9 @@ from __future__ import annotations
 import os
 from typing import ClassVar
 
-from .events import read_events
 from .protocol import Round
 from .run_directory import RunDirectory
-from .runs import Run
+from .runs import Run, catch_up
 
 _MOST_BYTES = 256 << 20
 
@@ -28,11 +27,5 @@ def rounds(path: str) -> list[Round]:
     """
     directory = RunDirectory(*os.path.split(os.path.realpath(path)))
     run = _WholeRun(os.path.basename(path))
-    while run.offset < _MOST_BYTES:
-        events, offset = read_events(directory, run.offset)
-        if offset == run.offset:
-            break
-        run.offset = offset
-        for event in events:
-            run.apply(event)
+    catch_up(run, directory, _MOST_BYTES)
     return run.history

@@ -6,16 +6,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from itertools import islice
 from typing import Any
 
 from .artifacts import collect
-from .events import EVENTS_FILE, read_events
+from .events import EVENTS_FILE
 from .protocol import COMPLETED, FAILED, RUN_NAME, STOPPED
 from .run_config import flat
 from .run_directory import RunDirectory
-from .runs import Run
+from .runs import Run, catch_up
 from .untrusted import count
 
 try:
@@ -59,15 +59,7 @@ def _changed(path: str) -> float:
 
 def _rebuilt(directory: RunDirectory, name: str, changed: float) -> Run:
     run = Run(name, _submitted_config(directory), STOPPED, attempts=1)
-    last: Mapping[str, Any] = {}
-    while True:
-        events, offset = read_events(directory, run.offset)
-        if offset == run.offset:
-            break
-        run.offset = offset
-        for event in events:
-            run.apply(event)
-            last = event
+    last = catch_up(run, directory)
     run.started = run.ended = count(changed)
     if run.has_model:
         run.status = COMPLETED

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from .events import read_events
 from .protocol import (
     ENDED,
     MESSAGE_CHARACTERS,
@@ -26,6 +28,7 @@ from .protocol import (
     metrics_of,
     round_of,
 )
+from .run_directory import RunDirectory
 from .untrusted import count, sentence
 
 _FLOWER_ID = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.:-]*)?")
@@ -140,6 +143,20 @@ class Run:
             self.history.pop()
         self.history.append(record)
         del self.history[: -min(self.kept_rounds, self.kept_figures // max(1, len(record["metrics"])))]
+
+
+def catch_up(run: Run, directory: RunDirectory, most_bytes: float = math.inf) -> Mapping[str, Any]:
+    """Apply the events after those that the run has, at least up to that many bytes of them; return the last one, empty if there is none."""
+    last: Mapping[str, Any] = {}
+    while run.offset < most_bytes:
+        events, offset = read_events(directory, run.offset)
+        if offset == run.offset:
+            break
+        run.offset = offset
+        for event in events:
+            run.apply(event)
+            last = event
+    return last
 
 
 def run_from_record(record: Any) -> tuple[Run, list[str]]:
