@@ -97,7 +97,7 @@ contract: $(VENV)/.test build/collections/.done ## Lab zone against recorded ans
 	@scripts/timed.sh "contract tests" pytest -q tests/contract
 
 integration: $(VENV)/.test build/collections/.done ## Modules against a zone that boots nothing
-	@scripts/timed.sh "integration tests" pytest -q --numprocesses 3 --dist worksteal tests/integration
+	@scripts/timed.sh "integration tests" pytest -q --numprocesses 2 --dist worksteal tests/integration
 
 build/foreign/.done: $(VENV)/.control requirements/foreign.txt scripts/fetch_collections.py
 	@echo "== clients of others"
@@ -141,12 +141,12 @@ recovery: images $(VENV)/.test ## Trainings whose nodes, SuperLink and VMs are b
 e2e: images $(VENV)/.test ## make demo with assertions, scaling and teardown
 	@scripts/timed.sh "end to end" pytest -q -s tests/e2e
 
-# Machines and federations mostly wait for their disks and each other, so that four suites at a time keep two cores busy. The longest begin
+# Machines and federations mostly wait for their disks and each other, so that three suites at a time keep two cores busy. The longest begin
 # first, so the images that most of them need are made before and taken as they are.
 # Not in here: make vfio, which emulates whole machines, make variants, whose frameworks compute on all cores for ten minutes, and make recovery,
 # which mostly waits for VMs to boot and rounds to be trained again; what becomes of a training without VMs is part of make app.
 test: $(VENV)/.test build/collections/.done machine-images ## Everything that CI runs
-	@$(MAKE) --jobs=4 --output-sync=target --assume-old=engine --assume-old=machine-images --assume-old=images \
+	@$(MAKE) --jobs=3 --output-sync=target --assume-old=engine --assume-old=machine-images --assume-old=images \
 	  molecule-wireguard e2e app lab-test molecule-flower_appliance integration $(SCENARIOS_BESIDE) unit sanity contract lint foreign
 
 # ---- Disk images ---------------------------------------------------------------------------------
