@@ -15,7 +15,7 @@ import tempfile
 import uuid
 from pathlib import Path
 
-from ansible_collections.opennebula.flower.roles.appliance_image.files import disk
+from ansible_collections.opennebula.flower.roles._appliance_image.files import disk
 
 BUILD = Path(__file__).resolve().parents[2] / "build" / "boot"
 KERNEL, BUSYBOX = "linux-image-cloud-amd64", "busybox-static"
