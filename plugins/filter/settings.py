@@ -46,8 +46,11 @@ def settings(given: Mapping[str, Any], nodes: int, least: int, most: int) -> dic
     return {"values": values, "errors": errors, "notes": notes}
 
 
-def setting_errors(given: Mapping[str, Any], role: str) -> list[str]:
-    """Check the variables that a role uses as they are; return one sentence for each problem."""
+def setting_errors(given: Mapping[str, Any], role: str, address: str = "") -> list[str]:
+    """Check the variables that a role uses as they are; return one sentence for each problem.
+
+    ``address`` is the one of a SuperLink that its nodes are told, as far as it is known.
+    """
     unusable = [
         f"{name}: the given value has not the line ends of PEM, expected each -----BEGIN and -----END on a line of its own"
         for name, value in given.items()
@@ -56,7 +59,7 @@ def setting_errors(given: Mapping[str, Any], role: str) -> list[str]:
     if unusable:
         return unusable
     try:
-        contextualization.check_variables(given, role)
+        contextualization.check_variables(given, role, address)
     except contextualization.ContextError as problem:
         return problem.errors
     return []

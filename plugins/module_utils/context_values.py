@@ -294,8 +294,7 @@ def _alternative_name(entry: str) -> str:
     if kind == "IP":
         return f"IP:{addresses.ip_address(value)}"
     if kind == "DNS" and not value.rpartition(".")[2].isdigit():
-        wildcard = "*." if value.startswith("*.") else ""
-        return f"DNS:{wildcard}{check_host(value.removeprefix('*.'))}"
+        return f"DNS:{check_host(value)}"
     raise ValueError("neither IP nor DNS")
 
 
@@ -489,7 +488,7 @@ KINDS: Mapping[str, Kind] = {
         _render_list,
         "text",
         "list",
-        lambda _limits: "entries IP:<address> or DNS:<name>, separated by commas",
+        lambda _limits: "entries IP:<address> or DNS:<name> without wildcards, separated by commas",
         empty=list,
         accept=_typed_alternative_names,
     ),

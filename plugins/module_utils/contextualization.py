@@ -21,7 +21,7 @@ from . import strategies
 from .context_values import KINDS, Kind, Limits, split_address
 from .flower.frameworks import FRAMEWORKS, NO_USE_CASE, USE_CASES
 from .flower.releases import DEFAULT_VERSION, RELEASES
-from .pem import check_certificate, check_key_pair
+from .pem import check_address, check_authority, check_certificates, check_server
 from .scalars import boolean
 
 IMPLEMENTED = "implemented"
@@ -40,6 +40,7 @@ _ADAPTIVE = ("FedAdam", "FedYogi", "FedAdagrad")
 _LONGEST_SHOWN = 100
 # The ports of Flower, the files of runs and the metrics behind the gateway.
 _TAKEN_PORTS = (8405, 18000, 18001)
+_OF_GENERATED = ("FL_CERT_EXTRA_SAN", "FL_CERT_DAYS", "FL_CERT_CA_DAYS")
 _OURS = re.compile(r"(ONEAPP_)?((FL|FLOWER|ML)_[A-Z0-9_]+)")
 
 
@@ -790,6 +791,32 @@ PARAMETERS: tuple[Parameter, ...] = (
         "CA certificate of the object storage, empty for the public ones",
         level=SUPERLINK,
     ),
+    Parameter(
+        "FL_CERT_DAYS",
+        "number",
+        "365",
+        (SUPERLINK,),
+        "Days that a server certificate the SuperLink makes is valid; it is renewed when a third of them is left",
+        level=SUPERLINK,
+        limits=Limits(minimum=1, maximum=3650),
+    ),
+    Parameter(
+        "FL_CERT_CA_DAYS",
+        "number",
+        "3650",
+        (SUPERLINK,),
+        "Days that a CA the SuperLink makes is valid",
+        level=SUPERLINK,
+        limits=Limits(minimum=2, maximum=36500),
+    ),
+    Parameter(
+        "FL_ADVERTISE_ADDRESS",
+        "remote_address",
+        "",
+        (SUPERLINK,),
+        "Fleet address that the nodes are told, such as a name in your own certificate; empty for the first address of the VM",
+        level=SUPERLINK,
+    ),
     _training("FL_IMAGE_SIZE", "number", "28", "image-size", "Pixels a side of the pictures", limits=Limits(minimum=4)),
     _training(
         "FL_IMAGE_CHANNELS",
@@ -859,23 +886,31 @@ def check(raw: Mapping[str, str], role: str) -> Checked:
     Raises ContextError with every problem found, by the names of the context; ValueError for an unknown role.
     """
     _check_role(role)
-    return _check(_OWN, lambda p: raw.get(p.context_name, ""), Parameter.parse, role, _context_name, _unknown_names(raw))
+    # Nodes are told the VM's first address.
+    address = next((raw[name] for name in ("ETH0_IP", "ETH1_IP", "ETH2_IP", "ETH3_IP") if raw.get(name)), "")
+    return _check(_OWN, lambda p: raw.get(p.context_name, ""), Parameter.parse, role, _context_name, _unknown_names(raw), address)
 
 
-def check_variables(given: Mapping[str, Any], role: str) -> Checked:
+def check_variables(given: Mapping[str, Any], role: str, address: str = "") -> Checked:
     """Validate the variables of a playbook for a role: typed values, or texts where only those can be given.
 
-    Variables that are not ours, or are for the other roles alone, are left out. Raises ContextError with every problem found, by
-    the names of the variables; ValueError for an unknown role.
+    Variables that are not ours, or are for the other roles alone, are left out. ``address`` is the one of a SuperLink that its nodes are
+    told, as far as it is known. Raises ContextError with every problem found, by the names of the variables; ValueError for an unknown role.
     """
     _check_role(role)
     # The roles of a service share the variables of a playbook.
     parameters = [p for p in _OWN if role in p.applies or not {SUPERLINK, SUPERNODE} & set(p.applies)]
-    return _check(parameters, lambda p: given.get(p.variable), Parameter.accept, role, _variable_name, [])
+    return _check(parameters, lambda p: given.get(p.variable), Parameter.accept, role, _variable_name, [], address)
 
 
 def _check(
-    parameters: Iterable[Parameter], given: Callable[[Parameter], Any], read: Callable[[Parameter, Any], Any], role: str, name: Name, errors: list[str]
+    parameters: Iterable[Parameter],
+    given: Callable[[Parameter], Any],
+    read: Callable[[Parameter, Any], Any],
+    role: str,
+    name: Name,
+    errors: list[str],
+    address: str,
 ) -> Checked:
     """Validate what is given; ``read`` makes the typed value of it or raises ValueError."""
     result = Checked()
@@ -893,7 +928,7 @@ def _check(
             result.ignored.append(f"{name(parameter.name)} is ignored: it does not apply to a {role}")
     if not errors:
         result.ignored += _without_effect(result.values, name)
-        errors = _check_together(result, role, name)
+        errors = _check_together(result, role, name, address)
     if errors:
         raise ContextError(errors)
     return result
@@ -1132,18 +1167,18 @@ def _run_config_key(name: str) -> str:
     return BY_NAME[name].run_config or name
 
 
-def _check_together(result: Checked, role: str, name: Name) -> list[str]:
+def _check_together(result: Checked, role: str, name: Name, address: str) -> list[str]:
     values = result.values
     if role != SUPERLINK:
         certificate = values["flower_ssl_ca_certfile"]
-        errors = _check_certificate("FL_SSL_CA_CERTFILE", certificate, name) if certificate else []
+        errors = _check_authority("FL_SSL_CA_CERTFILE", certificate, name) if certificate else []
         return errors + _check_framework(values, name)
     result.warnings += strategies.warnings(values, name)
     return [
         *_check_minimums(values, name),
         *strategies.errors(values, name),
         *_check_ports(values, name),
-        *_check_tls(result, name),
+        *_check_tls(result, name, address),
         *_check_app(result, name),
         *_check_storage(result, name),
     ]
@@ -1202,14 +1237,15 @@ def _check_ports(values: Mapping[str, Any], name: Name) -> list[str]:
     ]
 
 
-def _check_tls(result: Checked, name: Name) -> list[str]:
+def _check_tls(result: Checked, name: Name, address: str) -> list[str]:
     values = result.values
     triple = [BY_NAME[name] for name in ("FL_SSL_CA_CERTFILE", "FL_SSL_CERTFILE", "FL_SSL_KEYFILE")]
     given = [parameter for parameter in triple if values[parameter.variable]]
     off = f"{name('FL_TLS_ENABLED')} is NO"
-    if values["flower_cert_extra_san"] and (given or not values["flower_tls_enabled"]):
+    if given or not values["flower_tls_enabled"]:
         why = "own certificates are given" if given else off
-        result.ignored.append(f"{name('FL_CERT_EXTRA_SAN')} is ignored: {why}")
+        generated = [BY_NAME[key] for key in _OF_GENERATED]
+        result.ignored += [f"{name(p.name)} is ignored: {why}" for p in generated if values[p.variable] != p.typed_default]
     if not values["flower_tls_enabled"]:
         result.warnings.append(f"{off}: the connections of the nodes are not encrypted")
         result.ignored += [f"{name(p.name)} is ignored: {off}" for p in given]
@@ -1223,12 +1259,14 @@ def _check_tls(result: Checked, name: Name) -> list[str]:
             for parameter in triple
             if parameter not in given
         ]
-    authority, certificate, key = (values[parameter.variable] for parameter in triple)
-    errors = _check_certificate("FL_SSL_CA_CERTFILE", authority, name) + _check_certificate("FL_SSL_CERTFILE", certificate, name)
-    if errors:
-        return errors
-    problem = check_key_pair(authority, certificate, key)
-    return [f"{name(problem.parameter)}: the given value {problem.text}"] if problem else []
+    problems = check_server(*(values[p.variable] for p in triple))
+    errors = [f"{name(problem.parameter)}: the given value {problem.text}" for problem in problems]
+    advertised = values["flower_advertise_address"]
+    address = split_address(advertised)[0] if advertised else address
+    if address and not any(problem.parameter == "FL_SSL_CERTFILE" for problem in problems):
+        wrong = check_address(values["flower_ssl_certfile"], address)
+        errors += [f"{name('FL_SSL_CERTFILE')}: the given value {wrong}, or another address in {name('FL_ADVERTISE_ADDRESS')}"] if wrong else []
+    return errors
 
 
 def _check_storage(result: Checked, name: Name) -> list[str]:
@@ -1251,9 +1289,9 @@ def _check_storage(result: Checked, name: Name) -> list[str]:
     if values["flower_s3_endpoint"].startswith("http://"):
         result.warnings.append(f"{name('FL_S3_ENDPOINT')} begins with http: the copies of the checkpoints are not encrypted on their way")
     authority = values["flower_s3_ca_certfile"]
-    return errors + (_check_certificate("FL_S3_CA_CERTFILE", authority, name) if authority else [])
+    unusable = check_certificates(authority) if authority else []
+    return errors + [f"{name('FL_S3_CA_CERTFILE')}: the given value {problem}" for problem in unusable]
 
 
-def _check_certificate(parameter: str, pem: str, name: Name) -> list[str]:
-    problem = check_certificate(pem)
-    return [f"{name(parameter)}: the given value {problem}"] if problem else []
+def _check_authority(parameter: str, pem: str, name: Name) -> list[str]:
+    return [f"{name(parameter)}: the given value {problem}" for problem in check_authority(pem)]

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+import ipaddress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 try:
@@ -24,6 +25,9 @@ _BROKEN_HASHES = ("md5", "sha1")
 _GOOD_KEYS = f"RSA of {_LEAST_RSA_BITS} bits or more, ECDSA on P-256, P-384 or P-521, or Ed25519"
 # The clock of a VM that has just booted may be behind.
 _CLOCK_TOLERANCE = datetime.timedelta(minutes=5)
+_IN_ORDER = "expected the server's own first and its issuers after it"
+_UNREADABLE = "does not hold a certificate, expected X.509 in PEM"
+_CA, _CERTIFICATE, _KEY = "FL_SSL_CA_CERTFILE", "FL_SSL_CERTFILE", "FL_SSL_KEYFILE"
 
 
 @dataclass(frozen=True)
@@ -34,45 +38,79 @@ class Problem:
     text: str
 
 
-def check_certificate(pem: str) -> str | None:
-    """Return what is wrong with a certificate or a chain of them, None when it can be used."""
+def check_certificates(pem: str) -> list[str]:
+    """Return what is wrong with one certificate or several, nothing when they can be used."""
+    if x509 is None:
+        return []
+    return _unusable(_load(pem))
+
+
+def check_authority(pem: str) -> list[str]:
+    """Return what is wrong with a CA certificate or a bundle of them, nothing when clients can trust it."""
+    if x509 is None:
+        return []
+    certificates = _load(pem)
+    return _unusable(certificates) or _unique(filter(None, map(_authority_problem, certificates)))
+
+
+def check_server(authority: str, certificate: str, key: str) -> list[Problem]:
+    """Return everything that is wrong with and between CA, server certificate (with intermediates after it) and key."""
+    if x509 is None:
+        return []
+    problems = [Problem(_CA, text) for text in check_authority(authority)]
+    chain, issuers = _load(certificate), _load(authority)
+    unusable = _unusable(chain)
+    problems += [Problem(_CERTIFICATE, text) for text in unusable]
+    own, unusable_key = _public_part(key)
+    if unusable_key:
+        problems.append(Problem(_KEY, unusable_key))
+    if not chain:
+        return problems
+    public = [_public_bytes(other) for other in chain]
+    swapped = own is not None and own != public[0] and own in public[1:]
+    if own is not None and public[0] is not None and own not in public:
+        problems.append(Problem(_KEY, "does not belong to ONEAPP_FL_SSL_CERTFILE, expected its private key"))
+    linked = bool(issuers) and _leads_to(chain, issuers)
+    if swapped or (issuers and not linked and _leads_to(_in_order(chain), issuers)):
+        return [*problems, Problem(_CERTIFICATE, f"has its certificates in another order, {_IN_ORDER}")]
+    if issuers and not linked:
+        problems.append(Problem(_CERTIFICATE, "is not signed by ONEAPP_FL_SSL_CA_CERTFILE, expected a chain that ends there"))
+    if unusable:
+        return problems
+    intermediates = [other for other in chain[1:] if other not in issuers]
+    found = [*_server_problems(chain[0]), *filter(None, map(_authority_problem, intermediates))]
+    return problems + [Problem(_CERTIFICATE, text) for text in _unique(found)]
+
+
+def check_address(certificate: str, address: str) -> str | None:
+    """Return what is wrong with a server certificate, which has passed ``check_server``, for clients that connect to an address or name."""
     if x509 is None:
         return None
+    names = _extension(_load(certificate)[0], x509.SubjectAlternativeName)
+    named, numbered = names.get_values_for_type(x509.DNSName), names.get_values_for_type(x509.IPAddress)
     try:
-        certificates = x509.load_pem_x509_certificates(pem.encode())
+        valid = ipaddress.ip_address(address) in numbered
     except ValueError:
-        return "does not hold a certificate, expected X.509 in PEM"
-    return next((problem for problem in map(_certificate_problem, certificates) if problem), None)
-
-
-def check_key_pair(authority: str, certificate: str, key: str) -> Problem | None:
-    """Return what is wrong between CA, server certificate (with intermediates after it) and key, None when they fit.
-
-    CA and certificate have passed ``check_certificate``.
-    """
-    if x509 is None:
+        wanted = address.lower().removesuffix(".")
+        valid = any(wanted == name.lower() or (name.startswith("*.") and wanted.partition(".")[2] == name[2:].lower()) for name in named)
+    if valid:
         return None
-    chain = x509.load_pem_x509_certificates(certificate.encode())
+    return f"is for {', '.join([*named, *map(str, numbered)])}, expected one that names {address} too, which the nodes are told"
+
+
+def _load(pem: str) -> list[x509.Certificate]:
     try:
-        private_key = serialization.load_pem_private_key(key.encode(), password=None)
-    except UnsupportedAlgorithm:
-        return Problem("FL_SSL_KEYFILE", f"is of a kind that TLS does not take, expected {_GOOD_KEYS}")
-    except (TypeError, ValueError):
-        return Problem("FL_SSL_KEYFILE", "is not a usable private key, expected one in PEM without a password")
-    own = _public_bytes(private_key.public_key())
-    if own != _public_bytes(chain[0].public_key()):
-        if any(own == _public_bytes(other.public_key()) for other in chain[1:]):
-            return Problem("FL_SSL_CERTFILE", "has its certificates in another order, expected the server's own first and its issuers after it")
-        return Problem("FL_SSL_KEYFILE", "does not belong to ONEAPP_FL_SSL_CERTFILE, expected its private key")
-    issuers = x509.load_pem_x509_certificates(authority.encode())
-    if not _leads_to(chain, issuers):
-        if _leads_to(_in_order(chain), issuers):
-            return Problem("FL_SSL_CERTFILE", "has its certificates in another order, expected the server's own first and its issuers after it")
-        return Problem(
-            "FL_SSL_CERTFILE", "is not signed by ONEAPP_FL_SSL_CA_CERTFILE, expected a chain that ends there"
-        )
-    problem = _server_problem(chain[0])
-    return Problem("FL_SSL_CERTFILE", problem) if problem else None
+        return x509.load_pem_x509_certificates(pem.encode())
+    except ValueError:
+        return []
+
+
+def _unique(texts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(texts))
+
+
+def _unusable(certificates: Iterable[x509.Certificate]) -> list[str]:
+    return _unique(filter(None, map(_certificate_problem, certificates))) if certificates else [_UNREADABLE]
 
 
 def _certificate_problem(certificate: x509.Certificate) -> str | None:
@@ -97,26 +135,42 @@ def _certificate_problem(certificate: x509.Certificate) -> str | None:
     return None
 
 
-def _server_problem(certificate: x509.Certificate) -> str | None:
-    """Return why no client would take a certificate for a server's."""
-    names = _extension(certificate, x509.SubjectAlternativeName)
-    if names is None or not (names.get_values_for_type(x509.DNSName) or names.get_values_for_type(x509.IPAddress)):
-        return "names no server, expected DNS names or IP addresses as subject alternative names"
-    purposes = _extension(certificate, x509.ExtendedKeyUsage)
-    oids = x509.ExtendedKeyUsageOID
-    if purposes is not None and not {oids.SERVER_AUTH, oids.ANY_EXTENDED_KEY_USAGE} & set(purposes):
-        return "is not for servers, expected the extended key usage serverAuth"
+def _authority_problem(certificate: x509.Certificate) -> str | None:
+    """Return why clients would not let a certificate vouch for others; Python 3.13 and newer ask for all of this."""
+    constraints = _extension(certificate, x509.BasicConstraints, critical=True)
     usage = _extension(certificate, x509.KeyUsage)
-    if usage is not None and not usage.digital_signature:
-        return "may not sign, expected the key usage digitalSignature"
+    if constraints is None or not constraints.ca or usage is None or not usage.key_cert_sign:
+        return "may not sign certificates, expected the basic constraint CA:TRUE, marked critical, and the key usage keyCertSign"
+    if _extension(certificate, x509.SubjectKeyIdentifier) is None:
+        return "has no subject key identifier, which Python 3.13 and newer ask of a CA"
     return None
 
 
-def _extension(certificate: x509.Certificate, kind: type) -> object:
+def _server_problems(certificate: x509.Certificate) -> list[str]:
+    """Return why clients would not take a certificate for a server's."""
+    problems = []
+    names = _extension(certificate, x509.SubjectAlternativeName)
+    if names is None or not (names.get_values_for_type(x509.DNSName) or names.get_values_for_type(x509.IPAddress)):
+        problems.append("names no server, expected DNS names or IP addresses as subject alternative names")
+    purposes = _extension(certificate, x509.ExtendedKeyUsage)
+    oids = x509.ExtendedKeyUsageOID
+    if purposes is not None and not {oids.SERVER_AUTH, oids.ANY_EXTENDED_KEY_USAGE} & set(purposes):
+        problems.append("is not for servers, expected the extended key usage serverAuth")
+    usage = _extension(certificate, x509.KeyUsage)
+    if usage is not None and not usage.digital_signature:
+        problems.append("may not sign, expected the key usage digitalSignature")
+    if _extension(certificate, x509.AuthorityKeyIdentifier) is None and certificate.issuer != certificate.subject:
+        problems.append("has no authority key identifier, which Python 3.13 and newer ask for")
+    return problems
+
+
+def _extension(certificate: x509.Certificate, kind: type, critical: bool = False) -> object:
+    """Return the value of an extension, None when it is not there or, where it has to be, not marked critical."""
     try:
-        return certificate.extensions.get_extension_for_class(kind).value
+        found = certificate.extensions.get_extension_for_class(kind)
     except x509.ExtensionNotFound:
         return None
+    return found.value if found.critical or not critical else None
 
 
 def _is_weak(key: object) -> bool:
@@ -133,8 +187,25 @@ def _utc(certificate: x509.Certificate, name: str) -> datetime.datetime:
     return found or getattr(certificate, name).replace(tzinfo=datetime.timezone.utc)  # noqa: UP017
 
 
-def _public_bytes(public_key) -> bytes:
-    return public_key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+def _public_part(key: str) -> tuple[bytes | None, str]:
+    """Return what is public of a private key, or why there is none."""
+    try:
+        return _encoded(serialization.load_pem_private_key(key.encode(), password=None)), ""
+    except UnsupportedAlgorithm:
+        return None, f"is of a kind that TLS does not take, expected {_GOOD_KEYS}"
+    except (TypeError, ValueError):
+        return None, "is not a usable private key, expected one in PEM without a password"
+
+
+def _public_bytes(certificate: x509.Certificate) -> bytes | None:
+    try:
+        return _encoded(certificate)
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+
+
+def _encoded(holder: object) -> bytes:
+    return holder.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def _leads_to(chain: Sequence[x509.Certificate], issuers: Sequence[x509.Certificate]) -> bool:
@@ -158,5 +229,4 @@ def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
         certificate.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return certificate == issuer
-    constraints = _extension(issuer, x509.BasicConstraints)
-    return certificate == issuer or constraints is None or constraints.ca
+    return True

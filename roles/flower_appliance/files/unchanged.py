@@ -124,7 +124,9 @@ def _published(context: dict[str, str], role: str, gate: OneGate, values: dict) 
         return "OneGate does not say that this VM was ready"
     if role == "superlink":
         addresses = [value for name, value in context.items() if name.startswith("ETH") and name.endswith("_IP")]
-        if mine["FL_ENDPOINT"].rpartition(":")[0] not in addresses or not _same_authority(mine, values):
+        told = values["flower_advertise_address"]
+        as_told = mine["FL_ENDPOINT"] == told if told else mine["FL_ENDPOINT"].rpartition(":")[0] in addresses
+        if not as_told or not _same_authority(mine, values):
             return "OneGate says something else about this VM"
         return ""
     if values["flower_superlink_address"]:

@@ -55,6 +55,7 @@ class TestTable:
         "FL_APP_SOURCE", "FL_APP_CONFIG", "FL_APP_REQUESTS",
         "FL_CHECKPOINT_KEEP", "FL_INITIAL_MODEL", "FL_CHECKPOINT_DISK", "FL_CHECKPOINT_FORMAT_DISK", "FL_CHECKPOINT_NFS",
         "FL_S3_ENDPOINT", "FL_S3_BUCKET", "FL_S3_PREFIX", "FL_S3_REGION", "FL_S3_ACCESS_KEY", "FL_S3_SECRET_KEY", "FL_S3_CA_CERTFILE",
+        "FL_CERT_DAYS", "FL_CERT_CA_DAYS", "FL_ADVERTISE_ADDRESS",
         "FL_IMAGE_SIZE", "FL_IMAGE_CHANNELS", "FL_IMAGE_CLASSES", "FL_ANOMALY_QUANTILE",
         "FL_LLM_LORA_RANK", "FL_LLM_LORA_ALPHA", "FL_LLM_SEQUENCE_LENGTH",
     )  # fmt: skip
@@ -105,13 +106,13 @@ class TestValidation:
         raw = {
             "ONEAPP_FL_NUM_ROUNDS": " 7 ",
             "ONEAPP_FL_TLS_ENABLED": "no",
-            "ONEAPP_FL_CERT_EXTRA_SAN": "IP:10.0.0.1, DNS:*.example.org,IP:fd00::1",
+            "ONEAPP_FL_CERT_EXTRA_SAN": "IP:10.0.0.1, DNS:a.example.org,IP:fd00::1",
             "ONEAPP_FL_FLEET_API_ADDRESS": "[::]:9092",
         }
         values = table.validate(raw, "superlink")
         assert values["flower_num_rounds"] == 7
         assert values["flower_tls_enabled"] is False
-        assert values["flower_cert_extra_san"] == ["IP:10.0.0.1", "DNS:*.example.org", "IP:fd00::1"]
+        assert values["flower_cert_extra_san"] == ["IP:10.0.0.1", "DNS:a.example.org", "IP:fd00::1"]
         assert values["flower_fleet_api_address"] == "[::]:9092"
 
     def test_all_problems_are_reported_at_once_with_name_value_and_expectation(self) -> None:
@@ -191,6 +192,11 @@ class TestValidation:
             ("FL_IMAGE_CLASSES", "a" * 2000),
             ("FL_APP_CONFIG", "-x=1"),
             ("FL_CERT_EXTRA_SAN", "example.org"),
+            ("FL_CERT_EXTRA_SAN", "DNS:*.example.org"),
+            ("FL_CERT_DAYS", "0"),
+            ("FL_CERT_CA_DAYS", "36501"),
+            ("FL_ADVERTISE_ADDRESS", "superlink.example.org"),
+            ("FL_ADVERTISE_ADDRESS", "0.0.0.0:9092"),
             ("FL_CERT_EXTRA_SAN", "IP:10.0.0.300"),
             ("FL_CERT_EXTRA_SAN", "DNS:a b"),
             ("FL_CERT_EXTRA_SAN", "DNS:a,,DNS:b"),
@@ -425,8 +431,20 @@ class TestNodeConfig:
 NAMES = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
 
 
+CA_TRUE, CA_FALSE = (x509.BasicConstraints(ca=ca, path_length=None) for ca in (True, False))
+SIGNS = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+
+
+def _extensions(name: str, key: Any, issuer_key: Any) -> tuple:
+    """Return what a CA, or a server, has to have in its certificate; critical ones first."""
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
+    if name == "server":
+        return (), (NAMES, issuer)
+    return (CA_TRUE, SIGNS), (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), issuer)
+
+
 def _certificate(
-    name: str, key: Any, issuer: str, issuer_key: Any, days: int = 10, lasts: int = 100, extensions: tuple = (NAMES,), digest: Any = None
+    name: str, key: Any, issuer: str, issuer_key: Any, days: int = 10, lasts: int = 100, extensions: tuple | None = None, digest: Any = None
 ) -> str:
     end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
     builder = (
@@ -438,8 +456,9 @@ def _certificate(
         .not_valid_before(end - datetime.timedelta(days=lasts))
         .not_valid_after(end)
     )
-    for extension in extensions:
-        builder = builder.add_extension(extension, critical=False)
+    critical, others = _extensions(name, key, issuer_key) if extensions is None else ((), extensions)
+    for extension in (*critical, *others):
+        builder = builder.add_extension(extension, critical=extension in critical)
     edwards = isinstance(issuer_key, ed25519.Ed25519PrivateKey)
     certificate = builder.sign(issuer_key, None if edwards else digest or hashes.SHA256())
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
@@ -450,6 +469,7 @@ def _pem(key: Any) -> str:
 
 
 CA_KEY, MIDDLE_KEY, SERVER_KEY, OTHER_KEY = (ec.generate_private_key(ec.SECP256R1()) for _key in range(4))
+AKI = x509.AuthorityKeyIdentifier.from_issuer_public_key(CA_KEY.public_key())
 CA = _certificate("ca", CA_KEY, "ca", CA_KEY)
 SERVER = _certificate("server", SERVER_KEY, "ca", CA_KEY)
 
@@ -509,10 +529,11 @@ class TestTls:
     @pytest.mark.parametrize(
         ("extensions", "said"),
         [
-            ((), "names no server"),
-            ((x509.SubjectAlternativeName([x509.RFC822Name("a@example.org")]),), "names no server"),
-            ((NAMES, x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.CLIENT_AUTH])), "is not for servers"),
-            ((NAMES, x509.KeyUsage(False, False, True, False, False, False, False, False, False)), "may not sign"),
+            ((AKI,), "names no server"),
+            ((AKI, x509.SubjectAlternativeName([x509.RFC822Name("a@example.org")])), "names no server"),
+            ((AKI, NAMES, x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.CLIENT_AUTH])), "is not for servers"),
+            ((AKI, NAMES, x509.KeyUsage(False, False, True, False, False, False, False, False, False)), "may not sign"),
+            ((NAMES,), "has no authority key identifier"),
         ],
     )
     def test_certificate_that_no_client_takes_for_a_servers(self, extensions: tuple, said: str) -> None:
@@ -521,11 +542,67 @@ class TestTls:
 
     def test_certificate_for_servers_and_clients(self) -> None:
         both = x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.CLIENT_AUTH, x509.ExtendedKeyUsageOID.SERVER_AUTH])
-        table.validate(_tls(certificate=_certificate("server", SERVER_KEY, "ca", CA_KEY, extensions=(NAMES, both))), "superlink")
+        table.validate(_tls(certificate=_certificate("server", SERVER_KEY, "ca", CA_KEY, extensions=(AKI, NAMES, both))), "superlink")
 
-    def test_authority_that_may_not_sign_certificates(self) -> None:
-        leaf = _certificate("ca", CA_KEY, "ca", CA_KEY, extensions=(x509.BasicConstraints(ca=False, path_length=None),))
-        assert "not signed by" in errors(_tls(ca=leaf))[0]
+    @pytest.mark.parametrize("extensions", [(CA_FALSE, SIGNS), (SIGNS,), (CA_TRUE,), ()])
+    def test_authority_that_may_not_sign_certificates(self, extensions: tuple) -> None:
+        identifier = x509.SubjectKeyIdentifier.from_public_key(CA_KEY.public_key())
+        leaf = _certificate("ca", CA_KEY, "ca", CA_KEY, extensions=(identifier, *extensions))
+        for given, role in ((_tls(ca=leaf), "superlink"), ({"ONEAPP_FL_SSL_CA_CERTFILE": leaf}, "supernode")):
+            (error,) = errors(given, role)
+            assert error.startswith("ONEAPP_FL_SSL_CA_CERTFILE: the given value may not sign certificates")
+
+    def test_intermediate_that_may_not_sign_certificates(self) -> None:
+        middle = _certificate("middle", MIDDLE_KEY, "ca", CA_KEY, extensions=(NAMES, AKI))
+        (error,) = errors(_tls(certificate=_certificate("server", SERVER_KEY, "middle", MIDDLE_KEY) + middle))
+        assert error.startswith("ONEAPP_FL_SSL_CERTFILE: the given value may not sign certificates")
+
+    def test_what_passes_and_what_does_not_is_what_the_strictest_clients_say(self, tmp_path: Path) -> None:
+        """Python 3.13 checks as ``openssl verify -x509_strict`` does."""
+        bare = _certificate("ca", CA_KEY, "ca", CA_KEY, extensions=(SIGNS,))
+        middle = _certificate("middle", MIDDLE_KEY, "ca", CA_KEY)
+        by_middle = _certificate("server", SERVER_KEY, "middle", MIDDLE_KEY)
+        no_identifier = _certificate("server", SERVER_KEY, "ca", CA_KEY, extensions=(NAMES,))
+        cases = [(CA, SERVER), (bare, SERVER), (CA, by_middle + middle), (CA, by_middle), (CA, no_identifier), (CA + bare, SERVER)]
+        for number, (authority, certificate) in enumerate(cases):
+            for name, text in (("ca", authority), ("server", certificate)):
+                (tmp_path / name).write_text(text)
+            command = ["openssl", "verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", "ca", "-untrusted", "server", "server"]
+            strict = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == 0
+            try:
+                table.validate(_tls(ca=authority, certificate=certificate), "superlink")
+                passed = True
+            except table.ContextError:
+                passed = False
+            # A CA that clients would only trip over when it signs is refused beside a good one too.
+            assert passed == (strict and number != 5), (number, strict)
+
+    def test_every_problem_of_three_bad_values_is_said_at_once(self) -> None:
+        bare = _certificate("ca", OTHER_KEY, "ca", OTHER_KEY, extensions=())
+        expired = _certificate("server", SERVER_KEY, "ca", CA_KEY, days=-1)
+        said = errors(_tls(ca=bare, certificate=expired, key=_pem(MIDDLE_KEY)))
+        beginnings = ["ONEAPP_FL_SSL_CA_CERTFILE: the given value may not sign certificates", "ONEAPP_FL_SSL_CERTFILE: the given value expired on"]
+        beginnings += ["ONEAPP_FL_SSL_KEYFILE: the given value does not belong to", "ONEAPP_FL_SSL_CERTFILE: the given value is not signed by"]
+        assert len(said) == 4 and all(map(str.startswith, said, beginnings)), said
+        for_clients = x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.CLIENT_AUTH])
+        assert len(errors(_tls(certificate=_certificate("server", SERVER_KEY, "ca", CA_KEY, extensions=(for_clients,))))) == 3
+
+    def test_several_authorities_are_trusted_and_any_of_them_may_have_signed(self) -> None:
+        other = _certificate("other", OTHER_KEY, "other", OTHER_KEY)
+        for bundle in (CA + other, other + CA):
+            assert table.validate(_tls(ca=bundle), "superlink")["flower_ssl_ca_certfile"] == bundle
+            assert table.validate({"ONEAPP_FL_SSL_CA_CERTFILE": bundle}, "supernode")["flower_ssl_ca_certfile"] == bundle
+
+    def test_the_certificate_has_to_name_the_address_that_nodes_are_told(self) -> None:
+        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("10.0.0.5")), x509.DNSName("*.example.org")])
+        given = _tls(certificate=_certificate("server", SERVER_KEY, "ca", CA_KEY, extensions=(AKI, names)))
+        for told in ({}, {"ETH0_IP": "10.0.0.5"}, {"ETH0_IP": "10.0.0.6", "ONEAPP_FL_ADVERTISE_ADDRESS": "fl.example.org:9092"}):
+            table.validate(given | told, "superlink")
+        for told in ("fl.a.example.org:9092", "example.org:9092", "[fd00::1]:9092"):
+            (error,) = errors(given | {"ETH0_IP": "10.0.0.5", "ONEAPP_FL_ADVERTISE_ADDRESS": told})
+            assert error.startswith("ONEAPP_FL_SSL_CERTFILE: the given value is for *.example.org, 10.0.0.5, expected one that names"), error
+        (error,) = errors(given | {"ETH0_IP": "10.0.0.6"})
+        assert "names 10.0.0.6 too, which the nodes are told, or another address in ONEAPP_FL_ADVERTISE_ADDRESS" in error
 
     def test_chain_in_another_order_is_called_that(self) -> None:
         middle = _certificate("middle", MIDDLE_KEY, "ca", CA_KEY)
