@@ -1,0 +1,32 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filters: what the zones of an inventory are to become."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.opennebula.flower.plugins.module_utils import zone_plan
+
+
+def plan(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the plan of the zones in the groups coordinator, training_sites and edge_sites.
+
+    ``hostvars``: the variables of all hosts. They are evaluated as they are read, so only those are that count.
+    """
+    hosts = {host for group in zone_plan.GROUPS for host in groups.get(group) or []}
+    given = {}
+    for host in hosts:
+        variables = hostvars[host]
+        given[host] = {name: variables[name] for name in zone_plan.SETTINGS if name in variables}
+    return zone_plan.zone_plan(groups, given)
+
+
+class FilterModule:
+    """The filters for zones."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        return {"flower_zone_plan": plan}

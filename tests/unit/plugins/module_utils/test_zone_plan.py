@@ -1,0 +1,166 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What an inventory of zones means, and what is said of one that means nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.opennebula.flower.plugins.module_utils.zone_plan import SETTINGS, zone_plan
+
+PUBLIC = {"flower_service_name": "fl", "flower_superlink_address": "fl.example.org:9092", "flower_supernodes": 2, "flower_supernodes_max": 4}
+TUNNELS = {
+    "flower_connection": "wireguard", "flower_tunnel_network": "10.10.9.0/24", "flower_tunnel_endpoint": "fl.example.org:51820", "flower_supernodes": 2,
+}  # fmt: skip
+
+NETWORK = {"name": "private", "template": {"NETWORK_ADDRESS": "10.0.0.0", "NETWORK_MASK": "255.255.255.0"}}
+
+
+def plan(shared: dict | None = None, coordinator: list | None = None, sites: list | None = None, **zones: dict) -> dict:
+    """The plan of zones a, b and c, of which a coordinates; keywords are variables of one zone."""
+    shared = PUBLIC if shared is None else shared
+    groups = {"coordinator": ["a"] if coordinator is None else coordinator, "training_sites": ["a", "b", "c"] if sites is None else sites}
+    names = {name for group in groups.values() for name in group}
+    variables = {name: {**shared, "one_api_url": f"http://{name}.example.org:2633/RPC2", **zones.get(name, {})} for name in names}
+    return zone_plan(groups, variables)
+
+
+def test_each_zone_has_its_service_and_its_nodes():
+    made = plan(c={"flower_supernodes": 3, "flower_supernodes_min": 3})
+    assert made["errors"] == []
+    roles = {zone["name"]: {role["name"]: (role["cardinality"], role["least"], role["most"]) for role in zone["roles"]} for zone in made["zones"]}
+    assert roles == {
+        "a": {"superlink": (1, 1, 1), "supernode": (2, 2, 4)}, "b": {"supernode": (2, 2, 4)}, "c": {"supernode": (3, 3, 4)},
+    }  # fmt: skip
+    assert made["nodes"] == {"now": 7, "least": 7, "most": 12}
+
+
+def test_a_coordinator_that_does_not_train_has_a_superlink_only():
+    made = plan(sites=["b", "c"])
+    assert [role["name"] for role in made["zones"][0]["roles"]] == ["superlink"]
+    assert made["nodes"]["now"] == 4
+
+
+def test_what_the_nodes_of_other_zones_dial_is_in_the_certificate():
+    made = plan(a={"flower_cert_extra_san": ["DNS:more.example.org"]}, c={"flower_superlink_address": "198.51.100.1:443"})
+    assert made["names"] == ["DNS:more.example.org", "DNS:fl.example.org", "IP:198.51.100.1"]
+
+
+def test_only_nodes_call_and_only_the_superlink_is_called_between_zones():
+    made = plan(b={"flower_site_addresses": ["192.0.2.7"]}, c={"flower_superlink_address": "198.51.100.1:443"})
+    between = {
+        (port["from"], port["to"], port["protocol"], port["port"])
+        for port in made["ports"]
+        if port["from"].startswith("zone") and port["from"].split(",")[0] != port["to"].split(",")[0]
+    }
+    assert between == {
+        ("zone b, SuperNodes as 192.0.2.7/32", "zone a, fl.example.org:9092", "TCP", 9092),
+        ("zone c, SuperNodes", "zone a, 198.51.100.1:443", "TCP", 443),
+    }
+    assert all(port["why"] for port in made["ports"])
+
+
+def test_tunnels_have_an_address_for_every_node_there_may_be():
+    made = plan(TUNNELS, b={"flower_supernodes_max": 10}, c={"flower_supernodes_max": 5})
+    assert made["errors"] == []
+    assert {zone["name"]: zone["tunnel_addresses"] for zone in made["zones"]} == {
+        "a": ["10.10.9.1"], "b": ["10.10.9.2", "10.10.9.11"], "c": ["10.10.9.12", "10.10.9.16"],
+    }  # fmt: skip
+    assert made["zones"][1]["superlink_address"] == "10.10.9.1:9092"
+    assert "IP:10.10.9.1" in made["names"]
+    assert [(port["protocol"], port["port"]) for port in made["ports"] if "b, SuperNodes" in port["from"]] == [("UDP", 51820)]
+    assert any(key["secret"] and "b, SuperNodes: /etc/wireguard" in key["where"] for key in made["keys"])
+
+
+def test_a_zone_may_connect_otherwise_than_the_rest():
+    made = plan({**PUBLIC, "flower_tunnel_network": "10.10.9.0/24", "flower_tunnel_endpoint": "fl.example.org:51820"},
+                c={"flower_connection": "wireguard", "flower_superlink_address": ""})  # fmt: skip
+    assert made["errors"] == []
+    assert {zone["name"]: zone["connection"] for zone in made["zones"]} == {"a": "", "b": "public", "c": "wireguard"}
+
+
+def test_a_zone_that_leaves_has_neither_nodes_nor_ports():
+    made = plan(c={"zone_state": "absent"})
+    assert made["errors"] == []
+    assert made["zones"][2]["roles"] == [] and made["nodes"]["now"] == 4
+    assert not any("zone c" in port["from"] + port["to"] for port in made["ports"])
+
+
+def test_a_zone_of_its_own_needs_no_endpoint():
+    assert plan({"flower_supernodes": 2}, sites=["a"])["errors"] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"coordinator": ["a", "b"]}, "the inventory group 'coordinator' has 2 hosts (a, b), expected exactly one zone that runs the SuperLink"),
+        ({"coordinator": []}, "the inventory group 'coordinator' has 0 hosts, expected exactly one zone"),
+        ({"sites": []}, "the inventory group 'training_sites' has no hosts"),
+        ({"b": {"flower_superlink_address": ""}}, "zone b: flower_superlink_address is not set, expected host:port at which its SuperNodes"),
+        ({"b": {"flower_superlink_address": "fl.example.org"}}, "zone b: flower_superlink_address is 'fl.example.org', expected host:port of one machine"),
+        ({"b": {"flower_superlink_address": "127.0.0.1:9092"}}, "zone b: flower_superlink_address is 127.0.0.1:9092, where its SuperNodes find themselves"),
+        ({"b": {"one_api_url": "http://A.example.org:2633/RPC2/"}}, "zones a and b have the same endpoint a.example.org:2633/RPC2, expected each zone once"),
+        ({"a": {"one_api_url": ""}, "b": {"one_api_url": ""}}, "zones a and b have the same endpoint of the environment (ONE_XMLRPC)"),
+        ({"a": {"zone_id": 100}, "c": {"zone_id": "100"}}, "zones a and c have the same zone_id 100, expected each zone once"),
+        ({"b": {"one_api_url": "frontend"}}, "zone b: one_api_url is 'frontend', expected a URL"),
+        ({"a": {"flower_min_available_clients": 7}}, "minimum clients above the number of nodes: flower_min_available_clients is 7, but there are only 6"),
+        ({"a": {"flower_cert_extra_san": "fl.example.org"}}, "zone a: flower_cert_extra_san names 'fl.example.org', expected IP:address or DNS:name"),
+        ({"a": {"flower_cert_extra_san": ["IP:300.1.2.3"]}}, "zone a: flower_cert_extra_san names 'IP:300.1.2.3'"),
+        ({"a": {"flower_fleet_api_address": "127.0.0.1:9092"}}, "zone a: flower_fleet_api_address is 127.0.0.1:9092, which no other zone can reach"),
+        ({"a": {"flower_tls_enabled": False}}, "zone a: flower_tls_enabled is false, but models go from zone to zone"),
+        ({"a": {"flower_firewall": {}}}, "zone b: flower_site_addresses is not set, expected the addresses that its SuperNodes come from"),
+        ({"b": {"flower_site_addresses": "192.0.2.1"}}, "zone b: flower_site_addresses is '192.0.2.1', expected a list"),
+        ({"b": {"flower_site_addresses": ["192.0.2.1/24"]}}, "zone b: flower_site_addresses: '192.0.2.1/24' is an address within a network"),
+        ({"b": {"flower_supernodes": 0}}, "zone b: flower_supernodes is '0', expected a whole number of at least 1"),
+        ({"b": {"flower_supernodes": 5}}, "zone b: flower_supernodes is 5, expected flower_supernodes_min to flower_supernodes_max, 5 to 4"),
+        ({"b": {"flower_connection": "vpn"}}, "zone b: flower_connection is 'vpn', expected one of: public, wireguard"),
+        ({"b": {"zone_state": "gone"}}, "zone b: zone_state is 'gone', expected one of: present, absent"),
+        ({"a": {"zone_state": "absent"}}, "zone a: zone_state is absent for the coordinator"),
+        (
+            {"b": {"flower_superlink_address": "10.0.0.10:9092", "flower_network": NETWORK}},
+            "zone b: flower_superlink_address is 10.0.0.10:9092, but 10.0.0.0/24 is its own network",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_one_sentence_that_names_the_zone(given, sentence):
+    errors = plan(**given)["errors"]
+    assert any(sentence in error for error in errors), errors
+    assert not any("\n" in error or error.endswith(".") for error in errors)
+
+
+@pytest.mark.parametrize(
+    ("shared", "zones", "sentence"),
+    [
+        ({"flower_tunnel_endpoint": ""}, {}, "zone a: flower_tunnel_endpoint is not set, expected host:port with the UDP port"),
+        ({"flower_tunnel_endpoint": "fl.example.org"}, {}, "zone a: flower_tunnel_endpoint 'fl.example.org' has no port"),
+        ({"flower_tunnel_port": 70000}, {}, "zone a: flower_tunnel_port is 70000, expected a UDP port from 1 to 65535"),
+        ({"flower_tunnel_network": None}, {}, "zone a: flower_tunnel_network is not set, expected a private network"),
+        ({"flower_tunnel_network": "10.10.9.1/24"}, {}, "zone a: flower_tunnel_network: '10.10.9.1/24' is an address within a network"),
+        ({"flower_tunnel_network": "10.10.9.0/31"}, {}, "flower_tunnel_network 10.10.9.0/31 has 2 addresses, expected at least 5"),
+        ({"flower_tunnel_network": "10.10.9.0/30"}, {}, "flower_tunnel_network 10.10.9.0/30 has 2 addresses, expected at least 5"),
+        ({"flower_tunnel_endpoint": "10.10.9.1:51820"}, {}, "is in flower_tunnel_network 10.10.9.0/24, which is reached through the tunnel itself"),
+        ({"flower_superlink_address": "fl:9092"}, {}, "zone b: flower_superlink_address is set, but with flower_connection wireguard"),
+        (
+            {},
+            {"c": {"flower_network": {"address_ranges": [{"TYPE": "IP4", "IP": "10.10.9.200", "SIZE": 8}]}}},
+            "zone c: its network 10.10.9.200/29 overlaps with flower_tunnel_network 10.10.9.0/24",
+        ),
+    ],
+)
+def test_tunnels_that_cannot_be_are_refused(shared, zones, sentence):
+    errors = plan({**TUNNELS, **shared}, **zones)["errors"]
+    assert any(sentence in error for error in errors), errors
+
+
+def test_all_problems_are_said_at_once():
+    errors = plan(b={"flower_superlink_address": "", "flower_supernodes": "many"}, c={"zone_state": "gone"})["errors"]
+    assert len(errors) == 3
+
+
+def test_a_loss_that_stops_the_training_is_worth_knowing():
+    notes = plan(a={"flower_min_fit_clients": 5})["notes"]
+    assert any("without its SuperNodes 4 are left, fewer than flower_min_fit_clients, 5" in note for note in notes)
+
+
+def test_credentials_are_not_looked_at():
+    assert not any("password" in name or "username" in name for name in SETTINGS)
