@@ -251,7 +251,8 @@ replaced:
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import compare, lookup, states
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, Ownership, mode, write
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, mode
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import STATE_OPTIONS, WAIT_OPTIONS, ReconciledObject
 from ansible_collections.opennebula.flower.plugins.module_utils.one.image import states as image_states
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import CONFLICT, INVALID, OneException
@@ -270,27 +271,31 @@ _OWN = {
     # The server makes it of the format.
     "DRIVER": "format",
 }
-_PREFIX = "one.image"
 
 
-class Image:
+class Image(ReconciledObject):
     """One image and what the task wants of it."""
 
+    kind = "image"
+    fact = "image"
+    owned = True
+    own = _OWN
+    server = _SERVER_ATTRIBUTES
+
     def __init__(self, module: OneModule) -> None:
-        self.module = module
-        self.params = module.params
-        self.client = module.client
-        self.name = module.params["name"]
-        self.ownership = Ownership(module.client, module.params)
-        for name in module.params["template"]:
-            if str(name).upper() in _OWN:
-                raise OneException(INVALID, f"{name} in template: it is the option {_OWN[str(name).upper()]} that says so.")
+        super().__init__(module)
         # Rarely asked for.
         self._build = None
         if not module.params["keep_replaced"] or any(module.params[name] is not None for name in ("app", "checksum", "version", "vm")):
-            from ansible_collections.opennebula.flower.plugins.module_utils.one.image.builds import Build
+            from ansible_collections.opennebula.flower.plugins.module_utils.one.image.builds import ATTRIBUTES, Build
 
             self._build = Build(self.client, module.params)
+            self.server = self.server | ATTRIBUTES
+        self._datastore: dict = {}
+        # One that could not be registered, whose place the new one takes once all is checked.
+        self._failed: dict | None = None
+        # The name of another build, until it takes the image's place.
+        self._staged: str | None = None
         # Images that are removed because another build took their place.
         self._replaced: list[dict] = []
 
@@ -298,127 +303,169 @@ class Image:
         """Bring the image, and those it replaced, to the wanted state and return the module's result."""
         if not self.params["keep_replaced"]:
             self._replaced = self._build.replaced(lookup.pool(self.client, "image"))
-        result = self._ensured()
+        result = super().ensure()
         if not self.module.check_mode:
             for image in self._replaced:
-                self._delete(image)
+                self.remove(image)
         return result
 
-    def _result(self, before: dict, after: dict, image: dict) -> dict:
+    def result(self, before: dict, after: dict, facts: dict) -> dict:
+        """Return the module's result, with the images that go because another build took their place."""
         if self.params["keep_replaced"]:
-            return self.module.result(before, after, image=image)
+            return super().result(before, after, facts)
         names = [item["NAME"] for item in self._replaced]
         if names:
             before, after = {**before, "replaced": names}, {**after, "replaced": []}
-        return self.module.result(before, after, image=image, replaced=names)
+        return {**super().result(before, after, facts), "replaced": names}
 
-    def _ensured(self) -> dict:
-        current = lookup.find(self.client, "image", self.name, self.params["owner"])
-        if self.params["state"] == "absent":
-            return self._absent(current)
-        if current and _is_leaving(current) and not lookup.is_id(self.name):
-            # Somebody removes it; another one takes its place then.
-            if not self.module.check_mode:
-                self._wait_gone(int(current["ID"]))
-            current = None
-        if self._build and self._build.version is not None and (current is None or self._build.is_other(current)):
+    def attributes(self, document: dict) -> dict:
+        """Return what is compared, as it is."""
+        return {
+            "name": document["NAME"],
+            "type": states.name(_TYPES, document["TYPE"]),
+            "persistent": document["PERSISTENT"] == "1",
+            "enabled": image_states.state(document) != "DISABLED",
+            "path": document.get("PATH", ""),
+            "datastore": document.get("DATASTORE", ""),
+            "template": self.template(document),
+        }
+
+    def template(self, document: dict) -> dict:
+        """Return the image's template, of which DRIVER is a part although the server makes it of the format."""
+        return {name: value for name, value in xml.section(document, "TEMPLATE").items() if name != "ERROR"}
+
+    def wanted(self, before: dict) -> dict:
+        """Return what is compared, as it should be."""
+        told = {name: self.params[name] for name in ("type", "persistent", "enabled") if self.params[name] is not None}
+        after = {**before, **told, "template": self.target(before)} if before else {**self._content(), **told}
+        if (after["type"], after["persistent"]) != (before.get("type"), before.get("persistent")):
+            _check_persistence(after)
+        return after
+
+    def facts(self, document: dict) -> dict:
+        """Return what the module's user gets to know."""
+        return {
+            **lookup.identity(document),
+            **self.attributes(document),
+            "mode": mode(document),
+            "state": image_states.state(document),
+            "format": document.get("FORMAT", ""),
+            "size": int(document.get("SIZE") or 0),
+            "source": document.get("SOURCE", ""),
+        }
+
+    def is_leaving(self, document: dict) -> bool:
+        """Tell whether the image is being removed."""
+        return image_states.state(document) == "DELETE"
+
+    def is_gone(self, number: int) -> bool:
+        """Tell whether a removed image is gone. One that cannot be removed stays with the reason in it."""
+        left = lookup.get(self.client, "image", number)
+        if left and image_states.state(left) == "ERROR":
+            raise image_states.broken(left)
+        return left is None
+
+    def new(self, before: dict) -> dict:
+        """Register the image, or another build of one that a failed run left, and return the module's result."""
+        if not before and self._build and self._build.version is not None and self._staged_image():
+            return self._replace(None)
+        return super().new(before)
+
+    def change(self, current: dict) -> dict:
+        """Change the image as far as it differs, or put another one in its place, and return the module's result."""
+        if self._build and self._build.is_other(current):
             return self._replace(current)
-        if current is None:
-            return self._create({})
-        if image_states.state(current) == "ERROR" and self._has_origin:
-            return self._replace_failed(current)
-        return self._change(current)
+        if image_states.state(current) == "ERROR":
+            if not self._has_origin or lookup.is_id(self.name):
+                raise image_states.broken(current)
+            self._failed = current
+            return self.new({**self.attributes(current), "state": "ERROR"})
+        self._check_origin(current)
+        return super().change(current)
+
+    def create(self, after: dict) -> int:
+        """Register the image and return its id."""
+        if self._failed:
+            self.remove(self._failed)
+        name = self._staged or self.name
+        if self.params["vm"]:
+            number = self._build.save(name, after["type"], after["template"])
+        else:
+            number = self.client.call("one.image.allocate", {**self._new_template(after), "NAME": name}, int(self._datastore["ID"]), False)
+        self._available(number)
+        if self.params["vm"] and after["persistent"]:
+            self.client.call("one.image.persistent", number, True)
+        if not after["enabled"]:
+            self.client.call("one.image.enable", number, False)
+        return number
+
+    def write(self, number: int, before: dict, after: dict) -> None:
+        """Change the image, once it can be changed."""
+        self._available(number)
+        self.update_template(number, before, after)
+        for name, method in (("type", "chtype"), ("persistent", "persistent"), ("enabled", "enable")):
+            if before[name] != after[name]:
+                self.client.call(f"one.image.{method}", number, after[name])
+
+    def settled(self, number: int, document: dict | None) -> dict:
+        """Return the image, waiting until it can be used if the task says so."""
+        return document if document and image_states.is_settled(document) else self._available(number)
 
     @property
     def _has_origin(self) -> bool:
         return any(self.params[name] for name in ("path", "size", "app", "vm"))
 
-    def _absent(self, current: dict | None) -> dict:
-        if current and not self.module.check_mode:
-            self._delete(current)
-        return self._result(_attributes(current) if current else {}, {}, image={})
-
-    def _create(self, before: dict, failed: dict | None = None) -> dict:
-        """Register the image. failed: one that could not be registered, whose place it takes once all is checked."""
-        after, datastore = self._new_image()
-        if self.module.check_mode:
-            return self._result(before, after, image=after)
-        image = self._register(self.name, after, datastore, failed)
-        return self._result(before, after, image=_facts(image))
-
-    def _new_image(self) -> tuple[dict, dict]:
-        """Return what a new image is to be, and the document of its datastore. Raises OneException."""
-        if lookup.is_id(self.name):
-            raise lookup.missing(self.client, "image", self.name)
+    def _content(self) -> dict:
+        """Return what a new image is to be, and keep its datastore. Raises OneException."""
         if not self._has_origin:
             raise OneException(INVALID, f"Image {self.name!r} does not exist: path, app, vm, or size for an empty one, is needed.")
         where = self._build.datastore(self.module.unresolved) if self.params["vm"] else None
-        datastore = lookup.require(self.client, "datastore", where or self.params["datastore"])
+        self._datastore = lookup.require(self.client, "datastore", where or self.params["datastore"])
         if self.params["path"]:
             from ansible_collections.opennebula.flower.plugins.module_utils.one.image.builds import check_path
 
-            check_path(self.name, self.params["path"], datastore)
-        of_build = self._build.attributes() if self._build else {}
-        after = {
+            check_path(self.name, self.params["path"], self._datastore)
+        return {
             "name": self.name,
-            "type": self.params["type"] or "OS",
-            "persistent": bool(self.params["persistent"]),
-            "enabled": self.params["enabled"] is not False,
+            "type": "OS",
+            "persistent": False,
+            "enabled": True,
             "path": self.params["path"] or "",
-            "datastore": datastore["NAME"],
-            "template": compare.wanted_template(of_build, self.params["template"]),
-            **self.ownership.given(),
+            "datastore": self._datastore["NAME"],
+            "template": compare.wanted_template(self._build.attributes() if self._build else {}, self.asked()),
         }
-        _check_persistence(after)
-        self.ownership.check({}, after, self.module.unresolved)
-        return after, datastore
 
-    def _register(self, name: str, after: dict, datastore: dict, failed: dict | None) -> dict:
-        """Make the image under a name, and return it. failed: one of that name that could not be registered."""
-        if failed:
-            self._delete(failed)
-        if self.params["vm"]:
-            number = self._build.save(name, after["type"], after["template"])
-        else:
-            number = self.client.call(f"{_PREFIX}.allocate", {**self._new_template(after), "NAME": name}, int(datastore["ID"]), False)
-        image = self._available(number)
-        if self.params["vm"] and after["persistent"]:
-            self.client.call(f"{_PREFIX}.persistent", number, True)
-        if not after["enabled"]:
-            self.client.call(f"{_PREFIX}.enable", number, False)
-        self._give(image)
-        return self._read(number)
+    def _staged_image(self) -> dict | None:
+        return lookup.find(self.client, "image", self._build.staged, self.params["owner"])
 
     def _replace(self, current: dict | None) -> dict:
-        """Put another build in the place of the image, if there is one."""
-        staged = lookup.find(self.client, "image", self._build.staged, self.params["owner"])
-        if current is None and staged is None:
-            return self._create({})
+        """Put another build in the place of the image."""
         if not self.params["wait"]:
             raise OneException(INVALID, f"Image {self.name!r} is another build, which takes its place once it is READY: wait has to be true.")
-        before = {**_attributes(current), **self.ownership.before(current)} if current else {}
-        failed = staged if staged and image_states.state(staged) == "ERROR" else None
-        if staged and not failed:
-            self._build.check(staged)
-            after, datastore = {**_attributes(staged), "name": self.name}, {}
-        else:
-            after, datastore = self._new_image()
         from ansible_collections.opennebula.flower.plugins.module_utils.one.image.builds import BUILD_OF, in_use, name_of_replaced
 
+        before, staged = self.compared(current) if current else {}, self._staged_image()
+        is_failed = bool(staged) and image_states.state(staged) == "ERROR"
+        if staged and not is_failed:
+            self._build.check(staged)
+            after = {**self.attributes(staged), "name": self.name}
+        else:
+            self._failed, self._staged = staged, self._build.staged
+            after = self.planned()
         if current and not self.params["keep_replaced"] and not in_use(current):
             self._replaced.append({**current, "NAME": name_of_replaced(current)})
         if self.module.check_mode:
-            return self._result(before, after, image=after)
-        image = self._register(self._build.staged, after, datastore, failed) if datastore else self._available(int(staged["ID"]))
+            return self.result(before, after, after)
+        image = self.make(after) if self._staged else self._available(int(staged["ID"]))
         if self._build.is_other(image):
             # Saved from a disk by a run that ended before it could say which build it is.
-            self.client.call(f"{_PREFIX}.update", int(image["ID"]), compare.wanted_template(self._build.attributes(), self.params["template"]), 1)
+            self.client.call("one.image.update", int(image["ID"]), compare.wanted_template(self._build.attributes(), self.asked()), 1)
         if current:
             # The name comes last: a run that ends in between is taken up where it was.
-            self.client.call(f"{_PREFIX}.update", int(current["ID"]), {BUILD_OF: self.name}, 1)
-            self.client.call(f"{_PREFIX}.rename", int(current["ID"]), name_of_replaced(current))
-        self.client.call(f"{_PREFIX}.rename", int(image["ID"]), self.name)
-        return self._result(before, after, image=_facts(self._read(int(image["ID"]))))
+            self.client.call("one.image.update", int(current["ID"]), {BUILD_OF: self.name}, 1)
+            self.client.call("one.image.rename", int(current["ID"]), name_of_replaced(current))
+        self.client.call("one.image.rename", int(image["ID"]), self.name)
+        return self.result(before, after, self.facts(self.read(int(image["ID"]))))
 
     def _new_template(self, image: dict) -> dict:
         attributes = {
@@ -427,92 +474,26 @@ class Image:
         }
         return {name: value for name, value in attributes.items() if value is not None}
 
-    def _replace_failed(self, current: dict) -> dict:
-        if lookup.is_id(self.name):
-            raise image_states.broken(current)
-        return self._create({**_attributes(current), "state": "ERROR"}, current)
-
-    def _change(self, current: dict) -> dict:
-        if image_states.state(current) == "ERROR":
-            raise image_states.broken(current)
-        before = {**_attributes(current), **self.ownership.before(current)}
+    def _check_origin(self, image: dict) -> None:
+        """Refuse an image of other content than the task says. Raises OneException of kind conflict."""
+        label, path, size = self.label(int(image["ID"])), image.get("PATH", ""), int(image.get("SIZE") or 0)
         if self._build:
-            self._build.check(current)
-        versioned = self.params["version"] is not None
-        if self.params["path"] and self.params["path"] != before["path"] and not versioned:
+            self._build.check(image)
+        if self.params["path"] and self.params["path"] != path and self.params["version"] is None:
             raise OneException(
-                CONFLICT,
-                f"Image {before['name']!r} (id {current['ID']}) was made from {before['path']!r}, not from "
-                f"{self.params['path']!r}; remove it first or choose another name.",
+                CONFLICT, f"{label} was made from {path!r}, not from {self.params['path']!r}; remove it first or choose another name."
             )
-        size = int(current.get("SIZE") or 0)
-        if self.params["size"] and not before["path"] and self.params["size"] != size:
+        if self.params["size"] and not path and self.params["size"] != size:
             raise OneException(
-                CONFLICT,
-                f"Image {before['name']!r} (id {current['ID']}) has {size} MB, its size cannot become "
-                f"{self.params['size']} MB; remove it first or choose another name.",
+                CONFLICT, f"{label} has {size} MB, its size cannot become {self.params['size']} MB; remove it first or choose another name."
             )
-        replace = self.params["update"] == "replace"
-        kept = _SERVER_ATTRIBUTES
-        if self._build:
-            from ansible_collections.opennebula.flower.plugins.module_utils.one.image.builds import ATTRIBUTES
-
-            kept |= ATTRIBUTES
-        told = {name: self.params[name] for name in ("type", "persistent", "enabled") if self.params[name] is not None}
-        after = {
-            **before,
-            **told,
-            "template": compare.wanted_template(before["template"], self.params["template"], replace, kept),
-            **self.ownership.after(current),
-        }
-        if before != after:
-            _check_persistence(after)
-            self.ownership.check(before, after, self.module.unresolved)
-        if self.module.check_mode:
-            return self._result(before, after, image={**_facts(current), **after})
-        number = int(current["ID"])
-        if not image_states.is_settled(current):
-            current = self._available(number)
-        if before != after:
-            self._write(current, before, after)
-            current = self._read(number)
-        return self._result(before, after, image=_facts(current))
-
-    def _write(self, image: dict, before: dict, after: dict) -> None:
-        number = int(image["ID"])
-        if before["template"] != after["template"]:
-            self.client.call(f"{_PREFIX}.update", number, *compare.update(before["template"], after["template"]))
-        for name, method in (("type", "chtype"), ("persistent", "persistent"), ("enabled", "enable")):
-            if before[name] != after[name]:
-                self.client.call(f"{_PREFIX}.{method}", number, after[name])
-        self._give(image)
-
-    def _give(self, image: dict) -> None:
-        write(self.client, self.ownership, _PREFIX, image)
 
     def _available(self, number: int) -> dict:
         """Return the image, waiting until it can be used if the task says so."""
         if not self.params["wait"]:
-            return self._read(number)
+            return self.read(number)
         timeout, progress = self.params["wait_timeout"], self.module.progress
         return image_states.wait_settled(self.client, self.name, number, timeout, progress)
-
-    def _read(self, number: int) -> dict:
-        return lookup.get(self.client, "image", number)
-
-    def _delete(self, current: dict) -> None:
-        number = int(current["ID"])
-        if not _is_leaving(current):
-            lookup.delete(self.client, "image", number, _is_leaving)
-        if self.params["wait"]:
-            self._wait_gone(number)
-
-    def _wait_gone(self, number: int) -> None:
-        image_states.wait_gone(self.client, self.name, number, self.params["wait_timeout"], self.module.progress)
-
-
-def _is_leaving(image: dict) -> bool:
-    return image_states.state(image) == "DELETE"
 
 
 def _check_persistence(image: dict) -> None:
@@ -520,36 +501,13 @@ def _check_persistence(image: dict) -> None:
         raise OneException(INVALID, f"Image {image['name']!r} is of type {image['type']}, which cannot be persistent.")
 
 
-def _attributes(image: dict) -> dict:
-    template = {name: value for name, value in xml.section(image, "TEMPLATE").items() if name != "ERROR"}
-    return {
-        "name": image["NAME"],
-        "type": states.name(_TYPES, image["TYPE"]),
-        "persistent": image["PERSISTENT"] == "1",
-        "enabled": image_states.state(image) != "DISABLED",
-        "path": image.get("PATH", ""),
-        "datastore": image.get("DATASTORE", ""),
-        "template": template,
-    }
-
-
-def _facts(image: dict) -> dict:
-    return {
-        **lookup.identity(image),
-        **_attributes(image),
-        "mode": mode(image),
-        "state": image_states.state(image),
-        "format": image.get("FORMAT", ""),
-        "size": int(image.get("SIZE") or 0),
-        "source": image.get("SOURCE", ""),
-    }
-
-
 def main() -> None:
     """Run the module."""
     module = OneModule(
         argument_spec={
-            "name": {"type": "str", "required": True},
+            **STATE_OPTIONS,
+            **WAIT_OPTIONS,
+            **OPTIONS,
             "path": {"type": "str"},
             "app": {"type": "str"},
             "vm": {"type": "str"},
@@ -564,12 +522,6 @@ def main() -> None:
             "format": {"type": "str"},
             "fs": {"type": "str"},
             "enabled": {"type": "bool"},
-            "template": {"type": "dict", "default": {}},
-            "update": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
-            **OPTIONS,
-            "wait": {"type": "bool", "default": True},
-            "wait_timeout": {"type": "float", "default": 600},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
         supports_check_mode=True,
     )

@@ -339,7 +339,7 @@ class MarketplaceApp(ReconciledObject):
     def create(self, after: dict) -> int:
         """Make the app and return its id."""
         if self._failed:
-            self.remove(int(self._failed["ID"]))
+            self.remove(self._failed)
         # A template comes from no image.
         kind, origin = ("SERVICE_TEMPLATE", "-1") if "service" in after else ("IMAGE", self._image["ID"])
         attributes = {**self.server_template(after), "NAME": self.name, "TYPE": kind, "ORIGIN_ID": origin}
@@ -368,9 +368,8 @@ class MarketplaceApp(ReconciledObject):
     def change(self, current: dict) -> dict:
         """Change an app that exists, or import one again whose import failed."""
         if self._is_replaced(current):
-            before = {**self.attributes(current), **self.ownership.before(current)}
             self._failed = current
-            return self.new(before)
+            return self.new(self.compared(current))
         self._check_image(current)
         return super().change(current)
 

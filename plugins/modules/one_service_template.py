@@ -124,91 +124,99 @@ service_template:
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import lookup
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, Ownership
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, mode
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import STATE_OPTIONS, ReconciledObject
 from ansible_collections.opennebula.flower.plugins.module_utils.one.service import dialect, documents
 from ansible_collections.opennebula.flower.plugins.module_utils.one.service import templates as service_templates
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
-from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.client import Client
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
 
 
-def ensure(module: OneModule) -> dict:
-    """Bring the service template to the wanted state and return the module's result."""
-    current = documents.find_template(module.client, module.params["name"], module.params["owner"])
-    if module.params["state"] == "present":
-        return _present(module, current)
-    if current and not module.check_mode:
-        module.client.flow("DELETE", f"/service_template/{current['ID']}")
-    return module.result(documents.body(current) if current else {}, {}, service_template={})
+class ServiceTemplate(ReconciledObject):
+    """One service template and what the task wants of it. Its template is the body of a OneFlow document."""
 
+    kind = "service_template"
+    fact = "service_template"
+    owned = True
 
-def _present(module: OneModule, current: dict | None) -> dict:
-    client, name = module.client, module.params["name"]
-    if current is None and lookup.is_id(name):
-        raise lookup.missing(client, "service template", name)
-    if not module.params["template"]:
-        raise OneException(INVALID, f"Service template {name!r}: template is needed.")
-    ownership = Ownership(client, module.params)
-    body = documents.body(current) if current else {}
-    wanted = service_templates.normalize(current["NAME"] if current else name, module.params["template"])
-    new_body = service_templates.merged(body, _rendered(module, wanted), module.params["update"] == "replace")
-    before = {**body, **(ownership.before(current) if current else {})}
-    owned = ownership.after(current) if current else ownership.given()
-    after = {**new_body, **owned}
-    ownership.check(before, after, module.unresolved)
-    if before != after and not module.check_mode:
-        if body != new_body:
-            path = f"/service_template/{current['ID']}" if current else "/service_template"
-            current = client.flow("PUT" if current else "POST", path, new_body)["DOCUMENT"]
-        _give(client, current, ownership)
-    identity = lookup.identity(current) if current else {"name": name}
-    return module.result(before, after, service_template={**identity, **owned, "template": new_body})
+    def find(self) -> dict | None:
+        """Return the service template's document, None if there is none."""
+        return documents.find_template(self.client, self.name, self.params["owner"])
 
+    def read(self, number: int) -> dict:
+        """Return the service template's document."""
+        return documents.get(self.client, "service_template", number)
 
-def _give(client: Client, current: dict, ownership: Ownership) -> None:
-    from ansible_collections.opennebula.flower.plugins.module_utils.one.service.actions import give
+    def check_template(self) -> None:
+        """Refuse nothing yet: the body is judged as a whole, and a name in it is the service template's."""
 
-    give(client, "service_template", current, ownership)
+    def attributes(self, document: dict) -> dict:
+        """Return what is compared, as it is."""
+        return {"name": document["NAME"], "template": documents.body(document)}
 
+    def wanted(self, before: dict) -> dict:
+        """Return what is compared, as it should be."""
+        name = before.get("name", self.name)
+        if not self.params["template"]:
+            raise OneException(INVALID, f"Service template {name!r}: template is needed.")
+        wanted = service_templates.normalize(name, self.params["template"])
+        merged = service_templates.merged(before.get("template", {}), self._rendered(wanted), self.params["update"] == "replace")
+        return {"name": name, "template": merged}
 
-def _rendered(module: OneModule, wanted: dict) -> dict:
-    """Return the document for the server at hand, with the VM templates' names resolved."""
-    vm_templates = lookup.pool(module.client, "template")
-    used = {}
-    roles = []
-    for role in wanted["roles"]:
-        named = role.get("vm_template", role.get("template_id"))
-        document = _vm_template(module, vm_templates, str(named))
-        # In check mode the VM template may not exist yet.
-        number = int(document["ID"]) if document else named
-        used[number] = xml.section(document or {}, "TEMPLATE", "CONTEXT")
-        roles.append({**{key: value for key, value in role.items() if key != "vm_template"}, "template_id": number})
-    return dialect.render_template(module.client, {**wanted, "roles": roles}, used)
+    def facts(self, document: dict) -> dict:
+        """Return what the module's user gets to know."""
+        return {**lookup.identity(document), "mode": mode(document), **self.attributes(document)}
 
+    def create(self, after: dict) -> int:
+        """Make the service template and return its id."""
+        return int(self.client.flow("POST", "/service_template", after["template"])["DOCUMENT"]["ID"])
 
-def _vm_template(module: OneModule, vm_templates: list[dict], name_or_id: str) -> dict | None:
-    if lookup.is_id(name_or_id):
-        found = next((item for item in vm_templates if item["ID"] == name_or_id), None)
-    else:
-        found = lookup.named(module.client, "VM template", vm_templates, name_or_id)
-    if found is None:
-        module.unresolved(lookup.missing(module.client, "VM template", name_or_id))
-    return found
+    def write(self, number: int, before: dict, after: dict) -> None:
+        """Change the service template."""
+        if before["template"] != after["template"]:
+            self.client.flow("PUT", f"/service_template/{number}", after["template"])
+
+    def remove(self, document: dict) -> None:
+        """Remove the service template."""
+        self.client.flow("DELETE", f"/service_template/{document['ID']}")
+
+    def give(self, document: dict) -> None:
+        """Give the service template the owner, group and permissions that the task names."""
+        from ansible_collections.opennebula.flower.plugins.module_utils.one.service.actions import give
+
+        give(self.client, "service_template", document, self.ownership)
+
+    def _rendered(self, wanted: dict) -> dict:
+        """Return the document for the server at hand, with the VM templates' names resolved."""
+        vm_templates = lookup.pool(self.client, "template")
+        used = {}
+        roles = []
+        for role in wanted["roles"]:
+            named = role.get("vm_template", role.get("template_id"))
+            document = self._vm_template(vm_templates, str(named))
+            # In check mode the VM template may not exist yet.
+            number = int(document["ID"]) if document else named
+            used[number] = xml.section(document or {}, "TEMPLATE", "CONTEXT")
+            roles.append({**{key: value for key, value in role.items() if key != "vm_template"}, "template_id": number})
+        return dialect.render_template(self.client, {**wanted, "roles": roles}, used)
+
+    def _vm_template(self, vm_templates: list[dict], name_or_id: str) -> dict | None:
+        if lookup.is_id(name_or_id):
+            found = next((item for item in vm_templates if item["ID"] == name_or_id), None)
+        else:
+            found = lookup.named(self.client, "VM template", vm_templates, name_or_id)
+        if found is None:
+            self.module.unresolved(lookup.missing(self.client, "VM template", name_or_id))
+        return found
 
 
 def main() -> None:
     """Run the module."""
     module = OneModule(
-        argument_spec={
-            "name": {"type": "str", "required": True},
-            "template": {"type": "dict"},
-            "update": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
-            **OPTIONS,
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-        },
+        argument_spec={**STATE_OPTIONS, **OPTIONS, "template": {"type": "dict"}},
         supports_check_mode=True,
     )
-    module.run(lambda: ensure(module))
+    module.run(lambda: ServiceTemplate(module).ensure())
 
 
 if __name__ == "__main__":

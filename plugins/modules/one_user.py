@@ -148,8 +148,8 @@ user:
 import hashlib
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core import compare, lookup
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core.names import Names
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import STATE_OPTIONS, ReconciledObject
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
 
@@ -160,114 +160,113 @@ _DEFAULT_GROUP_ID = 1
 _SERVER_ATTRIBUTES = frozenset({"TOKEN_PASSWORD"})
 
 
-class User:
+class User(ReconciledObject):
     """One user and what the task wants of it."""
 
-    def __init__(self, module: OneModule) -> None:
-        self.module = module
-        self.params = module.params
-        self.client = module.client
-        self.name = module.params["name"]
-        self.replace = module.params["update"] == "replace"
+    kind = "user"
+    fact = "user"
 
-    def ensure(self) -> dict:
-        """Bring the user to the wanted state and return the module's result."""
+    def __init__(self, module: OneModule) -> None:
+        super().__init__(module)
         self._check_password()
-        current = lookup.find(self.client, "user", self.name)
-        if self.params["state"] == "absent":
-            return self._absent(current)
-        if current is None:
-            return self._create()
-        return self._change(current)
+        self._names = Names(module.client)
+        self._password: str | None = None
+        self._hidden: dict = {}
+
+    def attributes(self, document: dict) -> dict:
+        """Return what is compared, as it is: of the password only that it differs, if it does."""
+        self._groups = Memberships(self.module, self._names, document)
+        self._hidden = {name: value for name, value in xml.section(document, "TEMPLATE").items() if name in _SERVER_ATTRIBUTES}
+        if self.params["state"] == "present":
+            self._password = self._new_password(document)
+            if self.params["enabled"] is False and "ENABLED" not in document:
+                raise OneException(INVALID, f"{self.client.place} cannot disable users, it is too old for that.")
+        return {**self._settings(document), **({"password": "the former one"} if self._password is not None else {})}
+
+    def wanted(self, before: dict) -> dict:
+        """Return what is compared, as it should be."""
+        params = self.params
+        if not before:
+            self._groups = Memberships(self.module, self._names, None)
+        driver = params["auth_driver"] or before.get("auth_driver", _CORE)
+        if not before and params["password"] is None and driver == _CORE:
+            raise OneException(INVALID, f"There is no user {self.name!r}, and a new one needs a password.")
+        return {
+            "name": before.get("name", self.name),
+            "auth_driver": driver,
+            "enabled": before.get("enabled", True) if params["enabled"] is None else params["enabled"],
+            **self._groups.after,
+            "template": self.target(before),
+            **({"password": "a new one"} if "password" in before else {}),
+        }
+
+    def facts(self, document: dict) -> dict:
+        """Return what the module's user gets to know."""
+        self._groups = Memberships(self.module, self._names, document)
+        return {"id": int(document["ID"]), **self._settings(document)}
+
+    def predicted(self, current: dict, after: dict) -> dict:
+        """Return the facts as they would be."""
+        return {name: value for name, value in super().predicted(current, after).items() if name != "password"}
+
+    def template(self, document: dict) -> dict:
+        """Return the user's template without the server's secrets."""
+        return {name: value for name, value in super().template(document).items() if name not in _SERVER_ATTRIBUTES}
+
+    def server_template(self, state: dict) -> dict:
+        """Return what is compared as the server keeps it."""
+        return {**state["template"], **self._hidden}
+
+    def create(self, after: dict) -> int:
+        """Make the user and return its id."""
+        number = self.client.call("one.user.allocate", self.name, self.params["password"] or "", after["auth_driver"], self._groups.ids)
+        self.update_template(number, {"template": {}}, after)
+        if not after["enabled"]:
+            self.client.call("one.user.enable", number, False)
+        return number
+
+    def write(self, number: int, before: dict, after: dict) -> None:
+        """Change the user."""
+        if before["auth_driver"] != after["auth_driver"]:
+            self.client.call("one.user.chauth", number, after["auth_driver"], self._password or "")
+        elif self._password is not None:
+            self.client.call("one.user.passwd", number, self._password)
+        if before["enabled"] != after["enabled"]:
+            self.client.call("one.user.enable", number, after["enabled"])
+        self._groups.write(number)
+        self.update_template(number, before, after)
+
+    def _settings(self, document: dict) -> dict:
+        return {
+            "name": document["NAME"],
+            "auth_driver": document.get("AUTH_DRIVER", ""),
+            "enabled": document.get("ENABLED", "1") != "0",
+            **self._groups.before,
+            "template": self.template(document),
+        }
 
     def _check_password(self) -> None:
         password = self.params["password"]
         if password is not None and (not password or any(character.isspace() for character in password)):
             raise OneException(INVALID, f"The password of user {self.name!r} is empty or contains white space.")
 
-    def _absent(self, current: dict | None) -> dict:
-        if current and not self.module.check_mode:
-            lookup.delete(self.client, "user", int(current["ID"]))
-        before = _settings(current, Memberships(self.module, current)) if current else {}
-        return self.module.result(before, {}, user={})
-
-    def _create(self) -> dict:
-        if lookup.is_id(self.name):
-            raise lookup.missing(self.client, "user", self.name)
-        params = self.params
-        driver = params["auth_driver"] or _CORE
-        if params["password"] is None and driver == _CORE:
-            raise OneException(INVALID, f"There is no user {self.name!r}, and a new one needs a password.")
-        groups = Memberships(self.module, None)
-        template = compare.wanted_template({}, params["template"] or {})
-        after = {
-            "name": self.name, "auth_driver": driver, "enabled": params["enabled"] is not False,
-            **groups.after, "template": template,
-        }
-        if self.module.check_mode:
-            return self.module.result({}, after, user=after)
-        number = self.client.call("one.user.allocate", self.name, params["password"] or "", driver, groups.ids)
-        if template:
-            self.client.call("one.user.update", number, template, 1)
-        if params["enabled"] is False:
-            self.client.call("one.user.enable", number, False)
-        made = lookup.get(self.client, "user", number)
-        after["group"] = made["GNAME"]
-        return self.module.result({}, after, user={"id": number, **after})
-
-    def _change(self, current: dict) -> dict:
-        groups = Memberships(self.module, current)
-        before = _settings(current, groups)
-        own = xml.section(current, "TEMPLATE")
-        replace = self.replace and self.params["template"] is not None
-        template = compare.wanted_template(own, self.params["template"] or {}, replace, keep=_SERVER_ATTRIBUTES)
-        after = {
-            **before, **groups.after, "template": _shown(template),
-            "auth_driver": self.params["auth_driver"] or before["auth_driver"], "enabled": self._enabled(current),
-        }
-        number = int(current["ID"])
-        password = self._new_password(current, after["auth_driver"])
-        if password is not None:
-            # Neither is shown; that they differ is all there is to say.
-            before["password"], after["password"] = "the former one", "a new one"
-        if before != after and not self.module.check_mode:
-            self._write(number, before, after, password)
-            groups.write(number)
-            if own != template:
-                self.client.call("one.user.update", number, *compare.update(own, template))
-        facts = {name: value for name, value in after.items() if name != "password"}
-        return self.module.result(before, after, user={"id": number, **facts})
-
-    def _write(self, number: int, before: dict, after: dict, password: str | None) -> None:
-        if before["auth_driver"] != after["auth_driver"]:
-            self.client.call("one.user.chauth", number, after["auth_driver"], password or "")
-        elif password is not None:
-            self.client.call("one.user.passwd", number, password)
-        if before["enabled"] != after["enabled"]:
-            self.client.call("one.user.enable", number, after["enabled"])
-
-    def _new_password(self, current: dict, driver: str) -> str | None:
+    def _new_password(self, document: dict) -> str | None:
         """Return the password to set, None if it is set already or not to be touched."""
         password = self.params["password"]
         if password is None or self.params["update_password"] == "on_create":
             return None
+        driver = self.params["auth_driver"] or document.get("AUTH_DRIVER", "")
         kept = hashlib.sha256(password.encode()).hexdigest() if driver == _CORE else password
-        return None if kept == current.get("PASSWORD") else password
-
-    def _enabled(self, current: dict) -> bool:
-        wanted = self.params["enabled"]
-        if "ENABLED" not in current and wanted is False:
-            raise OneException(INVALID, f"{self.client.place} cannot disable users, it is too old for that.")
-        return _is_enabled(current) if wanted is None else wanted
+        return None if kept == document.get("PASSWORD") else password
 
 
 class Memberships:
     """The groups a user (None: a new one) has, and the ones it should have."""
 
-    def __init__(self, module: OneModule, user: dict | None) -> None:
+    def __init__(self, module: OneModule, names: Names, user: dict | None) -> None:
         params = module.params
         self._module = module
-        self._names = Names(module.client)
+        self._names = names
         self._user = user
         self._old_primary = int(user["GID"]) if user else None
         self._old = _group_ids(user) if user else set()
@@ -328,33 +327,15 @@ class Memberships:
         return self._names.name("group", group)
 
 
-def _settings(user: dict, groups: Memberships) -> dict:
-    return {
-        "name": user["NAME"],
-        "auth_driver": user.get("AUTH_DRIVER", ""),
-        "enabled": _is_enabled(user),
-        **groups.before,
-        "template": _shown(xml.section(user, "TEMPLATE")),
-    }
-
-
-def _shown(template: dict) -> dict:
-    return {name: value for name, value in template.items() if name not in _SERVER_ATTRIBUTES}
-
-
 def _group_ids(user: dict) -> set[int]:
     return {int(number) for number in xml.items(xml.section(user, "GROUPS"), "ID")}
-
-
-def _is_enabled(user: dict) -> bool:
-    return user.get("ENABLED", "1") != "0"
 
 
 def main() -> None:
     """Run the module."""
     module = OneModule(
         argument_spec={
-            "name": {"type": "str", "required": True},
+            **STATE_OPTIONS,
             "password": {"type": "str", "no_log": True},
             "update_password": {
                 "type": "str", "choices": ["always", "on_create"], "default": "always", "no_log": False,
@@ -364,8 +345,6 @@ def main() -> None:
             "groups": {"type": "list", "elements": "str"},
             "template": {"type": "dict"},
             "enabled": {"type": "bool"},
-            "update": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
         supports_check_mode=True,
     )

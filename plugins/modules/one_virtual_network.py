@@ -188,9 +188,9 @@ from typing import TYPE_CHECKING
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import compare, lookup
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, Ownership, mode
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, mode
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import STATE_OPTIONS, WAIT_OPTIONS, ReconciledObject
 from ansible_collections.opennebula.flower.plugins.module_utils.one.network import facts as network_facts
-from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import CONFLICT, INVALID, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.scalars import boolean
 
@@ -206,71 +206,37 @@ _SERVER_ATTRIBUTES = frozenset({
 _DEFAULT_CLUSTER = -1
 
 
-class VirtualNetwork:
+class VirtualNetwork(ReconciledObject):
     """One virtual network and what the task wants of it."""
 
+    kind = "network"
+    fact = "virtual_network"
+    owned = True
+    server = _SERVER_ATTRIBUTES
+
     def __init__(self, module: OneModule) -> None:
-        self.module = module
-        self.params = module.params
-        self.client = module.client
-        self.name = module.params["name"]
-        self.replace = module.params["update"] == "replace"
-        self.ownership = Ownership(module.client, module.params)
-        self._check_options()
+        super().__init__(module)
+        self._document: dict = {}
+        self._check_reservation()
 
-    def ensure(self) -> dict:
-        """Bring the network to the wanted state and return the module's result."""
-        current = lookup.find(self.client, "network", self.name, self.params["owner"])
-        if self.params["state"] == "absent":
-            return self._absent(current)
-        if current and network_facts.is_leaving(current) and not lookup.is_id(self.name):
-            # Somebody removes it; another one takes its place then.
-            if not self.module.check_mode:
-                self._changer().wait_gone(int(current["ID"]))
-            current = None
-        if current is None:
-            return self._create()
-        return self._change(current)
-
-    def _check_options(self) -> None:
-        if any(str(name).upper() == "NAME" for name in self.params["template"]):
-            raise OneException(INVALID, "The template has NAME; use the option name for it.")
-        reservation = self.params["reservation"]
-        if reservation is None:
-            return
-        if reservation["size"] < 1:
-            raise OneException(INVALID, f"The reservation's size is {reservation['size']}, it must be 1 or more.")
-        if reservation["address"] and reservation["address_range"] is None:
-            raise OneException(INVALID, "The reservation's address needs the address_range it is in.")
-
-    def _absent(self, current: dict | None) -> dict:
-        if current and not self.module.check_mode:
-            self._changer().remove(current)
-        return self.module.result(_attributes(current) if current else {}, {}, virtual_network={})
-
-    def _create(self) -> dict:
-        if lookup.is_id(self.name):
-            raise lookup.missing(self.client, "virtual network", self.name)
-        changer = self._changer()
-        ranges = changer.new_ranges()
-        template = compare.wanted_template({}, self._asked({}))
-        parent, cluster = self._parent(), self._cluster()
-        held = changer.holds({})
-        self.ownership.check({}, self.ownership.given(), self.module.unresolved)
-        after = {
-            "name": self.name, "template": template, "address_ranges": ranges, "held": held.after,
-            "reservation": {"network": parent, "size": self.params["reservation"]["size"]} if parent is not None else {},
-            **self.ownership.given(),
+    def attributes(self, document: dict) -> dict:
+        """Return what is compared, as it is."""
+        self._document = document
+        parent = document.get("PARENT_NETWORK_ID")
+        return {
+            "name": document["NAME"],
+            "template": self.template(document),
+            "address_ranges": [network_facts.settings(item) for item in network_facts.ranges(document)],
+            "reservation": {"network": int(parent), "size": network_facts.size(document)} if parent else {},
+            "held": sorted(network_facts.address(lease) for lease in network_facts.on_hold(document)),
         }
-        if self.module.check_mode:
-            return self.module.result({}, after, virtual_network=after)
-        network = changer.create(template, ranges, cluster) if parent is None else changer.reserve(parent)
-        # A reservation inherits attributes, and every new network is given the default security group besides its own.
-        made = _attributes(network)["template"]
-        network = changer.finish(network, made, compare.wanted_template(made, template), held)
-        return self.module.result({}, after, virtual_network=_facts(network))
 
-    def _asked(self, current: dict) -> dict:
+    def template(self, document: dict) -> dict:
+        """Return the network's template, with what the server keeps outside of it."""
+        automatic = {name: "YES" for name, kept in _AUTOMATIC.items() if document.get(kept) == "1"}
+        return {name: value for name, value in super().template(document).items() if name != "ERROR"} | automatic
+
+    def asked(self) -> dict:
         """Return the template that the task asks for, without asking for what is automatic not to be where it is not."""
         asked = {str(name).upper(): value for name, value in self.params["template"].items()}
         for name, kept in _AUTOMATIC.items():
@@ -280,59 +246,116 @@ class VirtualNetwork:
                 asked[name] = boolean(asked[name])
             except ValueError as error:
                 raise OneException(INVALID, f"{name}: {error}.") from None
-            if not asked[name] and current.get(kept) != "1":
+            if not asked[name] and self._document.get(kept) != "1":
                 del asked[name]
         return asked
 
-    def _cluster(self) -> int:
-        if self.params["cluster"] is None:
-            return _DEFAULT_CLUSTER
-        return int(lookup.require(self.client, "cluster", self.params["cluster"])["ID"])
+    def wanted(self, before: dict) -> dict:
+        """Return what is compared, as it should be."""
+        if before:
+            return {**before, "template": self.target(before), **self._addresses(), "reservation": self._reservation(before["reservation"])}
+        changer, parent = self._changer(), self._parent()
+        self._cluster = _DEFAULT_CLUSTER
+        if self.params["cluster"] is not None:
+            self._cluster = int(lookup.require(self.client, "cluster", self.params["cluster"])["ID"])
+        return {
+            "name": self.name, "template": self.target({}), "address_ranges": changer.new_ranges(), "held": changer.holds({}).after,
+            "reservation": {"network": parent, "size": self.params["reservation"]["size"]} if parent is not None else {},
+        }
+
+    def facts(self, document: dict) -> dict:
+        """Return what the module's user gets to know."""
+        ranges = network_facts.ranges(document)
+        return {
+            **lookup.identity(document),
+            **self.attributes(document),
+            "mode": mode(document),
+            "state": network_facts.state(document),
+            "address_ranges": [{name: value for name, value in item.items() if name != "LEASES"} for item in ranges],
+            "used_leases": network_facts.used(document),
+        }
+
+    def is_leaving(self, document: dict) -> bool:
+        """Tell whether the network is being removed."""
+        return network_facts.state(document) == "LOCK_DELETE"
+
+    def is_gone(self, number: int) -> bool:
+        """Tell whether a removed network is gone. One that cannot be removed stays with the reason in it."""
+        left = lookup.get(self.client, "network", number)
+        if left:
+            network_facts.check_failed(left)
+        return left is None
+
+    def change(self, current: dict) -> dict:
+        """Change the network as far as it differs, once it is ready, and return the module's result."""
+        network_facts.check_failed(current)
+        return super().change(current if self.module.check_mode else self.settled(int(current["ID"]), current))
+
+    def create(self, after: dict) -> int:
+        """Make the network and return its id."""
+        changer, parent = self._changer(), after["reservation"].get("network")
+        if parent is None:
+            number = changer.create(after["template"], after["address_ranges"], self._cluster)
+        else:
+            number = changer.reserve(parent, after["reservation"]["size"], {"NAME": self.name})
+        made = self.template(self.settled(number, None))
+        # A reservation inherits attributes, and every new network is given the default security group besides its own.
+        self.update_template(number, {"template": made}, {"template": compare.wanted_template(made, after["template"])})
+        changer.hold(number, changer.holds({}))
+        return number
+
+    def write(self, number: int, before: dict, after: dict) -> None:
+        """Change the network."""
+        self.update_template(number, before, after)
+        self._changer().change(self._document, before["reservation"], after["reservation"])
+
+    def settled(self, number: int, document: dict | None) -> dict:
+        """Return the network, once it is ready if the task says so."""
+        if document and network_facts.state(document) == "READY" or not self.params["wait"]:
+            return document or self.read(number)
+        seen = {}
+
+        def probe() -> dict | None:
+            network = self.read(number)
+            seen["state"] = network_facts.state(network)
+            network_facts.check_failed(network)
+            return network if seen["state"] == "READY" else None
+
+        return self.wait(probe, lambda: f"its state is {seen['state']}", number, "READY")
+
+    def remove(self, document: dict) -> None:
+        """Remove the network, and wait until it is gone if the task says so."""
+        self._changer().release_holds(document)
+        super().remove(document)
+
+    def _check_reservation(self) -> None:
+        reservation = self.params["reservation"]
+        if reservation is None:
+            return
+        if reservation["size"] < 1:
+            raise OneException(INVALID, f"The reservation's size is {reservation['size']}, it must be 1 or more.")
+        if reservation["address"] and reservation["address_range"] is None:
+            raise OneException(INVALID, "The reservation's address needs the address_range it is in.")
 
     def _parent(self) -> int | None:
         """Return the id of the network the addresses are reserved of, in check mode 0 for one that is not there yet."""
         if self.params["reservation"] is None:
             return None
-        wanted = self.params["reservation"]["network"]
-        parent = lookup.find(self.client, "network", wanted)
-        if parent is None:
-            self.module.unresolved(lookup.missing(self.client, "virtual network", wanted))
-        return int(parent["ID"]) if parent else 0
+        return max(0, int(self.resolve("network", self.params["reservation"]["network"])["ID"]))
 
-    def _change(self, current: dict) -> dict:
-        network_facts.check_failed(current)
-        if network_facts.state(current) != "READY" and not self.module.check_mode:
-            current = self._changer().ready(int(current["ID"]))
-        before = {**_attributes(current), **self.ownership.before(current)}
-        template = compare.wanted_template(
-            before["template"], self._asked(current), self.replace, keep=_SERVER_ATTRIBUTES
-        )
-        after = {
-            **before, "template": template, **self._addresses(current),
-            "reservation": self._reservation(current, before["reservation"]), **self.ownership.after(current),
-        }
-        self.ownership.check(before, after, self.module.unresolved)
-        facts = _facts(current)
-        if before != after and self.module.check_mode:
-            facts.update(after)
-        elif before != after:
-            facts = _facts(self._changer().change(current, before, after))
-        return self.module.result(before, after, virtual_network=facts)
-
-    def _addresses(self, current: dict) -> dict:
+    def _addresses(self) -> dict:
         """Return the address ranges and the addresses on hold as they should be, if the task speaks of them."""
         if self.params["address_ranges"] is None and self.params["held"] is None:
             return {}
         changer = self._changer()
-        return {"address_ranges": changer.ranges(current).result, "held": changer.holds(current).after}
+        return {"address_ranges": changer.ranges(self._document).result, "held": changer.holds(self._document).after}
 
-    def _reservation(self, network: dict, there: dict) -> dict:
+    def _reservation(self, there: dict) -> dict:
         """Return the reservation as it should be. Raises OneException of kind conflict for what it cannot become."""
         wanted = self.params["reservation"]
         if wanted is None:
             return there
-        parent = self._parent()
-        label = f"Virtual network {network['NAME']!r} (id {network['ID']})"
+        parent, label = self._parent(), self.label(int(self._document["ID"]))
         if there.get("network") != parent:
             has = f"a reservation of network {there['network']}" if there else "no reservation"
             raise OneException(CONFLICT, f"{label} is {has}, it cannot become one of network {wanted['network']!r}.")
@@ -345,40 +368,16 @@ class VirtualNetwork:
     def _changer(self) -> NetworkChanger:
         from ansible_collections.opennebula.flower.plugins.module_utils.one.network.apply import NetworkChanger
 
-        return NetworkChanger(self.client, self.params, self.ownership, self.module.progress)
-
-
-def _attributes(network: dict) -> dict:
-    parent = network.get("PARENT_NETWORK_ID")
-    automatic = {name: "YES" for name, kept in _AUTOMATIC.items() if network.get(kept) == "1"}
-    template = {name: value for name, value in xml.section(network, "TEMPLATE").items() if name != "ERROR"}
-    return {
-        "name": network["NAME"],
-        "template": template | automatic,
-        "address_ranges": [network_facts.settings(item) for item in network_facts.ranges(network)],
-        "reservation": {"network": int(parent), "size": network_facts.size(network)} if parent else {},
-        "held": sorted(network_facts.address(lease) for lease in network_facts.on_hold(network)),
-    }
-
-
-def _facts(network: dict) -> dict:
-    ranges = network_facts.ranges(network)
-    return {
-        **lookup.identity(network),
-        **_attributes(network),
-        "mode": mode(network),
-        "state": network_facts.state(network),
-        "address_ranges": [{name: value for name, value in item.items() if name != "LEASES"} for item in ranges],
-        "used_leases": network_facts.used(network),
-    }
+        return NetworkChanger(self.client, self.params)
 
 
 def main() -> None:
     """Run the module."""
     module = OneModule(
         argument_spec={
-            "name": {"type": "str", "required": True},
-            "template": {"type": "dict", "default": {}},
+            **STATE_OPTIONS,
+            **WAIT_OPTIONS,
+            **OPTIONS,
             "address_ranges": {"type": "list", "elements": "dict"},
             "reservation": {
                 "type": "dict",
@@ -391,11 +390,6 @@ def main() -> None:
             },
             "held": {"type": "list", "elements": "str"},
             "cluster": {"type": "str"},
-            "update": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
-            **OPTIONS,
-            "wait": {"type": "bool", "default": True},
-            "wait_timeout": {"type": "float", "default": 600},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
         mutually_exclusive=[("reservation", "address_ranges"), ("reservation", "cluster")],
         supports_check_mode=True,

@@ -423,7 +423,7 @@ def test_a_persistent_image_in_use_is_not_changed_and_a_change_of_it_is_the_serv
 
 @pytest.mark.parametrize(("options", "sentence"), [
     ({**IMAGE, "type": "CDROM", "persistent": True}, "is of type CDROM, which cannot be persistent"),
-    ({**IMAGE, "template": {"format": "raw"}}, "format in template: it is the option format that says so"),
+    ({**IMAGE, "template": {"format": "raw"}}, "The template has format; use the option format for it"),
     ({**IMAGE, "owner": "nobody"}, "no user with the name 'nobody'"),
     ({}, "path, app, vm, or size for an empty one, is needed"),
 ])

@@ -42,24 +42,27 @@ UNCHANGED = {
     ),
     "one_virtual_network": (
         {"name": "thing", "template": {"VN_MAD": "bridge", "BRIDGE": "br0"}},
-        "one.core.ownership one.core.states one.network.facts scalars",
+        "one.core.ownership one.core.reconcile one.core.states one.network.facts scalars",
     ),
     "one_security_group": (
         {"name": "thing", "rules": [{"RULE_TYPE": "inbound", "PROTOCOL": "tcp", "RANGE": 22}]},
         "addresses one.core.ownership one.core.reconcile one.security.rules scalars",
     ),
-    "one_image": ({"name": "thing", "path": "/images/thing", "size": 10, "datastore": "default"}, "one.core.ownership one.core.states one.image.states"),
+    "one_image": (
+        {"name": "thing", "path": "/images/thing", "size": 10, "datastore": "default"},
+        "one.core.ownership one.core.reconcile one.core.states one.image.states",
+    ),
     "one_template": ({"name": "thing", "template": {"CPU": 0.01, "MEMORY": 1}}, "one.core.ownership one.core.reconcile"),
     "one_service_template": (
         {"name": "thing", "template": {"roles": [{"name": "a", "vm_template": "thing", "cardinality": 1}]}},
-        "one.core.ownership one.service.dialect one.service.documents one.service.templates",
+        "one.core.ownership one.core.reconcile one.service.dialect one.service.documents one.service.templates",
     ),
     "one_service": (
         {"name": "thing", "service_template": "thing"},
         "one.core.ownership one.core.states one.service.desired one.service.documents one.service.facts one.service.settings",
     ),
     "one_group": ({"name": "thing"}, "one.core.names one.core.reconcile"),
-    "one_user": ({"name": "thing", "password": "secret", "group": "thing"}, "one.core.names"),
+    "one_user": ({"name": "thing", "password": "secret", "group": "thing"}, "one.core.names one.core.reconcile"),
     "one_quota": ({"user": "thing", "vm": {"VMS": 5}}, "one.core.names"),
     "one_acl": ({"rules": [{"group": "thing", "resources": ["VM"], "rights": ["CREATE"]}]}, "one.core.names one.security.acl"),
     "one_vdc": ({"name": "thing", "groups": ["thing"]}, "one.core.names one.core.reconcile"),

@@ -46,8 +46,8 @@ def test_a_range_without_the_address_that_its_type_needs_makes_no_broken_network
     ("one_template", {"template": {"CPU": 1, "Name": "other"}}, "The template has Name; use the option name for it."),
     ("one_group", {"template": {"NAME": "other"}}, "The template has NAME; use the option name for it."),
     ("one_vdc", {"template": {"name": "other"}}, "The template has name; use the option name for it."),
-    ("one_virtual_network", {"template": {**NETWORK, "name": "other"}}, "The template has NAME; use the option name for it."),
-    ("one_image", {"path": "/x", "size": 5, "template": {"DRIVER": "qcow2"}}, "DRIVER in template: it is the option format that says so."),
+    ("one_virtual_network", {"template": {**NETWORK, "name": "other"}}, "The template has name; use the option name for it."),
+    ("one_image", {"path": "/x", "size": 5, "template": {"DRIVER": "qcow2"}}, "The template has DRIVER; use the option format for it."),
     ("one_vm", {"vm_template": "small", "template": {"TEMPLATE_ID": 3}}, "TEMPLATE_ID in template: the server decides it by itself."),
     ("one_vm", {"vm_template": "small", "template": {"vmid": 3}}, "VMID in template: the server decides it by itself."),
 ])

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The order in which the module of one object finds, checks, creates, changes and removes it.
 
-It serves clusters, datastores, groups, hosts, marketplace apps, security groups, virtual data centers and VM templates. Images,
-whose place another build may take, users, virtual networks, service templates, services and VMs follow an order of their own;
-ACL rules and quotas are no objects with a name.
+It serves every kind of object that one task names: clusters, datastores, groups, hosts, images, marketplace apps, security groups,
+service templates, users, virtual data centers, virtual networks and VM templates. Services and VMs have lives of their own and
+may be several; ACL rules and quotas are no objects with a name.
 """
 
 from __future__ import annotations
@@ -101,14 +101,32 @@ class ReconciledObject(ABC):
 
     def ensure(self) -> dict:
         """Bring the object to the wanted state and return the module's result. Raises OneException."""
-        self._check_template()
+        self.check_template()
         current = self.find()
         self.called = current["NAME"] if current else self.name
         if self.params["state"] == "absent":
             return self._absent(current)
-        if current is None:
-            return self.new({})
-        return self.change(current)
+        if current and self.is_leaving(current) and not lookup.is_id(self.name):
+            # Somebody removes it; another one takes its place then.
+            if not self.module.check_mode:
+                self.wait_gone(int(current["ID"]))
+            current = None
+        return self.new({}) if current is None else self.change(current)
+
+    def result(self, before: dict, after: dict, facts: dict) -> dict:
+        """Return the module's result."""
+        return self.module.result(before, after, **{self.fact: facts})
+
+    def is_leaving(self, _document: dict) -> bool:
+        """Tell whether the object is being removed."""
+        return False
+
+    def check_template(self) -> None:
+        """Refuse attributes that are options of the module. Raises OneException."""
+        for name in self.params["template"] or {}:
+            option = {"NAME": "name", **self.own}.get(str(name).upper())
+            if option:
+                raise OneException(INVALID, f"The template has {name}; use the option {option} for it.")
 
     def template(self, document: dict) -> dict:
         """Return the object's template without what is an option of the module and without what says nothing."""
@@ -166,7 +184,8 @@ class ReconciledObject(ABC):
 
         return Ownership(self.client, self.params)
 
-    def _give(self, document: dict) -> None:
+    def give(self, document: dict) -> None:
+        """Give the object the owner, group and permissions that the task names."""
         from .ownership import write
 
         write(self.client, self.ownership, lookup.KINDS[self.kind].prefix, document)
@@ -179,61 +198,70 @@ class ReconciledObject(ABC):
     def _without_blank(self, template: dict) -> dict:
         return {name: value for name, value in template.items() if value or name not in self.blank}
 
-    def _check_template(self) -> None:
-        for name in self.params["template"] or {}:
-            option = {"NAME": "name", **self.own}.get(str(name).upper())
-            if option:
-                raise OneException(INVALID, f"The template has {name}; use the option {option} for it.")
-
     def _absent(self, current: dict | None) -> dict:
+        before = self.compared(current) if current else {}
         if current and not self.module.check_mode:
-            number = int(current["ID"])
-            self.remove(number)
-        return self.module.result(self._before(current) if current else {}, {}, **{self.fact: {}})
+            self.remove(current)
+        return self.result(before, {}, {})
 
-    def remove(self, number: int) -> None:
+    def remove(self, document: dict) -> None:
         """Remove the object, and wait until it is gone if the task says so."""
-        lookup.delete(self.client, self.kind, number)
+        number = int(document["ID"])
+        if not self.is_leaving(document):
+            lookup.delete(self.client, self.kind, number, self.is_leaving)
         if self.params.get("wait"):
-            self.wait(lambda: self._is_gone(number) or None, lambda: "it is still there", number, "removed")
+            self.wait_gone(number)
 
-    def _is_gone(self, number: int) -> bool:
+    def wait_gone(self, number: int) -> None:
+        """Wait until an object that is being removed is gone."""
+        self.wait(lambda: self.is_gone(number) or None, lambda: "it is still there", number, "removed")
+
+    def is_gone(self, number: int) -> bool:
+        """Tell whether a removed object is gone. Raises OneException if it cannot be removed."""
         return lookup.get(self.client, self.kind, number) is None
 
     def new(self, before: dict) -> dict:
         """Make the object and return the module's result. before: what was in its place, empty for nothing."""
-        if lookup.is_id(self.name) or "/" in self.name:
+        after = self.planned()
+        if self.module.check_mode:
+            return self.result(before, after, self.predicted({}, after))
+        return self.result(before, after, self.facts(self.make(after)))
+
+    def planned(self) -> dict:
+        """Return what a new object is to be. Raises OneException."""
+        if lookup.is_id(self.name) or (self.owned and "/" in self.name):
             raise lookup.missing(self.client, lookup.KINDS[self.kind].label, self.name)
         given = self.ownership.given() if self.ownership else {}
         after = {**self.wanted({}), **given}
         if given:
             self.ownership.check({}, given, self.module.unresolved)
-        if self.module.check_mode:
-            return self.module.result(before, after, **{self.fact: self.predicted({}, after)})
+        return after
+
+    def make(self, after: dict) -> dict:
+        """Make the object and return its document."""
         number = self.create(after)
-        if given:
-            self._give(self.read(number))
-        document = self.settled(number, None)
-        return self.module.result(before, after, **{self.fact: self.facts(document)})
+        if self.ownership and self.ownership.given():
+            self.give(self.read(number))
+        return self.settled(number, None)
 
     def change(self, current: dict) -> dict:
         """Change the object as far as it differs and return the module's result."""
-        before, number = self._before(current), int(current["ID"])
+        before, number = self.compared(current), int(current["ID"])
         after = self.wanted(before)
         if self.ownership:
             after |= self.ownership.after(current)
             self.ownership.check(before, after, self.module.unresolved)
         if self.module.check_mode:
-            return self.module.result(before, after, **{self.fact: self.predicted(current, after)})
+            return self.result(before, after, self.predicted(current, after))
         if before != after:
             self.write(number, before, after)
             if self.ownership:
-                self._give(current)
-        document = self.settled(number, current if before == after else None)
-        return self.module.result(before, after, **{self.fact: self.facts(document)})
+                self.give(current)
+        return self.result(before, after, self.facts(self.settled(number, current if before == after else None)))
 
-    def _before(self, current: dict) -> dict:
-        return {**self.attributes(current), **(self.ownership.before(current) if self.ownership else {})}
+    def compared(self, document: dict) -> dict:
+        """Return what is compared, as it is, with owner, group and permissions if it has them."""
+        return {**self.attributes(document), **(self.ownership.before(document) if self.ownership else {})}
 
     def server_template(self, state: dict) -> dict:
         """Return what is compared as the server keeps it: the template with the options that are part of it."""

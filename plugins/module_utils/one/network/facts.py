@@ -35,11 +35,6 @@ def check_failed(network: dict) -> None:
         )
 
 
-def is_leaving(network: dict) -> bool:
-    """Tell whether the network is being removed."""
-    return state(network) == "LOCK_DELETE"
-
-
 def used(network: dict) -> int:
     """Return how many addresses of a network are not free."""
     return int(network.get("USED_LEASES") or 0)
