@@ -184,9 +184,22 @@ bench-memory: $(VENV)/.test ## Memory of the SuperLink over 200 rounds
 docs: setup ## Write what follows from the table of parameters: docs/parameters.md, the limits and defaults of the app
 	@python -m scripts.parameters
 
+build/site/.tools: $(VENV)/.test requirements/site.txt
+	@echo "== what builds the site"
+	@[ -x build/site/venv/bin/pip ] || $(PYTHON) -m venv build/site/venv
+	@build/site/venv/bin/pip install --quiet --disable-pip-version-check -r requirements/site.txt
+	@touch $@
+
+# Material for MkDocs tells of its successor at every start.
+.PHONY: site
+site: build/site/.tools build/collections/.done ## The documentation as a site in build/site/html, its links and what it loads checked
+	@NO_MKDOCS_2_WARNING=1 build/site/venv/bin/mkdocs build --quiet
+	@scripts/timed.sh "site" pytest -q tests/site
+
 .PHONY: pictures
-pictures: ## docs/pictures/*.svg from their sources; needs Graphviz
+pictures: ## docs/pictures/*.svg from their sources; needs Graphviz and PlantUML
 	@for source in docs/pictures/*.dot; do dot -Tsvg $$source -o $${source%.dot}.svg; done
+	@plantuml -nometadata -tsvg docs/pictures/*.puml
 
 .PHONY: build clean
 build: setup ## The collection's release archive, in dist/

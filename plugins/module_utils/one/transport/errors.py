@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import re
 
-AUTHENTICATION = "authentication"
-AUTHORIZATION = "authorization"
-MISSING = "missing"
-CONFLICT = "conflict"
-QUOTA = "quota"
-WRONG_STATE = "wrong_state"
-INVALID = "invalid"
-NETWORK = "network"
-TIMEOUT = "timeout"
-PROTOCOL = "protocol"
+# Kinds of errors, with what the reference page says of them.
+AUTHENTICATION = "authentication"  # the user or the password is wrong
+AUTHORIZATION = "authorization"  # the user may not do that, or not with this object
+MISSING = "missing"  # an object does not exist
+CONFLICT = "conflict"  # the name is taken, or the object of that name cannot become what the task asks for
+QUOTA = "quota"  # a limit of the user or the group is reached
+WRONG_STATE = "wrong_state"  # the object is in a state that forbids it
+INVALID = "invalid"  # the task says something that cannot be, or the server refuses a value
+NETWORK = "network"  # the server cannot be reached, or the connection broke
+TIMEOUT = "timeout"  # the server did not answer in time, or a wait ended before what it waited for
+PROTOCOL = "protocol"  # the server answered something that is no answer
 
 
 # What reading a document raises that is not as it should be.
