@@ -75,7 +75,7 @@ clean-lab: lab-reset ## Remove the lab zone, its images, and the Docker engine i
 SCENARIOS := $(ROLES:%=molecule-%)
 SCENARIOS_BESIDE := $(filter-out %-flower_appliance %-wireguard,$(SCENARIOS))
 
-.PHONY: tools check lint unit sanity contract integration app foreign lab-test variants molecule $(SCENARIOS) machine-images vfio recovery e2e test docs
+.PHONY: tools check lint unit sanity contract integration app foreign lab-test variants molecule $(SCENARIOS) machine-images vfio recovery e2e tutorials test docs
 tools: $(VENV)/.test build/collections/.done ## What lint and tests need, in this checkout
 
 check: $(VENV)/.test build/collections/.done ## Lint and unit tests, for every commit
@@ -140,6 +140,9 @@ recovery: images $(VENV)/.test ## Trainings whose nodes, SuperLink and VMs are b
 
 e2e: images $(VENV)/.test ## make demo with assertions, scaling and teardown
 	@scripts/timed.sh "end to end" pytest -q -s tests/e2e
+
+tutorials: images $(VENV)/.test ## What docs/tutorials says, done word by word in a zone in a box and with Flower
+	@scripts/timed.sh "tutorials" pytest -q tests/tutorials
 
 # Machines and federations mostly wait for their disks and each other, so that three suites at a time keep two cores busy. The longest begin
 # first, so the images that most of them need are made before and taken as they are.

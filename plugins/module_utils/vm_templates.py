@@ -52,8 +52,9 @@ def vm_template(
         "GRAPHICS": {} if chosen["graphics"] == "none" else {"TYPE": chosen["graphics"].upper(), "LISTEN": chosen["graphics_listen"]},
         "SCHED_REQUIREMENTS": chosen["placement"],
         "SCHED_RANK": chosen["placement_rank"],
+        "PCI": chosen["pci"],
     }  # fmt: skip
-    return {name: value for name, value in template.items() if value not in ("", {})}
+    return {name: value for name, value in template.items() if value not in ("", {}, [])}
 
 
 def security_rules(role: str, fleet_address: str, fleet_from: Iterable[str], ssh_from: Iterable[str]) -> list[dict[str, Any]]:
@@ -138,6 +139,15 @@ def _nics(value: Any) -> list[dict[str, Any]]:
     return nics
 
 
+def _devices(value: Any) -> list[dict[str, Any]]:
+    if not isinstance(value, (list, tuple)):
+        raise ValueError("a list of dictionaries in OpenNebula's terms, one for each device")
+    devices = [_attributes(device) for device in value]
+    if any(not {"VENDOR", "DEVICE", "CLASS", "SHORT_ADDRESS"} & set(device) for device in devices):
+        raise ValueError("a VENDOR, DEVICE, CLASS or SHORT_ADDRESS in each")
+    return devices
+
+
 def _firmware(value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"(?i)bios|uefi|/\S+|", value):
         raise ValueError("BIOS, UEFI, or the path of a firmware on the hosts")
@@ -160,6 +170,7 @@ SETTINGS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "disk": ({}, _attributes),
     "nic_model": ("", _text),
     "nics": ([], _nics),
+    "pci": ([], _devices),
 }
 
 

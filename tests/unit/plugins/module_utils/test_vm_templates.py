@@ -31,7 +31,7 @@ def test_settings_become_attributes_of_opennebula() -> None:
     made = template(
         cpu_model="host-passthrough", machine="q35", firmware="UEFI", secure_boot=True, graphics="vnc", virtio_queues=4, placement="FREE_CPU > 100",
         placement_rank="FREE_CPU", disk_size=20480, disk_prefix="sd", disk={"cache": "none"}, nic_model="virtio",
-        nics=["storage", {"network": "edge", "MODEL": "e1000"}],
+        nics=["storage", {"network": "edge", "MODEL": "e1000"}], pci=[{"vendor": "10de", "class": "0302"}],
     )  # fmt: skip
     assert made["CPU_MODEL"] == {"MODEL": "host-passthrough"}
     assert made["OS"] == {"MACHINE": "q35", "FIRMWARE": "UEFI", "FIRMWARE_SECURE": True}
@@ -39,6 +39,7 @@ def test_settings_become_attributes_of_opennebula() -> None:
     assert made["FEATURES"] == {"VIRTIO_BLK_QUEUES": 4, "VIRTIO_SCSI_QUEUES": 4}
     assert (made["SCHED_REQUIREMENTS"], made["SCHED_RANK"]) == ("FREE_CPU > 100", "FREE_CPU")
     assert made["DISK"] == {"IMAGE": "node", "SIZE": 20480, "DEV_PREFIX": "sd", "CACHE": "none"}
+    assert made["PCI"] == [{"VENDOR": "10de", "CLASS": "0302"}]
     assert made["NIC"] == [
         {"NETWORK": "private", "MODEL": "virtio", "VIRTIO_QUEUES": 4},
         {"NETWORK": "storage", "MODEL": "virtio", "VIRTIO_QUEUES": 4},
@@ -56,6 +57,8 @@ def test_settings_become_attributes_of_opennebula() -> None:
         ({"secure_boot": True}, "secure_boot of a VM: True is not valid, expected false unless firmware is UEFI or a path"),
         ({"secure_boot": "yes"}, "secure_boot of a VM: 'yes' is not valid, expected true or false"),
         ({"graphics": "off"}, "graphics of a VM: 'off' is not valid, expected one of: none, vnc, spice"),
+        ({"pci": {"vendor": "10de"}}, "is not valid, expected a list of dictionaries in OpenNebula's terms, one for each device"),
+        ({"pci": [{"type": "gpu"}]}, "pci of a VM: [{'type': 'gpu'}] is not valid, expected a VENDOR, DEVICE, CLASS or SHORT_ADDRESS in each"),
         ({"disk_size": "20G"}, "disk_size of a VM: '20G' is not valid, expected a whole number of MB"),
         ({"disk_size": 0}, "disk_size of a VM: 0 is not valid, expected a whole number of MB"),
         ({"disk_prefix": "xvd"}, "disk_prefix of a VM: 'xvd' is not valid, expected one of: nothing, vd, sd, hd"),
