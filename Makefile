@@ -47,9 +47,12 @@ setup: $(VENV)/.control build/collections/.done ## Virtual environment and colle
 
 # ---- Trying it out -------------------------------------------------------------------------------
 
-.PHONY: demo engine images lab-up lab-down lab-reset clean-lab
+.PHONY: demo pilot engine images lab-up lab-down lab-reset clean-lab
 demo: setup ## Start a zone, bake the appliances, deploy a federation and train
 	@lab/demo.sh
+
+pilot: setup ## The criteria of docs/project/pilot.md, measured in a new lab zone (make lab-reset pilot)
+	@python -m lab.pilot
 
 engine: setup ## Make sure a Docker engine answers
 	@python -m lab.engine ensure

@@ -98,6 +98,18 @@ def test_one_missing_setting_is_one(installed: Path) -> None:
     assert "zone0 lacks flower_supernodes_max; set it in the inventory" in output
 
 
+def test_the_archive_holds_what_the_playbooks_need_and_nothing_of_the_workshop(installed: Path) -> None:
+    shipped = installed / "collections/ansible_collections/opennebula/flower"
+    top = {path.name for path in shipped.iterdir()}
+    assert top == {*PARTS, "README.md", "LICENSE", "CHANGELOG.md", "FILES.json", "MANIFEST.json"}
+    files = {path.relative_to(shipped).as_posix() for path in shipped.rglob("*") if path.is_file()}
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *PARTS]
+    tracked = subprocess.run(listed, cwd=CHECKOUT, check=True, capture_output=True, text=True).stdout.split()
+    workshop = ("inventories/lab/", "requirements/foreign.txt", "requirements/lab.txt", "requirements/site.txt", "requirements/test.txt", "docs/site.css")
+    assert {name for name in tracked if not name.startswith(workshop)} == files - {"README.md", "LICENSE", "CHANGELOG.md", "FILES.json", "MANIFEST.json"}
+    assert sum((shipped / name).stat().st_size for name in files) < 10_000_000
+
+
 def test_nothing_that_is_shipped_needs_the_zone_in_a_box(installed: Path) -> None:
     shipped = installed / "collections/ansible_collections/opennebula/flower"
     files = [path for part in ("inventories", "playbooks", "plugins", "roles") for path in (shipped / part).rglob("*") if path.is_file()]

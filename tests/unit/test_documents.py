@@ -36,3 +36,22 @@ def test_links_lead_somewhere(path: Path) -> None:
         if not target.exists() or (anchor and anchor not in anchors(target)):
             dead.append(link)
     assert dead == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_what_a_document_names_is_there(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    named = re.findall(r"`((?:tests|bench|lab|extensions|playbooks|roles|plugins|apps|inventories|scripts|requirements)/[\w./-]*)`", text)
+    targets = {f"molecule-{role.name}" for role in ROOT.glob("roles/*")}
+    targets |= set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    called = re.findall(r"`make ([a-z][a-z0-9_-]*(?: [a-z][a-z0-9_-]*)*)", text)
+    missing = [name for name in named if not (ROOT / name).exists()]
+    missing += [target for targets_of_one in called for target in targets_of_one.split() if target not in targets]
+    assert path.name == "CHANGELOG.md" or missing == []
+
+
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if path.is_relative_to(ROOT / "docs/decisions")], ids=lambda path: path.stem)
+def test_a_decision_has_a_date_options_or_figures_a_decision_and_what_would_change_it(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert re.search(r"^20\d\d-\d\d-\d\d\. ", text, re.MULTILINE)
+    assert {"decision", "what-would-change-it"} <= anchors(path)
