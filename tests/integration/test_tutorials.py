@@ -24,6 +24,14 @@ def test_every_block_is_run_or_says_why_not(page: Path) -> None:
     assert (unmarked, without_reason) == ([], [])
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_readers_see_the_name_of_each_file_and_which_failure_is_wanted(page: Path) -> None:
+    """The marks are comments, which nobody sees."""
+    unseen = [block.argument for block in blocks(page) if block.mark == "file" and f"`{block.argument}`" not in block.prose]
+    unseen += [block.argument for block in blocks(page) if block.mark == RUN_HERE and block.argument and "refused" not in block.prose]
+    assert unseen == []
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if any(block.mark == RUN_HERE for block in blocks(page))], ids=lambda page: page.stem)
 def test_what_a_tutorial_says_works(page: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     with module_zone(tmp_path_factory.mktemp("zone")) as zone:

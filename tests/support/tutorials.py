@@ -15,23 +15,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 PAGES = sorted((Path(__file__).parents[2] / "docs/tutorials").glob("*.md"))
-_FENCE = re.compile(r"(?:^<!-- (?P<mark>[^\n]*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"(?:^<!-- (?P<mark>[^\n]*?) -->\n)?^```\w*\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 class Block(NamedTuple):
-    """A block of code: what happens to it, with what, in which language, and its text."""
+    """A block of code: the prose before it, what happens to it, with what, and its text."""
 
+    prose: str
     mark: str
     argument: str
-    language: str
     text: str
 
 
 def blocks(page: Path) -> Iterator[Block]:
     """Yield the blocks of a page in their order."""
-    for match in _FENCE.finditer(page.read_text(encoding="utf-8")):
+    source, end = page.read_text(encoding="utf-8"), 0
+    for match in _FENCE.finditer(source):
         mark, _colon, argument = (match["mark"] or "").partition(": ")
-        yield Block(mark, argument, match["language"], match["text"])
+        yield Block(source[end : match.start()], mark, argument, match["text"])
+        end = match.end()
 
 
 def follow(page: Path, mark: str, directory: Path, environment: Mapping[str, str], replaced: Mapping[str, str] | None = None) -> str:
