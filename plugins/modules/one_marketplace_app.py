@@ -11,7 +11,7 @@ module: one_marketplace_app
 short_description: Manage and export marketplace apps of OpenNebula
 version_added: 0.2.0
 description:
-  - Makes apps of images and of service templates in a marketplace of one's own, changes and removes them, and exports apps of
+  - Makes apps of images and of service templates in your own marketplaces, changes and removes them, and exports apps of
     any marketplace to an image and a VM template.
   - An app in state C(ERROR), as a failed import leaves it, is imported again; an image in state C(ERROR), as a failed
     export leaves it, is exported again.
@@ -30,7 +30,7 @@ options:
     required: true
   marketplace:
     description:
-      - Name or id of the marketplace of a new app. Only marketplaces of one's own (C(http), C(s3)) take apps.
+      - Name or id of the marketplace of a new app. Only your own marketplaces (C(http), C(s3)) take apps.
     type: str
   image:
     description:
