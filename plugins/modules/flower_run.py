@@ -133,6 +133,13 @@ run:
     nodes:
       description: Nodes that took part in the last complete round.
       type: int
+    zones:
+      description:
+        - What the nodes of each zone did in the newest attempt, by name of the zone, as the nodes name it; empty when they name none, and when a newer
+          run exists. Each has C(joined), when the first of its nodes answered in seconds since the epoch, and of its C(nodes) together the C(rounds)
+          that any of them took part in, C(failures), C(examples) trained on and C(seconds) from asking to their replies.
+      type: dict
+      sample: {lyon: {joined: 1780000000, nodes: 2, rounds: 10, failures: 1, examples: 11520, seconds: 84.2}}
     message:
       description: What it does or why it ended.
       type: str

@@ -70,10 +70,11 @@ class Federation:
                 if mine in (process / "environ").read_bytes():
                     os.kill(int(process.name), signal.SIGKILL)
 
-    def add_node(self, broken: bool = False, data: Path | None = None) -> None:
-        """Start a SuperNode, with data of its own if a directory is given; a broken one lacks scikit-learn, so that its ClientApp fails."""
+    def add_node(self, broken: bool = False, data: Path | None = None, zone: str = "") -> None:
+        """Start a SuperNode, with data of its own and in a zone if these are given; a broken one lacks scikit-learn, so that its ClientApp fails."""
         port = free_port()
-        own = ["--node-config", f'data-directory="{data}"'] if data else []
+        config = [*([f'data-directory="{data}"'] if data else []), *([f'zone="{zone}"'] if zone else [])]
+        own = ["--node-config", " ".join(config)] if config else []
         self._start(
             f"supernode-{port}",
             ["flower-supernode", "--insecure", "--superlink", self.address, "--port", str(port), *own],

@@ -25,10 +25,11 @@ READINGS = "heat,noise,label\n" + "".join(f"{number % 7},{number % 5},0\n" for n
 def trained(flower_bin: Path, tmp_path_factory: pytest.TempPathFactory) -> flower.Run:
     directory = tmp_path_factory.mktemp("federation")
     with flower.Federation(flower_bin, APP, directory) as federation:
-        for node in ("one", "two"):
+        # The second says something else than a name.
+        for node, zone in (("one", "lyon"), ("two", "<b>lyon</b>")):
             (directory / node).mkdir()
             (directory / node / "readings.csv").write_text(READINGS)
-            federation.add_node(data=directory / node)
+            federation.add_node(data=directory / node, zone=zone)
         return federation.run(use_case="anomaly-detection", num_server_rounds=2)
 
 
@@ -42,6 +43,17 @@ def test_every_metric_of_the_use_case_reaches_the_operator(trained: flower.Run) 
     assert [record["round"] for record in published["history"]] == [1, 2]
     last = trained.data("round_end")[-1]
     assert published["metrics"] == {name: last[f"aggregated_{name}"] for name in MEASURED}
+
+
+def test_what_each_zone_did_reaches_the_operator(trained: flower.Run) -> None:
+    run = Run("first")
+    for event in trained.events:
+        run.apply(event)
+    (published,) = protocol.published_runs(protocol.run_attributes([run]))
+    (zone,) = published["zones"].values()
+    assert list(published["zones"]) == ["lyon"], "what is no name names no zone"
+    assert (zone["nodes"], zone["rounds"], zone["failures"]) == (1, 2, 0)
+    assert zone["examples"] > 0 and zone["seconds"] > 0 and zone["joined"] > 1_700_000_000
 
 
 def test_the_report_has_them_from_the_events(trained: flower.Run) -> None:

@@ -15,6 +15,7 @@ from flwr.common.logger import log
 
 from federation import catalogue, gpu, queries, usecases
 from federation.replies import EXAMPLES, TRAIN_LOSS
+from federation.zones import SITE, ZONE
 
 # Where a SuperNode's container has the node's own data, unless the node's configuration says otherwise.
 DATA_DIRECTORY = "/app/data"
@@ -34,7 +35,7 @@ def train(message: Message, context: Context) -> Message:
     metrics = {EXAMPLES: len(data[0])}
     if TRAIN_LOSS in message.content["config"]:
         metrics[TRAIN_LOSS] = use_case.evaluate(_arrays(message), data, options)["loss"]
-    return Message(RecordDict({"arrays": _record(arrays), "metrics": MetricRecord(metrics)}), reply_to=message)
+    return Message(RecordDict({"arrays": _record(arrays), "metrics": MetricRecord(metrics), **_site(context)}), reply_to=message)
 
 
 @app.evaluate()
@@ -43,7 +44,7 @@ def evaluate(message: Message, context: Context) -> Message:
     use_case, options = _prepare(message, context)
     _, data = use_case.load_data(_share(message, context), options)
     metrics = use_case.evaluate(_arrays(message), data, options)
-    content = {"metrics": MetricRecord({**metrics, EXAMPLES: len(data[0])})}
+    content = {"metrics": MetricRecord({**metrics, EXAMPLES: len(data[0])}), **_site(context)}
     return Message(RecordDict(content), reply_to=message)
 
 
@@ -93,6 +94,12 @@ def _prepare(message: Message, context: Context) -> tuple[usecases.UseCase, usec
 def _share(message: Message, context: Context) -> usecases.Share:
     config, settings = message.content["config"], context.run_config
     return usecases.Share(config["partition-id"], config["num-partitions"], settings["seed"], settings["partition-alpha"])
+
+
+def _site(context: Context) -> dict[str, ConfigRecord]:
+    """Say where this node is, if its configuration does."""
+    zone = context.node_config.get(ZONE)
+    return {SITE: ConfigRecord({ZONE: str(zone)})} if zone is not None else {}
 
 
 def _arrays(message: Message) -> dict[str, np.ndarray]:

@@ -16,9 +16,10 @@ from flwr.serverapp import Grid
 
 from federation.partition import assign
 from federation.recorder import Recorder
-from federation.replies import accept, accept_evaluation, agree
+from federation.replies import EXAMPLES, accept, accept_evaluation, agree
 from federation.rounds import EVALUATION, TRAINING, NotEnoughNodes, check_replies, pause, short
 from federation.settings import Settings
+from federation.zones import Zones
 
 _NODES_INTERVAL = 1.0  # seconds between two looks at the connected nodes
 _REMINDER_INTERVAL = 10.0  # seconds between two messages that still wait for nodes
@@ -33,6 +34,8 @@ class WatchedGrid:
         self._recorder = recorder
         self._nodes: list[int] = []
         self._replied: set[int] = set()  # in the last phase
+        self._zones = Zones()
+        self._seconds: dict[int, float] = {}  # that each reply of the last phase took
 
     def get_node_ids(self) -> list[int]:
         """Wait for enough nodes and return their ids, the same ones until the next messages are sent.
@@ -65,10 +68,13 @@ class WatchedGrid:
         usable = list(replies.values())
         if training:
             self._recorder.clients_trained(len(usable))
+            for node_id, reply in replies.items():
+                self._zones.trained(node_id, round_number, int(reply.content["metrics"][EXAMPLES]), self._seconds[node_id])
             check_replies(round_number, TRAINING, len(usable), failures, self._settings.min_fit_clients)
         else:
             self._agree(replies, failures, round_number)
             usable = list(replies.values())
+            self._recorder.zones(round_number, self._zones.facts())
             check_replies(round_number, EVALUATION, len(usable), failures, self._settings.min_evaluate_clients)
         return usable
 
@@ -107,11 +113,15 @@ class WatchedGrid:
         failures = {}
         for message in messages:
             node_id = message.metadata.dst_node_id
-            failure = _failure(message, replies[node_id], timeout)
+            reply = replies[node_id]
+            if reply is not None and reply.has_content():
+                self._zones.answered(node_id, reply.content)
+            failure = _failure(message, reply, timeout)
             if failure:
                 failures[node_id] = failure
         for node_id, reason in failures.items():
             self._recorder.client_failed(round_number, node_id, reason)
+            self._zones.failed(node_id)
         return {node_id: replies[node_id] for node_id in sorted(replies) if node_id not in failures}, failures
 
     def _wait_for_nodes(self) -> list[int]:
@@ -147,9 +157,12 @@ class WatchedGrid:
         pending = {message_id: node for message_id, node in zip(message_ids, nodes, strict=True) if message_id}
         replies: dict[int, Message | None] = dict.fromkeys(nodes)
         started = time.monotonic()
+        self._seconds = {}
         while pending:
             for reply in self._grid.pull_messages(pending):
-                replies[pending.pop(reply.metadata.reply_to_message_id)] = reply
+                node_id = pending.pop(reply.metadata.reply_to_message_id)
+                replies[node_id] = reply
+                self._seconds[node_id] = time.monotonic() - started
             waited = time.monotonic() - started
             if waited >= timeout:
                 break

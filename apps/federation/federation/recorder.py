@@ -172,6 +172,12 @@ class Recorder:
         )
         self._overhead = dict.fromkeys(OVERHEAD, 0.0)
 
+    def zones(self, number: int, facts: Mapping[str, Mapping[str, float]]) -> None:
+        """What the nodes of each zone have done so far, if they say where they are."""
+        if facts:
+            told = "; ".join(f"{name} {zone['nodes']} nodes, {zone['rounds']} rounds, {zone['failures']} failures" for name, zone in facts.items())
+            self._emit("zones", f"round {number}: {told}", round=number, zones={name: dict(zone) for name, zone in facts.items()})
+
     def round_failed(self, failure: RoundFailed, in_a_row: int, most: int) -> None:
         """The round does not count; it is tried again unless that happened too often in a row."""
         self._metrics.count("fl_rounds_failed_total")

@@ -50,6 +50,7 @@ PUBLISHED_RUNS = 20
 PUBLISHED_ROUNDS = 500
 PUBLISHED_FIGURES = 2000
 MOST_METRICS = 32
+MOST_ZONES = 100
 MESSAGE_CHARACTERS = 1000
 # An attribute of a VM, and settings in it that somebody wrote.
 REQUEST_BYTES = 64 << 10
@@ -80,9 +81,12 @@ class Round(TypedDict):
 # What is published of a run, with what stands for it where it is missing. Only the newest run has a history.
 _BLANK: Mapping[str, Any] = {
     "name": "", "digest": "", "status": WAITING, "rounds": 0, "round": 0, "message": "", "run_id": "", "started": None, "ended": None, "nodes": 0,
-    "attempts": 0, "failed_rounds": 0, "checkpoint": 0, "resumed": 0, "app": "", "app_version": "", "metrics": {}, "history": [],
+    "attempts": 0, "failed_rounds": 0, "checkpoint": 0, "resumed": 0, "app": "", "app_version": "", "metrics": {}, "zones": {}, "history": [],
 }  # fmt: skip
 _TIMES = ("started", "ended")
+# What is told of a zone: since when its nodes are there, and sums over them.
+_OF_ZONE = ("joined", "nodes", "rounds", "failures", "examples", "seconds")
+_ZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
 def digest(config: Mapping[str, Any], app: str = "") -> str:
@@ -122,6 +126,21 @@ def is_round(record: Any) -> bool:
         and count(record["nodes"]) is not None
         and (record["seconds"] is None or seconds_of(record["seconds"]) is not None)
         and _are_metrics(record["metrics"])
+    )
+
+
+def zones_of(value: Any) -> dict[str, dict[str, float | int]]:
+    """Return what the zones did, by name, as an app tells it; empty for anything else."""
+    return value if are_zones(value) else {}
+
+
+def are_zones(value: Any) -> bool:
+    """Say whether a value tells what zones did."""
+    return (
+        isinstance(value, dict)
+        and len(value) <= MOST_ZONES
+        and all(isinstance(name, str) and _ZONE.fullmatch(name) and isinstance(zone, dict) and zone.keys() == set(_OF_ZONE) for name, zone in value.items())
+        and all(count(number) is not None for zone in value.values() for number in zone.values())
     )
 
 
@@ -288,8 +307,8 @@ def _read(attributes: Mapping[str, Any], name: str, parse: Callable[[str], T]) -
 
 
 def _published(run: Run, with_history: bool) -> dict[str, Any]:
-    record = {name: getattr(run, name) for name in _BLANK if name != "history"}
-    return record | {"history": _columns(_newest(run.history))} if with_history else record
+    record = {name: getattr(run, name) for name in _BLANK if name not in ("history", "zones")}
+    return record | {"history": _columns(_newest(run.history)), "zones": run.zones} if with_history else record
 
 
 def _newest(history: Sequence[Round]) -> Sequence[Round]:
@@ -338,7 +357,7 @@ def _run(record: Any) -> dict[str, Any]:
         history = _rounds(run.pop("history"))
     except (ValueError, TypeError, KeyError, AttributeError):
         raise ValueError("not a list of runs") from None
-    if not all(is_like(value, _BLANK[name], name in _TIMES) for name, value in run.items()) or not _are_metrics(run["metrics"]):
+    if not all(is_like(value, _BLANK[name], name in _TIMES) for name, value in run.items()) or not _are_metrics(run["metrics"]) or not are_zones(run["zones"]):
         raise ValueError("not a list of runs")
     shown = {name: sentence(value, 2 * MESSAGE_CHARACTERS) if isinstance(value, str) else value for name, value in run.items()}
     return shown | {"metrics": {name: figure(value) for name, value in run["metrics"].items()}, "history": history}

@@ -22,11 +22,13 @@ from .protocol import (
     RUNNING,
     WAITING,
     Round,
+    are_zones,
     digest,
     is_like,
     is_round,
     metrics_of,
     round_of,
+    zones_of,
 )
 from .run_directory import RunDirectory
 from .untrusted import count, sentence
@@ -51,7 +53,7 @@ class Run:
     ``trained`` and ``failure`` are what the app said at its end. ``offset`` is the position in the events file;
     ``gone_on`` is the end after which it was last asked to go on: ends are told apart by their times, so the next is later.
     ``submitting`` and ``known_ids`` tell whether a submission was cut off after Flower had accepted it. ``artifacts`` are
-    the files it left behind, with the token that opens them.
+    the files it left behind, with the token that opens them. ``zones`` is what the nodes of each zone did in the newest attempt.
     """
 
     kept_rounds: ClassVar[int] = KEPT_ROUNDS
@@ -83,6 +85,7 @@ class Run:
     checkpoint: int = 0
     resumed: int = 0
     gone_on: int = 0
+    zones: dict[str, Any] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -104,6 +107,9 @@ class Run:
         data = event.get("data")
         data = data if isinstance(data, dict) else {}
         kind = event.get("event")
+        if kind == "zones":
+            self.zones = zones_of(data.get("zones"))
+            return
         if isinstance(event.get("message"), str):
             self.message = sentence(event["message"], MESSAGE_CHARACTERS)
         if kind == "training_start":
@@ -178,6 +184,8 @@ def run_from_record(record: Any) -> tuple[Run, list[str]]:
         wrong.append("status")
     if not all(map(is_round, known.get("history", []))):
         wrong.append("history")
+    if not are_zones(known.get("zones", {})):
+        wrong.append("zones")
     # They become arguments of Flower's client.
     if not all(isinstance(text, str) and _FLOWER_ID.fullmatch(text) for text in [known.get("run_id", ""), *known.get("known_ids", [])]):
         wrong.append("run_id")

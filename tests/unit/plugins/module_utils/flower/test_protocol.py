@@ -144,3 +144,30 @@ def test_anything_else_than_runs_is_refused(content: object) -> None:
 )
 def test_a_round_as_a_line(record: dict, line: str) -> None:
     assert protocol.progress_line(3, {"round": 1, **record}) == f"round 1/3 {line}"
+
+
+ZONE = {"joined": 1_780_000_000, "nodes": 2, "rounds": 3, "failures": 1, "examples": 5760, "seconds": 12.5}
+
+
+def test_what_zones_did_arrives_of_the_newest_run_only() -> None:
+    first, second = trained("a", 1), trained("b", 1)
+    for run in (first, second):
+        run.apply({"event": "zones", "message": "not for people", "data": {"round": 1, "zones": {"lyon": ZONE}}})
+    assert [run["zones"] for run in arrived(first, second)] == [{}, {"lyon": ZONE}]
+    assert second.message == ""
+
+
+@pytest.mark.parametrize(
+    "zones",
+    [
+        "lyon", ["lyon"], {"": ZONE}, {"<b>": ZONE}, {"x" * 64: ZONE}, {"lyon": {}}, {"lyon": {**ZONE, "more": 1}}, {"lyon": {**ZONE, "nodes": -1}},
+        {"lyon": {**ZONE, "seconds": "NaN"}}, {"lyon": {**ZONE, "rounds": 1 << 60}}, {f"zone{number}": ZONE for number in range(101)},
+    ],
+)  # fmt: skip
+def test_zones_that_are_none_are_not_taken_over_and_not_read(zones: Any) -> None:
+    run = trained("a", 1)
+    run.apply({"event": "zones", "data": {"zones": zones}})
+    assert run.zones == {}
+    written = {protocol.RUNS_ATTRIBUTE: encode(json.dumps([{"name": "a", "zones": zones}]))}
+    with pytest.raises(ValueError, match="not a list of runs"):
+        protocol.published_runs(written)
