@@ -47,12 +47,19 @@ setup: $(VENV)/.control build/collections/.done ## Virtual environment and colle
 
 # ---- Trying it out -------------------------------------------------------------------------------
 
-.PHONY: demo pilot engine images lab-up lab-down lab-reset clean-lab
+.PHONY: demo demo-zones clean-zones pilot engine images lab-up lab-down lab-reset clean-lab
 demo: setup ## Start a zone, bake the appliances, deploy a federation and train
 	@lab/demo.sh
 
 pilot: setup ## The criteria of docs/project/pilot.md, measured in a new lab zone (make lab-reset pilot)
 	@python -m lab.pilot
+
+demo-zones: setup ## Start three zones with a router between them, deploy one federation over them and train
+	@lab/demo-zones.sh
+
+clean-zones: setup ## Remove the zones and the router of demo-zones
+	@python -m lab.router down
+	@for zone in munich lyon madrid; do python -m lab clean --name $$zone; done
 
 engine: setup ## Make sure a Docker engine answers
 	@python -m lab.engine ensure
@@ -69,7 +76,7 @@ lab-down: setup ## Stop the lab zone and keep its state
 lab-reset: setup ## Remove the lab zone and keep the images, so that the next one starts quickly
 	@python -m lab clean --name zone0
 
-clean-lab: lab-reset ## Remove the lab zone, its images, and the Docker engine if it was started for it
+clean-lab: lab-reset clean-zones ## Remove the lab zone, its images, and the Docker engine if it was started for it
 	@python -m lab.images clean
 	@python -m lab.engine stop
 
@@ -78,7 +85,7 @@ clean-lab: lab-reset ## Remove the lab zone, its images, and the Docker engine i
 SCENARIOS := $(ROLES:%=molecule-%)
 SCENARIOS_BESIDE := $(filter-out %-flower_appliance %-wireguard,$(SCENARIOS))
 
-.PHONY: tools check lint unit sanity contract integration app foreign lab-test variants molecule $(SCENARIOS) machine-images vfio recovery e2e tutorials test docs
+.PHONY: tools check lint unit sanity contract integration app foreign lab-test variants molecule $(SCENARIOS) machine-images vfio recovery zones e2e tutorials test docs
 tools: $(VENV)/.test build/collections/.done ## What lint and tests need, in this checkout
 
 check: $(VENV)/.test build/collections/.done ## Lint and unit tests, for every commit
@@ -141,6 +148,9 @@ vfio: $(VENV)/.test build/collections/.done ## Role vfio_host in emulated machin
 recovery: images $(VENV)/.test ## Trainings whose nodes, SuperLink and VMs are broken, with figures
 	@scripts/timed.sh "recovery" pytest -q tests/recovery
 
+zones: $(VENV)/.test build/collections/.done ## One federation over several zones: changes and failures, and what many zones cost the control node
+	@scripts/timed.sh "zones" pytest -q -s tests/zones
+
 e2e: images $(VENV)/.test ## make demo with assertions, scaling and teardown
 	@scripts/timed.sh "end to end" pytest -q -s tests/e2e
 
@@ -149,8 +159,9 @@ tutorials: images $(VENV)/.test ## What docs/tutorials says, done word by word i
 
 # Machines and federations mostly wait for their disks and each other, so that three suites at a time keep two cores busy. The longest begin
 # first, so the images that most of them need are made before and taken as they are.
-# Not in here: make vfio, which emulates whole machines, make variants, whose frameworks compute on all cores for ten minutes, and make recovery,
-# which mostly waits for VMs to boot and rounds to be trained again; what becomes of a training without VMs is part of make app.
+# Not in here: make zones, whose playbooks run over several zones each time, make vfio, which emulates whole machines, make variants, whose frameworks
+# compute on all cores for ten minutes, and make recovery, which mostly waits for VMs to boot and rounds to be trained again; what becomes of a
+# training without VMs is part of make app.
 test: $(VENV)/.test build/collections/.done machine-images ## Everything that CI runs
 	@$(MAKE) --jobs=3 --output-sync=target --assume-old=engine --assume-old=machine-images --assume-old=images \
 	  molecule-wireguard e2e app lab-test molecule-flower_appliance integration $(SCENARIOS_BESIDE) unit sanity contract lint foreign
