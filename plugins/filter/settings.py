@@ -22,8 +22,9 @@ def setting_names(names: Iterable[str]) -> list[str]:
     return sorted(_VARIABLES.keys() & set(names))
 
 
-def settings(given: Mapping[str, Any], nodes: int, least: int, most: int) -> dict[str, Any]:
-    """Check the variables that are set; ``nodes`` is how many SuperNodes there are to be, ``least`` and ``most`` its bounds.
+def settings(given: Mapping[str, Any], nodes: int, least: int, most: int, in_all: int = 0) -> dict[str, Any]:
+    """Check the variables that are set; ``nodes`` is how many SuperNodes there are to be, ``least`` and ``most`` its bounds, ``in_all`` how many there
+    are in all zones, if there are others.
 
     Returns ``values``: typed, by variable, defaults included, for SuperLink and SuperNodes together; ``errors``: one
     sentence for each problem, naming variable, value and what is expected; and ``notes``: what is ignored or looks unwise.
@@ -40,7 +41,7 @@ def settings(given: Mapping[str, Any], nodes: int, least: int, most: int) -> dic
             errors += [error for error in problem.errors if error not in errors]
     if not errors:
         try:
-            contextualization.check_topology(values, int(nodes))
+            contextualization.check_topology(values, in_all or int(nodes))
         except contextualization.ContextError as problem:
             errors += problem.errors
     return {"values": values, "errors": errors, "notes": notes}

@@ -1,0 +1,147 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Zones that boot nothing, one federation over them, and what its VMs would say for themselves."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from ansible_collections.opennebula.flower.tests.support.one_zone import PASSWORD, ModuleZone, module_zone
+
+ROOT = Path(__file__).parents[2]
+FEDERATION = {
+    "flower_service_name": "federation",
+    "flower_superlink_address": "fl.example.org:9092",
+    "flower_supernodes": 1,
+    "flower_supernodes_min": 1,
+    "flower_supernodes_max": 4,
+    "flower_superlink_cpu": 0.1,
+    "flower_superlink_memory": 64,
+    "flower_supernode_cpu": 0.1,
+    "flower_supernode_memory": 64,
+    "flower_image_datastore": "default",
+    "flower_superlink_image_name": "superlink",
+    "flower_superlink_image_path": "/images/superlink",
+    "flower_supernode_image_name": "supernode",
+    "flower_supernode_image_path": "/images/supernode",
+    "flower_deploy_timeout": 600,
+}
+
+
+def certificate_authority(name: str) -> str:
+    """A CA's certificate in PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    usage = dict.fromkeys(
+        ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only", "decipher_only"), False
+    )
+    certificate = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number(), now - timedelta(hours=1), now + timedelta(days=30))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.KeyUsage(**usage, key_cert_sign=True, crl_sign=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+class Zones:
+    """Zones by name, the first of which coordinates; their guests report as long as this is open."""
+
+    def __init__(self, zones: Mapping[str, ModuleZone], directory: Path) -> None:
+        self.zones = dict(zones)
+        self.authority = certificate_authority("first")
+        self._inventory = directory / "hosts.json"
+
+    def play(self, *arguments: str, down: tuple[str, ...] = (), playbook: str = "site", shared: Mapping = {}, **given: Mapping) -> tuple[int, str]:  # noqa: B006
+        """Run a playbook; `down` are zones whose front end does not answer, other keywords are variables of a zone. Returns status and output."""
+        hosts = {}
+        for number, (name, zone) in enumerate(self.zones.items()):
+            options = {**zone.options, **({"api_url": "http://127.0.0.1:9/RPC2"} if name in down else {})}
+            network = {
+                "name": "private", "template": {"VN_MAD": "dummy", "BRIDGE": "br0"},
+                "address_ranges": [{"TYPE": "IP4", "IP": f"10.{number}.0.10", "SIZE": 8}],
+            }  # fmt: skip
+            hosts[name] = {"flower_network": network, **{f"one_{option}": value for option, value in options.items()}, **given.get(name, {})}
+            zone.calls.clear()
+        children = {"coordinator": {"hosts": {next(iter(hosts)): {}}}, "training_sites": {"hosts": hosts}}
+        self._inventory.write_text(json.dumps({"all": {"children": children, "vars": {**FEDERATION, **shared}}}))
+        command = [sys.executable, "-m", "ansible", "playbook", "-i", str(self._inventory), str(ROOT / f"playbooks/{playbook}.yml"), *arguments]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=1800)
+        output = " ".join((done.stdout + done.stderr).split()).replace("''", "'")
+        assert PASSWORD not in output
+        return done.returncode, output
+
+    def writes(self) -> dict[str, list[str]]:
+        """What the last playbook wrote, by zone."""
+        return {name: zone.writes for name, zone in self.zones.items() if zone.writes}
+
+    def vms(self, name: str, role: str = "supernode") -> list[dict]:
+        """The VMs of a role in a zone."""
+        return [vm for vm in self.zones[name].zone.core.store.all("vm") if vm["state"] != 6 and vm["user_template"].get("ROLE_NAME") == role]
+
+    def contexts(self, name: str, role: str = "supernode") -> list[dict[str, str]]:
+        """The contexts of these VMs, as their guests read them."""
+        found = []
+        for vm in self.vms(name, role):
+            section = re.search("<CONTEXT>(.*?)</CONTEXT>", self.zones[name].call("one.vm.info", vm["id"], False), re.DOTALL)[1]
+            found.append(dict(re.findall(r"<(\w+)><!\[CDATA\[(.*?)\]\]></\1>", section, re.DOTALL)))
+        return found
+
+    def security_group(self, name: str) -> str:
+        """The security group of the SuperLink."""
+        pool = self.zones[name].call("one.secgrouppool.info", -2, -1, -1)
+        return next(text for text in pool.split("<SECURITY_GROUP>") if "federation-superlink" in text)
+
+    @contextmanager
+    def guests(self) -> Iterator[None]:
+        """Say for every VM that runs that it is ready, and for a SuperLink which CA it has."""
+        stop = threading.Event()
+
+        def work() -> None:
+            while not stop.wait(0.2):
+                for zone in self.zones.values():
+                    self._report(zone)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def _report(self, zone: ModuleZone) -> None:
+        for vm in zone.zone.core.store.all("vm"):
+            attributes = vm["user_template"]
+            if (vm["state"], vm["lcm"]) != (3, 3):
+                continue
+            wanted = {"READY": "YES"}
+            if attributes.get("ROLE_NAME") == "superlink":
+                wanted["FL_CA_CERT"] = base64.b64encode(self.authority.encode()).decode()
+            if wanted.items() - attributes.items():
+                zone.call("one.vm.update", vm["id"], "\n".join(f'{name}="{value}"' for name, value in wanted.items()), 1)
+
+
+@contextmanager
+def open_zones(directory: Path, releases: Mapping[str, str]) -> Iterator[Zones]:
+    """Run zones of these releases, by name, with their guests."""
+    with ExitStack() as stack:
+        zones = Zones({name: stack.enter_context(module_zone(directory / name, version=version)) for name, version in releases.items()}, directory)
+        stack.enter_context(zones.guests())
+        yield zones
