@@ -9,6 +9,7 @@ From the inventory alone, so that it can be read, and refused, before any zone i
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,7 +39,8 @@ SETTINGS = (
     "one_api_url", "one_oneflow_url", "zone_id", "zone_state", "flower_service_name", "flower_supernodes", "flower_supernodes_min", "flower_supernodes_max",
     "flower_connection", "flower_superlink_address", "flower_site_addresses", "flower_tunnel_network", "flower_tunnel_endpoint", "flower_tunnel_port",
     "flower_network", "flower_firewall", "flower_fleet_api_address", "flower_control_api_address", "flower_cert_extra_san", "flower_tls_enabled",
-    "flower_ssl_ca_certfile", "flower_min_available_clients", "flower_min_fit_clients",
+    "flower_ssl_ca_certfile", "flower_min_available_clients", "flower_min_fit_clients", "flower_fraction_fit", "flower_fraction_evaluate",
+    "flower_num_rounds", "flower_model_megabytes",
 )  # fmt: skip
 
 _API_PORTS = {"http": 80, "https": 443}
@@ -110,6 +112,7 @@ def zone_plan(groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mappi
         _check_coordinator(coordinator, here)
         _check_sites(coordinator, here)
         _check_tunnels(coordinator, here, tunnels)
+    traffic = _traffic(coordinator, [zone for zone in here if zone.trains]) if coordinator else {}
     errors += [error for zone in zones for error in zone.errors]
     nodes = [zone for zone in here if zone.trains]
     blocks = _blocks(tunnels, nodes) if tunnels and not errors else {}
@@ -120,6 +123,7 @@ def zone_plan(groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mappi
         "nodes": {
             "now": sum(zone.supernodes for zone in nodes), "least": sum(zone.least for zone in nodes), "most": sum(zone.most for zone in nodes),
         },
+        "traffic": traffic,
         "tunnel": _tunnel_facts(tunnels, blocks) if tunnels else {},
         "ports": list(_ports(coordinator, here, tunnels)) if coordinator and not errors else [],
         "names": _names(coordinator, here, blocks) if coordinator else [],
@@ -432,6 +436,28 @@ def _zone_facts(zone: Zone, coordinator: Zone | None, blocks: Mapping[str, Seque
         "tunnel_addresses": list(blocks.get(zone.name, [])) if not zone.coordinates else list(blocks.get("", [])),
         "superlink_address": address if zone.is_remote else "",
     }
+
+
+def _traffic(coordinator: Zone, nodes: Sequence[Zone]) -> dict[str, Any]:
+    """Return the MB that a round and a training send: the model to each node that trains, back, and the new one to each that evaluates."""
+    if coordinator.given.get("flower_model_megabytes") in (None, ""):
+        return {}
+    model, fit, evaluate = (_positive(coordinator, name) for name in ("flower_model_megabytes", "flower_fraction_fit", "flower_fraction_evaluate"))
+    rounds = _count(coordinator, "flower_num_rounds", BY_NAME["FL_NUM_ROUNDS"].typed_default)
+    zones = {zone.name: round(zone.supernodes * model * (2 * fit + evaluate), 1) for zone in nodes}
+    total = sum(zones.values())
+    return {"model": model, "zones": zones, "round": round(total, 1), "rounds": rounds, "training": round(total * rounds, 1)}
+
+
+def _positive(zone: Zone, name: str) -> float:
+    try:
+        number = float(zone.given.get(name, 1))
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 < number < math.inf:
+        zone.wrong(f"{name} is {zone.given[name]!r}, expected a number above 0")
+        return 1.0
+    return number
 
 
 def _tunnel_facts(tunnels: _Tunnels, blocks: Mapping[str, Sequence[str]]) -> dict[str, Any]:

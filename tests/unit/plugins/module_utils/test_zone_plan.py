@@ -164,3 +164,17 @@ def test_a_loss_that_stops_the_training_is_worth_knowing():
 
 def test_credentials_are_not_looked_at():
     assert not any("password" in name or "username" in name for name in SETTINGS)
+
+
+def test_the_size_of_the_model_says_what_a_training_sends():
+    made = plan(a={"flower_model_megabytes": 100, "flower_num_rounds": 10}, b={"flower_supernodes": 3})
+    assert made["traffic"] == {"model": 100.0, "zones": {"a": 600.0, "b": 900.0, "c": 600.0}, "round": 2100.0, "rounds": 10, "training": 21000.0}
+    half = plan(a={"flower_model_megabytes": "100", "flower_fraction_fit": 0.5}, b={"flower_supernodes": 3})
+    assert half["traffic"]["round"] == 1400.0
+
+
+def test_without_a_size_nothing_is_said_and_a_bad_one_is_refused():
+    assert plan()["traffic"] == {}
+    for size in (0, -1, "big", "nan", "inf", [1]):
+        errors = plan(a={"flower_model_megabytes": size})["errors"]
+        assert errors == [f"zone a: flower_model_megabytes is {size!r}, expected a number above 0"]
