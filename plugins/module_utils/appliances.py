@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .contextualization import SERVICE, SUPERLINK, SUPERNODE, context_section, user_inputs
+from .contextualization import EDGE, SERVICE, SUPERLINK, SUPERNODE, context_section, user_inputs
 from .flower.frameworks import framework
 
 # What the ids of appliances are derived from, so that a new version of an appliance keeps its id.
@@ -27,7 +27,7 @@ _HELP = "https://github.com/opennebula/flower-collection"
 SERVICE_NAME = "Flower federated learning"
 NETWORK = "Private"
 # What a VM gets unless the user says something else: CPUs and MB.
-_SIZES = {SUPERLINK: (2, 4096), SUPERNODE: (2, 4096)}
+_SIZES = {SUPERLINK: (2, 4096), SUPERNODE: (2, 4096), EDGE: (1, 1024)}
 
 _TEXT = {"type": "string", "minLength": 1}
 _LINE = {"type": "string", "pattern": r"^\S[^\n]*$"}
@@ -154,9 +154,10 @@ def vm_appliance(manifest: Mapping[str, Any], facts: Mapping[str, str]) -> dict[
         raise ValueError(f"the manifest of {manifest.get('name', 'an image')} has no {', '.join(lacking)}; build the image again with this release")
     baked = manifest["baked"]
     role, runtime, version = baked["role"], baked["flower_runtime"], baked["flower_version"]
-    name = appliance_name(role, baked["ml_framework"])
+    edge = baked.get("edge", False)
+    name = appliance_name(role, baked["ml_framework"], edge)
     flavour = "in a container" if runtime == "container" else "in a virtual environment"
-    kind = "SuperLink" if role == SUPERLINK else f"SuperNode with {framework(baked['ml_framework'])['title']}"
+    kind = "SuperLink" if role == SUPERLINK else f"SuperNode {'for the edge ' if edge else ''}with {framework(baked['ml_framework'])['title']}"
     does = "coordinates a federation" if role == SUPERLINK else "trains on data that stays with it"
     return {
         "id": str(uuid.uuid5(_NAMESPACE, manifest["name"])),
@@ -174,7 +175,7 @@ def vm_appliance(manifest: Mapping[str, Any], facts: Mapping[str, str]) -> dict[
         "format": "qcow2",
         "creation_time": _seconds(manifest["created"]),
         **_system(),
-        "opennebula_template": _vm_template(role),
+        "opennebula_template": _vm_template(EDGE if edge else role),
         "logo": facts["logo"],
         "images": [{
             "name": manifest["name"],
@@ -257,9 +258,9 @@ def service_template(name: str, ml_framework: str) -> dict[str, Any]:
     }
 
 
-def appliance_name(role: str, ml_framework: str) -> str:
+def appliance_name(role: str, ml_framework: str, edge: bool = False) -> str:
     """Return what the appliance of an image is called."""
-    return "Flower SuperLink" if role == SUPERLINK else f"Flower SuperNode - {framework(ml_framework)['title']}"
+    return "Flower SuperLink" if role == SUPERLINK else f"Flower SuperNode - {'Edge, ' if edge else ''}{framework(ml_framework)['title']}"
 
 
 def appliances(manifests: Iterable[Mapping[str, Any]], facts: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -271,8 +272,10 @@ def appliances(manifests: Iterable[Mapping[str, Any]], facts: Mapping[str, str])
     """
     manifests = list(manifests)
     made = [(manifest["baked"]["role"], vm_appliance(manifest, facts)) for manifest in manifests]
-    if {role for role, _description in made} >= {SUPERLINK, SUPERNODE}:
-        made.append(("", service_appliance(manifests, facts)))
+    # Nodes at the edge are no part of a service in one network.
+    inside = [manifest for manifest in manifests if not manifest["baked"].get("edge")]
+    if {manifest["baked"]["role"] for manifest in inside} >= {SUPERLINK, SUPERNODE}:
+        made.append(("", service_appliance(inside, facts)))
     result = []
     for role, described in made:
         description = {name: value for name, value in described.items() if name != "id"}
@@ -327,9 +330,11 @@ def _readme(description: Mapping[str, Any]) -> str:
 
 def _vm_template(role: str) -> dict[str, Any]:
     cpu, memory = _SIZES[role]
-    inputs = user_inputs(SERVICE) | user_inputs(role)
+    heeded = context_section(role)
+    # OneFlow knows no role for the edge: what is heeded there are inputs of the nodes.
+    inputs = {name: value for name, value in (user_inputs(SERVICE) | user_inputs(SUPERNODE if role == EDGE else role)).items() if name in heeded}
     return {
-        "context": {name.lower(): value for name, value in context_section(role).items()},
+        "context": {name.lower(): value for name, value in heeded.items()},
         "cpu": str(cpu),
         "vcpu": str(cpu),
         "memory": str(memory),

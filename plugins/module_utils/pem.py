@@ -45,6 +45,11 @@ def check_certificates(pem: str) -> list[str]:
     return _unusable(_load(pem))
 
 
+def begin(pem: str) -> datetime.datetime | None:
+    """Return when a certificate, or the last of several, begins to be valid; None for what is none."""
+    return max((_utc(certificate, "not_valid_before") for certificate in (_load(pem) if x509 else [])), default=None)
+
+
 def check_authority(pem: str) -> list[str]:
     """Return what is wrong with a CA certificate or a bundle of them, nothing when clients can trust it."""
     if x509 is None:

@@ -7,9 +7,13 @@ configure_success, bootstrap_success or failure, and in /var/log/one-appliance t
 (flower-boot.log) and everything Ansible said (flower-ansible.log). After a bootstrap it reports READY to OneGate itself
 when the context asks for that: the guest agent gives up after three tries, which a long boot outlasts. A restart in which
 nothing changed runs no playbook; `service configure` makes the next bootstrap run it.
+
+A node at the edge waits for its SuperLink, without Ansible and for as long as it takes, and flower-boot.log says what for.
 """
 
 import fcntl
+import functools
+import json
 import os
 import re
 import subprocess
@@ -19,8 +23,10 @@ from pathlib import Path
 
 sys.path.insert(0, "/usr/share/ansible/collections")
 
+import link
 import unchanged
 
+from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import EDGE, ContextError, check
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import AUTHENTICATION, AUTHORIZATION, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import OneGate
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.context_files import ContextMissing, read_context, read_token
@@ -38,6 +44,8 @@ FOREIGN = re.compile(r"ANSIBLE_.*|PYTHON.*|LD_.*")
 # A SuperLink or SuperNode that was healthy a moment ago, and an OneGate that is restarted.
 READY_SECONDS = 300
 READY_PAUSE = 5
+# Stages of the boot that need a link.
+LINK_STAGES = ("discovery", "health")
 
 # What FL_ERROR says, by the stage of the boot that failed.
 ERRORS = {
@@ -85,13 +93,45 @@ def run_playbook(step: str, context: dict[str, str]) -> int:
         ).returncode
 
 
+def run_at_edge(step: str) -> tuple[int, dict[str, str]]:
+    """Run the playbook once the SuperLink can be used, and again if the link broke meanwhile; return exit status and context."""
+    attempt = 0
+    while True:
+        # Whoever waits may be given another address, or another law.
+        context = machine_context()
+        waits_for, seconds = link.too_early(context), link.FIRST_PAUSE
+        if not waits_for:
+            try:
+                values = check(context, EDGE).values
+            except ContextError:
+                return run_playbook(step, context), context
+            waits_for = link.missing(values, functools.partial(open_gate, context))
+            if not waits_for:
+                code = run_playbook(step, context)
+                if code == 0 or failed_stage() not in LINK_STAGES:
+                    return code, context
+                publish_failure(context)
+                waits_for = f"stage {failed_stage()} to succeed"
+            seconds = link.pause(attempt, values["flower_edge_backoff"], values["flower_edge_max_backoff"])
+            attempt += 1
+        with open(BOOT_LOG, "a", encoding="utf-8") as log:
+            shown = "".join(character if character.isprintable() else "?" for character in waits_for)
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} waiting for {shown}; looking again in {seconds:.0f} s\n")
+        time.sleep(seconds)
+
+
+def failed_stage() -> str:
+    """Return the stage in which the last run of the playbook failed, nothing when it did not."""
+    failed = re.match(r"failed in stage (\w+)", BOOT_LOG.read_text(encoding="utf-8").splitlines()[-1])
+    return failed.group(1) if failed else ""
+
+
 def publish_failure(context: dict[str, str]) -> None:
     """Tell OneGate that this boot failed and in which stage; without OneGate, the log has to do."""
-    failed = re.match(r"failed in stage (\w+)", BOOT_LOG.read_text(encoding="utf-8").splitlines()[-1])
     role = (APPLIANCE / "role").read_text(encoding="utf-8").strip()
     attributes = {
         "FL_READY" if role == "superlink" else "FL_NODE_READY": "NO",
-        "FL_ERROR": ERRORS.get(failed.group(1), "boot_failed") if failed else "boot_failed",
+        "FL_ERROR": ERRORS.get(failed_stage(), "boot_failed"),
     }
     try:
         open_gate(context).put(attributes)
@@ -175,7 +215,10 @@ def main() -> int:
             code = 0
         else:
             unchanged.forget()
-            code = run_playbook(step, context)
+            if json.loads((APPLIANCE / "baked.json").read_text(encoding="utf-8")).get("edge"):
+                code, context = run_at_edge(step)
+            else:
+                code = run_playbook(step, context)
             if code == 0 and step == "bootstrap":
                 unchanged.remember(context)
         status.write_text(f"{step}_success\n" if code == 0 else "failure\n", encoding="utf-8")

@@ -15,6 +15,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import link
+
 from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import ContextError, check
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import OneGate
@@ -26,6 +28,7 @@ PROGRAMS = (
     Path("/usr/share/ansible/collections/ansible_collections/opennebula/flower"),
     Path("/etc/one-appliance/baked.json"),
     Path("/etc/one-appliance/role"),
+    Path("/etc/one-appliance/link.py"),
     Path("/etc/one-appliance/service.py"),
     Path("/etc/one-appliance/unchanged.py"),
 )
@@ -131,10 +134,8 @@ def _published(context: dict[str, str], role: str, gate: OneGate, values: dict) 
         return ""
     if values["flower_superlink_address"]:
         return ""
-    roles = {part["name"]: part.get("nodes", []) for part in gate.get_service()["roles"]}
-    others = (node["vm_info"]["VM"].get("USER_TEMPLATE", {}) for node in roles["superlink"])
-    superlink = next((other for other in others if other.get("FL_READY") == "YES"), None)
-    if superlink is None:
+    superlink = link.superlink(gate.get_service())
+    if not superlink:
         return "no SuperLink is ready"
     words = NODE_UNIT.read_text(encoding="utf-8").replace('"', " ").split()
     if superlink["FL_ENDPOINT"] not in words or superlink.get("FL_VERSION") != mine.get("FL_VERSION"):

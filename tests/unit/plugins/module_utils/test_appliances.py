@@ -48,6 +48,20 @@ def test_the_form_of_a_vm_has_an_input_for_each_name_that_its_context_uses(descr
     assert used == set(attributes["USER_INPUTS"]) == set(attributes["INPUTS_ORDER"].split(","))
 
 
+def test_a_node_for_the_edge_is_an_appliance_of_its_own_and_no_part_of_the_service() -> None:
+    edge = manifest("supernode", "sklearn")
+    edge["baked"]["edge"], edge["name"] = True, "flower-supernode-edge-sklearn"
+    made = appliances.appliances([*IMAGES, edge], FACTS)
+    assert [each["name"] for each in made] == [
+        "Flower SuperLink", "Flower SuperNode - scikit-learn", "Flower SuperNode - Edge, scikit-learn", "Flower federated learning - scikit-learn",
+    ]  # fmt: skip
+    attributes = made[2]["vm_attributes"]
+    assert (attributes["CPU"], attributes["MEMORY"]) == ("1", "1024")
+    assert attributes["CONTEXT"] == context_section("edge")
+    assert "ONEAPP_FL_EDGE_BACKOFF" in attributes["USER_INPUTS"]
+    assert "ONEAPP_FL_GPU_ENABLED" not in attributes["USER_INPUTS"]
+
+
 def test_the_service_has_every_input_once_and_hands_all_on_to_its_roles(described: dict[str, dict[str, Any]]) -> None:
     service = described[""]["service"]
     shared = set(service["custom_attrs"])
