@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.releases import DEFAULT_VERSION
 
 from .flower import Federation
-from .shipped import APP, REPOSITORY
+from .shipped import APP, CLIENTAPP_PROGRAM, REPOSITORY
 
 sys.path.insert(0, str(APP))
 
@@ -26,18 +26,30 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def make_flower_venv(version: str = DEFAULT_VERSION) -> Path:
-    """Return the bin directory of build/flower-VERSION, made at first use; wheels that lie in build/wheels are not fetched again."""
+    """Return the bin directory of build/flower-VERSION, made at first use with the program for ClientApps that native nodes have.
+
+    Wheels that lie in build/wheels are not fetched again. Another release than the default one uses what is installed for that, where it fits.
+    """
     venv = REPOSITORY / "build" / f"flower-{version}"
     wheels = REPOSITORY / "build" / "wheels"
-    source = ["--find-links", wheels] if wheels.is_dir() else []
+    # Byte code is made when a file is first imported; most files never are.
+    install = ["install", "--quiet", "--no-compile", *(["--find-links", wheels] if wheels.is_dir() else [])]
+    shared = "" if version == DEFAULT_VERSION else f"{_packages(make_flower_venv().parent)}\n"
     # The suite's workers begin at once, and one of them makes it.
     with venv.with_name(f"{venv.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (venv / "complete").exists():
             subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
-            subprocess.run([venv / "bin" / "pip", "install", "--quiet", *source, f"flwr=={version}", "scikit-learn"], check=True)
+            (_packages(venv) / "shared.pth").write_text(shared)
+            subprocess.run([venv / "bin" / "pip", *install, f"flwr=={version}", "scikit-learn"], check=True)
             (venv / "complete").touch()
+        (venv / "bin" / "flwr-clientapp").write_text(f"#!{venv}/bin/python3\n{CLIENTAPP_PROGRAM.read_text()}")
     return venv / "bin"
+
+
+def _packages(venv: Path) -> Path:
+    (packages,) = venv.glob("lib/python*/site-packages")
+    return packages
 
 
 @pytest.fixture(scope="session")

@@ -107,6 +107,8 @@ class Federation:
         settings = self._settings(values)
         run_id = self._flwr("run", str(self._app), "local", "--format", "json", "-c", str(settings))["run-id"]
         self._wait(lambda: len(_ends(events)) > ends, f"run {run_id} to end")
+        # Asking Flower takes it as long as a round, so it is asked when it has something to say.
+        self._wait(lambda: not self._helpers("flwr-serverapp"), f"the ServerApp of run {run_id} to end")
         finished = self._wait(lambda: self._finished(run_id), f"Flower to list run {run_id} as finished")
         return Run(finished["status"], finished["status-details"], checked(_read(events)), events.parent)
 

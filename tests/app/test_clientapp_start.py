@@ -9,19 +9,28 @@ from pathlib import Path
 
 import pytest
 
-from .shipped import REPOSITORY
-
-PROGRAM = REPOSITORY / "roles" / "_flower_runtime" / "files" / "flwr-clientapp"
+from .shipped import CLIENTAPP_PROGRAM
 
 pytestmark = pytest.mark.flower
 
+UPSTREAM = "import sys; from flwr.supernode.cli import flwr_clientapp; sys.argv[0] = 'flwr-clientapp'; flwr_clientapp()"
+# What the SuperNode keeps its state with, and what servers answer with.
+SERVERS_ONLY = ("sqlalchemy", "fastapi")
 
-def test_it_takes_what_flower_s_own_program_takes_and_loads_no_supernode(flower_bin: Path) -> None:
-    def run(program: Path) -> subprocess.CompletedProcess:
-        return subprocess.run([flower_bin / "python", "-X", "importtime", program, "--help"], capture_output=True, text=True, check=True)
 
-    shipped, upstream = run(PROGRAM), run(flower_bin / "flwr-clientapp")
+def python(flower_bin: Path, *arguments: str | Path) -> subprocess.CompletedProcess:
+    return subprocess.run([flower_bin / "python", *arguments], capture_output=True, text=True, check=True)
+
+
+def test_it_takes_what_flower_s_own_program_takes_and_loads_nothing_of_servers(flower_bin: Path) -> None:
+    shipped = python(flower_bin, "-X", "importtime", CLIENTAPP_PROGRAM, "--help")
+    upstream = python(flower_bin, "-X", "importtime", "-c", UPSTREAM, "--help")
     assert shipped.stdout == upstream.stdout
-    # The SuperNode keeps its state with it.
-    assert "sqlalchemy" in upstream.stderr
-    assert "sqlalchemy" not in shipped.stderr
+    for package in SERVERS_ONLY:
+        assert f" {package}." in upstream.stderr
+        assert f" {package}." not in shipped.stderr
+
+
+def test_an_app_may_use_fastapi_nevertheless(flower_bin: Path) -> None:
+    uses_it = "import runpy, sys; runpy.run_path(sys.argv[1]); from fastapi import FastAPI; FastAPI()"
+    python(flower_bin, "-c", uses_it, CLIENTAPP_PROGRAM)

@@ -32,12 +32,15 @@ def bundled(package: str, path: str) -> Path:
     """Return a data file of an installed package, without importing it.
 
     Raises:
-        DataError: the package is not installed.
+        DataError: the package is not installed, or comes without the file.
     """
     spec = importlib.util.find_spec(package)
     if spec is None:
         raise DataError(f"this node has no data of its own, and the package {package} with bundled data is not installed")
-    return Path(spec.submodule_search_locations[0], path)
+    file = Path(spec.submodule_search_locations[0], path)
+    if not file.exists():
+        raise DataError(f"this node has no data of its own, and its package {package} comes without {path}")
+    return file
 
 
 def batches(examples: int, size: int, epochs: int, seed: int) -> Iterator[np.ndarray]:
