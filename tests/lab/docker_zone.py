@@ -7,11 +7,9 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import pytest
-
+from ansible_collections.opennebula.flower.tests.support.waiting import wait_until
 from lab.addresses import free_subnet
 from lab.driver import DiskSpec, NetSpec, NicSpec, VmSpec
 from lab.driver.docker import DockerDriver, machine_prefix
@@ -23,16 +21,6 @@ SUBNET = free_subnet("10.213", first=os.getpid())
 PREFIX = SUBNET.removesuffix(".0/24")
 NETWORK = NetSpec(id=0, name="private", subnet=SUBNET, gateway=f"{PREFIX}.1")
 TOKEN = "token-of-the-machine"
-
-
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 120) -> None:
-    """Return as soon as the condition holds; fail with what was waited for after that many seconds."""
-    pause = threading.Event()
-    for _attempt in range(int(seconds * 10)):
-        if condition():
-            return
-        pause.wait(0.1)
-    pytest.fail(f"waited {seconds} s for: {what}")
 
 
 class OneGate:
@@ -92,7 +80,7 @@ class Machines:
 
     def log(self, vm: VmSpec) -> list[str]:
         """What the guest agent said in this boot, once it is through with all phases."""
-        wait_until(lambda: self.agent_is_through(vm), f"the guest agent of VM {vm.id} to finish", seconds=60)
+        wait_until(lambda: self.agent_is_through(vm), f"the guest agent of VM {vm.id} to finish")
         return self.journal(vm)
 
     def journal(self, vm: VmSpec) -> list[str]:

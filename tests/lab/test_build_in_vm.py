@@ -19,10 +19,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from docker_zone import wait_until
 
 from ansible_collections.opennebula.flower.plugins.module_utils import vm_templates
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.template import render
+from ansible_collections.opennebula.flower.tests.support.waiting import wait_until
 from lab.addresses import free_subnet
 from lab.driver.docker import machine_prefix
 from lab.engine import docker, host_address

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from docker_zone import NETWORK, PREFIX, TOKEN, VM_IMAGE, Machines, OneGate, wait_until
+from docker_zone import NETWORK, PREFIX, TOKEN, VM_IMAGE, Machines, OneGate
 
+from ansible_collections.opennebula.flower.tests.support.waiting import wait_until
 from lab.addresses import free_subnet
 from lab.driver import DriverError, ImageSpec, NetSpec, NicSpec, VmSpec
 from lab.driver.docker import DockerDriver, machine_prefix
@@ -118,7 +119,7 @@ def test_journal_has_exit_status_and_output_of_a_failing_hook_and_the_next_one_s
 def test_a_changed_cd_starts_the_phases_again(machines: Machines, vm: VmSpec) -> None:
     changed = VmSpec(**{**vars(vm), "context": {**vm.context, "SET_HOSTNAME": "changed"}})
     machines.driver.change_context(changed)
-    wait_until(lambda: machines.run(vm, "hostname") == "changed", "the changed context to be applied", seconds=60)
+    wait_until(lambda: machines.run(vm, "hostname") == "changed", "the changed context to be applied")
     assert "called for phase all to reconfigure" in machines.journal(vm)
 
 

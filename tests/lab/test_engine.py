@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from docker_zone import wait_until
 
+from ansible_collections.opennebula.flower.tests.support.waiting import wait_until
 from lab import engine
 from lab.driver.docker import MACHINE_FLAGS
 from lab.engine import EngineError, docker

@@ -8,8 +8,7 @@ import io
 import re
 import subprocess
 import tarfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from checkpoint_machine import MACHINE, machine
 
 from ansible_collections.opennebula.flower.tests.support.object_storage import Storage, empty_bucket, server
 from ansible_collections.opennebula.flower.tests.support.ports import free_port
+from ansible_collections.opennebula.flower.tests.support.waiting import wait_until
 from lab.engine import host_address
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -39,11 +39,8 @@ def copied(files: dict[str, Path], target: str) -> None:
     subprocess.run(["docker", "cp", "-", f"{MACHINE}:{target}"], input=stream.getvalue(), check=True)
 
 
-def eventually(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 600
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}: " + machine("journalctl", "--no-pager", "--lines", "40").stdout
-        time.sleep(0.5)
+def machine_log() -> str:
+    return machine("journalctl", "--no-pager", "--lines", "40").stdout
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +77,7 @@ def test_checkpoints_travel_and_keys_and_links_do_not(units: None, storage: Stor
     written(f"{CHECKPOINTS}/first/checkpoint_round_1.npz", "soon a link")
     machine("runuser", "-u", "app", "--", "ln", "-sf", "/opt/flower/config/checkpoint-sync.json", f"{CHECKPOINTS}/first/checkpoint_round_1.npz")
     written(f"{CHECKPOINTS}/{KEY}", "model")
-    eventually(lambda: storage.keys() == [KEY], "the upload")
+    wait_until(lambda: storage.keys() == [KEY], "the upload", shown=machine_log)
 
     process = machine("systemctl", "show", "--property", "MainPID", "--value", UPLOAD).stdout.strip()
     status = machine("cat", f"/proc/{process}/status").stdout
@@ -90,7 +87,8 @@ def test_checkpoints_travel_and_keys_and_links_do_not(units: None, storage: Stor
     assert storage.secret_key in machine("cat", settings).stdout
     assert machine("runuser", "-u", "app", "--", "cat", settings, check=False).returncode != 0
     assert machine("runuser", "-u", "flower-upload", "--", "touch", f"{CHECKPOINTS}/first/x", check=False).returncode != 0
-    eventually(lambda: "fl_checkpoint_uploaded_total 1\n" in machine("cat", "/run/flower-checkpoint-upload/metrics.prom").stdout, "the metrics")
+    metrics = "/run/flower-checkpoint-upload/metrics.prom"
+    wait_until(lambda: "fl_checkpoint_uploaded_total 1\n" in machine("cat", metrics).stdout, "the metrics", shown=machine_log)
 
     machine("systemctl", "stop", UPLOAD)
     machine("sh", "-c", f"rm -rf {CHECKPOINTS}/*")
@@ -101,7 +99,7 @@ def test_checkpoints_travel_and_keys_and_links_do_not(units: None, storage: Stor
 
 def test_nothing_is_restored_through_a_link_of_the_app(units: None, storage: Storage) -> None:
     written(f"{CHECKPOINTS}/{KEY}", "model")
-    eventually(lambda: storage.keys() == [KEY], "the upload")
+    wait_until(lambda: storage.keys() == [KEY], "the upload", shown=machine_log)
     machine("systemctl", "stop", UPLOAD)
     machine("sh", "-c", f"rm -rf {CHECKPOINTS}/*; mkdir -p /srv/of-root")
     machine("runuser", "-u", "app", "--", "ln", "-s", "/srv/of-root", f"{CHECKPOINTS}/first")
