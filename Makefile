@@ -21,6 +21,8 @@ help: ## Show this list
 
 # ---- What everything else needs ------------------------------------------------------------------
 
+# --no-compile: byte code is made when a file is first imported, and most of these files never are.
+
 $(VENV)/.control: requirements/control.txt requirements/lab.txt
 	@echo "== virtual environment for the control node and the lab zone"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=python3.12"; exit 1; }
@@ -29,12 +31,12 @@ $(VENV)/.control: requirements/control.txt requirements/lab.txt
 	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes python3-venv >/dev/null; \
 	fi
 	@[ -x $(VENV)/bin/pip ] || $(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements/control.txt -r requirements/lab.txt
+	@$(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check -r requirements/control.txt -r requirements/lab.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.control requirements/test.txt
 	@echo "== tools for lint and tests"
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements/test.txt
+	@$(VENV)/bin/pip install --quiet --no-compile --disable-pip-version-check -r requirements/test.txt
 	@touch $@
 
 build/collections/.done: $(VENV)/.control scripts/fetch_collections.py
@@ -86,6 +88,12 @@ SCENARIOS := $(ROLES:%=molecule-%)
 SCENARIOS_BESIDE := $(filter-out %-flower_appliance %-wireguard,$(SCENARIOS))
 
 .PHONY: tools check lint unit sanity contract integration app foreign lab-test variants molecule $(SCENARIOS) machine-images vfio recovery zones e2e tutorials test docs
+
+# Suites that run thousands of tasks of Ansible; see tests/support/bytecode.
+WITH_PLAYBOOKS := integration lab-test e2e tutorials $(SCENARIOS)
+$(WITH_PLAYBOOKS): export KEPT_BYTECODE := $(CURDIR)/build/bytecode
+$(WITH_PLAYBOOKS): export PYTHONPATH := $(CURDIR):$(CURDIR)/tests/support/bytecode
+
 tools: $(VENV)/.test build/collections/.done ## What lint and tests need, in this checkout
 
 check: $(VENV)/.test build/collections/.done ## Lint and unit tests, for every commit
@@ -112,7 +120,7 @@ integration: $(VENV)/.test build/collections/.done ## Modules against a zone tha
 build/foreign/.done: $(VENV)/.control requirements/foreign.txt scripts/fetch_collections.py
 	@echo "== clients of others"
 	@[ -x build/foreign/bin/pip ] || $(PYTHON) -m venv build/foreign
-	@build/foreign/bin/pip install --quiet --disable-pip-version-check -r requirements/foreign.txt
+	@build/foreign/bin/pip install --quiet --no-compile --disable-pip-version-check -r requirements/foreign.txt
 	@python scripts/fetch_collections.py build/foreign/collections community/general
 	@touch $@
 

@@ -19,10 +19,10 @@ KEEPER = Path(__file__).parents[1] / "support" / "bytecode"
 def run(tmp_path: Path):
     """Import a module of this source from an archive, and return what the interpreter printed and complained about."""
 
-    def run(source: str, archive: str) -> tuple[str, str]:
+    def run(source: str, archive: str, kept: str = str(tmp_path / "kept")) -> tuple[str, str]:
         with zipfile.ZipFile(tmp_path / archive, "w") as packed:
             packed.writestr("told.py", source)
-        environment = {**os.environ, "PYTHONPATH": f"{KEEPER}:{tmp_path / archive}", "KEPT_BYTECODE": str(tmp_path / "kept")}
+        environment = {**os.environ, "PYTHONPATH": f"{KEEPER}:{tmp_path / archive}", "KEPT_BYTECODE": kept}
         done = subprocess.run([sys.executable, "-c", "import told"], env=environment, capture_output=True, text=True, check=False)
         return done.stdout, done.stderr
 
@@ -45,3 +45,7 @@ def test_a_traceback_names_the_file_that_was_imported(run) -> None:
 
 def test_an_error_in_a_source_is_reported(run) -> None:
     assert "SyntaxError" in run("first second", "one.zip")[1]
+
+
+def test_where_nothing_can_be_kept_all_goes_on(run) -> None:
+    assert run("print('first')", "one.zip", kept="/dev/null/kept") == ("first\n", "")

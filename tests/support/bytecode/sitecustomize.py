@@ -22,6 +22,7 @@ def _compile(source, filename, mode, flags=0, dont_inherit=False, optimize=-1, *
     # Not before: most interpreters compile nothing.
     import _imp
     import marshal
+    from contextlib import suppress
     from hashlib import sha256
 
     name = sha256(source if isinstance(source, bytes) else source.encode("utf-8", "surrogatepass")).hexdigest()
@@ -32,10 +33,11 @@ def _compile(source, filename, mode, flags=0, dont_inherit=False, optimize=-1, *
     except OSError:
         code = _COMPILE(source, filename, mode, dont_inherit=True)
         part = f"{path}.{os.getpid()}"
-        os.makedirs(_DIRECTORY, exist_ok=True)
-        with open(part, "wb") as kept:
-            marshal.dump(code, kept)
-        os.replace(part, path)
+        with suppress(OSError):  # another user's
+            os.makedirs(_DIRECTORY, exist_ok=True)
+            with open(part, "wb") as kept:
+                marshal.dump(code, kept)
+            os.replace(part, path)
     else:
         _imp._fix_co_filename(code, os.fsdecode(filename))
     return code
