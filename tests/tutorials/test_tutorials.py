@@ -38,8 +38,8 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
     (root / "build/collections").symlink_to((HERE / "build/collections").resolve())
     try:
         yield root
-    finally:  # a page that failed leaves its zone running
-        subprocess.run([sys.executable, "-m", "lab", "clean", "--name", "zone0"], cwd=root, env=environment(root), check=False)
+    finally:  # a page that failed leaves its zones running
+        subprocess.run(["make", "clean-zones", "lab-reset"], cwd=root, env=environment(root), check=False)
         subprocess.run([sys.executable, "-m", "lab.images", "clean"], cwd=root, env=environment(root), check=False)
 
 
