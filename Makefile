@@ -156,7 +156,7 @@ vfio: $(VENV)/.test build/collections/.done ## Role vfio_host in emulated machin
 recovery: images $(VENV)/.test ## Trainings whose nodes, SuperLink and VMs are broken, with figures
 	@scripts/timed.sh "recovery" pytest -q tests/recovery
 
-zones: $(VENV)/.test build/collections/.done ## One federation over several zones: changes and failures, and what many zones cost the control node
+zones: engine $(VENV)/.test build/collections/.done ## One federation over several zones: changes and failures, and what many zones cost the control node
 	@scripts/timed.sh "zones" pytest -q -s tests/zones
 
 e2e: images $(VENV)/.test ## make demo with assertions, scaling and teardown

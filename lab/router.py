@@ -70,10 +70,11 @@ def rules(joined: list[Joined]) -> str:
         f"    ip daddr {PUBLIC_ADDRESS} tcp dport {FLEET_PORT} dnat to {superlink}:{FLEET_PORT}", "  }",
         "  chain after { type nat hook postrouting priority srcnat;",
         *(f"    iifname zone{number} oifname zone0 snat to {SITES}.{number}" for number in range(1, len(joined))), "  }",
-        # What conntrack has forgotten is no connection any more: a packet in the middle of one is not a beginning.
-        "  chain through { type filter hook forward priority filter; policy drop;",
+        # Behind the translation and before the routes, so that what leads nowhere is counted too. What conntrack has forgotten is no connection any more:
+        # a packet in the middle of one is not a beginning.
+        "  chain through { type filter hook prerouting priority dstnat + 10; policy drop;",
         *(
-            f"    iifname zone{number} oifname zone0 ip daddr {superlink} tcp dport {FLEET_PORT} "
+            f"    iifname zone{number} ip daddr {superlink} tcp dport {FLEET_PORT} "
             f"ct state {{ new, established }} counter name {site.zone}_passed accept"
             for number, site in enumerate(sites, 1)
         ),
