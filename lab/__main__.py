@@ -213,12 +213,18 @@ def _settings(args: argparse.Namespace, files: ZoneFiles) -> dict:
         asked = getattr(args, name)
         kept[name] = asked if asked is not None else kept.get(name) or free_port(hosts[name], wanted)
     try:
-        subnet = kept.get("subnet") or free_subnet(_SUBNET_PREFIX, first=int(CHECKOUT, 16))
+        subnet = kept.get("subnet") or free_subnet(_SUBNET_PREFIX, int(CHECKOUT, 16), _subnets_beside(files))
     except OSError as error:
         raise ZoneError(f"Zone {args.name} has no network for its VMs: {error}.") from error
     kept |= {"driver": args.driver, "onegate_host": onegate_host, "subnet": subnet}
     files.settings.write_text(json.dumps(kept))
     return kept
+
+
+def _subnets_beside(files: ZoneFiles) -> set[str]:
+    """Return the subnets of the zones beside this one, whose networks may not be made yet."""
+    settings = files.state_dir.parent.glob("*/settings.json")
+    return {json.loads(path.read_text()).get("subnet", "") for path in settings if path != files.settings}
 
 
 def _zone_config(args: argparse.Namespace, files: ZoneFiles, settings: dict) -> ZoneConfig:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 ROUTES = Path("/proc/net/route")
@@ -23,14 +23,14 @@ def free_port(host: str, wanted: int) -> int:
     return wanted  # the address is none of this machine's, which whoever listens there will say
 
 
-def free_subnet(prefix: str, first: int = 0) -> str:
-    """Return a network PREFIX.N.0/24 that no route of this machine leads into, counting N from first: "10.88.7.0/24".
+def free_subnet(prefix: str, first: int = 0, taken: Collection[str] = ()) -> str:
+    """Return a network PREFIX.N.0/24 that no route of this machine leads into and that is not taken, counting N from first: "10.88.7.0/24".
 
     :raises OSError: when all 256 are taken.
     """
     for number in range(256):
         subnet = f"{prefix}.{(first + number) % 256}.0/24"
-        if is_free(subnet):
+        if subnet not in taken and is_free(subnet):
             return subnet
     raise OSError(f"every network {prefix}.N.0/24 is taken on this machine")
 

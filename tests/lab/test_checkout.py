@@ -61,6 +61,7 @@ def test_subnet_is_one_that_no_route_leads_into(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(addresses, "ROUTES", routes)
     assert free_subnet("10.88", first=5) == "10.88.8.0/24"
     assert free_subnet("10.88", first=256 + 4) == "10.88.4.0/24"
+    assert free_subnet("10.88", first=5, taken=["10.88.8.0/24"]) == "10.88.9.0/24"
     routes.write_text(ROUTES + "eth0 0000580A 0 1 0 0 0 0000FFFF 0 0 0\n")
     with pytest.raises(OSError, match=r"every network 10\.88\.N\.0/24 is taken"):
         free_subnet("10.88")
@@ -75,6 +76,7 @@ def test_second_zone_of_the_same_name_gets_other_ports_and_keeps_them(other: Pat
     first, second = tmp_path / "first", tmp_path / "second"
     try:
         one, two = endpoints(first), endpoints(second)
+        assert one.splitlines()[-1] != two.splitlines()[-1], "their networks may not be made yet"
         assert not {line for line in one.splitlines() if "http" in line} & {line for line in two.splitlines() if "http" in line}
         lab(other, "down", "--name", "zone0", "--state-dir", str(second))
         assert endpoints(second) == two
