@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from .shipped import CLIENTAPP_PROGRAM
+from .flower import Federation
+from .shipped import APP, CLIENTAPP_PROGRAM
 
 pytestmark = pytest.mark.flower
 
@@ -34,3 +35,29 @@ def test_it_takes_what_flower_s_own_program_takes_and_loads_nothing_of_servers(f
 def test_an_app_may_use_fastapi_nevertheless(flower_bin: Path) -> None:
     uses_it = "import runpy, sys; runpy.run_path(sys.argv[1]); from fastapi import FastAPI; FastAPI()"
     python(flower_bin, "-c", uses_it, CLIENTAPP_PROGRAM)
+
+
+def test_an_app_that_loads_for_longer_than_its_task_is_kept_trains(flower_bin: Path, tmp_path: Path) -> None:
+    # Flower keeps it for 30 s.
+    slow = """\
+import sys, time
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "flwr.supercore.heartbeat":
+            sys.meta_path.remove(self)
+            time.sleep(35)
+sys.meta_path.insert(0, Slow())
+"""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for program in flower_bin.iterdir():
+        (programs / program.name).symlink_to(program)
+    (programs / "flwr-clientapp").unlink()
+    (programs / "flwr-clientapp").write_text(f"#!{flower_bin / 'python'}\n{slow}{CLIENTAPP_PROGRAM.read_text()}")
+    (programs / "flwr-clientapp").chmod(0o755)
+    with Federation(programs, APP, tmp_path / "federation") as federation:
+        federation.add_node()
+        run = federation.run(num_server_rounds=1, min_fit_clients=1, min_evaluate_clients=1, min_available_clients=1)
+    assert run.status == "finished:completed", run.details
+    (end,) = run.data("round_end")
+    assert end["num_clients_responded"] == 1
