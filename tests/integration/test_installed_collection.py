@@ -136,3 +136,11 @@ def test_the_example_inventory_of_the_archive_plans_and_tears_down_a_federation(
     status, output = play(installed, "teardown", *given)
     assert status == 0, output
     assert changes(output) == 0
+
+
+def test_a_zone_that_is_not_there_is_said_with_the_reason(installed: Path) -> None:
+    inventory = installed / "nowhere"
+    shutil.copytree(installed / "collections/ansible_collections/opennebula/flower/inventories/single_site", inventory)
+    status, output = play(installed, "site", "-i", "nowhere", "--check", "-e", "one_api_url=http://127.0.0.1:9/RPC2", "-e", "one_api_password=x")
+    assert status == 2, output
+    assert re.search(r'fatal: \[zone0\]: FAILED! => \{"changed": false, "msg": "http://127.0.0.1:9/RPC2 cannot be reached: [^;]*"\}', output), output
