@@ -629,6 +629,14 @@ PARAMETERS: tuple[Parameter, ...] = (
         limits=Limits(above=0, maximum=1),
     ),
     _training(
+        "FL_ROUND_COMPLETION",
+        "float",
+        "1.0",
+        "round-completion",
+        "Share of the nodes that take part whose replies complete a round; replies that come later are refused",
+        limits=Limits(above=0, maximum=1),
+    ),
+    _training(
         "FL_DP_MODE",
         "list",
         strategies.NO_PRIVACY,

@@ -8,8 +8,10 @@ the same rules without touching it.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from queue import Empty, SimpleQueue
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
@@ -17,12 +19,14 @@ from flwr.serverapp import Grid
 from federation.partition import assign
 from federation.recorder import Recorder
 from federation.replies import EXAMPLES, accept, accept_evaluation, agree
-from federation.rounds import EVALUATION, TRAINING, NotEnoughNodes, check_replies, pause, short
+from federation.rounds import EVALUATION, TRAINING, NotEnoughNodes, check_replies, completing, pause, short
 from federation.settings import Settings
 from federation.zones import Zones
 
 _NODES_INTERVAL = 1.0  # seconds between two looks at the connected nodes
 _REMINDER_INTERVAL = 10.0  # seconds between two messages that still wait for nodes
+_REQUEST_INTERVAL = 0.05  # seconds for each reply that is asked for: the SuperLink has more to do than to say that there is none
+_PATIENCE = 1.0  # seconds that one look at the replies may take
 
 
 class WatchedGrid:
@@ -36,6 +40,8 @@ class WatchedGrid:
         self._replied: set[int] = set()  # in the last phase
         self._zones = Zones()
         self._seconds: dict[int, float] = {}  # that each reply of the last phase took
+        self._pulls = _Pulls(grid)
+        self._late: dict[str, tuple[int, int]] = {}  # message that nobody waits for any longer -> its round and node
 
     def get_node_ids(self) -> list[int]:
         """Wait for enough nodes and return their ids, the same ones until the next messages are sent.
@@ -52,6 +58,8 @@ class WatchedGrid:
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float) -> list[Message]:
         """Deliver the messages of one phase of a round and return the usable replies in the order of the node ids.
 
+        The phase ends when all nodes answered, when as many did as complete a round, or with the time-out.
+
         Raises:
             RoundFailed: fewer nodes than the settings demand gave a usable reply before the time-out.
         """
@@ -63,19 +71,21 @@ class WatchedGrid:
         if training:
             self._recorder.round_started(round_number, len(messages))
 
-        replies, failures = self._usable_replies(messages, round_number, timeout)
+        required = self._settings.min_fit_clients if training else self._settings.min_evaluate_clients
+        enough = completing(len(messages), self._settings.round_completion, required)
+        replies, failures = self._usable_replies(messages, round_number, timeout, enough)
         self._replied = set(replies)
         usable = list(replies.values())
         if training:
             self._recorder.clients_trained(len(usable))
             for node_id, reply in replies.items():
                 self._zones.trained(node_id, round_number, int(reply.content["metrics"][EXAMPLES]), self._seconds[node_id])
-            check_replies(round_number, TRAINING, len(usable), failures, self._settings.min_fit_clients)
+            check_replies(round_number, TRAINING, len(usable), failures, required)
         else:
             self._agree(replies, failures, round_number)
             usable = list(replies.values())
             self._recorder.zones(round_number, self._zones.facts())
-            check_replies(round_number, EVALUATION, len(usable), failures, self._settings.min_evaluate_clients)
+            check_replies(round_number, EVALUATION, len(usable), failures, required)
         return usable
 
     def _agree(self, replies: dict[int, Message], failures: dict[int, str], round_number: int) -> None:
@@ -107,22 +117,33 @@ class WatchedGrid:
         return self._usable_replies(messages, round_number, timeout)
 
     def _usable_replies(
-        self, messages: list[Message], round_number: int, timeout: float
+        self, messages: list[Message], round_number: int, timeout: float, enough: int | None = None
     ) -> tuple[dict[int, Message], dict[int, str]]:
-        replies = self._exchange(messages, timeout)
-        failures = {}
-        for message in messages:
-            node_id = message.metadata.dst_node_id
-            reply = replies[node_id]
-            if reply is not None and reply.has_content():
-                self._zones.answered(node_id, reply.content)
-            failure = _failure(message, reply, timeout)
-            if failure:
-                failures[node_id] = failure
-        for node_id, reason in failures.items():
+        """Return the usable replies and the failures by node id, once all nodes answered, time is up or ``enough`` replies are there.
+
+        A node that is not waited for any longer is neither.
+        """
+        asked = {message.metadata.dst_node_id: message for message in messages}
+        replies: dict[int, Message] = {}
+        failures: dict[int, str] = {}
+        for arrived in self._exchange(messages, round_number, timeout):
+            for node_id, reply in arrived.items():
+                if reply.has_content():
+                    self._zones.answered(node_id, reply.content)
+                failure = _failure(asked[node_id], reply)
+                if failure:
+                    failures[node_id] = failure
+                else:
+                    replies[node_id] = reply
+            if enough is not None and len(replies) >= enough:
+                break
+        else:
+            silent = asked.keys() - replies.keys() - failures.keys()
+            failures |= dict.fromkeys(sorted(silent), f"no answer within {timeout:g} s")
+        for node_id, reason in sorted(failures.items()):
             self._recorder.client_failed(round_number, node_id, reason)
             self._zones.failed(node_id)
-        return {node_id: replies[node_id] for node_id in sorted(replies) if node_id not in failures}, failures
+        return dict(sorted(replies.items())), failures
 
     def _wait_for_nodes(self) -> list[int]:
         required = self._settings.min_available_clients
@@ -150,31 +171,78 @@ class WatchedGrid:
             config["num-partitions"] = len(partitions)
             message.content = RecordDict({**message.content, "config": config})
 
-    def _exchange(self, messages: list[Message], timeout: float) -> dict[int, Message | None]:
-        """Return node id -> reply, None for a node that did not answer in time."""
+    def _exchange(self, messages: list[Message], round_number: int, timeout: float) -> Iterator[dict[int, Message]]:
+        """Yield replies by node id as they come, until all are there or time is up. What comes later is counted and thrown away."""
         nodes = [message.metadata.dst_node_id for message in messages]
         message_ids = self._grid.push_messages(messages)
         pending = {message_id: node for message_id, node in zip(message_ids, nodes, strict=True) if message_id}
-        replies: dict[int, Message | None] = dict.fromkeys(nodes)
         started = time.monotonic()
         self._seconds = {}
-        while pending:
-            for reply in self._grid.pull_messages(pending):
-                node_id = pending.pop(reply.metadata.reply_to_message_id)
-                replies[node_id] = reply
-                self._seconds[node_id] = time.monotonic() - started
-            waited = time.monotonic() - started
-            if waited >= timeout:
+        try:
+            while pending:
+                arrived = {}
+                for reply in self._pulls.look([*pending, *self._late], min(_PATIENCE, timeout)):
+                    message_id = reply.metadata.reply_to_message_id
+                    if message_id in pending:
+                        node_id = pending.pop(message_id)
+                        arrived[node_id] = reply
+                        self._seconds[node_id] = time.monotonic() - started
+                    else:
+                        self._refuse(reply, *self._late.pop(message_id))
+                yield arrived
+                waited = time.monotonic() - started
+                if waited >= timeout:
+                    break
+                if pending:
+                    time.sleep(min(max(pause(waited), len(pending) * _REQUEST_INTERVAL), timeout - waited))
+        finally:
+            self._late |= {message_id: (round_number, node_id) for message_id, node_id in pending.items()}
+
+    def _refuse(self, reply: Message, round_number: int, node_id: int) -> None:
+        # Flower itself answers for a node that is gone.
+        if not reply.has_error():
+            self._recorder.reply_late(round_number, node_id)
+
+
+class _Pulls:
+    """Fetches replies, each in a thread of its own.
+
+    Flower waits for a reply that a node is still sending, for minutes if its link broke: neither the others nor the deadline may wait with it.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._running: set[str] = set()
+        self._finished: SimpleQueue[tuple[str, list[Message] | Exception]] = SimpleQueue()
+
+    def look(self, message_ids: Iterable[str], patience: float) -> list[Message]:
+        """Return the replies to these messages that are there, after at most so many seconds."""
+        for message_id in message_ids:
+            if message_id not in self._running:
+                self._running.add(message_id)
+                threading.Thread(target=self._pull, args=(message_id,), daemon=True).start()
+        replies: list[Message] = []
+        until = time.monotonic() + patience
+        while self._running:
+            try:
+                message_id, found = self._finished.get(timeout=max(0.0, until - time.monotonic()))
+            except Empty:
                 break
-            if pending:
-                time.sleep(min(pause(waited), timeout - waited))
+            self._running.discard(message_id)
+            if isinstance(found, Exception):
+                raise found
+            replies += found
         return replies
 
+    def _pull(self, message_id: str) -> None:
+        try:
+            self._finished.put((message_id, list(self._grid.pull_messages([message_id]))))
+        except Exception as problem:  # noqa: BLE001 - whoever looks raises it
+            self._finished.put((message_id, problem))
 
-def _failure(message: Message, reply: Message | None, timeout: float) -> str:
+
+def _failure(message: Message, reply: Message) -> str:
     """Return why a reply cannot be used, empty when it can."""
-    if reply is None:
-        return f"no answer within {timeout:g} s"
     if reply.has_error():
         return short(reply.error.reason) or "it gave no reason"
     if message.metadata.message_type == MessageType.TRAIN:

@@ -20,6 +20,7 @@ NUMBERS = {
     "local-learning-rate": Limits(minimum=0),
     "fraction-fit": Limits(maximum=1, above=0),
     "fraction-evaluate": Limits(maximum=1, above=0),
+    "round-completion": Limits(maximum=1, above=0),
     "partition-alpha": Limits(minimum=0),
     "checkpoint-keep": Limits(whole=True, minimum=1),
     "image-size": Limits(whole=True, minimum=4),

@@ -29,6 +29,7 @@ _METRICS = {
     "fl_clients_selected": _Metric("gauge", "Nodes asked to train in the current round"),
     "fl_clients_responded": _Metric("gauge", "Nodes that answered with a trained model in the current round"),
     "fl_clients_failed_total": _Metric("counter", "Requests to nodes that got no usable answer"),
+    "fl_late_replies_total": _Metric("counter", "Replies that came after their round had ended and were thrown away"),
     "fl_rounds_failed_total": _Metric("counter", "Rounds that did not count and were tried again"),
     "fl_checkpoint_saved_total": _Metric("counter", "Checkpoints saved"),
     "fl_checkpoint_failed_total": _Metric("counter", "Checkpoints that could not be saved"),

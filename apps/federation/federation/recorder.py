@@ -143,6 +143,11 @@ class Recorder:
             error_type=reason,
         )
 
+    def reply_late(self, number: int, node_id: int) -> None:
+        """A node answered after its round had ended, and the answer is thrown away."""
+        self._metrics.count("fl_late_replies_total")
+        self._emit("reply_late", f"round {number}: the reply of node {node_id} came too late", round=number, node_id=str(node_id))
+
     def clients_trained(self, responded: int) -> None:
         """So many nodes sent a trained model."""
         self._round.responded = responded

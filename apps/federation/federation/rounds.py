@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -61,6 +62,12 @@ def check_replies(round_number: int, phase: str, replied: int, failures: Mapping
     counts = f"{replied} of {asked} nodes completed the {phase}, at least {required} must"
     reason = f"{counts} ({'; '.join(named)})" if named else counts
     raise RoundFailed(round_number, phase, reason, failures, asked - required)
+
+
+def completing(asked: int, share: float, required: int) -> int:
+    """Return how many usable replies of so many asked nodes complete a phase."""
+    # A share like 0.07 of 100 is a little more than 7 in binary.
+    return max(required, math.ceil(round(asked * share, 9)))
 
 
 def short(text: object, most: int = 200) -> str:

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs inside Flower's virtual environment: the app's own ServerApp and ClientApp in one process, Flower's network left out.
 
-Reads {name: {"nodes": how many, "lies": {node: one of LIES}, "evaluations": {node: one of EVALUATIONS}, "config":
-what differs from the default run configuration}}
+Reads {name: {"nodes": how many, "lies": {node: one of LIES}, "evaluations": {node: one of EVALUATIONS}, "absent": share of nodes, drawn
+anew in each round, whose replies come a round late, "config": what differs from the default run configuration}}
 and prints for each name, by round: the accuracy on held-out data and all figures, the distance of each honest node's model from the
 global one, and how far the global model moved; why replies were refused; and, if asked for, the global model that was
 evaluated last; why the run failed, empty when it did not.
@@ -11,9 +11,12 @@ evaluated last; why the run failed, empty when it did not.
 
 from __future__ import annotations
 
+import functools
 import io
+import itertools
 import json
 import math
+import random
 import sys
 import tempfile
 import tomllib
@@ -21,6 +24,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
+import sklearn.datasets
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
@@ -32,10 +36,15 @@ from federation.server_app import app as server_app
 class InProcess(Grid):
     """Has every message answered by the ClientApp at once."""
 
-    def __init__(self, run_config: dict, nodes: int, lies: dict[str, str], evaluations: dict[str, str]) -> None:
+    def __init__(self, run_config: dict, nodes: int, lies: dict[str, str], evaluations: dict[str, str], absent: float = 0.0) -> None:
         self._contexts = {number: Context(1, number, {}, RecordDict(), run_config) for number in range(1, nodes + 1)}
         self._lies = lies
         self._evaluations = evaluations
+        self._numbers = itertools.count()
+        self._absent = absent
+        self._away: list[int] = []
+        self._draw = random.Random(1)
+        self._withheld: dict[str, Message] = {}
         self._replies: dict[str, Message] = {}
         self.distances: list[list[float]] = []
         self.models: list[dict[str, np.ndarray]] = []
@@ -50,6 +59,9 @@ class InProcess(Grid):
         messages = list(messages)
         if messages[0].metadata.message_type == MessageType.TRAIN:
             self.distances.append([])
+            self._replies |= self._withheld
+            self._withheld = {}
+            self._away = self._draw.sample(list(self._contexts), round(self._absent * len(self._contexts)))
         elif messages[0].metadata.message_type == MessageType.EVALUATE:
             self.models.append(arrays_of(messages[0]))
         return [self._deliver(message) for message in messages]
@@ -58,7 +70,7 @@ class InProcess(Grid):
         return [self._replies.pop(message_id) for message_id in list(message_ids) if message_id in self._replies]
 
     def _deliver(self, message: Message) -> str:
-        message_id = f"message-{id(message)}"
+        message_id = f"message-{next(self._numbers)}"
         message.metadata.__dict__["_message_id"] = message_id
         node = message.metadata.dst_node_id
         training = message.metadata.message_type == MessageType.TRAIN
@@ -72,7 +84,7 @@ class InProcess(Grid):
             LIES[self._lies[str(node)]](reply.content, message.content)
         elif training and not reply.has_error():
             self.distances[-1].append(distance(arrays_of(message), arrays_of(reply)))
-        self._replies[message_id] = reply
+        (self._withheld if node in self._away else self._replies)[message_id] = reply
         return message_id
 
 
@@ -146,7 +158,7 @@ def run(scenario: dict, defaults: dict) -> dict:
     counts = {"min-available-clients": nodes, "min-fit-clients": nodes, "min-evaluate-clients": nodes}
     with tempfile.TemporaryDirectory() as directory:
         config = defaults | counts | {"output-directory": directory} | scenario["config"]
-        grid = InProcess(config, nodes, scenario["lies"], scenario.get("evaluations", {}))
+        grid = InProcess(config, nodes, scenario["lies"], scenario.get("evaluations", {}), scenario.get("absent", 0.0))
         failed = ""
         np.random.seed(config["seed"])  # for the noise of differential privacy alone
         try:
@@ -158,6 +170,8 @@ def run(scenario: dict, defaults: dict) -> dict:
         "failed": failed,
         "figures": [figures(event["data"]) for event in events if event["event"] == "round_end"],
         "accuracy": [event["data"]["aggregated_accuracy"] for event in events if event["event"] == "round_end"],
+        "rounds": [event["data"] for event in events if event["event"] == "round_end"],
+        "late": sum(event["event"] == "reply_late" for event in events),
         "distances": grid.distances,
         "refused": {event["data"]["node_id"]: event["data"]["error_type"] for event in events if event["event"] == "client_failure"},
         "steps": [distance(before, after) for before, after in zip(grid.models, grid.models[1:], strict=False)],
@@ -166,6 +180,7 @@ def run(scenario: dict, defaults: dict) -> dict:
 
 
 def main() -> None:
+    sklearn.datasets.load_digits = functools.cache(sklearn.datasets.load_digits)  # each message has it read anew
     TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1  # as Flower does before it starts an app
     with open("pyproject.toml", "rb") as stream:
         defaults = tomllib.load(stream)["tool"]["flwr"]["app"]["config"]
