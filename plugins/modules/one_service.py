@@ -72,6 +72,15 @@ options:
       - Without it, a service in C(COOLDOWN) counts as scaled.
     type: bool
     default: false
+  drain:
+    description:
+      - Whether a role that shrinks waits, for O(wait_timeout) seconds and whatever O(wait) says, until what runs in the VMs that go has finished its work
+        and left. They are the oldest.
+      - The VMs get the attribute C(DRAIN=YES) and answer with C(DRAINED=YES), which the SuperNode appliances of this collection do once they have sent
+        what they trained. A VM that does not run needs no answer.
+      - After the deadline the role keeps its VMs, and they are told to stay with C(DRAIN=NO).
+    type: bool
+    default: false
   state:
     description:
       - With V(present) the service runs, and is started if it does not exist.
@@ -107,6 +116,16 @@ EXAMPLES = r"""
     roles:
       supernode:
         cardinality: 3
+
+- name: It shrinks to two, between two messages of its training
+  opennebula.flower.one_service:
+    name: flower
+    state: scaled
+    drain: true
+    wait_timeout: 1200
+    roles:
+      supernode:
+        cardinality: 2
 
 - name: Its SuperNodes are powered off over the weekend, and it may grow when they are back
   opennebula.flower.one_service:
@@ -363,6 +382,7 @@ def main() -> None:
             "template": {"type": "dict", "default": {}},
             **OPTIONS,
             "wait_for_cooldown": {"type": "bool", "default": False},
+            "drain": {"type": "bool", "default": False},
             "state": {"type": "str", "choices": ["present", "scaled", "recovered", "absent"], "default": "present"},
         },
         supports_check_mode=True,

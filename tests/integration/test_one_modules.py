@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.wait import wait_until
 from ansible_collections.opennebula.flower.tests.support.one_servers import hanging, self_signed, success
 from ansible_collections.opennebula.flower.tests.support.one_zone import PASSWORD, ModuleZone, module_zone, run_module
 from ansible_collections.opennebula.flower.tests.support.ports import free_port
@@ -530,6 +532,41 @@ def test_a_running_service_is_scaled_within_its_bounds_and_only_if_it_has_anothe
     down = zone.changed("one_service", name=service, **{**scaled, "roles": {"supernode": {"cardinality": 1}}}, wait_for_cooldown=True)
     assert down["service"]["state"] == "RUNNING"
     assert len(down["service"]["roles"]["supernode"]["vms"]) == 1
+
+
+def test_a_role_shrinks_once_what_runs_in_its_oldest_vms_has_left(zone, service):
+    vms = zone.changed("one_service", name=service, **SERVICE)["service"]["roles"]["supernode"]["vms"]
+    smaller = {"state": "scaled", "roles": {"supernode": {"cardinality": 1}}, "drain": True}
+
+    def attributes(vm: int) -> dict[str, str]:
+        found = zone.call("one.vm.info", vm)
+        return {name: "".join(re.findall(rf"<{name}><!\[CDATA\[(.*?)\]\]>", found)) for name in ("DRAIN", "DRAINED")}
+
+    zone.calls.clear()
+    zone.changed("one_service", check=True, name=service, **smaller)
+    assert zone.writes == []
+    stays = zone.fails("one_service", name=service, **smaller, wait_timeout=1)
+    assert stays["error"]["kind"] == "timeout"
+    assert f"Role 'supernode' of service '{service}'" in stays["msg"] and f"VM {vms[0]} has not left" in stays["msg"]
+    assert [attributes(vm)["DRAIN"] for vm in vms] == ["NO", ""]
+
+    answered = []
+
+    def leave() -> None:
+        def asked() -> bool | None:
+            answered.extend(vm for vm in vms if attributes(vm)["DRAIN"] == "YES")
+            return bool(answered) or None
+
+        wait_until(asked, lambda: "nobody is asked to leave", 60)
+        zone.call("one.vm.update", answered[0], "DRAINED=YES", 1)
+
+    node = threading.Thread(target=leave)
+    node.start()
+    done = zone.changed("one_service", name=service, **smaller)
+    node.join()
+    assert answered == vms[:1]
+    assert done["service"]["roles"]["supernode"]["vms"] == vms[1:]
+    zone.unchanged("one_service", name=service, **smaller)
 
 
 def test_all_vms_of_a_role_stop_and_start_and_the_second_run_leaves_them(zone, service):

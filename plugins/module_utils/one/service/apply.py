@@ -125,6 +125,10 @@ class ServiceChanger:
             current = self._running(current, {}, cooled_down=True)
         if _size(current, name) == cardinality:
             return current
+        if self._params["drain"] and cardinality < _size(current, name):
+            from .drain import drain
+
+            drain(self._client, current, name, cardinality, self._params["wait_timeout"], self._progress)
         service_actions.scale(self._client, int(current["ID"]), name, cardinality)
         return self._running(current, {name: cardinality})
 
