@@ -186,8 +186,10 @@ def run_attributes(runs: Sequence[Run], refusal: Refusal | None = None) -> dict[
     if refusal:
         attributes[REFUSAL_ATTRIBUTE] = _encoded(dataclasses.asdict(refusal))
     if shown is None:
-        return attributes | {"FL_RUN_STATUS": "idle"}
-    attributes |= {"FL_RUN_STATUS": shown.status, "FL_ROUND_NUMBER": str(shown.round), "FL_NODES_CONNECTED": str(shown.nodes)}
+        return attributes | {"FL_RUN_STATUS": "idle", "FL_TRAINING_ACTIVE": "0"}
+    # As a number too, which is all that policies of OneFlow read.
+    attributes |= {"FL_RUN_STATUS": shown.status, "FL_TRAINING_ACTIVE": str(int(shown.status == RUNNING))}
+    attributes |= {"FL_ROUND_NUMBER": str(shown.round), "FL_NODES_CONNECTED": str(shown.nodes)}
     if "accuracy" in shown.metrics:
         attributes["FL_ACCURACY"] = figure_text(shown.metrics["accuracy"])
     return attributes

@@ -38,6 +38,7 @@ def test_submits_nothing_without_an_initial_run(scene: Scene) -> None:
     assert scene.superlink.runs == {}
     assert scene.published() == []
     assert scene.onegate.attributes["FL_RUN_STATUS"] == "idle"
+    assert scene.onegate.attributes["FL_TRAINING_ACTIVE"] == "0"
 
 
 def test_publishes_every_round(scene: Scene) -> None:
@@ -54,6 +55,7 @@ def test_publishes_every_round(scene: Scene) -> None:
         "0.9056",
     )
     assert attributes["FL_NODES_CONNECTED"] == "2"
+    assert attributes["FL_TRAINING_ACTIVE"] == "1"
 
 
 def test_a_run_is_completed_when_the_app_says_so(scene: Scene) -> None:

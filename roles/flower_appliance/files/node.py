@@ -1,0 +1,116 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Looks after a node, started by one-appliance-node.timer: says how it is, lets it leave between two messages, and finds a SuperLink that moved.
+
+Published are numbers, which is all that OneFlow's policies read: FL_CLIENT_STATUS, FL_TRAINING_ACTIVE and FL_ROUND_NUMBER. DRAIN=YES in the
+attributes of the VM asks the node to leave: it stops once it has sent what it trained, and says DRAINED=YES; without DRAIN it comes back. Any VM
+of the service may write there, as it may remove this one.
+"""
+
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import link
+import service
+import unchanged
+
+from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import ContextError, check
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import OneGate
+from ansible_collections.opennebula.flower.plugins.module_utils.onegate.context_files import ContextMissing
+
+UNIT = "flower-supernode.service"
+BOOTSTRAP = ("/etc/one-appliance/service", "bootstrap")
+IDLE, TRAINING, DISCONNECTED = "1", "2", "3"
+# What Flower says at the beginning and at the end of its work on a message, and how many lines there may be between. Below INFO it says nothing.
+BEGIN = "Receiving: "
+ENDS = ("Sent successfully", "Failed to send message", "Failed to receive message", "Ignoring")
+LINES = "500"
+
+
+def look_after(context: Mapping[str, str], gate: OneGate) -> None:
+    """Look once, publish what changed and act on it. Raises OneException, ContextError."""
+    values = check(context, "supernode").values
+    mine = gate.get_vm()["USER_TEMPLATE"]
+    busy = is_busy()
+    drained = mine.get("DRAIN") == "YES" and not busy
+    found = {}
+    if drained:
+        systemctl("stop")
+        found["DRAINED"] = "YES"
+    elif mine.get("DRAIN") != "YES" and "DRAINED" in mine:
+        systemctl("start")
+        gate.delete(["DRAINED"])
+    connected = not drained and is_connected(values)
+    found["FL_CLIENT_STATUS"] = TRAINING if busy else IDLE if connected else DISCONNECTED
+    found |= {"FL_TRAINING_ACTIVE": str(int(busy)), **training(gate)}
+    changed = {name: value for name, value in found.items() if mine.get(name) != value}
+    if changed:
+        gate.put(changed)
+    if not connected and not drained and not values["flower_superlink_address"] and has_moved(gate):
+        subprocess.run(BOOTSTRAP, check=False)
+
+
+def is_busy() -> bool:
+    """Say whether Flower works on a message, from the last of what it said in the present run of its unit."""
+    run = subprocess.run(["systemctl", "show", "--property", "InvocationID", "--value", UNIT], capture_output=True, text=True, check=False)
+    journal = ["journalctl", "--quiet", "--output", "cat", "--lines", LINES, f"_SYSTEMD_INVOCATION_ID={run.stdout.strip()}"]
+    lines = subprocess.run(journal, capture_output=True, text=True, errors="replace", check=False).stdout.splitlines()
+    for line in reversed(lines):
+        if any(end in line for end in ENDS):
+            return False
+        if BEGIN in line:
+            return True
+    return False
+
+
+def is_connected(values: Mapping[str, Any]) -> bool:
+    """Say whether the SuperLink that the unit names can be reached."""
+    if subprocess.run(["systemctl", "is-active", "--quiet", UNIT], check=False).returncode:
+        return False
+    address = re.search(r'--superlink"?\s+"?([^\s"]+)', unchanged.NODE_UNIT.read_text(encoding="utf-8"))
+    authority = (unchanged.CERTIFICATES / "ca.crt").read_text(encoding="ascii") if values["flower_tls_enabled"] else None
+    return bool(address) and not link.unreachable(address.group(1), authority)
+
+
+def training(gate: OneGate) -> dict[str, str]:
+    """Return how the training of the SuperLink of this service goes, nothing where there is none."""
+    try:
+        roles = gate.get_service(extended=False)["roles"]
+        superlinks = [node["vm_info"]["VM"]["ID"] for role in roles if role["name"] == "superlink" for node in role.get("nodes") or []]
+        published = gate.get_vm(superlinks[0])["USER_TEMPLATE"] if superlinks else {}
+    except (OneException, KeyError, TypeError, AttributeError):
+        return {}
+    numbers = {name: published.get(name) for name in ("FL_TRAINING_ACTIVE", "FL_ROUND_NUMBER")}
+    return {name: text for name, text in numbers.items() if isinstance(text, str) and re.fullmatch(r"\d{1,9}", text, re.ASCII)}
+
+
+def has_moved(gate: OneGate) -> bool:
+    """Say whether the SuperLink of this service that is ready is another one than the unit names."""
+    published = link.superlink(gate.get_service()).get("FL_ENDPOINT")
+    return isinstance(published, str) and published not in unchanged.NODE_UNIT.read_text(encoding="utf-8").replace('"', " ").split()
+
+
+def systemctl(action: str) -> None:
+    """Start or stop the node."""
+    subprocess.run(["systemctl", action, UNIT], check=True)
+
+
+def main() -> int:
+    """Look after the node once and return the exit status; without OneGate nobody listens or asks."""
+    if not (service.APPLIANCE / "status").is_file() or (service.APPLIANCE / "status").read_text(encoding="utf-8").strip() != "bootstrap_success":
+        return 0
+    context = service.machine_context()
+    try:
+        look_after(context, service.open_gate(context))
+    except (ContextMissing, ContextError, OneException, OSError) as problem:
+        print(f"the node is not looked after: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

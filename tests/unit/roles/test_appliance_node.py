@@ -1,0 +1,152 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What looks after a node, against a small OneGate, with a systemd and a journal that are scripts."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import OneGate
+from ansible_collections.opennebula.flower.tests.support.one_servers import ScriptedServer, scripted
+from ansible_collections.opennebula.flower.tests.support.ports import free_port
+
+WORKING = "INFO :      [RUN 1, ROUND 2]\nINFO :      Receiving: train message (ID: a)\nINFO :      Received successfully\n"
+SENT = WORKING + "INFO :      Sending: train message (ID: b)\nINFO :      Sent successfully\n"
+
+
+class Node:
+    """A node that was configured for the SuperLink at an address, and what its OneGate and its programs were asked."""
+
+    def __init__(self, node: ModuleType, root: Path) -> None:
+        self.node = node
+        self.root = root
+        self.asked: list[str] = []
+        self.put: list[dict[str, str]] = []
+        self.deleted: list[str] = []
+
+    def configure(self, address: str) -> None:
+        (self.root / "unit").write_text(f'ExecStart=flower-supernode --superlink {address} --insecure "--port" 9094\n')
+
+    def look(self, journal: str, mine: dict[str, str], published: dict[str, str] | None = None, in_service: bool = True, **parameters: str) -> None:
+        """Look after the node once. published: attributes of the SuperLink in the service."""
+        (self.root / "journal").write_text(journal)
+        superlink = {"ID": "2", "USER_TEMPLATE": published or {}}
+        service = {"SERVICE": {"roles": [{"name": "superlink", "nodes": [{"vm_info": {"VM": superlink}}]}]}}
+        answers = {"/vm": {"VM": {"ID": "7", "USER_TEMPLATE": mine}}, "/vms/2": {"VM": superlink}}
+        if in_service:
+            answers |= {"/service": service, "/service?extended=true": service}
+        with scripted((200, "")) as gate:
+            gate.next_answer = lambda: self._answer(gate, answers)
+            context = {"ONEAPP_FL_TLS_ENABLED": "NO", **{f"ONEAPP_FL_{name}": value for name, value in parameters.items()}}
+            self.node.look_after(context, OneGate(gate.url, 7, "secret"))
+
+    def _answer(self, gate: ScriptedServer, answers: dict[str, dict]) -> tuple[int, str]:
+        method, path, body, _headers = gate.requests[-1]
+        if method == "PUT":
+            if "type=2" in path:
+                self.deleted.append(body.decode())
+            else:
+                self.put.append(dict(line.split("=", 1) for line in body.decode().splitlines()))
+            return 200, ""
+        return (200, json.dumps(answers[path])) if path in answers else (400, "no service")
+
+    @property
+    def commands(self) -> list[str]:
+        done = self.root / "done"
+        return done.read_text().splitlines() if done.exists() else []
+
+
+@pytest.fixture
+def node(service: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
+    module = importlib.import_module("node")
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    scripts = {
+        "systemctl": f'case $1 in show) echo 1234;; is-active) exit 0;; *) echo "$@" >>{tmp_path}/done;; esac',
+        "journalctl": f"cat {tmp_path}/journal",
+        "bootstrap": f'echo bootstrap >>{tmp_path}/done',
+    }
+    for name, text in scripts.items():
+        (commands / name).write_text(f"#!/bin/sh\n{text}\n")
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}:/usr/bin:/bin")
+    monkeypatch.setattr(module, "BOOTSTRAP", ("bootstrap",))
+    monkeypatch.setattr(service.unchanged, "NODE_UNIT", tmp_path / "unit")
+    made = Node(module, tmp_path)
+    made.configure(f"127.0.0.1:{free_port()}")
+    return made
+
+
+@pytest.fixture
+def connected(node: Node) -> Callable:
+    with scripted((200, "")) as superlink:
+        node.configure(f"127.0.0.1:{superlink.server_port}")
+        yield node
+
+
+@pytest.mark.parametrize(("journal", "status"), [
+    ("", "1"), (SENT, "1"), (WORKING, "2"), (SENT + WORKING, "2"), (WORKING + "ERROR :     Failed to send message b: gone\n", "1"),
+    (WORKING + "INFO :      Run ID 1 is not in `RUNNING` status. Ignoring reply message b.\n", "1"),
+])
+def test_what_the_node_does_is_a_number(connected: Node, journal: str, status: str) -> None:
+    connected.look(journal, {}, in_service=False)
+    assert connected.put == [{"FL_CLIENT_STATUS": status, "FL_TRAINING_ACTIVE": str(int(status == "2"))}]
+
+
+def test_what_did_not_change_is_not_published_again(connected: Node) -> None:
+    connected.look(SENT, {"FL_CLIENT_STATUS": "1", "FL_TRAINING_ACTIVE": "1", "FL_ROUND_NUMBER": "3"}, {"FL_TRAINING_ACTIVE": "1", "FL_ROUND_NUMBER": "3"})
+    assert connected.put == []
+
+
+def test_between_two_messages_a_node_trains_as_its_superlink_does(connected: Node) -> None:
+    connected.look(SENT, {}, {"FL_TRAINING_ACTIVE": "1", "FL_ROUND_NUMBER": "3"})
+    assert connected.put == [{"FL_CLIENT_STATUS": "1", "FL_TRAINING_ACTIVE": "1", "FL_ROUND_NUMBER": "3"}]
+
+
+@pytest.mark.parametrize("odd", ["many", "", "1" * 10, "1\n2", "\u0663"])
+def test_what_is_no_number_is_not_passed_on(connected: Node, odd: str) -> None:
+    connected.look(SENT, {}, {"FL_TRAINING_ACTIVE": odd, "FL_ROUND_NUMBER": odd})
+    assert connected.put == [{"FL_CLIENT_STATUS": "1", "FL_TRAINING_ACTIVE": "0"}]
+
+
+class TestLeaving:
+    def test_a_node_that_works_stays_until_it_has_sent_what_it_trained(self, connected: Node) -> None:
+        connected.look(WORKING, {"DRAIN": "YES", "DRAINED": "NO"}, in_service=False)
+        assert connected.commands == []
+        assert "DRAINED" not in connected.put[0]
+        connected.look(SENT, {"DRAIN": "YES", "DRAINED": "NO"}, in_service=False)
+        assert connected.commands == ["stop flower-supernode.service"]
+        assert connected.put[1] == {"DRAINED": "YES", "FL_CLIENT_STATUS": "3", "FL_TRAINING_ACTIVE": "0"}
+
+    def test_a_node_that_may_stay_comes_back(self, connected: Node) -> None:
+        connected.look(SENT, {"DRAIN": "NO", "DRAINED": "YES"}, in_service=False)
+        assert connected.commands == ["start flower-supernode.service"]
+        assert connected.deleted == ["DRAINED"]
+
+
+class TestSuperLinkThatMoved:
+    NEW = {"FL_READY": "YES", "FL_ENDPOINT": "10.0.0.9:9092"}
+
+    def test_it_is_found_again(self, node: Node) -> None:
+        node.look(SENT, {}, self.NEW)
+        assert node.commands == ["bootstrap"]
+        assert node.put[0]["FL_CLIENT_STATUS"] == "3"
+
+    def test_while_the_old_one_answers_nobody_leads_the_node_elsewhere(self, connected: Node) -> None:
+        connected.look(SENT, {}, self.NEW)
+        assert connected.commands == []
+
+    @pytest.mark.parametrize("published", [{}, {**NEW, "FL_READY": "NO"}, {"FL_READY": "YES"}])
+    def test_one_that_is_not_ready_is_waited_for(self, node: Node, published: dict[str, str]) -> None:
+        node.look(SENT, {}, published)
+        assert node.commands == []
+
+    def test_a_given_address_stays(self, node: Node) -> None:
+        node.look(SENT, {}, self.NEW, SUPERLINK_ADDRESS="10.0.0.5:9092")
+        assert node.commands == []
