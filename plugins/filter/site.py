@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.opennebula.flower.plugins.module_utils import appliances, vm_templates
+from ansible_collections.opennebula.flower.plugins.module_utils import appliances, elasticity, vm_templates
 
 
 def _as_filter(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -32,6 +32,7 @@ class FilterModule:
         """Return the filters by name."""
         functions = {
             "flower_appliances": appliances.appliances,
+            "flower_elasticity": elasticity.elasticity,
             "flower_security_rules": vm_templates.security_rules,
             "flower_vm_template": vm_templates.vm_template,
         }

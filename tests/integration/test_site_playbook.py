@@ -82,6 +82,7 @@ def test_a_dry_run_shows_everything_and_makes_nothing(zone, play):
         ({"flower_strategy": "Krum"}, "flower_min_fit_clients: 2 is not valid, expected at least 3 for Krum with flower_num_malicious 0"),
         ({"flower_min_available_clients": 3}, "flower_min_available_clients is 3, but there are only 2 SuperNodes"),
         ({"flower_supernodes": 5}, "flower_supernodes: 5 is not valid, expected flower_supernodes_min to flower_supernodes_max, 2 to 4"),
+        ({"flower_elasticity": {"cooldown": 10}}, "flower_elasticity.cooldown: 10 is not valid, expected at least two rounds, 1200 s"),
         ({"flower_dcgm_enabled": True}, "flower_dcgm_enabled"),
     ],
 )
