@@ -20,13 +20,14 @@ from lab.images import SUITES, build
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEADLINE = 600  # seconds
+BYTECODE = f"{REPOSITORY}/tests/support/bytecode:/opt/bytecode:ro"
 
 
 @pytest.fixture(scope="module")
 def booted() -> Iterator[None]:
     build("base", SUITES["bookworm"])
     flags = yaml.safe_load((REPOSITORY / "playbooks/vars/systemd_container.yml").read_text())["systemd_container_flags"]
-    subprocess.run(["docker", "run", "--detach", "--name", MACHINE, *flags, SUITES["bookworm"].vm_image, "/sbin/init"], check=True)
+    subprocess.run(["docker", "run", "--detach", "--name", MACHINE, *flags, "--volume", BYTECODE, SUITES["bookworm"].vm_image, "/sbin/init"], check=True)
     try:
         deadline = time.monotonic() + DEADLINE
         while machine("systemctl", "is-system-running", check=False).stdout.strip() not in ("running", "degraded"):
@@ -53,7 +54,7 @@ def play(booted: None, tmp_path_factory: pytest.TempPathFactory):
 
     def run(*arguments: str, **variables: object) -> Outcome:
         program = [Path(sys.executable).parent / "ansible-playbook", "-i", f"{MACHINE},", "-c", "community.docker.docker"]
-        command = [*program, playbook, *arguments, "-e", json.dumps(variables)]
+        command = [*program, playbook, *arguments, "-e", json.dumps({**variables, "ansible_python_interpreter": "/opt/bytecode/python3"})]
         return Outcome(subprocess.run(command, env=environment, capture_output=True, text=True, check=False))
 
     return run
