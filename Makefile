@@ -87,7 +87,7 @@ clean-lab: lab-reset clean-zones ## Remove the lab zone, its images, and the Doc
 SCENARIOS := $(ROLES:%=molecule-%)
 SCENARIOS_BESIDE := $(filter-out %-flower_appliance %-wireguard,$(SCENARIOS))
 
-.PHONY: tools check lint unit sanity contract integration app foreign lab-test variants molecule $(SCENARIOS) machine-images vfio recovery zones e2e tutorials test docs
+.PHONY: monitoring tools check lint unit sanity contract integration app foreign lab-test variants molecule $(SCENARIOS) machine-images vfio recovery zones e2e tutorials test docs
 
 # Suites that run thousands of tasks of Ansible; see tests/support/bytecode.
 WITH_PLAYBOOKS := integration lab-test e2e tutorials $(SCENARIOS)
@@ -153,6 +153,12 @@ machine-images: images
 vfio: $(VENV)/.test build/collections/.done ## Role vfio_host in emulated machines with an IOMMU that really restart
 	@scripts/timed.sh "vfio_host" pytest -q -rs tests/vfio
 
+MONITORS := prometheus promtool prometheus-node-exporter haproxy
+monitoring: $(VENV)/.test build/collections/.done ## Alerts and dashboards: rules by Prometheus' own tool, every query after a real training, pictures
+	@for program in $(MONITORS); do command -v $$program >/dev/null || missing=yes; done; [ -z "$${missing:-}" ] || { \
+	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends $(filter-out promtool,$(MONITORS)) >/dev/null; }
+	@scripts/timed.sh "monitoring" pytest -q tests/monitoring
+
 recovery: images $(VENV)/.test ## Trainings whose nodes, SuperLink and VMs are broken, with figures
 	@scripts/timed.sh "recovery" pytest -q tests/recovery
 
@@ -200,14 +206,15 @@ bench: setup ## Speed against raw calls, printed as ratios
 	@status=0; python bench/inventory.py || status=1; python bench/modules.py || status=1; python bench/wireguard.py || status=1; exit $$status
 
 .PHONY: bench-checkpoints bench-memory
-bench-checkpoints: $(VENV)/.test ## Share of a round that checkpoints, events and metrics take
+bench-checkpoints: $(VENV)/.test ## Share of a round that checkpoints and events take
 	@python bench/checkpoints.py cost
 
 bench-memory: $(VENV)/.test ## Memory of the SuperLink over 200 rounds
 	@python bench/checkpoints.py memory
 
-docs: setup ## Write what follows from the table of parameters: docs/parameters.md, the limits and defaults of the app
+docs: setup ## Write what follows from the table of parameters, and the dashboards: docs/parameters.md, the limits and defaults of the app
 	@python -m scripts.parameters
+	@python -m scripts.dashboards
 
 build/site/.tools: $(VENV)/.test requirements/site.txt
 	@echo "== what builds the site"

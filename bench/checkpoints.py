@@ -1,6 +1,6 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What checkpoints, events and metrics cost, in a real federation on this machine.
+"""What checkpoints and events cost, in a real federation on this machine.
 
 ``cost``: two nodes, a 50 MB model and a checkpoint every round; prints the share of each round that the app itself spent on
 them. The nodes hardly train, so the rounds are as short as Flower's transport makes them.

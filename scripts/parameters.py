@@ -33,7 +33,7 @@ _BOUNDS = ("minimum", "maximum", "above", "below")
 _OF_THE_APP = {
     "seed": (42, "Seed of everything that is drawn at random"),
     "run-name": ("", "Name of the run; one with checkpoints needs it and goes on from its newest usable one, whoever submits it again"),
-    "output-directory": ("", "Where events.jsonl, metrics.prom and model.npz go; empty: nothing is written"),
+    "output-directory": ("", "Where events.jsonl and model.npz go; empty: nothing is written"),
 }
 _HEAD = '''# Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0

@@ -11,6 +11,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.opennebula.flower.plugins.module_utils import appliances, elasticity, vm_templates
+from ansible_collections.opennebula.flower.plugins.module_utils.flower import targets
 
 
 def _as_filter(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,6 +34,7 @@ class FilterModule:
         functions = {
             "flower_appliances": appliances.appliances,
             "flower_elasticity": elasticity.elasticity,
+            "flower_monitored_zone": targets.settings,
             "flower_security_rules": vm_templates.security_rules,
             "flower_vm_template": vm_templates.vm_template,
         }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 import math
 import re
 import textwrap
@@ -31,6 +32,8 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _OBJECT_PREFIX = re.compile(r"[A-Za-z0-9._=@+-]+(/[A-Za-z0-9._=@+-]+)*/?")
 _CREDENTIAL = re.compile(r"[!-~]{1,256}")
+# A line as htpasswd writes it, with the one kind of hash that node_exporter and HAProxy both know.
+_BASIC_AUTH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}:\$2[aby]\$[0-9]{2}\$[A-Za-z0-9./]{53}")
 _NODE_CONFIG_PAIR = re.compile(r"""([A-Za-z0-9_][A-Za-z0-9_-]*)=("[^"]*"|'[^']*'|[^\s"'=]+)(?=\s|$)""")
 _NODE_CONFIG_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 _BARE_WORD = re.compile(r"[A-Za-z0-9._:/@+-]+")
@@ -298,6 +301,22 @@ def _alternative_name(entry: str) -> str:
     raise ValueError("neither IP nor DNS")
 
 
+def _networks(text: str, _limits: Limits) -> list[str]:
+    return [_network(entry.strip()) for entry in text.split(",")]
+
+
+def _typed_networks(value: Any, _limits: Limits) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+        raise ValueError("not a list of texts")
+    return [_network(entry) for entry in value]
+
+
+def _network(text: str) -> str:
+    if "%" in text:
+        raise ValueError("an address of one interface only")
+    return str(ipaddress.ip_network(text))
+
+
 def _app_source(text: str, _limits: Limits) -> str:
     parse_source(text)
     return text
@@ -483,6 +502,18 @@ KINDS: Mapping[str, Kind] = {
         _form(_OBJECT_PREFIX), str, "text", "str", lambda _limits: "names without .. of letters, digits and the characters . _ - = @ +, with / between"
     ),
     "credential": Kind(_credential, str, "text", "str", lambda _limits: "up to 256 visible ASCII characters without blanks"),
+    "basic_auth": Kind(
+        _form(_BASIC_AUTH), str, "text", "str", lambda _limits: "user:hash as htpasswd -nB writes it, with a hash that begins with $2a$, $2b$ or $2y$"
+    ),
+    "networks": Kind(
+        _networks,
+        _render_list,
+        "text",
+        "list",
+        lambda _limits: "networks as 10.0.0.0/8 or fd00::/8, or addresses, separated by commas",
+        empty=list,
+        accept=_typed_networks,
+    ),
     "alternative_names": Kind(
         _alternative_names,
         _render_list,

@@ -39,7 +39,7 @@ _NODES = (SUPERNODE, EDGE)
 _ADAPTIVE = ("FedAdam", "FedYogi", "FedAdagrad")
 _LONGEST_SHOWN = 100
 # The ports of Flower, the files of runs and the metrics behind the gateway.
-_TAKEN_PORTS = (8405, 18000, 18001)
+_TAKEN_PORTS = (8405, 8406, 18000, 18001)
 _OF_GENERATED = ("FL_CERT_EXTRA_SAN", "FL_CERT_DAYS", "FL_CERT_CA_DAYS")
 _OURS = re.compile(r"(ONEAPP_)?((FL|FLOWER|ML)_[A-Z0-9_]+)")
 
@@ -152,6 +152,10 @@ def _of_privacy(
 ) -> Parameter:
     only_with = ("FL_DP_MODE", modes)
     return _training(name, "float", default, run_config, meaning, limits=Limits(**limits), only_with=only_with)
+
+
+def _of_metrics(name: str, kind: str, default: str, meaning: str, **more: Any) -> Parameter:
+    return Parameter(name, kind, default, (SERVICE, *ROLES), meaning, level=SERVICE, **more)
 
 
 def _platform(name: str, value: str, meaning: str) -> Parameter:
@@ -472,8 +476,8 @@ PARAMETERS: tuple[Parameter, ...] = (
         level=SUPERLINK,
     ),
     _planned("FL_LOG_FORMAT", "list", "text", (SERVICE, *ROLES), "Format of the log", choices=("text", "json")),
-    _planned("FL_METRICS_ENABLED", "boolean", "NO", (SUPERLINK,), "Offer metrics to Prometheus"),
-    _planned("FL_METRICS_PORT", "number", "9101", (SUPERLINK,), "Port of the metrics", minimum=1024, maximum=65535),
+    _of_metrics("FL_METRICS_ENABLED", "boolean", "NO", "Offer metrics to Prometheus"),
+    _of_metrics("FL_METRICS_PORT", "number", "9101", "Port of the metrics", limits=Limits(minimum=1024, maximum=65535)),
     _planned("FL_DCGM_ENABLED", "boolean", "NO", (SUPERNODE,), "Offer metrics of the GPU"),
     # Inputs of the role supernode: OneFlow knows no other role for nodes, and only the appliance for the edge heeds them.
     Parameter(
@@ -872,6 +876,10 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Tokens in a piece of text",
         limits=Limits(minimum=8),
     ),
+    _of_metrics("FL_METRICS_FROM", "networks", "", "Networks that may read the metrics, with commas between; empty for this VM alone"),
+    _of_metrics("FL_METRICS_CERTFILE", "certificate", "", "Server certificate for the metrics, with intermediates after it; empty for no TLS"),
+    _of_metrics("FL_METRICS_KEYFILE", "private_key", "", "Private key of the certificate for the metrics", sensitive=True),
+    _of_metrics("FL_METRICS_AUTH", "basic_auth", "", "User and hash of the password that the metrics ask for, as htpasswd -nB writes them", sensitive=True),
 )
 
 BY_NAME: Mapping[str, Parameter] = {parameter.name: parameter for parameter in PARAMETERS}
@@ -1191,7 +1199,7 @@ def _check_together(result: Checked, role: str, name: Name, address: str) -> lis
     if role != SUPERLINK:
         certificate = values["flower_ssl_ca_certfile"]
         errors = _check_authority("FL_SSL_CA_CERTFILE", certificate, name) if certificate else []
-        return errors + _check_framework(values, name)
+        return errors + _check_framework(values, name) + _check_metrics(result, name)
     result.warnings += strategies.warnings(values, name)
     return [
         *_check_minimums(values, name),
@@ -1200,6 +1208,7 @@ def _check_together(result: Checked, role: str, name: Name, address: str) -> lis
         *_check_tls(result, name, address),
         *_check_app(result, name),
         *_check_storage(result, name),
+        *_check_metrics(result, name),
     ]
 
 
@@ -1241,6 +1250,11 @@ def _check_framework(values: Mapping[str, Any], name: Name) -> list[str]:
 
 def _check_ports(values: Mapping[str, Any], name: Name) -> list[str]:
     fleet, control = values["flower_fleet_api_address"], values["flower_control_api_address"]
+    metrics = values["flower_metrics_port"]
+    used = {*_TAKEN_PORTS, split_address(fleet)[1], split_address(control)[1]}
+    if values["flower_metrics_enabled"] and metrics in used:
+        ports = ", ".join(map(str, sorted(used)))
+        return [f"{name('FL_METRICS_PORT')}: '{metrics}' is not valid, expected another port than {ports}, which the SuperLink's VM uses itself"]
     taken = [
         f"{name(key)}: '{address}' is not valid, expected another port than {', '.join(map(str, _TAKEN_PORTS))}, which the SuperLink's VM uses itself"
         for key, address in (("FL_FLEET_API_ADDRESS", fleet), ("FL_CONTROL_API_ADDRESS", control))
@@ -1310,6 +1324,24 @@ def _check_storage(result: Checked, name: Name) -> list[str]:
     authority = values["flower_s3_ca_certfile"]
     unusable = check_certificates(authority) if authority else []
     return errors + [f"{name('FL_S3_CA_CERTFILE')}: the given value {problem}" for problem in unusable]
+
+
+def _check_metrics(result: Checked, name: Name) -> list[str]:
+    """Check who may read the metrics, and how."""
+    values = result.values
+    certificate, key = values["flower_metrics_certfile"], values["flower_metrics_keyfile"]
+    if not values["flower_metrics_enabled"]:
+        given = [p for p in ("FL_METRICS_FROM", "FL_METRICS_CERTFILE", "FL_METRICS_KEYFILE", "FL_METRICS_AUTH") if values[BY_NAME[p].variable]]
+        result.ignored += [f"{name(parameter)} is ignored: {name('FL_METRICS_ENABLED')} is NO" for parameter in given]
+        return []
+    if bool(certificate) != bool(key):
+        given, missing = ("FL_METRICS_CERTFILE", "FL_METRICS_KEYFILE") if certificate else ("FL_METRICS_KEYFILE", "FL_METRICS_CERTFILE")
+        return [f"{name(missing)}: nothing was given, expected a value because {name(given)} was given"]
+    if certificate:
+        return [f"{name('FL_METRICS_CERTFILE')}: the given value {problem}" for problem in check_certificates(certificate)]
+    if values["flower_metrics_from"]:
+        result.warnings.append(f"{name('FL_METRICS_CERTFILE')} is empty: the metrics are not encrypted on their way")
+    return []
 
 
 def _check_authority(parameter: str, pem: str, name: Name) -> list[str]:

@@ -24,7 +24,8 @@ SECTIONS = {
     "Tutorials": ("tutorials/", ["first-federation", "own-cloud", "own-app", "three-zones", "gpu"]),
     "How-to guides": (
         "",
-        ["operation", "use-cases", "strategies", "checkpoints", "images", "machines", "marketplace", "air-gap", "security", "tenancy", "gpu"],
+        ["operation", "use-cases", "strategies", "checkpoints", "images", "machines", "marketplace", "air-gap", "security", "tenancy", "gpu",
+         "monitoring", "alerts"],
     ),
     "Explanations": ("explanations/", ["architecture", "sequences"]),
     "Decisions": ("decisions/", ["packaging", "variants", "network", "capacity", "compatibility", "sovereignty"]),

@@ -1,6 +1,6 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Events, metrics and files of a run, without Flower."""
+"""Events and files of a run, without Flower."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from federation.events import tell
 from federation.recorder import Recorder
 from federation.settings import Settings
 
@@ -47,12 +48,6 @@ def recorder(tmp_path: Path, clock: Clock) -> Recorder:
 def events(tmp_path: Path) -> Callable[[], list[dict]]:
     path = tmp_path / "runs" / "initial" / "events.jsonl"
     return lambda: checked([json.loads(line, parse_constant=pytest.fail) for line in path.read_text().splitlines()])
-
-
-@pytest.fixture
-def metrics(tmp_path: Path) -> Callable[[], dict[str, str]]:
-    path = tmp_path / "runs" / "initial" / "metrics.prom"
-    return lambda: dict(line.rsplit(" ", 1) for line in path.read_text().splitlines() if not line.startswith("#"))
 
 
 @pytest.fixture
@@ -99,7 +94,7 @@ def test_a_round_is_there_for_a_reader_as_soon_as_it_ended(recorder: Recorder, c
         "aggregated_loss": 0.25,
         "aggregated_accuracy": 0.9,
         "round_duration_seconds": 12.5,
-        "overhead_seconds": {"checkpoint": 0.0, "events": 0.0, "metrics": 0.0},
+        "overhead_seconds": {"checkpoint": 0.0, "events": 0.0},
     }
 
 
@@ -113,7 +108,7 @@ def test_time_for_a_checkpoint_is_told_apart_and_counted_once(recorder: Recorder
     assert spent == [0.75, 0.0]
 
 
-def test_the_end_reports_totals(recorder: Recorder, clock: Clock, events, metrics) -> None:
+def test_the_end_reports_totals(recorder: Recorder, clock: Clock, events) -> None:
     recorder.training_started(SETTINGS)
     one_round(recorder, clock)
     recorder.training_ended()
@@ -123,39 +118,38 @@ def test_the_end_reports_totals(recorder: Recorder, clock: Clock, events, metric
         "final_accuracy": 0.9,
         "total_duration_seconds": 12.5,
     }
-    assert metrics()["fl_training_status"] == "2"
 
 
-def test_a_value_json_does_not_know_becomes_text(recorder: Recorder, clock: Clock, events, metrics) -> None:
+def test_a_value_json_does_not_know_becomes_text(recorder: Recorder, clock: Clock, events) -> None:
     recorder.training_started(SETTINGS)
     one_round(recorder, clock, loss=float("nan"))
     assert events()[-1]["data"]["aggregated_loss"] == "NaN"
-    assert metrics()['fl_aggregated_loss{strategy="FedAvg"}'] == "NaN"
 
 
-def test_metrics_follow_the_run(recorder: Recorder, clock: Clock, metrics) -> None:
-    recorder.training_started(SETTINGS)
-    assert metrics()["fl_training_status"] == "1"
-    assert metrics()['fl_round_total{strategy="FedAvg"}'] == "3"
-    recorder.nodes_waiting(1, 2, 5.0)
-    assert metrics()["fl_clients_connected"] == "1"
-    recorder.client_failed(1, 5, "crashed")
-    one_round(recorder, clock)
-    now = metrics()
-    assert now['fl_round_current{strategy="FedAvg"}'] == "1"
-    assert (now["fl_clients_selected"], now["fl_clients_responded"], now["fl_clients_failed_total"]) == ("3", "2", "1")
-    assert now['fl_round_duration_seconds_bucket{strategy="FedAvg",le="10"}'] == "0"
-    assert now['fl_round_duration_seconds_bucket{strategy="FedAvg",le="30"}'] == "1"
-    assert now['fl_round_duration_seconds_bucket{strategy="FedAvg",le="+Inf"}'] == "1"
-    assert now['fl_round_duration_seconds_sum{strategy="FedAvg"}'] == "12.5"
+def test_nodes_that_come_and_go_are_told_once(recorder: Recorder, events) -> None:
+    recorder.nodes_seen([1, 2**63])
+    recorder.nodes_seen([2**63, 1])
+    recorder.nodes_seen([1])
+    assert [(event["event"], event["level"], event["data"]["node_id"], event["data"]["connected"]) for event in events()] == [
+        ("client_join", "INFO", "1", 2),
+        ("client_join", "INFO", str(2**63), 2),
+        ("client_leave", "WARNING", str(2**63), 1),
+    ]
 
 
-def test_a_failure_before_the_start_is_recorded(recorder: Recorder, events, metrics) -> None:
+def test_what_a_node_tells_is_one_line_that_a_terminal_can_show(capsys: pytest.CaptureFixture[str]) -> None:
+    tell("client_failure", "the training failed: \x1b[2J\n\N{SNOWMAN}", round=1, error_type="\x1b[2J\n")
+    written = capsys.readouterr().out
+    assert written.isascii() and written[:-1].isprintable()
+    (event,) = checked([json.loads(written)])
+    assert (event["role"], event["data"]) == ("supernode", {"round": 1, "error_type": "\x1b[2J\n"})
+
+
+def test_a_failure_before_the_start_is_recorded(recorder: Recorder, events) -> None:
     recorder.training_failed("strategy must be one of FedAvg, not 'x'")
     (event,) = events()
     assert (event["event"], event["level"]) == ("training_failed", "ERROR")
     assert event["data"] == {"reason": "strategy must be one of FedAvg, not 'x'"}
-    assert metrics()["fl_training_status"] == "3"
 
 
 def test_a_second_attempt_appends_to_the_events_of_the_first(tmp_path: Path, events) -> None:
@@ -188,12 +182,11 @@ def test_events_wait_while_the_disk_is_full(full_disk: tuple[Path, Path]) -> Non
     recorder.close()
     written = [json.loads(line) for line in (directory / "runs" / "events.jsonl").read_text().splitlines()]
     assert [event["data"]["round"] for event in written] == list(range(1, 201))
-    assert "fl_clients_failed_total 200" in (directory / "runs" / "metrics.prom").read_text()
 
 
 def test_the_schema_has_every_event_and_no_other() -> None:
-    source = (APP / "federation" / "recorder.py").read_text()
-    assert set(SCHEMA["properties"]["event"]["enum"]) == set(re.findall(r'_emit\(\s*"([a-z_]+)"', source))
+    source = "".join((APP / "federation" / name).read_text() for name in ("recorder.py", "client_app.py", "gpu.py"))
+    assert set(SCHEMA["properties"]["event"]["enum"]) == set(re.findall(r'(?:_emit|tell|@_told)\(\s*"([a-z_]+)"', source))
 
 
 def test_an_event_with_another_field_is_not_as_the_schema_has_it(recorder: Recorder, events: Callable[[], list[dict]]) -> None:

@@ -87,9 +87,8 @@ def test_a_new_run_can_start_with_the_model_of_another(recovered: dict[str, Run]
     assert run.data("round_end")[0]["aggregated_loss"] < recovered["whole"].data("round_end")[0]["aggregated_loss"]
 
 
-def test_checkpoints_are_told_and_counted(recovered: dict[str, Run]) -> None:
+def test_checkpoints_are_told(recovered: dict[str, Run]) -> None:
     run = recovered["whole"]
     assert [data["round"] for data in run.data("checkpoint_saved")] == list(range(1, ROUNDS + 1))
-    assert "fl_checkpoint_saved_total 4" in (run.output / "metrics.prom").read_text().splitlines()
     for data in run.data("round_end"):
         assert 0 < data["overhead_seconds"]["checkpoint"] < data["round_duration_seconds"]

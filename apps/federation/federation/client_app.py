@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
-from logging import INFO
+from functools import wraps
+from logging import INFO, WARNING
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,9 @@ from flwr.clientapp import ClientApp
 from flwr.common.logger import log
 
 from federation import catalogue, gpu, queries, usecases
+from federation.events import tell
 from federation.replies import EXAMPLES, TRAIN_LOSS
+from federation.rounds import short
 from federation.zones import SITE, ZONE
 
 # Where a SuperNode's container has the node's own data, unless the node's configuration says otherwise.
@@ -23,7 +28,33 @@ DATA_DIRECTORY = "/app/data"
 app = ClientApp()
 
 
+Handler = Callable[[Message, Context], Message]
+
+
+def _told(event: str, what: str) -> Callable[[Handler], Handler]:
+    """Tell the node's journal how long a request took, and on how many examples, or why it failed."""
+
+    def wrap(handler: Handler) -> Handler:
+        @wraps(handler)
+        def told(message: Message, context: Context) -> Message:
+            started, number = time.monotonic(), message.content["config"]["server-round"]
+            try:
+                reply = handler(message, context)
+            except Exception as error:
+                reason = short(f"{type(error).__name__}: {error}")
+                tell("client_failure", f"round {number}: {what} failed: {reason}", WARNING, round=number, error_type=reason)
+                raise
+            seconds, examples = time.monotonic() - started, reply.content["metrics"][EXAMPLES]
+            tell(event, f"round {number}: {what} took {seconds:.1f} s", round=number, seconds=round(seconds, 3), num_examples=examples)
+            return reply
+
+        return told
+
+    return wrap
+
+
 @app.train()
+@_told("client_trained", "the training")
 def train(message: Message, context: Context) -> Message:
     """Train the global model on the node's own data."""
     use_case, options = _prepare(message, context)
@@ -39,6 +70,7 @@ def train(message: Message, context: Context) -> Message:
 
 
 @app.evaluate()
+@_told("client_evaluated", "the evaluation")
 def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the global model on the node's held-out data."""
     use_case, options = _prepare(message, context)

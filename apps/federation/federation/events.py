@@ -9,7 +9,9 @@ import json
 import logging
 import math
 import os
+import sys
 from collections import deque
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,7 +35,7 @@ class EventFile(logging.Handler):
         self.addFilter(lambda record: hasattr(record, "event"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._unwritten.append(json.dumps(self._content(record), allow_nan=False).encode() + b"\n")
+        self._unwritten.append(_line(record, self._role, record.event, record.data).encode() + b"\n")
         try:
             self._append(b"".join(self._unwritten))
         except OSError:
@@ -53,17 +55,11 @@ class EventFile(logging.Handler):
                 stream.truncate(end)
                 raise
 
-    def _content(self, record: logging.LogRecord) -> dict:
-        return {
-            "timestamp": _utc(record.created),
-            "level": record.levelname,
-            "logger": record.name,
-            "role": self._role,
-            "message": record.getMessage(),
-            "source": f"{record.filename}:{record.lineno}",
-            "event": record.event,
-            "data": {key: _json_value(value) for key, value in record.data.items()},
-        }
+def tell(event: str, message: str, level: int = logging.INFO, **data: object) -> None:
+    """Print an event of a node on one line, which ends up in the node's journal: a ClientApp has no file to write to."""
+    frame = sys._getframe(1)
+    record = logging.LogRecord(LOGGER.name, level, frame.f_code.co_filename, frame.f_lineno, message, (), None)
+    print(_line(record, "supernode", event, data), flush=True)
 
 
 def figure(value: float) -> float | str:
@@ -76,6 +72,20 @@ def figure(value: float) -> float | str:
 def log_event(event: str, message: str, level: int = logging.INFO, **data: object) -> None:
     """Log a message for people that carries an event for programs."""
     LOGGER.log(level, "%s", message, extra={"event": event, "data": data}, stacklevel=3)
+
+
+def _line(record: logging.LogRecord, role: str, event: str, data: Mapping[str, object]) -> str:
+    content = {
+        "timestamp": _utc(record.created),
+        "level": record.levelname,
+        "logger": record.name,
+        "role": role,
+        "message": record.getMessage(),
+        "source": f"{record.filename}:{record.lineno}",
+        "event": event,
+        "data": {key: _json_value(value) for key, value in data.items()},
+    }
+    return json.dumps(content, allow_nan=False)
 
 
 def _utc(epoch: float) -> str:

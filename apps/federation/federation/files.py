@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-def replace_file(path: Path, write: Callable[[BinaryIO], object], durable: bool = True) -> None:
+def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file by the given function and put it in place of an older one in one step.
 
-    A durable file is on the disk when the call returns, whatever happens to the machine then. After an OSError the older
+    The file is on the disk when the call returns, whatever happens to the machine then. After an OSError the older
     file is as it was, and nothing half-written stays.
     """
     partial = path.with_name(f".{path.name}.partial")
@@ -21,14 +21,12 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object], durable: bool 
         with partial.open("wb") as stream:
             write(stream)
             stream.flush()
-            if durable:
-                os.fsync(stream.fileno())
+            os.fsync(stream.fileno())
         os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    if durable:
-        _sync_directory(path.parent)
+    _sync_directory(path.parent)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -4,6 +4,10 @@
 
 from __future__ import annotations
 
+import logging
+
+from federation.events import tell
+
 
 def prepare(framework: str, memory_fraction: float | None) -> str:
     """Keep PyTorch to a share of the memory of each GPU (None is no limit) and return what this process trains on, in a sentence.
@@ -13,7 +17,11 @@ def prepare(framework: str, memory_fraction: float | None) -> str:
     if framework not in ("pytorch", "tensorflow"):
         return "Using CPU"
     names = _pytorch(memory_fraction) if framework == "pytorch" else _tensorflow()
-    return f"Using GPU: {', '.join(names)}" if names else "CUDA not available, using CPU"
+    if not names:
+        tell("gpu_unavailable", "no GPU can be used", level=logging.WARNING, fallback_device="cpu")
+        return "CUDA not available, using CPU"
+    tell("gpu_detected", f"GPU: {', '.join(names)}", gpu_name=", ".join(names))
+    return f"Using GPU: {', '.join(names)}"
 
 
 def _pytorch(memory_fraction: float | None) -> list[str]:

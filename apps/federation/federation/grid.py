@@ -24,6 +24,7 @@ from federation.settings import Settings
 from federation.zones import Zones
 
 _NODES_INTERVAL = 1.0  # seconds between two looks at the connected nodes
+_LOOK_INTERVAL = 10.0  # seconds between two looks at the connected nodes while replies are awaited
 _REMINDER_INTERVAL = 10.0  # seconds between two messages that still wait for nodes
 _REQUEST_INTERVAL = 0.05  # seconds for each reply that is asked for: the SuperLink has more to do than to say that there is none
 _PATIENCE = 1.0  # seconds that one look at the replies may take
@@ -150,9 +151,8 @@ class WatchedGrid:
         started = time.monotonic()
         reminded: tuple[int, float] | None = None
         while True:
-            nodes = sorted(self._grid.get_node_ids())
+            nodes = self._look()
             if len(nodes) >= required:
-                self._recorder.nodes_connected(len(nodes))
                 return nodes
             waited = time.monotonic() - started
             if reminded is None or len(nodes) != reminded[0] or waited - reminded[1] >= _REMINDER_INTERVAL:
@@ -161,6 +161,11 @@ class WatchedGrid:
             if waited >= self._settings.nodes_timeout:
                 raise NotEnoughNodes(len(nodes), required, waited)
             time.sleep(min(_NODES_INTERVAL, self._settings.nodes_timeout - waited))
+
+    def _look(self) -> list[int]:
+        nodes = sorted(self._grid.get_node_ids())
+        self._recorder.nodes_seen(nodes)
+        return nodes
 
     def _assign_partitions(self, messages: list[Message]) -> None:
         """Strategies give all messages the same content; each node gets its own from here on."""
@@ -176,7 +181,7 @@ class WatchedGrid:
         nodes = [message.metadata.dst_node_id for message in messages]
         message_ids = self._grid.push_messages(messages)
         pending = {message_id: node for message_id, node in zip(message_ids, nodes, strict=True) if message_id}
-        started = time.monotonic()
+        started = looked = time.monotonic()
         self._seconds = {}
         try:
             while pending:
@@ -194,6 +199,9 @@ class WatchedGrid:
                 if waited >= timeout:
                     break
                 if pending:
+                    if started + waited - looked >= _LOOK_INTERVAL:
+                        looked = started + waited
+                        self._look()
                     time.sleep(min(max(pause(waited), len(pending) * _REQUEST_INTERVAL), timeout - waited))
         finally:
             self._late |= {message_id: (round_number, node_id) for message_id, node_id in pending.items()}

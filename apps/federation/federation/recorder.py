@@ -1,14 +1,14 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Tells the world how a run goes: events, metrics and the final model, all in the output directory."""
+"""Tells the world how a run goes: events and the final model, all in the output directory."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -16,12 +16,11 @@ from typing import BinaryIO
 from federation.checkpoints import Checkpoint
 from federation.events import LOGGER, EventFile, log_event
 from federation.files import replace_file
-from federation.metrics import Metrics, Status
 from federation.rounds import RoundFailed
 from federation.settings import Settings
 
 # What a round spends beside the training, and round_end tells apart.
-OVERHEAD = ("checkpoint", "events", "metrics")
+OVERHEAD = ("checkpoint", "events")
 
 
 @dataclass
@@ -39,9 +38,10 @@ class Recorder:
         self._directory = Path(output_directory) if output_directory else None
         self._clock = clock
         self._started = clock()
-        self._metrics = Metrics()
+        self._strategy = ""
         self._round: _Round | None = None
         self._rounds = 0
+        self._nodes: frozenset[int] = frozenset()
         self._evaluation: dict[str, float] = {}
         self._overhead = dict.fromkeys(OVERHEAD, 0.0)
         self._event_file: EventFile | None = None
@@ -57,9 +57,8 @@ class Recorder:
 
     def training_started(self, settings: Settings) -> None:
         """The settings are good; the run begins."""
-        self._metrics.strategy = settings.strategy
+        self._strategy = settings.strategy
         self._rounds = settings.num_server_rounds
-        self._metrics.set(fl_training_status=Status.RUNNING, fl_round_current=0, fl_round_total=self._rounds)
         self._emit(
             "training_start",
             f"training {settings.use_case} with {settings.strategy}, rounds: {settings.num_server_rounds}",
@@ -73,11 +72,6 @@ class Recorder:
     def training_resumed(self, checkpoint: Checkpoint, path: Path) -> None:
         """The run goes on from a checkpoint of an earlier attempt."""
         self._evaluation = dict(checkpoint.metrics)
-        self._metrics.set(
-            fl_round_current=checkpoint.round,
-            fl_aggregated_loss=self._evaluation["loss"],
-            fl_aggregated_accuracy=self._evaluation["accuracy"],
-        )
         self._emit(
             "training_resumed",
             f"training goes on after round {checkpoint.round} of {self._rounds} from {path}",
@@ -90,27 +84,34 @@ class Recorder:
 
     def checkpoint_rejected(self, path: Path, reason: str) -> None:
         """A file in the place of a checkpoint is of no use to this run."""
-        self._metrics.count("fl_checkpoint_rejected_total")
         self._emit("checkpoint_rejected", f"checkpoint {path} is not used: it {reason}", level=logging.WARNING, path=str(path), reason=reason)
 
     def checkpoint_saved(self, number: int, path: Path) -> None:
         """The state of the run after this round is safe."""
-        self._metrics.count("fl_checkpoint_saved_total")
         size = path.stat().st_size
         self._emit("checkpoint_saved", f"round {number}: checkpoint of {size} bytes saved", round=number, path=str(path), size_bytes=size)
 
     def checkpoint_failed(self, number: int, reason: str) -> None:
         """The checkpoint after this round could not be saved; the training goes on."""
-        self._metrics.count("fl_checkpoint_failed_total")
         self._emit("checkpoint_failed", f"round {number}: no checkpoint: {reason}", level=logging.ERROR, round=number, reason=reason)
 
-    def nodes_connected(self, connected: int) -> None:
-        """So many nodes are there now."""
-        self._metrics.set(fl_clients_connected=connected)
+    def nodes_seen(self, nodes: Collection[int]) -> None:
+        """These nodes are connected now; who came and who went since the last look is told."""
+        before, self._nodes = self._nodes, frozenset(nodes)
+        for node_id in sorted(self._nodes - before):
+            self._emit("client_join", f"node {node_id} is connected", node_id=str(node_id), connected=len(self._nodes))
+        for node_id in sorted(before - self._nodes):
+            self._emit(
+                "client_leave",
+                f"node {node_id} is not connected any more",
+                level=logging.WARNING,
+                node_id=str(node_id),
+                connected=len(self._nodes),
+                reason="not connected any more",
+            )
 
     def nodes_waiting(self, connected: int, required: int, waited_seconds: float) -> None:
         """Too few nodes are connected to go on."""
-        self.nodes_connected(connected)
         self._emit(
             "nodes_waiting",
             f"waiting for nodes: {connected} of {required} connected after {waited_seconds:.0f} s",
@@ -122,18 +123,16 @@ class Recorder:
     def round_started(self, number: int, selected: int) -> None:
         """The model goes out to the selected nodes for training."""
         self._round = _Round(number, selected, self._clock())
-        self._metrics.set(fl_clients_selected=selected)
         self._emit(
             "round_start",
             f"round {number} of {self._rounds}: {selected} nodes train",
             round=number,
             num_clients_selected=selected,
-            strategy=self._metrics.strategy,
+            strategy=self._strategy,
         )
 
     def client_failed(self, number: int, node_id: int, reason: str) -> None:
         """A node gave an error or no answer at all in this round."""
-        self._metrics.count("fl_clients_failed_total")
         self._emit(
             "client_failure",
             f"round {number}: node {node_id} failed: {reason}",
@@ -145,25 +144,20 @@ class Recorder:
 
     def reply_late(self, number: int, node_id: int) -> None:
         """A node answered after its round had ended, and the answer is thrown away."""
-        self._metrics.count("fl_late_replies_total")
         self._emit("reply_late", f"round {number}: the reply of node {node_id} came too late", round=number, node_id=str(node_id))
 
     def clients_trained(self, responded: int) -> None:
         """So many nodes sent a trained model."""
         self._round.responded = responded
-        self._metrics.set(fl_clients_responded=responded)
 
     def evaluated(self, /, loss: float, accuracy: float, **others: float) -> None:
         """The new global model was evaluated on held-out data; what else was measured depends on the use case."""
         self._evaluation = {"loss": loss, "accuracy": accuracy, **others}
-        self._metrics.set(fl_aggregated_loss=loss, fl_aggregated_accuracy=accuracy)
 
     def round_ended(self) -> None:
         """The round is complete: trained, aggregated and evaluated."""
         done = self._round
         seconds = self._clock() - done.started
-        self._metrics.observe_round(seconds)
-        self._metrics.set(fl_round_current=done.number)
         measured = ", ".join(f"{name} {value:.4f}" for name, value in sorted(self._evaluation.items()))
         self._emit(
             "round_end",
@@ -185,7 +179,6 @@ class Recorder:
 
     def round_failed(self, failure: RoundFailed, in_a_row: int, most: int) -> None:
         """The round does not count; it is tried again unless that happened too often in a row."""
-        self._metrics.count("fl_rounds_failed_total")
         done = self._round
         self._emit(
             "round_failed",
@@ -202,7 +195,6 @@ class Recorder:
 
     def training_ended(self) -> None:
         """All rounds are done and the model is saved."""
-        self._metrics.set(fl_training_status=Status.COMPLETE)
         seconds = self._clock() - self._started
         self._emit(
             "training_end",
@@ -215,7 +207,6 @@ class Recorder:
 
     def training_failed(self, reason: str) -> None:
         """The run ends here without a trained model."""
-        self._metrics.set(fl_training_status=Status.FAILED)
         self._emit("training_failed", f"training failed: {reason}", level=logging.ERROR, reason=reason)
 
     def save_model(self, write: Callable[[BinaryIO], object], suffix: str = ".npz") -> None:
@@ -253,15 +244,5 @@ class Recorder:
             self._overhead[part] += self._clock() - started
 
     def _emit(self, event: str, message: str, level: int = logging.INFO, **data: object) -> None:
-        with self.timed("metrics"):
-            self._write_metrics()
         with self.timed("events"):
             log_event(event, message, level, **data)
-
-    def _write_metrics(self) -> None:
-        if not self._directory:
-            return
-        text = self._metrics.render().encode()
-        # A full disk is no reason to end a training; the next event writes again.
-        with suppress(OSError):
-            replace_file(self._directory / "metrics.prom", lambda stream: stream.write(text), durable=False)

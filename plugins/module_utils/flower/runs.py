@@ -33,6 +33,7 @@ from .protocol import (
 from .run_directory import RunDirectory
 from .untrusted import count, sentence
 
+_STRATEGY_CHARACTERS = 40
 _FLOWER_ID = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.:-]*)?")
 
 # A run that goes on from an older checkpoint falls back on rounds before those that are published.
@@ -54,6 +55,8 @@ class Run:
     ``gone_on`` is the end after which it was last asked to go on: ends are told apart by their times, so the next is later.
     ``submitting`` and ``known_ids`` tell whether a submission was cut off after Flower had accepted it. ``artifacts`` are
     the files it left behind, with the token that opens them. ``zones`` is what the nodes of each zone did in the newest attempt.
+    ``strategy`` is what the app calls it, ``selected`` are the nodes of
+    the current round, ``connected`` those that the app saw last.
     """
 
     kept_rounds: ClassVar[int] = KEPT_ROUNDS
@@ -86,6 +89,9 @@ class Run:
     resumed: int = 0
     gone_on: int = 0
     zones: dict[str, Any] = field(default_factory=dict)
+    strategy: str = ""
+    selected: int = 0
+    connected: int = 0
 
     @property
     def digest(self) -> str:
@@ -114,8 +120,13 @@ class Run:
             self.message = sentence(event["message"], MESSAGE_CHARACTERS)
         if kind == "training_start":
             self.rounds = count(data.get("num_rounds")) or self.rounds
+            self.strategy = sentence(data.get("strategy") or "", _STRATEGY_CHARACTERS)
         elif kind == "nodes_waiting":
-            self.nodes = count(data.get("connected")) or 0
+            self.nodes = self.connected = count(data.get("connected")) or 0
+        elif kind in ("client_join", "client_leave"):
+            self.connected = count(data.get("connected")) or 0
+        elif kind == "round_start":
+            self.selected = count(data.get("num_clients_selected")) or 0
         elif kind == "round_end" and count(data.get("round")) is not None:
             self._add_round(data)
         elif kind == "round_failed":

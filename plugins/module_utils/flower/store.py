@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .artifacts import Collection
+from .metrics import Totals
 from .protocol import ENDED
 from .runs import Run, run_from_record
 from .untrusted import decode_json, sentence
@@ -37,6 +38,7 @@ class Store:
     def __init__(self, path: str) -> None:
         self._path = Path(path)
         self.runs: list[Run] = []
+        self.totals = Totals()
         self.put_aside = False
         try:
             problem = self._load()
@@ -64,7 +66,7 @@ class Store:
 
     def save(self) -> None:
         """Write the file. Raises OSError, and then the older file is as it was."""
-        content = json.dumps({"format": FORMAT, "runs": [dataclasses.asdict(run) for run in self.runs]})
+        content = json.dumps({"format": FORMAT, "runs": [dataclasses.asdict(run) for run in self.runs], "totals": self.totals.to_record()})
         temporary = self._path.with_name(self._path.name + ".new")
         self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -91,6 +93,7 @@ class Store:
                 raise ValueError(f"it has format {sentence(content['format'], 40)}, this version reads {FORMAT}")
         except ValueError as problem:
             return str(problem)
+        self.totals = Totals.from_record(content.get("totals"))
         return "; ".join(sentence(problem, 100) for problem in map(self._take, content["runs"]) if problem)
 
     def _take(self, record: Any) -> str:

@@ -36,6 +36,8 @@ from .artifacts import ArtifactServer, Collection, collect
 from .board import Board, open_board
 from .control import Control, ControlError, RunStatus
 from .events import end_of_events, read_events
+from .exposition import render, write
+from .metrics import supervisor_metrics
 from .protocol import (
     COMPLETED,
     ENDED,
@@ -83,7 +85,8 @@ class Config:
     run configuration to start with. ``run_config`` is what requested runs are based on, by default that of the initial
     run. ``own_app`` is the operator's own app, with its source and its run configuration, and ``app_requests`` says whether
     requests may name another one; apps are kept in ``apps_directory``, which the client sees as
-    ``apps_directory_in_app``. ``artifacts_port`` is where the files of ended runs are served on loopback, None for nowhere. Times are in
+    ``apps_directory_in_app``. ``artifacts_port`` is where the files of ended runs are served on loopback, None for nowhere, and
+    ``metrics_file`` has the metrics, empty for none. Times are in
     seconds: between two looks at everything, between two uses of the client at least (each costs more than one second of
     a core), without events until the client is asked, and until a silent SuperLink fails a run.
     """
@@ -98,6 +101,7 @@ class Config:
     initial_run: dict[str, Any] | None = None
     run_config: dict[str, Any] | None = None
     artifacts_port: int | None = None
+    metrics_file: str = ""
     own_app: dict[str, Any] | None = None
     app_requests: bool = False
     apps_directory: str = "/nonexistent"
@@ -205,6 +209,15 @@ class Supervisor:
     def publish(self) -> None:
         """Tell how all runs stand."""
         self._survive("what is published", lambda: self._board.publish(self._store.runs, self._refusal))
+        if self._config.metrics_file:
+            self._survive("the metrics", self._write_metrics)
+
+    def _write_metrics(self) -> None:
+        run = self._store.current() or (self._store.runs[-1] if self._store.runs else None)
+        config = self._config.base | run.config if run and not run.app else {}
+        interval = config.get("checkpoint-interval") if config.get("checkpoint-enabled") else None
+        # Also when nothing changed: the age of the file says whether this process is at work.
+        write(self._config.metrics_file, render(supervisor_metrics(self._store.runs, self._store.totals, interval)))
 
     def _survive(self, what: str, work: Callable[[], None]) -> None:
         """Do something; an error that nobody thought of is logged once and does not end the supervisor."""
@@ -417,6 +430,7 @@ class Supervisor:
         """Write down that a run is about to be submitted; without that it is not: OSError, and nothing has changed."""
         before = dataclasses.replace(run)
         run.attempts += 1
+        self._store.totals.counts["attempts"] += 1
         run.fruitless += 1
         run.submitting = True
         run.trained, run.failure = False, ""
@@ -427,6 +441,7 @@ class Supervisor:
             self._store.save()
         except OSError:
             vars(run).update(vars(before))
+            self._store.totals.counts["attempts"] -= 1
             raise
 
     def _take_back(self, run: Run, known: Mapping[str, RunStatus]) -> None:
@@ -501,6 +516,7 @@ class Supervisor:
             LOGGER.info("Run '%s': %d events that are not shown.", run.name, unseen)
         for number, event in enumerate(events):
             run.apply(event)
+            self._store.totals.add(event, run.strategy)
             if number >= unseen:
                 self._note(run, event)
 

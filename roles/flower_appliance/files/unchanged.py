@@ -33,10 +33,12 @@ PROGRAMS = (
     Path("/etc/one-appliance/service.py"),
     Path("/etc/one-appliance/unchanged.py"),
 )
+SYSTEMD = Path("/etc/systemd/system")
 SETTINGS = (
-    (Path("/etc/systemd/system"), "flower-*"),
+    (SYSTEMD, "flower-*"),
     (Path("/etc/haproxy"), "haproxy.cfg"),
     (Path("/opt/flower/config"), "*.json"),
+    (Path("/opt/flower/config/metrics"), "*"),
     (Path("/opt/flower/config/flwr"), "config.toml"),
     (Path("/opt/flower/certs"), "*"),
 )
@@ -46,6 +48,8 @@ UNITS = {
     "superlink": ("haproxy.service", "flower-superlink.service", "flower-supervisor.service"),
     "supernode": ("flower-supernode.service",),
 }
+# Where they are set up.
+METRICS = ("flower-metrics.service", "flower-node-metrics.timer")
 HEALTHY = "/opt/flower/bin/flower-healthy"
 HEALTH_SECONDS = 120
 PAUSE = 1
@@ -93,7 +97,8 @@ def difference(context: dict[str, str], role: str, gate: OneGate) -> str:
 
 def start(role: str) -> str:
     """Start the units and wait until Flower is healthy; return what is wrong, nothing when all is well."""
-    started = subprocess.run(["systemctl", "start", *UNITS[role]], capture_output=True, text=True, check=False)
+    metrics = [unit for unit in METRICS if (SYSTEMD / unit).exists()]
+    started = subprocess.run(["systemctl", "start", *UNITS[role], *metrics], capture_output=True, text=True, check=False)
     if started.returncode:
         return started.stderr.strip() or "the units cannot be started"
     deadline = time.monotonic() + HEALTH_SECONDS

@@ -80,6 +80,5 @@ recorder = Recorder(str(disk / "runs"))
 train(Grid(before_training=make_room), **{"checkpoint-enabled": True, "checkpoint-interval": 2, "checkpoint-path": str(disk), "checkpoint-keep": 1})
 recorder.close()
 result["events"] = [json.loads(line) for line in (disk / "runs" / "events.jsonl").read_text().splitlines()]
-result["metrics"] = (disk / "runs" / "metrics.prom").read_text().splitlines()
 result["files"] = sorted(path.name for path in (disk / "small").iterdir())
 json.dump(result, sys.stdout)

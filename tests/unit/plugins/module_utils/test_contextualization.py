@@ -58,6 +58,7 @@ class TestTable:
         "FL_CERT_DAYS", "FL_CERT_CA_DAYS", "FL_ADVERTISE_ADDRESS",
         "FL_IMAGE_SIZE", "FL_IMAGE_CHANNELS", "FL_IMAGE_CLASSES", "FL_ANOMALY_QUANTILE",
         "FL_LLM_LORA_RANK", "FL_LLM_LORA_ALPHA", "FL_LLM_SEQUENCE_LENGTH",
+        "FL_METRICS_FROM", "FL_METRICS_CERTFILE", "FL_METRICS_KEYFILE", "FL_METRICS_AUTH",
     )  # fmt: skip
 
     def test_holds_every_specified_name_in_order(self) -> None:
