@@ -17,6 +17,8 @@ from typing import Any
 
 from . import addresses
 from .flower.app_source import FORM, parse_source
+from .flower.node_keys import EXPECTED as ONE_KEY
+from .flower.node_keys import read_key
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _FLOAT = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -317,6 +319,19 @@ def _network(text: str) -> str:
     return str(ipaddress.ip_network(text))
 
 
+def _node_keys(text: str, limits: Limits) -> list[str]:
+    return _typed_node_keys(text.split(","), limits)
+
+
+def _typed_node_keys(value: Any, _limits: Limits) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+        raise ValueError("not a list of texts")
+    keys = [read_key(entry) for entry in value]
+    if len({key.pem for key in keys}) < len(keys):
+        raise ValueError("a key occurs twice")
+    return [f"{key.line} {key.name}".rstrip() for key in keys]
+
+
 def _app_source(text: str, _limits: Limits) -> str:
     parse_source(text)
     return text
@@ -522,6 +537,15 @@ KINDS: Mapping[str, Kind] = {
         lambda _limits: "entries IP:<address> or DNS:<name> without wildcards, separated by commas",
         empty=list,
         accept=_typed_alternative_names,
+    ),
+    "node_keys": Kind(
+        _node_keys,
+        _render_list,
+        "text",
+        "list",
+        lambda _limits: f"{ONE_KEY}, each key once, with commas between",
+        empty=list,
+        accept=_typed_node_keys,
     ),
     "node_config": Kind(
         _node_config,

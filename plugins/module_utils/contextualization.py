@@ -840,6 +840,30 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Fleet address that the nodes are told, such as a name in your own certificate; empty for the first address of the VM",
         level=SUPERLINK,
     ),
+    Parameter(
+        "FL_NODE_AUTH_ENABLED",
+        "boolean",
+        "YES",
+        (SERVICE, *ROLES),
+        "Let only SuperNodes join whose key is registered",
+        level=SERVICE,
+    ),
+    Parameter(
+        "FL_NODE_KEYS",
+        "node_keys",
+        "",
+        (SUPERLINK,),
+        "Public keys of SuperNodes that may join besides those of the service",
+        level=SUPERLINK,
+    ),
+    Parameter(
+        "FL_LISTED_NODES_ONLY",
+        "boolean",
+        "NO",
+        (SUPERLINK,),
+        "Let no other SuperNodes join than those whose keys are given, whatever VMs of the service publish",
+        level=SUPERLINK,
+    ),
     _training("FL_IMAGE_SIZE", "number", "28", "image-size", "Width and height of the pictures in pixels", limits=Limits(minimum=4)),
     _training(
         "FL_IMAGE_CHANNELS",
@@ -1206,6 +1230,7 @@ def _check_together(result: Checked, role: str, name: Name, address: str) -> lis
         *strategies.errors(values, name),
         *_check_ports(values, name),
         *_check_tls(result, name, address),
+        *_check_node_keys(result, name),
         *_check_app(result, name),
         *_check_storage(result, name),
         *_check_metrics(result, name),
@@ -1300,6 +1325,19 @@ def _check_tls(result: Checked, name: Name, address: str) -> list[str]:
         wrong = check_address(values["flower_ssl_certfile"], address)
         errors += [f"{name('FL_SSL_CERTFILE')}: the given value {wrong}, or another address in {name('FL_ADVERTISE_ADDRESS')}"] if wrong else []
     return errors
+
+
+def _check_node_keys(result: Checked, name: Name) -> list[str]:
+    """Check who may join."""
+    values = result.values
+    off = f"{name('FL_NODE_AUTH_ENABLED')} is NO"
+    if not values["flower_node_auth_enabled"]:
+        result.warnings.append(f"{off}: whoever reaches the Fleet API can join")
+        given = [parameter for parameter in ("FL_NODE_KEYS", "FL_LISTED_NODES_ONLY") if values[BY_NAME[parameter].variable]]
+        result.ignored += [f"{name(parameter)} is ignored: {off}" for parameter in given]
+    elif values["flower_listed_nodes_only"] and not values["flower_node_keys"]:
+        return [f"{name('FL_NODE_KEYS')}: nothing was given, expected the key of a SuperNode because {name('FL_LISTED_NODES_ONLY')} is YES"]
+    return []
 
 
 def _check_storage(result: Checked, name: Name) -> list[str]:

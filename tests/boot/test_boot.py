@@ -55,7 +55,8 @@ def ready(vm: Vm, what: str) -> None:
 @pytest.mark.parametrize("firmware", ["bios", "uefi"])
 def test_supernode_joins_and_trains(boot: Callable, federation: Federation, firmware: str, tmp_path: Path) -> None:
     vm = boot(
-        SUPERNODE, firmware, ONEAPP_FL_SUPERLINK_ADDRESS=federation.address, ONEAPP_FL_TLS_ENABLED="NO", ONEAPP_ML_FRAMEWORK="sklearn"
+        SUPERNODE, firmware, ONEAPP_FL_SUPERLINK_ADDRESS=federation.address, ONEAPP_FL_TLS_ENABLED="NO", ONEAPP_FL_NODE_AUTH_ENABLED="NO",
+        ONEAPP_ML_FRAMEWORK="sklearn"
     )
     ready(vm, f"SuperNode with {firmware.upper()}")
     published = vm.published()

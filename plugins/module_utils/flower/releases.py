@@ -57,11 +57,13 @@ def superlink_command(
     database: str = "",
     isolation: str = "subprocess",
     certificates: Mapping[str, str] | None = None,
+    node_auth: bool = False,
 ) -> list[str]:
     """Return the command line of a SuperLink; its first item is the program (the entry point of the upstream image).
 
     ``certificates`` holds the paths `ca`, `certificate` and `key`; without them the SuperLink speaks plain HTTP,
-    which is meant for a loopback address behind a gateway. An empty ``database`` keeps the state in memory.
+    which is meant for a loopback address behind a gateway. With ``node_auth`` only SuperNodes with a registered key may join, which Flower
+    refuses without certificates. An empty ``database`` keeps the state in memory.
     Apps are never installed from the network at run time.
     """
     command = ["flower-superlink", "--host", host, "--port", str(port or release(version).superlink_port)]
@@ -70,6 +72,8 @@ def superlink_command(
         command += ["--ssl-certfile", certificates["certificate"], "--ssl-keyfile", certificates["key"]]
     else:
         command.append("--insecure")
+    if node_auth:
+        command.append("--enable-supernode-auth")
     command += ["--isolation", isolation, "--disable-runtime-dependency-installation"]
     if database:
         command += ["--database", database]
@@ -81,6 +85,7 @@ def supernode_command(
     superlink: str,
     *,
     root_certificates: str = "",
+    private_key: str = "",
     node_config: Mapping[str, str | int | float | bool] | None = None,
     isolation: str = "subprocess",
     max_retries: int = 0,
@@ -89,11 +94,14 @@ def supernode_command(
 ) -> list[str]:
     """Return the command line of a SuperNode; its first item is the program (the entry point of the upstream image).
 
-    ``superlink`` is the Fleet address host:port. Without ``root_certificates`` (a path) the connection is not encrypted.
+    ``superlink`` is the Fleet address host:port. Without ``root_certificates`` (a path) the connection is not encrypted, without
+    ``private_key`` (the path of an OpenSSH key) the node does not authenticate itself.
     A ``max_retries`` or ``max_wait_time`` (seconds) of 0 means unlimited.
     """
     command = ["flower-supernode", "--superlink", superlink]
     command += ["--root-certificates", root_certificates] if root_certificates else ["--insecure"]
+    if private_key:
+        command += ["--auth-supernode-private-key", private_key]
     command += ["--isolation", isolation, "--port", str(port or release(version).supernode_port)]
     # Flower takes 0 for "one attempt"; only a missing flag means "without limit".
     if max_retries:

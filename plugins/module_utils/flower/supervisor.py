@@ -19,6 +19,7 @@ import json
 import logging
 import shutil
 import signal
+import ssl
 import sys
 import threading
 import time
@@ -86,8 +87,8 @@ class Config:
     run. ``own_app`` is the operator's own app, with its source and its run configuration, and ``app_requests`` says whether
     requests may name another one; apps are kept in ``apps_directory``, which the client sees as
     ``apps_directory_in_app``. ``artifacts_port`` is where the files of ended runs are served on loopback, None for nowhere, and
-    ``metrics_file`` has the metrics, empty for none. Times are in
-    seconds: between two looks at everything, between two uses of the client at least (each costs more than one second of
+    ``metrics_file`` has the metrics, empty for none. ``health_ca`` is the certificate that the SuperLink shows at ``health_url``. Times
+    are in seconds: between two looks at everything, between two uses of the client at least (each costs more than one second of
     a core), without events until the client is asked, and until a silent SuperLink fails a run.
     """
 
@@ -107,6 +108,7 @@ class Config:
     apps_directory: str = "/nonexistent"
     apps_directory_in_app: str = "/nonexistent"
     health_url: str = "http://127.0.0.1:18000/health"
+    health_ca: str = ""
     poll_seconds: float = 2
     client_seconds: float = 5
     quiet_seconds: float = 15
@@ -385,14 +387,18 @@ class Supervisor:
             raise
 
     def _superlink_problem(self) -> Exception | None:
-        # Whatever proxy the environment names, the SuperLink is on this machine.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
+            # Whatever proxy the environment names, the SuperLink is on this machine.
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), *self._trust())
             with opener.open(self._config.health_url, timeout=_HEALTH_TIMEOUT):
                 return None
         except (OSError, http.client.HTTPException) as problem:
             reason = getattr(problem, "reason", problem)
             return reason if isinstance(reason, Exception) else problem
+
+    def _trust(self) -> list[urllib.request.BaseHandler]:
+        ca = self._config.health_ca
+        return [urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=ca))] if ca else []
 
     def _wait_for_superlink(self, run: Run, problem: Exception) -> None:
         now = self._clock()

@@ -41,6 +41,7 @@ SETTINGS = (
     (Path("/opt/flower/config/metrics"), "*"),
     (Path("/opt/flower/config/flwr"), "config.toml"),
     (Path("/opt/flower/certs"), "*"),
+    (Path("/opt/flower/loopback"), "*"),
 )
 CERTIFICATES = Path("/opt/flower/certs")
 NODE_UNIT = Path("/etc/systemd/system/flower-supernode.service")
@@ -50,6 +51,8 @@ UNITS = {
 }
 # Where they are set up.
 METRICS = ("flower-metrics.service", "flower-node-metrics.timer")
+# There is one unless everybody may join.
+REGISTRAR_UNIT = Path("/etc/systemd/system/flower-registrar.service")
 HEALTHY = "/opt/flower/bin/flower-healthy"
 HEALTH_SECONDS = 120
 PAUSE = 1
@@ -97,8 +100,8 @@ def difference(context: dict[str, str], role: str, gate: OneGate) -> str:
 
 def start(role: str) -> str:
     """Start the units and wait until Flower is healthy; return what is wrong, nothing when all is well."""
-    metrics = [unit for unit in METRICS if (SYSTEMD / unit).exists()]
-    started = subprocess.run(["systemctl", "start", *UNITS[role], *metrics], capture_output=True, text=True, check=False)
+    there = [*(unit for unit in METRICS if (SYSTEMD / unit).exists()), *([REGISTRAR_UNIT.name] if REGISTRAR_UNIT.exists() else [])]
+    started = subprocess.run(["systemctl", "start", *UNITS[role], *there], capture_output=True, text=True, check=False)
     if started.returncode:
         return started.stderr.strip() or "the units cannot be started"
     deadline = time.monotonic() + HEALTH_SECONDS
@@ -138,6 +141,8 @@ def _published(context: dict[str, str], role: str, gate: OneGate, values: dict) 
         if not as_told or not _same_authority(mine, values):
             return "OneGate says something else about this VM"
         return ""
+    if values["flower_node_auth_enabled"] and not _same_key(context, mine):
+        return "OneGate says something else about the key of this VM"
     if values["flower_superlink_address"]:
         return ""
     superlink = link.superlink(gate.get_service())
@@ -147,6 +152,11 @@ def _published(context: dict[str, str], role: str, gate: OneGate, values: dict) 
     if superlink["FL_ENDPOINT"] not in words or superlink.get("FL_VERSION") != mine.get("FL_VERSION"):
         return "the SuperLink is another one"
     return "" if values["flower_ssl_ca_certfile"] or _same_authority(superlink, values) else "the SuperLink has another CA"
+
+
+def _same_key(context: dict[str, str], mine: dict) -> bool:
+    own = (CERTIFICATES / f"node-vm-{context['VMID']}.key.pub").read_text(encoding="ascii").split()[:2]
+    return mine.get("FL_NODE_KEY") == " ".join(own)
 
 
 def _same_authority(published: dict, values: dict) -> bool:

@@ -17,6 +17,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client i
 from ansible_collections.opennebula.flower.tests.support.one_servers import scripted
 
 CA = "-----BEGIN CERTIFICATE-----\nof the SuperLink\n-----END CERTIFICATE-----\n"
+KEY = "ecdsa-sha2-nistp384 AAAA"
 PUBLISHED = {"FL_READY": "YES", "FL_ENDPOINT": "10.0.0.5:9092", "FL_VERSION": "1.41.0", "FL_CA_CERT": base64.b64encode(CA.encode()).decode()}
 CONTEXT = {"VMID": "7", "ETH0_IP": "10.0.0.5", "ONEGATE_TOKEN": "secret"}
 
@@ -32,6 +33,7 @@ class Appliance:
         (root / "programs/plugins/module.py").write_text("one")
         (root / "settings/flower-supernode.service").write_text('ExecStart=supernode --superlink "10.0.0.5:9092"\n')
         (root / "certs/ca.crt").write_text(CA)
+        (root / "certs/node-vm-7.key.pub").write_text(f"{KEY}\n")
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=x", "-days", "30",
              "-keyout", root / "certs/server.key", "-out", root / "certs/server.crt"], check=True, capture_output=True,
@@ -40,12 +42,13 @@ class Appliance:
         patch(unchanged, "PROGRAMS", (root / "programs",))
         patch(unchanged, "SETTINGS", ((root / "settings", "*"), (root / "certs", "*")))
         patch(unchanged, "CERTIFICATES", root / "certs")
+        patch(unchanged, "REGISTRAR_UNIT", root / "settings/flower-registrar.service")
         patch(unchanged, "NODE_UNIT", root / "settings/flower-supernode.service")
         unchanged.remember(CONTEXT)
 
     def difference(self, role: str = "superlink", superlink: dict | None = None, mine: dict | None = None, **context: str) -> str:
         superlink = PUBLISHED if superlink is None else superlink
-        mine = mine or (superlink if role == "superlink" else {"FL_NODE_READY": "YES", "FL_VERSION": "1.41.0"})
+        mine = mine or (superlink if role == "superlink" else {"FL_NODE_READY": "YES", "FL_VERSION": "1.41.0", "FL_NODE_KEY": KEY})
         service = {"SERVICE": {"roles": [{"name": "superlink", "nodes": [{"vm_info": {"VM": {"ID": "2", "USER_TEMPLATE": superlink}}}]}]}}
         with scripted((200, json.dumps({"VM": {"ID": "2", "USER_TEMPLATE": mine}})), (200, json.dumps(service))) as gate:
             return self.unchanged.difference({**CONTEXT, **context}, role, OneGate(gate.url, 7, "secret"))
@@ -118,6 +121,11 @@ def test_a_node_that_was_not_ready_is_configured_again(appliance: Appliance) -> 
     assert appliance.difference("supernode", mine={"FL_NODE_READY": "NO"}) != ""
 
 
+@pytest.mark.parametrize("key", [{}, {"FL_NODE_KEY": "ecdsa-sha2-nistp384 BBBB"}])
+def test_a_node_whose_key_onegate_does_not_show_publishes_it_anew(appliance: Appliance, key: dict) -> None:
+    assert "key" in appliance.difference("supernode", mine={"FL_NODE_READY": "YES", "FL_VERSION": "1.41.0", **key})
+
+
 def test_without_a_record_or_with_an_onegate_that_fails_it_is_configured(appliance: Appliance) -> None:
     gate = OneGate("http://127.0.0.1:9", 7, "secret")
     assert "127.0.0.1:9" in appliance.unchanged.difference(CONTEXT, "superlink", gate)
@@ -137,6 +145,9 @@ def test_units_that_do_not_start_or_get_healthy_are_told(
     monkeypatch.setattr(unchanged, "HEALTHY", "true")
     assert unchanged.start("superlink") == ""
     assert (tmp_path / "started").read_text() == "start haproxy.service flower-superlink.service flower-supervisor.service\n"
+    (appliance.root / "settings/flower-registrar.service").write_text("")
+    assert unchanged.start("superlink") == ""
+    assert (tmp_path / "started").read_text().endswith("flower-supervisor.service flower-registrar.service\n")
     monkeypatch.setattr(unchanged, "HEALTHY", "sick")
     monkeypatch.setattr(unchanged, "HEALTH_SECONDS", 0)
     assert "not healthy within 0 s: not connected yet" in unchanged.start("supernode")

@@ -81,7 +81,7 @@ def test_supernode_joins_the_superlink_of_its_service(running_superlink, running
     answer = running_superlink.host.check_output(
         "docker exec --env FLWR_HOME=/app/cli flower-superlink flwr supernode list local --format json"
     )
-    assert "online" in [node["status"] for node in json.loads(answer)["nodes"]]
+    assert ("service/vm-11", "online") in [(node["name"], node["status"]) for node in json.loads(answer)["nodes"]]
 
 
 def test_units_do_not_start_before_the_machine_is_configured(running_superlink, running_supernode):
@@ -109,6 +109,23 @@ def test_supernode_without_a_published_ca_fails_closed(running_superlink, supern
     assert supernode.published["FL_ERROR"] == "tls_setup_failed"
     assert "no CA certificate to trust" in supernode.boot_log()[-1]
     assert not supernode.host.service("flower-supernode").is_running
+
+
+def test_supernode_keeps_to_the_ca_it_was_told_first(running_superlink, supernode):
+    foreign = running_superlink.host.check_output(
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=foreign -days 30 -keyout /dev/null 2>/dev/null"
+    )
+    published = running_superlink.published
+    authority = published["FL_CA_CERT"]
+    published["FL_CA_CERT"] = base64.b64encode(foreign.encode()).decode()
+    try:
+        supernode.boot()
+        assert wait_until(failed(supernode), BOOT_SECONDS)
+    finally:
+        published["FL_CA_CERT"] = authority
+    assert supernode.published["FL_ERROR"] == "tls_setup_failed"
+    assert "another CA certificate than the one this node trusted first" in supernode.boot_log()[-1]
+    assert supernode.host.file("/opt/flower/certs/ca.crt").content_string.strip() == base64.b64decode(authority).decode().strip()
 
 
 def test_supernode_that_cannot_reach_onegate_fails_at_once(supernode):

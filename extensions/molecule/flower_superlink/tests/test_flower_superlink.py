@@ -9,6 +9,7 @@ import pytest
 from testing import container, exposure, unit_property, wait_until
 
 CA = "/opt/flower/certs/ca.crt"
+FLOWER = "/opt/flower/loopback/flower.crt"
 PROBE = """
 import ssl, sys, urllib.error, urllib.request
 url, ca = sys.argv[1:]
@@ -122,7 +123,24 @@ def test_operators_connect_on_loopback_only(host):
 
 def test_flower_itself_cannot_be_reached_from_outside(host):
     assert host.socket("tcp://127.0.0.1:18000").is_listening
-    assert "refused" in get(host, f"http://{own_address(host)}:18000/health")
+    assert "refused" in get(host, f"https://{own_address(host)}:18000/health")
+
+
+def test_flower_shows_the_gateway_a_certificate_of_its_own(host):
+    assert get(host, "https://127.0.0.1:18000/health", FLOWER) == "200"
+    assert "CERTIFICATE_VERIFY_FAILED" in get(host, "https://127.0.0.1:18000/health", CA)
+    assert host.run("runuser -u nobody -- cat /opt/flower/loopback/flower.key").rc != 0
+
+
+def test_nobody_joins_by_himself(host):
+    assert "--enable-supernode-auth" in host.check_output("systemctl cat flower-superlink")
+
+
+def test_the_registrar_runs_with_no_rights(host):
+    assert unit_property(host, "flower-registrar", "User") == "flower-registrar"
+    assert wait_until(lambda: unit_property(host, "flower-registrar", "ActiveState") == "active")
+    assert unit_property(host, "flower-registrar", "NRestarts") == "0"
+    assert host.service("flower-registrar").is_enabled
 
 
 def test_the_files_of_runs_are_served_on_loopback_only(host):
@@ -160,7 +178,7 @@ def test_flower_comes_back_after_a_crash(host):
     else:
         host.check_output(f"kill -9 {before}")
     assert wait_until(lambda: unit_property(host, "flower-superlink", "MainPID") not in (before, "0"))
-    assert wait_until(lambda: get(host, "http://127.0.0.1:18000/health") == "200")
+    assert wait_until(lambda: get(host, "https://127.0.0.1:18000/health", FLOWER) == "200")
     assert wait_until(lambda: get(host, "https://127.0.0.1:9092/health") == "200")
 
 
@@ -182,7 +200,7 @@ def test_supervisor_keeps_running(host):
     assert unit_property(host, "flower-supervisor", "NRestarts") == "0"
 
 
-@pytest.mark.parametrize("unit", ["flower-superlink", "flower-supervisor"])
+@pytest.mark.parametrize("unit", ["flower-superlink", "flower-supervisor", "flower-registrar"])
 def test_a_unit_may_do_little_else_than_its_work(host, unit):
     assert exposure(host, unit) <= 3.0
 

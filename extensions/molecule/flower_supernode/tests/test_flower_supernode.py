@@ -19,11 +19,11 @@ def superlink_machine():
 
 
 def online_nodes(superlink):
-    """Return how many nodes the SuperLink sees online."""
+    """Return the names of the nodes that the SuperLink sees online."""
     answer = superlink.check_output(
         "docker exec --env FLWR_HOME=/app/cli flower-superlink flwr supernode list local --format json"
     )
-    return sum(node["status"] == "online" for node in json.loads(answer)["nodes"])
+    return sorted(node["name"] for node in json.loads(answer)["nodes"] if node["status"] == "online")
 
 
 def healthy(host):
@@ -31,7 +31,7 @@ def healthy(host):
 
 
 def test_superlink_sees_both_nodes(superlink):
-    assert wait_until(lambda: online_nodes(superlink) == 2)
+    assert wait_until(lambda: online_nodes(superlink) == ["operator/mol-supernode-container", "operator/mol-supernode-native"])
 
 
 def test_node_is_healthy_and_has_not_been_restarted(host):
@@ -41,6 +41,13 @@ def test_node_is_healthy_and_has_not_been_restarted(host):
 
 def test_the_unit_may_do_little_else_than_its_work(host):
     assert exposure(host, UNIT) <= 3.0
+
+
+def test_the_private_key_is_the_nodes_own(host):
+    key = host.file("/opt/flower/certs/node.key")
+    assert (key.user, key.mode) == ("app", 0o600)
+    assert "BEGIN OPENSSH PRIVATE KEY" in key.content_string
+    assert host.run("runuser -u nobody -- cat /opt/flower/certs/node.key").rc != 0
 
 
 def test_node_starts_with_the_machine(host):
