@@ -81,7 +81,9 @@ def test_supernode_joins_the_superlink_of_its_service(running_superlink, running
     answer = running_superlink.host.check_output(
         "docker exec --env FLWR_HOME=/app/cli flower-superlink flwr supernode list local --format json"
     )
-    assert ("service/vm-11", "online") in [(node["name"], node["status"]) for node in json.loads(answer)["nodes"]]
+    assert "online" in [node["status"] for node in json.loads(answer)["nodes"]]
+    events = running_superlink.host.file("/var/lib/flower-registrar/events.jsonl").content_string.splitlines()
+    assert "service/vm-11" in [json.loads(line)["data"]["name"] for line in events]
 
 
 def test_units_do_not_start_before_the_machine_is_configured(running_superlink, running_supernode):

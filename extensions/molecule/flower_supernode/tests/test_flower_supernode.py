@@ -19,11 +19,11 @@ def superlink_machine():
 
 
 def online_nodes(superlink):
-    """Return the names of the nodes that the SuperLink sees online."""
+    """Return how many nodes the SuperLink sees online."""
     answer = superlink.check_output(
         "docker exec --env FLWR_HOME=/app/cli flower-superlink flwr supernode list local --format json"
     )
-    return sorted(node["name"] for node in json.loads(answer)["nodes"] if node["status"] == "online")
+    return sum(node["status"] == "online" for node in json.loads(answer)["nodes"])
 
 
 def healthy(host):
@@ -31,7 +31,13 @@ def healthy(host):
 
 
 def test_superlink_sees_both_nodes(superlink):
-    assert wait_until(lambda: online_nodes(superlink) == ["operator/mol-supernode-container", "operator/mol-supernode-native"])
+    assert wait_until(lambda: online_nodes(superlink) == 2)
+
+
+def test_both_joined_by_the_keys_that_the_superlink_was_given(superlink):
+    events = superlink.file("/var/lib/flower-registrar/events.jsonl").content_string.splitlines()
+    names = [json.loads(line)["data"]["name"] for line in events]
+    assert sorted(names) == ["operator/mol-supernode-container", "operator/mol-supernode-native"]
 
 
 def test_node_is_healthy_and_has_not_been_restarted(host):
