@@ -711,6 +711,7 @@ class TestDerived:
             "dp-mode": "none",
             "partition-alpha": 0.0,
             "round-timeout": 600,
+            "round-completion": 1.0,
             "nodes-timeout": 600,
             "max-failed-rounds": 3,
             "local-epochs": 0,
