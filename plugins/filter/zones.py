@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.opennebula.flower.plugins.module_utils import zone_plan
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.opennebula.flower.plugins.module_utils import zone_keys, zone_plan
 
 
 def plan(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -24,9 +26,20 @@ def plan(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping[str
     return zone_plan.zone_plan(groups, given)
 
 
+def _as_filter(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except ValueError as problem:
+            raise AnsibleFilterError(str(problem)) from problem
+
+    return call
+
+
 class FilterModule:
     """The filters for zones."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"flower_zone_plan": plan}
+        functions = {"flower_zone_plan": plan, "flower_zone_keys": zone_keys.zone_keys, "flower_joined_keys": zone_keys.joined_keys}
+        return {name: _as_filter(function) for name, function in functions.items()}

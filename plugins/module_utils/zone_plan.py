@@ -39,7 +39,8 @@ SETTINGS = (
     "one_api_url", "one_oneflow_url", "zone_id", "zone_state", "flower_service_name", "flower_supernodes", "flower_supernodes_min", "flower_supernodes_max",
     "flower_connection", "flower_superlink_address", "flower_site_addresses", "flower_tunnel_network", "flower_tunnel_endpoint", "flower_tunnel_port",
     "flower_network", "flower_firewall", "flower_fleet_api_address", "flower_control_api_address", "flower_cert_extra_san", "flower_tls_enabled",
-    "flower_ssl_ca_certfile", "flower_min_available_clients", "flower_min_fit_clients", "flower_fraction_fit", "flower_fraction_evaluate",
+    "flower_ssl_ca_certfile", "flower_node_auth_enabled",
+    "flower_min_available_clients", "flower_min_fit_clients", "flower_fraction_fit", "flower_fraction_evaluate",
     "flower_num_rounds", "flower_model_megabytes",
 )  # fmt: skip
 
@@ -519,6 +520,8 @@ def _keys(coordinator: Zone, zones: Sequence[Zone], tunnels: _Tunnels | None) ->
         yield _key("key of the CA", f"{superlink}: /opt/flower/ca/ca.key", True)
     yield _key("key of the SuperLink's certificate", f"{superlink}: /opt/flower/certs/server.key", True)
     for zone in zones:
+        if zone.trains and _truth(coordinator.given.get("flower_node_auth_enabled", True)):
+            yield _key("key of each node, by which it joins", f"zone {zone.name}, SuperNodes: /opt/flower/certs", True)
         if zone.trains:
             yield _key("certificate of the CA", f"zone {zone.name}, SuperNodes: /opt/flower/certs/ca.crt", False)
     if tunnels:

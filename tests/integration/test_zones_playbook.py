@@ -35,13 +35,15 @@ def test_a_zone_whose_front_end_is_down_is_missing_and_the_others_are_deployed(z
     assert "The training waits for 5 SuperNodes; the zones that are there have 3." in output
     assert [len(zones.vms(name)) for name in RELEASES] == [2, 1, 0]
     assert [len(zones.vms(name, "superlink")) for name in RELEASES] == [1, 0, 0]
+    assert zones.may_join("munich") == [f"lyon/vm-{vm['id']}" for vm in zones.vms("lyon")]
 
 
-def test_the_next_run_takes_it_over_and_changes_nothing_elsewhere(zones):
+def test_the_next_run_takes_it_over_and_leaves_other_sites_alone(zones):
     status, output = zones.play(shared=SHARED, **SETTINGS)
     assert status == 0, output
-    assert list(zones.writes()) == ["madrid"]
+    assert sorted(zones.writes()) == ["madrid", "munich"], "munich learns who may join"
     assert len(zones.vms("madrid")) == 3
+    assert zones.may_join("munich") == [f"{name}/vm-{vm['id']}" for name in ("lyon", "madrid") for vm in zones.vms(name)]
 
 
 def test_nodes_of_other_zones_know_the_superlink_its_ca_and_where_they_are(zones):

@@ -60,6 +60,12 @@ def certificate_authority(name: str) -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
+def node_key() -> str:
+    """A public key as a SuperNode publishes it."""
+    key = ec.generate_private_key(ec.SECP384R1()).public_key()
+    return key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
+
+
 class Zones:
     """Zones by name, the first of which coordinates; their guests report as long as this is open."""
 
@@ -103,6 +109,11 @@ class Zones:
             found.append(dict(re.findall(r"<(\w+)><!\[CDATA\[(.*?)\]\]></\1>", section, re.DOTALL)))
         return found
 
+    def may_join(self, name: str) -> list[str]:
+        """The names of the SuperNodes of other zones whose keys the SuperLink was given."""
+        (context,) = self.contexts(name, "superlink")
+        return sorted(line.rpartition(" ")[2] for line in context["ONEAPP_FL_NODE_KEYS"].split(",") if line)
+
     def security_group(self, name: str) -> str:
         """The security group of the SuperLink."""
         pool = self.zones[name].call("one.secgrouppool.info", -2, -1, -1)
@@ -134,6 +145,8 @@ class Zones:
             wanted = {"READY": "YES"}
             if attributes.get("ROLE_NAME") == "superlink":
                 wanted["FL_CA_CERT"] = base64.b64encode(self.authority.encode()).decode()
+            else:
+                wanted["FL_NODE_KEY"] = attributes.get("FL_NODE_KEY") or node_key()
             if wanted.items() - attributes.items():
                 zone.call("one.vm.update", vm["id"], "\n".join(f'{name}="{value}"' for name, value in wanted.items()), 1)
 

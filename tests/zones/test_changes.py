@@ -89,6 +89,7 @@ def test_a_zone_that_leaves_takes_its_service_and_its_rights_along(zones):
     for pool in ("templatepool", "imagepool"):
         assert not re.search("<ID>", zones.zones["lyon"].call(f"one.{pool}.info", -2, -1, -1))
     assert {name: [vm["id"] for vm in zones.vms(name)] for name in ("munich", "madrid")} == others
+    assert all(node.startswith("madrid/") for node in zones.may_join("munich")) and len(zones.may_join("munich")) == 3
     assert "203.0.113.16" in zones.security_group("munich") and "198.51.100.7" not in zones.security_group("munich")
 
 

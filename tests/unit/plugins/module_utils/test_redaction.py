@@ -23,7 +23,7 @@ def test_these_are_secrets(name):
     assert SECRET not in str(hidden({"A": [{name: SECRET}, {name: [SECRET, {"B": SECRET}]}], name: {"B": SECRET}}))
 
 
-@pytest.mark.parametrize("name", ["SSH_PUBLIC_KEY", "KEYMAP", "PASSIVE", "HOSTKEYS_", "NAME", "MONKEY", "COMPASS"])
+@pytest.mark.parametrize("name", ["SSH_PUBLIC_KEY", "FL_NODE_KEY", "ONEAPP_FL_NODE_KEYS", "KEYMAP", "PASSIVE", "HOSTKEYS_", "NAME", "MONKEY", "COMPASS"])
 def test_these_are_none(name):
     assert hidden({name: "value"}) == {name: "value"}
 
