@@ -61,7 +61,7 @@ class Config:
 
     ``url`` is where Flower listens, ``ca_file`` the certificate it shows there. ``keys`` are the operator's, one line of OpenSSH each; with
     ``keys_only`` nobody else may join. ``onegate`` has the endpoint and the number of this VM; its token is in the file of the guest
-    agent ``environment_file``, or alone in ``token_file``, both credentials of the unit. Times are in seconds: between two looks while VMs
+    agent ``environment_file``, or alone in ``token_file``. Times are in seconds: between two looks while VMs
     without a registered key are expected to publish one, between two looks else, and for how long a VM must be gone.
     """
 
@@ -354,15 +354,14 @@ def _member(vm_id: int, published: object) -> Member:
 def open_gate(settings: dict[str, Any] | None) -> OneGate | None:
     """Return OneGate for the settings endpoint, vm_id and token_file or environment_file; None for none.
 
-    Relative names are those of the unit's credentials. Raises OSError or ContextMissing when there is no token.
+    Raises OSError or ContextMissing when there is no token.
     """
     if settings is None:
         return None
-    credentials = Path(os.environ.get("CREDENTIALS_DIRECTORY", "/"))
     if settings.get("token_file"):
-        token = Path(credentials, settings["token_file"]).read_text(encoding="utf-8").strip()
+        token = Path(settings["token_file"]).read_text(encoding="utf-8").strip()
     else:
-        file = Path(credentials, settings["environment_file"])
+        file = Path(settings["environment_file"])
         token = read_token(parse(file.read_text(encoding="utf-8", errors="replace")), str(file))
     return OneGate(settings["endpoint"], settings["vm_id"], token, _ONEGATE_TIMEOUT)
 
