@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import signal
 import sys
 import threading
@@ -302,7 +301,7 @@ class Registrar:
         }
         try:
             if path.exists() and path.stat().st_size > _MOST_EVENT_BYTES:
-                os.replace(path, path.with_suffix(".old"))
+                path.replace(path.with_suffix(".old"))
             with path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line) + "\n")
         except OSError as problem:

@@ -269,20 +269,20 @@ def test_whatever_happens_it_goes_on(scene: Scene, caplog: pytest.LogCaptureFixt
 @pytest.mark.parametrize(("environment", "token"), [
     ('export TOKENTXT="abc"\nexport VMID="7"\n', "abc"), ('export TOKENTXT="abc"\nexport ONEGATE_TOKEN="other"\n', "other"),
 ])  # fmt: skip
-def test_the_token_comes_out_of_what_systemd_hands_over(environment: str, token: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "onegate").write_text(environment)
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+def test_the_token_comes_out_of_what_systemd_hands_over(environment: str, token: str, tmp_path: Path) -> None:
+    file = tmp_path / "onegate"
+    file.write_text(environment)
     with scripted((200, json.dumps({"SERVICE": {"roles": []}}))) as server:
-        gate = subject.open_gate({"endpoint": server.url, "vm_id": "7", "token_file": "", "environment_file": "onegate"})
+        gate = subject.open_gate({"endpoint": server.url, "vm_id": "7", "token_file": "", "environment_file": str(file)})
         assert gate.get_service() == {"roles": []}
         assert {name.upper(): value for name, value in server.requests[0][3].items()}["X-ONEGATE-TOKEN"] == token
 
 
-def test_without_a_token_it_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "onegate").write_text('export VMID="7"\n')
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+def test_without_a_token_it_does_not_start(tmp_path: Path) -> None:
+    file = tmp_path / "onegate"
+    file.write_text('export VMID="7"\n')
     with pytest.raises(ContextMissing, match="no OneGate token"):
-        subject.open_gate({"endpoint": "http://127.0.0.1:1", "vm_id": "7", "token_file": "", "environment_file": "onegate"})
+        subject.open_gate({"endpoint": "http://127.0.0.1:1", "vm_id": "7", "token_file": "", "environment_file": str(file)})
 
 
 def test_messages_of_flower_are_read_within_bounds() -> None:
