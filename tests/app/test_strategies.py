@@ -22,12 +22,12 @@ INSIDE = Path(__file__).parent / "inside"
 
 
 def inside(flower_bin: Path, program: str, *arguments: str, standard_input: str = "") -> dict:
-    """Run one of the programs in Flower's virtual environment and return what it prints."""
+    """Run one of the programs in Flower's virtual environment and return what it prints at last; before that the nodes print their events."""
     environment = {**os.environ, "PYTHONPATH": str(APP), "FLWR_LOG_LEVEL": "CRITICAL", "OMP_NUM_THREADS": "1"}
     command = [flower_bin / "python", INSIDE / program, *arguments]
     result = subprocess.run(command, cwd=APP, env=environment, input=standard_input, capture_output=True, text=True, timeout=900, check=False)
     assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout)
+    return json.loads(result.stdout.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
