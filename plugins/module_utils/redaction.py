@@ -15,7 +15,8 @@ FORMER, NEW = "the former one", "a new one"
 
 # Of any attribute's or option's name; public keys may be seen.
 _SECRET_NAME = re.compile(
-    r"PASSW|PASSPHRASE|(^|_)PASS(_|$)|SECRET|TOKEN|CREDENTIAL|PRIVATE|(^|_)(?<!PUBLIC_)(?<!FL_NODE_)KEY(FILE)?S?(_|$)|APIKEY|AUTHORIZATION|METRICS_AUTH$|SIGNATURE|^SIG$",
+    r"PASSW|PASSPHRASE|(^|_)PASS(_|$)|SECRET|TOKEN|CREDENTIAL|PRIVATE|(^|_)(?<!PUBLIC_)(?<!FL_NODE_)KEY(FILE)?S?(_|$)|APIKEY|"
+    r"AUTHORIZATION|METRICS_AUTH$|SIGNATURE|^SIG$",
     re.IGNORECASE,
 )
 # Flags, and references to what is given elsewhere.

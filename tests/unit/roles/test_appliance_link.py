@@ -60,7 +60,7 @@ class TestPause:
         assert {link.pause(attempt, "fixed", 300, draw=lambda: 0.0) for attempt in range(100)} == {10}
 
     def test_differs_between_nodes_by_up_to_half(self, link: ModuleType) -> None:
-        pauses = {link.pause(9, "exponential", 300) for _ in range(200)}
+        pauses = {link.pause(9, "exponential", 300) for _i in range(200)}
         assert len(pauses) > 100
         assert min(pauses) >= 150
         assert max(pauses) <= 300

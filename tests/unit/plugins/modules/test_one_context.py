@@ -54,7 +54,8 @@ def test_fails_with_every_problem(context: Path) -> None:
 def test_secrets_are_returned_only_when_asked_for(context: Path) -> None:
     context.write_text(f"ONEAPP_FL_TLS_ENABLED='NO'\nONEAPP_FL_SSL_KEYFILE='{KEY}'\n")
     assert "MIIsecret" not in json.dumps(run(context))
-    assert run(context, include_secrets=True)["secret_values"] == {"flower_ssl_keyfile": f"{KEY}\n", "flower_s3_secret_key": ""}
+    secrets = run(context, include_secrets=True)["secret_values"]
+    assert secrets == {"flower_ssl_keyfile": f"{KEY}\n", "flower_s3_secret_key": "", "flower_metrics_keyfile": "", "flower_metrics_auth": ""}
 
 
 def test_warnings_and_what_is_ignored(context: Path) -> None:

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.exposition import gauge, render
 from ansible_collections.opennebula.flower.tests.support.supervisor_scene import INITIAL, Scene
 
-Read = Callable[..., float | None]
+Read = Callable[..., "float | None"]
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def new_key() -> str:
     return ec.generate_private_key(ec.SECP384R1()).public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
 
-KEYS = [new_key() for _ in range(6)]
+KEYS = [new_key() for _i in range(6)]
 
 
 class Flower:
@@ -104,7 +104,7 @@ def scene() -> Scene:
 
 def test_each_vm_is_registered_once_under_its_number(scene: Scene) -> None:
     scene.gate.published = {3: KEYS[0], 4: KEYS[1], 5: None}
-    for _ in range(3):
+    for _i in range(3):
         scene.look()
     scene.registrar().step()
     assert scene.flower.names == ["service/vm-3", "service/vm-4"]
@@ -139,7 +139,7 @@ def test_a_vm_that_is_still_there_stays(scene: Scene, what: str) -> None:
         scene.gate.published = {}
         scene.look(15)
     scene.gate.published = {3: {"without its attribute": None, "with a broken key": "ecdsa", "without attributes": {}}.get(what, KEYS[0])}
-    for _ in range(4):
+    for _i in range(4):
         scene.look(15)
     assert scene.flower.names == ["service/vm-3"]
 
@@ -152,7 +152,7 @@ def test_an_odd_answer_of_onegate_takes_nobody_out(scene: Scene, document: Any) 
     scene.gate.published = {3: KEYS[0]}
     scene.look()
     scene.gate.document = document
-    for _ in range(3):
+    for _i in range(3):
         scene.look(60)
     assert scene.flower.names == ["service/vm-3"]
 
