@@ -30,6 +30,11 @@ def inside(flower_bin: Path, program: str, *arguments: str, standard_input: str 
     return json.loads(result.stdout.splitlines()[-1])
 
 
+def computed(result: dict) -> dict:
+    """Return what came out of a training, without the times of its rounds."""
+    return {name: value for name, value in result.items() if name != "rounds"}
+
+
 @pytest.fixture(scope="module")
 def resumed(flower_bin: Path) -> dict[str, dict]:
     """For every strategy and privacy: a third round of a new strategy with the state of one that did two."""
@@ -150,7 +155,7 @@ def test_a_strategy_learns_the_digits(trained: dict[str, dict], strategy: str) -
 
 def test_a_share_of_the_nodes_trains_and_the_seed_decides_which(trained: dict[str, dict]) -> None:
     assert [len(of_round) for of_round in trained["sampled"]["distances"]] == [2, 2, 2]
-    assert trained["sampled again"] == trained["sampled"]
+    assert computed(trained["sampled again"]) == computed(trained["sampled"])
 
 
 def test_the_proximal_term_keeps_nodes_with_skewed_data_nearer_to_the_global_model(trained: dict[str, dict]) -> None:
@@ -161,7 +166,7 @@ def test_the_proximal_term_keeps_nodes_with_skewed_data_nearer_to_the_global_mod
 
 
 def test_fedprox_with_mu_0_is_fedavg(trained: dict[str, dict]) -> None:
-    assert trained["skewed FedProx, mu 0"] == trained["skewed FedAvg"]
+    assert computed(trained["skewed FedProx, mu 0"]) == computed(trained["skewed FedAvg"])
 
 
 def test_clipping_bounds_how_far_the_model_moves(trained: dict[str, dict]) -> None:
