@@ -12,6 +12,8 @@ import pytest
 
 from ansible_collections.opennebula.flower.tests.support.zones import Zones, open_zones
 
+# All on one worker.
+pytestmark = pytest.mark.xdist_group("zones")
 RELEASES = {"munich": "7.4", "lyon": "6.10", "madrid": "7.4"}
 SETTINGS = {
     "munich": {"flower_supernodes": 2, "flower_firewall": {}},
