@@ -115,7 +115,7 @@ contract: $(VENV)/.test build/collections/.done ## Lab zone against recorded ans
 	@scripts/timed.sh "contract tests" pytest -q tests/contract
 
 integration: $(VENV)/.test build/collections/.done ## Modules against a zone that boots nothing
-	@scripts/timed.sh "integration tests" pytest -q --numprocesses 2 --dist loadgroup tests/integration
+	@scripts/timed.sh "integration tests" pytest -q --numprocesses 2 --dist worksteal tests/integration
 
 build/foreign/.done: $(VENV)/.control requirements/foreign.txt scripts/fetch_collections.py
 	@echo "== clients of others"
