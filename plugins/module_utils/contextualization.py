@@ -641,6 +641,14 @@ PARAMETERS: tuple[Parameter, ...] = (
         limits=Limits(above=0, maximum=1),
     ),
     _training(
+        "FL_REPLY_COMPRESSION",
+        "list",
+        "none",
+        "reply-compression",
+        "How what nodes trained travels to the SuperLink: as it is, or with 16 or 8 bits for each number",
+        limits=Limits(choices=("none", "float16", "int8")),
+    ),
+    _training(
         "FL_DP_MODE",
         "list",
         strategies.NO_PRIVACY,

@@ -70,8 +70,8 @@ def test_nothing_half_written_stays(trained: Run) -> None:
 
 
 @pytest.mark.usefixtures("trained")  # both nodes are connected
-def test_a_strategy_with_its_parameters_and_privacy_around_it_runs_in_flower(federation: Federation) -> None:
-    run = federation.run(num_server_rounds=1, strategy="QFedAvg", client_lr=10, dp_mode="adaptive", partition_alpha=1.0)
+def test_a_strategy_with_its_parameters_privacy_around_it_and_small_replies_runs_in_flower(federation: Federation) -> None:
+    run = federation.run(num_server_rounds=1, strategy="QFedAvg", client_lr=10, dp_mode="adaptive", partition_alpha=1.0, reply_compression="int8")
     assert run.status == "finished:completed", run.details
     assert run.data("training_start")[0]["strategy"] == "QFedAvg"
     assert len(run.data("round_end")) == 1

@@ -16,9 +16,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 from flwr.common.logger import log
 
-from federation import catalogue, gpu, queries, usecases
+from federation import catalogue, compression, gpu, queries, usecases
 from federation.events import tell
-from federation.replies import EXAMPLES, TRAIN_LOSS
+from federation.replies import EXAMPLES, SCALES, TRAIN_LOSS
 from federation.rounds import short
 from federation.zones import SITE, ZONE
 
@@ -66,7 +66,8 @@ def train(message: Message, context: Context) -> Message:
     metrics = {EXAMPLES: len(data[0])}
     if TRAIN_LOSS in message.content["config"]:
         metrics[TRAIN_LOSS] = use_case.evaluate(_arrays(message), data, options)["loss"]
-    return Message(RecordDict({"arrays": _record(arrays), "metrics": MetricRecord(metrics), **_site(context)}), reply_to=message)
+    content = {**_model(message, arrays, options), "metrics": MetricRecord(metrics), **_site(context)}
+    return Message(RecordDict(content), reply_to=message)
 
 
 @app.evaluate()
@@ -132,6 +133,29 @@ def _site(context: Context) -> dict[str, ConfigRecord]:
     """Say where this node is, if its configuration does."""
     zone = context.node_config.get(ZONE)
     return {SITE: ConfigRecord({ZONE: str(zone)})} if zone is not None else {}
+
+
+def _model(message: Message, arrays: dict[str, np.ndarray], options: usecases.Options) -> dict[str, ArrayRecord | MetricRecord]:
+    """Return a trained model as the run wants it to travel, and tell the node's journal what compression saves and costs."""
+    kind = options.settings["reply-compression"]
+    if kind == compression.NONE:
+        return {"arrays": _record(arrays)}
+    before, generator = _arrays(message), np.random.default_rng((options.seed, 1))
+    travelling, scales, restored = {}, {}, {}
+    for name, array in arrays.items():
+        travelling[name], scales[name] = compression.compress(before[name], array, kind, generator)
+        restored[name] = compression.restore(before[name], travelling[name], scales[name], kind)
+    number, error = message.content["config"]["server-round"], compression.error(before, arrays, restored)
+    full, size = (sum(array.nbytes for array in model.values()) for model in (arrays, travelling))
+    tell(
+        "reply_compressed",
+        f"round {number}: the model travels in {size} bytes instead of {full}, off by {error:.3%} of what training changed",
+        round=number,
+        bytes=size,
+        bytes_uncompressed=full,
+        error=error,
+    )
+    return {"arrays": _record(travelling), SCALES: MetricRecord(scales)}
 
 
 def _arrays(message: Message) -> dict[str, np.ndarray]:

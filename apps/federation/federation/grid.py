@@ -131,7 +131,7 @@ class WatchedGrid:
             for node_id, reply in arrived.items():
                 if reply.has_content():
                     self._zones.answered(node_id, reply.content)
-                failure = _failure(asked[node_id], reply)
+                failure = _failure(asked[node_id], reply, self._settings.reply_compression)
                 if failure:
                     failures[node_id] = failure
                 else:
@@ -249,10 +249,10 @@ class _Pulls:
             self._finished.put((message_id, problem))
 
 
-def _failure(message: Message, reply: Message) -> str:
+def _failure(message: Message, reply: Message, compression: str) -> str:
     """Return why a reply cannot be used, empty when it can."""
     if reply.has_error():
         return short(reply.error.reason) or "it gave no reason"
     if message.metadata.message_type == MessageType.TRAIN:
-        return accept(message.content, reply.content)
+        return accept(message.content, reply.content, compression)
     return accept_evaluation(reply.content) if message.metadata.message_type == MessageType.EVALUATE else ""

@@ -69,6 +69,7 @@ DEFAULTS = {
 # Values of a set.
 CHOICES = {
     "strategy": ("FedAvg", "FedAvgM", "FedProx", "FedAdam", "FedYogi", "FedAdagrad", "FedMedian", "FedTrimmedAvg", "Krum", "MultiKrum", "Bulyan", "QFedAvg"),
+    "reply-compression": ("none", "float16", "int8"),
     "dp-mode": ("none", "fixed", "adaptive"),
     "image-channels": (1, 3),
 }

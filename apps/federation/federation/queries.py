@@ -46,7 +46,7 @@ def initial_arrays(grid: WatchedGrid, settings: Settings, recorder: Recorder) ->
     refused: dict[int, str] = {}
     for node_id, reply in replies.items():
         try:
-            proposals[node_id] = read_arrays(reply.content)
+            proposals[node_id] = read_arrays(reply.content.get("arrays"))
         except UnusableReply as problem:
             refused[node_id] = str(problem)
     common = Counter(map(_shapes, proposals.values())).most_common(1)

@@ -15,10 +15,12 @@ from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
+from federation import compression as compressed
 from federation.rounds import short
 
+SCALES = "scales"  # the record with the scale of each compressed array
 EXAMPLES = "num-examples"  # what strategies weigh nodes by
 TRAIN_LOSS = "train-loss"  # in the configuration of a round: nodes report the loss of the model they were given
 FIGURES = ("loss", "accuracy")  # what every evaluation measures
@@ -32,10 +34,14 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_./@-]{0,39}")
 _SUFFIX = re.compile(r"[.-][A-Za-z0-9._-]{1,40}")
 
 
-def accept(sent: RecordDict, reply: RecordDict) -> str:
-    """Put a trained model into the form that every strategy can take; return why that is not possible, empty when it is."""
+def accept(sent: RecordDict, reply: RecordDict, compression: str = compressed.NONE) -> str:
+    """Put a trained model into the form that every strategy can take; return why that is not possible, empty when it is.
+
+    It has to have travelled as it was asked for: no node chooses the compression.
+    """
     try:
-        arrays = read_arrays(reply, sent["arrays"])
+        record = _restored(reply, sent["arrays"], compression) if compression != compressed.NONE else reply.get("arrays")
+        arrays = read_arrays(record, sent["arrays"])
     except UnusableReply as problem:
         return str(problem)
     wanted = [EXAMPLES, *([TRAIN_LOSS] if TRAIN_LOSS in sent["config"] else [])]
@@ -46,7 +52,7 @@ def accept(sent: RecordDict, reply: RecordDict) -> str:
         value = metrics.get(key)
         if not _is_finite(value) or not 0 <= value <= (_MOST_EXAMPLES if key == EXAMPLES else _LARGEST) or (key == EXAMPLES and value == 0):
             return f"sent {key} {short(value)}"
-    _keep(reply, arrays=ArrayRecord({name: reply["arrays"][name] for name in arrays}), metrics=MetricRecord({key: metrics[key] for key in wanted}))
+    _keep(reply, arrays=ArrayRecord({name: record[name] for name in arrays}), metrics=MetricRecord({key: metrics[key] for key in wanted}))
     return ""
 
 
@@ -91,13 +97,12 @@ class UnusableReply(ValueError):
     """What a node sent cannot be used; the message says why."""
 
 
-def read_arrays(reply: RecordDict, like: ArrayRecord | None = None) -> dict[str, np.ndarray]:
-    """Return the arrays of a reply by name, in the order and form of another record if there is one.
+def read_arrays(record: object, like: ArrayRecord | None = None, compression: str = compressed.NONE) -> dict[str, np.ndarray]:
+    """Return the arrays of a record by name, in the order and form of another one if there is one, whose types are those of a compression.
 
     Raises:
         UnusableReply: there are none, they have another form, or hold values that are not finite or too large.
     """
-    record = reply.get("arrays")
     if not isinstance(record, ArrayRecord):
         raise UnusableReply("sent no model that can be read (no arrays)")
     names = list(like or record)
@@ -110,8 +115,8 @@ def read_arrays(reply: RecordDict, like: ArrayRecord | None = None) -> dict[str,
         raise UnusableReply(f"sent a model of {len(record)} arrays, not {len(names)}")
     for name, (dtype, shape) in shapes.items():
         before = like[name].numpy() if like else None
-        if before is not None and (dtype, shape) != (before.dtype, before.shape):
-            raise UnusableReply(f"sent array {name} as {short(dtype)}{short(shape)}, not {before.dtype}{before.shape}")
+        if before is not None and (dtype, shape) != (wanted := compressed.wire_type(before.dtype, compression), before.shape):
+            raise UnusableReply(f"sent array {name} as {short(dtype)}{short(shape)}, not {wanted}{before.shape}")
         if dtype.kind not in "biuf" or not np.isfinite(arrays[name]).all():
             raise UnusableReply(f"sent array {short(name)} with values that are not finite")
         largest = max(float(arrays[name].max(initial=0)), -float(arrays[name].min(initial=0)))
@@ -126,7 +131,7 @@ def read_file(reply: RecordDict) -> tuple[str, bytes]:
     Raises:
         UnusableReply: it sent none, or an ending that would lead to another place.
     """
-    arrays = read_arrays(reply)
+    arrays = read_arrays(reply.get("arrays"))
     config = reply.get("config")
     suffix = config.get("suffix") if isinstance(config, ConfigRecord) else None
     if "file" not in arrays:
@@ -134,6 +139,21 @@ def read_file(reply: RecordDict) -> tuple[str, bytes]:
     if not isinstance(suffix, str) or not _SUFFIX.fullmatch(suffix):
         raise UnusableReply(f"sent a file with the ending {short(suffix)}")
     return suffix, arrays["file"].tobytes()
+
+
+def _restored(reply: RecordDict, before: ArrayRecord, compression: str) -> ArrayRecord:
+    """Return the arrays of a compressed reply as they were trained. Raises UnusableReply."""
+    arrays = read_arrays(reply.get("arrays"), before, compression)
+    scales = reply.get(SCALES)
+    if not isinstance(scales, MetricRecord):
+        raise UnusableReply("sent no scales of its arrays")
+    restored = {}
+    for name, array in arrays.items():
+        scale = scales.get(name)
+        if not _is_finite(scale) or not 0 <= scale <= _LARGEST:
+            raise UnusableReply(f"sent array {name} with the scale {short(scale)}")
+        restored[name] = Array(compressed.restore(before[name].numpy(), array, scale, compression))
+    return ArrayRecord(restored)
 
 
 def _fault(metrics: MetricRecord, common: list[str]) -> str:

@@ -18,7 +18,7 @@ _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # What a run may go on with in another way than it began; everything else makes a model of its own.
 _MAY_CHANGE = {
     "num-server-rounds", "min-fit-clients", "min-evaluate-clients", "min-available-clients", "fraction-fit", "fraction-evaluate",
-    "round-completion",
+    "round-completion", "reply-compression",
     "round-timeout", "nodes-timeout", "max-failed-rounds", "checkpoint-enabled", "checkpoint-interval", "checkpoint-keep",
     "checkpoint-path", "run-name", "output-directory",
 }  # fmt: skip
@@ -58,6 +58,7 @@ class Settings:
     fraction_fit: float
     fraction_evaluate: float
     round_completion: float
+    reply_compression: str
     dp_mode: str
     partition_alpha: float
     round_timeout: float

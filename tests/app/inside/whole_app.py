@@ -5,12 +5,14 @@
 Reads {name: {"nodes": how many, "lies": {node: one of LIES}, "evaluations": {node: one of EVALUATIONS}, "absent": share of nodes, drawn
 anew in each round, whose replies come a round late, "config": what differs from the default run configuration}}
 and prints for each name, by round: the accuracy on held-out data and all figures, the distance of each honest node's model from the
-global one, and how far the global model moved; why replies were refused; and, if asked for, the global model that was
-evaluated last; why the run failed, empty when it did not.
+global one, unless replies are compressed, and how far the global model moved; why replies were refused; what nodes told of compression; the
+types of the arrays of the global model and of what was saved; and, if asked for, the global model that was evaluated last; why the run
+failed, empty when it did not.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import itertools
@@ -30,6 +32,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
 from federation.client_app import app as client_app
+from federation.replies import SCALES
 from federation.server_app import app as server_app
 
 
@@ -82,7 +85,7 @@ class InProcess(Grid):
             EVALUATIONS[self._evaluations[str(node)]](reply.content)
         elif training and str(node) in self._lies:
             LIES[self._lies[str(node)]](reply.content, message.content)
-        elif training and not reply.has_error():
+        elif training and not reply.has_error() and SCALES not in reply.content:
             self.distances[-1].append(distance(arrays_of(message), arrays_of(reply)))
         (self._withheld if node in self._away else self._replies)[message_id] = reply
         return message_id
@@ -111,6 +114,18 @@ LIES: dict[str, Callable[[RecordDict, RecordDict], object]] = {
     "huge array": lambda content, _sent: [setattr(array, "data", header((1 << 50,))) for array in content["arrays"].values()],
     "foreign array": lambda content, _sent: [setattr(array, "stype", "pickle") for array in content["arrays"].values()],
     "no change": lambda content, sent: content.update({"arrays": sent["arrays"].copy()}),
+    "not compressed": lambda content, sent: content.update({"arrays": sent["arrays"].copy()}),
+    "compressed": lambda content, _sent: replace_arrays(content, lambda array: array.astype(np.float16)),
+    "no scales": lambda content, _sent: content.pop(SCALES),
+    "one scale": lambda content, _sent: content[SCALES].pop("output.bias"),
+    "huge scale": lambda content, _sent: content[SCALES].update({"output.bias": 1e300}),
+    "scale NaN": lambda content, _sent: content[SCALES].update({"output.bias": math.nan}),
+    "list of scales": lambda content, _sent: content[SCALES].update({"output.bias": [1.0]}),
+    "text for scales": lambda content, _sent: content.update({SCALES: ConfigRecord({"output.bias": "1"})}),
+    "large by its scale": lambda content, _sent: [
+        content[SCALES].update({"output.bias": 1e10}),
+        replace_arrays(content, lambda array: np.full_like(array, 100)),
+    ],
     "other order": lambda content, _sent: content.update({"arrays": ArrayRecord(dict(reversed(content["arrays"].items())))}),
 }
 
@@ -157,14 +172,18 @@ def run(scenario: dict, defaults: dict) -> dict:
     nodes = scenario["nodes"]
     counts = {"min-available-clients": nodes, "min-fit-clients": nodes, "min-evaluate-clients": nodes}
     with tempfile.TemporaryDirectory() as directory:
-        config = defaults | counts | {"output-directory": directory} | scenario["config"]
+        config = defaults | counts | {"output-directory": directory, "checkpoint-path": directory} | scenario["config"]
         grid = InProcess(config, nodes, scenario["lies"], scenario.get("evaluations", {}), scenario.get("absent", 0.0))
         failed = ""
         np.random.seed(config["seed"])  # for the noise of differential privacy alone
+        nodes_said = io.StringIO()
         try:
-            server_app(grid, Context(1, 0, {}, RecordDict(), config))
+            with contextlib.redirect_stdout(nodes_said):
+                server_app(grid, Context(1, 0, {}, RecordDict(), config))
         except Exception as error:  # noqa: BLE001 - as Flower does
             failed = str(error)
+        told = [json.loads(line) for line in nodes_said.getvalue().splitlines() if line.startswith("{")]
+        kept = [array for path in Path(directory).glob("**/*.npz") for name, array in np.load(path).items() if not name.endswith(".json")]
         events = [json.loads(line) for line in (Path(directory) / "events.jsonl").read_text().splitlines()]
     return {
         "failed": failed,
@@ -172,6 +191,8 @@ def run(scenario: dict, defaults: dict) -> dict:
         "accuracy": [event["data"]["aggregated_accuracy"] for event in events if event["event"] == "round_end"],
         "rounds": [event["data"] for event in events if event["event"] == "round_end"],
         "late": sum(event["event"] == "reply_late" for event in events),
+        "compressed": [event["data"] for event in told if event["event"] == "reply_compressed"],
+        "types": sorted({str(array.dtype) for array in (*(grid.models[-1].values() if grid.models else ()), *kept)}),
         "distances": grid.distances,
         "refused": {event["data"]["node_id"]: event["data"]["error_type"] for event in events if event["event"] == "client_failure"},
         "steps": [distance(before, after) for before, after in zip(grid.models, grid.models[1:], strict=False)],
