@@ -319,6 +319,23 @@ def _network(text: str) -> str:
     return str(ipaddress.ip_network(text))
 
 
+def _ports(text: str, _limits: Limits) -> list[str]:
+    return [_open_port(entry.strip()) for entry in text.split(",")]
+
+
+def _typed_ports(value: Any, _limits: Limits) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+        raise ValueError("not a list of texts")
+    return [_open_port(entry) for entry in value]
+
+
+def _open_port(text: str) -> str:
+    number, _slash, protocol = text.partition("/")
+    if protocol not in ("tcp", "udp") or not _INTEGER.fullmatch(number) or len(number) > 5:
+        raise ValueError("not port/protocol")
+    return f"{_port(number)}/{protocol}"
+
+
 def _node_keys(text: str, limits: Limits) -> list[str]:
     return _typed_node_keys(text.split(","), limits)
 
@@ -528,6 +545,15 @@ KINDS: Mapping[str, Kind] = {
         lambda _limits: "networks as 10.0.0.0/8 or fd00::/8, or addresses, separated by commas",
         empty=list,
         accept=_typed_networks,
+    ),
+    "ports": Kind(
+        _ports,
+        _render_list,
+        "text",
+        "list",
+        lambda _limits: "ports as 51820/udp or 443/tcp, separated by commas",
+        empty=list,
+        accept=_typed_ports,
     ),
     "alternative_names": Kind(
         _alternative_names,

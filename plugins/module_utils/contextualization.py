@@ -15,9 +15,11 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from typing import Any
 
 from . import strategies
+from .addresses import read_interface
 from .context_values import KINDS, Kind, Limits, split_address
 from .flower.frameworks import FRAMEWORKS, NO_USE_CASE, USE_CASES
 from .flower.releases import DEFAULT_VERSION, RELEASES
@@ -154,7 +156,7 @@ def _of_privacy(
     return _training(name, "float", default, run_config, meaning, limits=Limits(**limits), only_with=only_with)
 
 
-def _of_metrics(name: str, kind: str, default: str, meaning: str, **more: Any) -> Parameter:
+def _of_every_vm(name: str, kind: str, default: str, meaning: str, **more: Any) -> Parameter:
     return Parameter(name, kind, default, (SERVICE, *ROLES), meaning, level=SERVICE, **more)
 
 
@@ -476,8 +478,8 @@ PARAMETERS: tuple[Parameter, ...] = (
         level=SUPERLINK,
     ),
     _planned("FL_LOG_FORMAT", "list", "text", (SERVICE, *ROLES), "Format of the log", choices=("text", "json")),
-    _of_metrics("FL_METRICS_ENABLED", "boolean", "NO", "Offer metrics to Prometheus"),
-    _of_metrics("FL_METRICS_PORT", "number", "9101", "Port of the metrics", limits=Limits(minimum=1024, maximum=65535)),
+    _of_every_vm("FL_METRICS_ENABLED", "boolean", "NO", "Offer metrics to Prometheus"),
+    _of_every_vm("FL_METRICS_PORT", "number", "9101", "Port of the metrics", limits=Limits(minimum=1024, maximum=65535)),
     _planned("FL_DCGM_ENABLED", "boolean", "NO", (SUPERNODE,), "Offer metrics of the GPU"),
     # Inputs of the role supernode: OneFlow knows no other role for nodes, and only the appliance for the edge heeds them.
     Parameter(
@@ -908,10 +910,20 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Tokens in a piece of text",
         limits=Limits(minimum=8),
     ),
-    _of_metrics("FL_METRICS_FROM", "networks", "", "Networks that may read the metrics, with commas between; empty for this VM alone"),
-    _of_metrics("FL_METRICS_CERTFILE", "certificate", "", "Server certificate for the metrics, with intermediates after it; empty for no TLS"),
-    _of_metrics("FL_METRICS_KEYFILE", "private_key", "", "Private key of the certificate for the metrics", sensitive=True),
-    _of_metrics("FL_METRICS_AUTH", "basic_auth", "", "User and hash of the password that the metrics ask for, as htpasswd -nB writes them", sensitive=True),
+    _of_every_vm("FL_METRICS_FROM", "networks", "", "Networks that may read the metrics, with commas between; empty for this VM alone"),
+    _of_every_vm("FL_METRICS_CERTFILE", "certificate", "", "Server certificate for the metrics, with intermediates after it; empty for no TLS"),
+    _of_every_vm("FL_METRICS_KEYFILE", "private_key", "", "Private key of the certificate for the metrics", sensitive=True),
+    _of_every_vm("FL_METRICS_AUTH", "basic_auth", "", "User and hash of the password that the metrics ask for, as htpasswd -nB writes them", sensitive=True),
+    _of_every_vm("FL_HOST_FIREWALL_ENABLED", "boolean", "YES", "Close every port of the VM that nothing of Flower needs, except SSH"),
+    _of_every_vm("FL_HOST_FIREWALL_SSH_FROM", "networks", "", "Networks that reach SSH, with commas between; empty for all"),
+    _of_every_vm("FL_HOST_FIREWALL_OPEN", "ports", "", "More open ports, as 51820/udp, with commas between"),
+    _of_every_vm(
+        "FL_HOST_FIREWALL_OUTBOUND",
+        "networks",
+        "",
+        "Networks that the VM and its containers may open connections to, those of OneGate, name servers and the SuperLink among them, with commas "
+        "between; empty for all",
+    ),
 )
 
 BY_NAME: Mapping[str, Parameter] = {parameter.name: parameter for parameter in PARAMETERS}
@@ -1231,7 +1243,7 @@ def _check_together(result: Checked, role: str, name: Name, address: str) -> lis
     if role != SUPERLINK:
         certificate = values["flower_ssl_ca_certfile"]
         errors = _check_authority("FL_SSL_CA_CERTFILE", certificate, name) if certificate else []
-        return errors + _check_framework(values, name) + _check_metrics(result, name)
+        return [*errors, *_check_framework(values, name), *_check_metrics(result, name), *_check_firewall(result, name)]
     result.warnings += strategies.warnings(values, name)
     return [
         *_check_minimums(values, name),
@@ -1242,6 +1254,7 @@ def _check_together(result: Checked, role: str, name: Name, address: str) -> lis
         *_check_app(result, name),
         *_check_storage(result, name),
         *_check_metrics(result, name),
+        *_check_firewall(result, name),
     ]
 
 
@@ -1388,6 +1401,25 @@ def _check_metrics(result: Checked, name: Name) -> list[str]:
     if values["flower_metrics_from"]:
         result.warnings.append(f"{name('FL_METRICS_CERTFILE')} is empty: the metrics are not encrypted on their way")
     return []
+
+
+def _check_firewall(result: Checked, name: Name) -> list[str]:
+    """Check that the host firewall lets a SuperNode out to its SuperLink, as far as its address is known."""
+    values = result.values
+    if not values["flower_host_firewall_enabled"]:
+        given = [p for p in ("FL_HOST_FIREWALL_SSH_FROM", "FL_HOST_FIREWALL_OPEN", "FL_HOST_FIREWALL_OUTBOUND") if values[BY_NAME[p].variable]]
+        result.ignored += [f"{name(parameter)} is ignored: {name('FL_HOST_FIREWALL_ENABLED')} is NO" for parameter in given]
+        return []
+    networks, superlink = values["flower_host_firewall_outbound"], values.get("flower_superlink_address")
+    if not (networks and superlink):
+        return []
+    try:
+        host = read_interface(split_address(superlink)[0].partition("%")[0]).ip
+    except ValueError:
+        return []
+    if any(host in ip_network(network) for network in networks):
+        return []
+    return [f"{name('FL_HOST_FIREWALL_OUTBOUND')}: {_quoted(','.join(networks))} is not valid, expected a network with the SuperLink {host} in it"]
 
 
 def _check_authority(parameter: str, pem: str, name: Name) -> list[str]:

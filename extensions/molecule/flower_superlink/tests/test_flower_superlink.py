@@ -4,10 +4,13 @@
 
 import json
 import re
+import socket
 
 import pytest
 from testing import container, exposure, unit_property, wait_until
 
+# Ports that other machines reach: SSH, the one the role was told to open, and that of the nodes.
+OPEN = [22, 7001, 9092]
 CA = "/opt/flower/certs/ca.crt"
 FLOWER = "/opt/flower/loopback/flower.crt"
 PROBE = """
@@ -126,6 +129,35 @@ def test_flower_itself_cannot_be_reached_from_outside(host):
     assert "refused" in get(host, f"https://{own_address(host)}:18000/health")
 
 
+def answered(host, port):
+    """Return whether a port of the machine answers another one."""
+    try:
+        socket.create_connection((own_address(host), port), timeout=300).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def test_the_host_firewall_lets_in_what_flower_needs_and_what_was_asked_for(host):
+    listeners = (22, 7001, 7002)
+    for port in listeners:
+        host.check_output(f"systemd-run --unit listener-{port} python3 -m http.server {port}")
+        assert wait_until(lambda url=f"http://127.0.0.1:{port}/": get(host, url) == "200")
+    try:
+        assert [port for port in (*listeners, 9092) if answered(host, port)] == OPEN
+    finally:
+        host.check_output("systemctl stop " + " ".join(f"listener-{port}" for port in listeners))
+
+
+def test_the_host_firewall_is_there_before_the_network_and_goes_with_its_unit(host):
+    assert "network-pre.target" in unit_property(host, "flower-firewall", "Before")
+    assert host.service("flower-firewall").is_enabled
+    host.check_output("systemctl stop flower-firewall")
+    assert "flower_firewall" not in host.check_output("nft list tables")
+    host.check_output("systemctl start flower-firewall")
+    assert "policy drop" in host.check_output("nft list table inet flower_firewall")
+
+
 def test_flower_shows_the_gateway_a_certificate_of_its_own(host):
     assert get(host, "https://127.0.0.1:18000/health", FLOWER) == "200"
     assert "CERTIFICATE_VERIFY_FAILED" in get(host, "https://127.0.0.1:18000/health", CA)
@@ -200,7 +232,7 @@ def test_supervisor_keeps_running(host):
     assert unit_property(host, "flower-supervisor", "NRestarts") == "0"
 
 
-@pytest.mark.parametrize("unit", ["flower-superlink", "flower-supervisor", "flower-registrar"])
+@pytest.mark.parametrize("unit", ["flower-superlink", "flower-supervisor", "flower-registrar", "flower-firewall"])
 def test_a_unit_may_do_little_else_than_its_work(host, unit):
     assert exposure(host, unit) <= 3.0
 

@@ -76,6 +76,28 @@ def test_node_offers_no_port_to_others(host):
     assert foreign == []
 
 
+CONNECT = """
+import os, socket, sys
+try:
+    socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=300)
+except OSError as error:
+    print(os.strerror(error.errno))
+else:
+    print("connected")
+"""
+
+
+def test_neither_machine_nor_container_connects_to_others_than_the_superlink(host, superlink):
+    address, gateway = superlink.interface("eth0").addresses[0], host.check_output("ip -4 route show default").split()[2]
+    programs = ["python3"]
+    if host.file("/usr/bin/docker").exists:
+        programs.append("docker exec flower-supernode python")
+    for program in programs:
+        assert host.check_output(f"{program} -c %s %s 9092", CONNECT, address).strip() == "connected"
+        # Without the firewall: Connection refused.
+        assert host.check_output(f"{program} -c %s %s 9", CONNECT, gateway).strip() == "No route to host"
+
+
 def test_node_comes_back_after_a_crash(host, superlink):
     before = unit_property(host, UNIT, "InvocationID")
     host.check_output(f"systemctl kill --signal KILL --kill-whom all {UNIT}")

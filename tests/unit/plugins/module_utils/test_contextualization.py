@@ -60,6 +60,7 @@ class TestTable:
         "FL_IMAGE_SIZE", "FL_IMAGE_CHANNELS", "FL_IMAGE_CLASSES", "FL_ANOMALY_QUANTILE",
         "FL_LLM_LORA_RANK", "FL_LLM_LORA_ALPHA", "FL_LLM_SEQUENCE_LENGTH",
         "FL_METRICS_FROM", "FL_METRICS_CERTFILE", "FL_METRICS_KEYFILE", "FL_METRICS_AUTH",
+        "FL_HOST_FIREWALL_ENABLED", "FL_HOST_FIREWALL_SSH_FROM", "FL_HOST_FIREWALL_OPEN", "FL_HOST_FIREWALL_OUTBOUND",
     )  # fmt: skip
 
     def test_holds_every_specified_name_in_order(self) -> None:
@@ -668,6 +669,37 @@ class TestTls:
         checked = table.check(raw, "superlink")
         assert len(checked.ignored) == 4
         assert "not encrypted" in checked.warnings[0]
+
+
+class TestFirewall:
+    def test_ports_and_networks_have_one_form_each(self) -> None:
+        raw = {"ONEAPP_FL_HOST_FIREWALL_OPEN": "51820/udp, 443/tcp", "ONEAPP_FL_HOST_FIREWALL_SSH_FROM": "10.0.0.0/8,FD00:0::/8"}
+        values = table.validate(raw, "supernode")
+        assert values["flower_host_firewall_open"] == ["51820/udp", "443/tcp"]
+        assert values["flower_host_firewall_ssh_from"] == ["10.0.0.0/8", "fd00::/8"]
+
+    @pytest.mark.parametrize("port", ["22", "0/tcp", "65536/udp", "22/sctp", "22/tcp/", "22/tcp accept", "22-30/tcp", "-1/udp", "22/tcp\n", "٢٢/tcp"])
+    def test_what_is_no_port_of_a_protocol_is_refused(self, port: str) -> None:
+        if port != "22/tcp\n":  # blanks around a value mean nothing in a context
+            (error,) = errors({"ONEAPP_FL_HOST_FIREWALL_OPEN": f"443/tcp,{port}"})
+            assert error.endswith("is not valid, expected ports as 51820/udp or 443/tcp, separated by commas")
+        with pytest.raises(table.ContextError, match="flower_host_firewall_open"):
+            table.check_variables({"flower_host_firewall_open": [port]}, "superlink")
+
+    def test_a_node_that_could_not_reach_its_superlink_is_refused(self) -> None:
+        raw = {"ONEAPP_FL_SUPERLINK_ADDRESS": "10.0.0.5:9092", "ONEAPP_FL_HOST_FIREWALL_OUTBOUND": "192.168.0.0/16,fd00::/8"}
+        assert errors(raw, "supernode") == [
+            "ONEAPP_FL_HOST_FIREWALL_OUTBOUND: '192.168.0.0/16,fd00::/8' is not valid, expected a network with the SuperLink 10.0.0.5 in it"
+        ]
+        for outbound in ("10.0.0.0/24", "192.168.0.0/16,10.0.0.5", ""):
+            table.validate({**raw, "ONEAPP_FL_HOST_FIREWALL_OUTBOUND": outbound}, "supernode")
+        # Nobody knows here what a name means on the VM.
+        table.validate({**raw, "ONEAPP_FL_SUPERLINK_ADDRESS": "superlink.example.org:9092"}, "supernode")
+        table.validate({**raw, "ONEAPP_FL_HOST_FIREWALL_ENABLED": "NO"}, "supernode")
+
+    def test_what_a_firewall_that_is_off_would_do_is_ignored_and_said_so(self) -> None:
+        checked = table.check({"ONEAPP_FL_HOST_FIREWALL_ENABLED": "NO", "ONEAPP_FL_HOST_FIREWALL_OPEN": "443/tcp"}, "superlink")
+        assert checked.ignored == ["ONEAPP_FL_HOST_FIREWALL_OPEN is ignored: ONEAPP_FL_HOST_FIREWALL_ENABLED is NO"]
 
 
 class TestDerived:
