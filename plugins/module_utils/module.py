@@ -9,8 +9,10 @@ needs is imported by the function that needs it: a run that changes nothing is m
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ansible.module_utils.basic import env_fallback, missing_required_lib
 
@@ -21,6 +23,7 @@ from .outcome import ServerModule, changed_result
 
 # The action plugin of the same name shows what a module appends to the file named here.
 PROGRESS_FILE_VARIABLE = "OPENNEBULA_FLOWER_PROGRESS_FILE"
+DOCUMENT_SUFFIX = ".json"
 
 API_OPTIONS = {
     "api_url": {"type": "str", "default": "http://localhost:2633/RPC2", "fallback": (env_fallback, ["ONE_XMLRPC"])},
@@ -46,19 +49,22 @@ class OneModule(ServerModule):
     def client(self) -> Client:
         """The client for the endpoint and identity of the options. Raises OneException."""
         if self._client is None:
-            username, password = self._credentials()
-            # Nothing the module returns or logs may contain it, wherever it came from.
-            self.no_log_values.add(password)
-            if self.params["api_timeout"] <= 0:
-                raise OneException(INVALID, f"api_timeout is {self.params['api_timeout']:g}, it must be positive.")
-            self._client = Client(
-                self.params["api_url"], username, password, self.params["api_timeout"],
-                self.params["validate_certs"], self.params["ca_path"], self.params["oneflow_url"], self.warn,
-            )
+            self._client = self.client_of({})
         return self._client
 
-    def _credentials(self) -> tuple[str, str]:
-        username, password = self.params["api_username"], self.params["api_password"]
+    def client_of(self, options: Mapping[str, Any]) -> Client:
+        """Return a client for API options of their own; those that are missing or None are the module's. Raises OneException."""
+        api = {name: self.params[name] if options.get(name) is None else options[name] for name in API_OPTIONS}
+        username, password = self._credentials(api["api_username"], api["api_password"])
+        # Nothing the module returns or logs may contain it, wherever it came from.
+        self.no_log_values.add(password)
+        if api["api_timeout"] <= 0:
+            raise OneException(INVALID, f"api_timeout is {api['api_timeout']:g}, it must be positive.")
+        return Client(
+            api["api_url"], username, password, api["api_timeout"], api["validate_certs"], api["ca_path"], api["oneflow_url"], self.warn
+        )
+
+    def _credentials(self, username: str | None, password: str | None) -> tuple[str, str]:
         if username and password:
             return username, password
         from .one.transport.credentials import DEFAULT_AUTH_FILE, credentials
@@ -81,15 +87,31 @@ class OneModule(ServerModule):
 
     def progress(self, text: str) -> None:
         """Show the user a line while the module runs. Without a listener nothing happens."""
-        path = os.environ.get(PROGRESS_FILE_VARIABLE)
-        if not path:
+        if not self.is_followed:
             return
         from .redaction_text import hidden_text
 
         subject = " ".join(part for part in (self._name.rpartition(".")[2], self.params.get("name")) if part)
         try:
-            with open(path, "a", encoding="utf-8") as stream:
+            with open(os.environ[PROGRESS_FILE_VARIABLE], "a", encoding="utf-8") as stream:
                 stream.write(hidden_text(one_line(f"{subject}: {text}")) + "\n")
         except OSError:
             # The listener sits on another machine or belongs to another user.
             return
+
+    def tell(self, document: Mapping[str, Any]) -> None:
+        """Give the action plugin of the same name what it shows in its own way; only the newest counts. Without a listener nothing happens."""
+        if not self.is_followed:
+            return
+        path = os.environ[PROGRESS_FILE_VARIABLE] + DOCUMENT_SUFFIX
+        try:
+            with open(f"{path}.partial", "w", encoding="utf-8") as stream:
+                json.dump(document, stream)
+            os.replace(f"{path}.partial", path)
+        except OSError:
+            return
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether an action plugin shows what the module does."""
+        return bool(os.environ.get(PROGRESS_FILE_VARIABLE))

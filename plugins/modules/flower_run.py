@@ -67,6 +67,21 @@ options:
     description: Seconds after which the wait for the state ends with an error that says how the run stands.
     type: float
     default: 3600
+  live_page:
+    description:
+      - A page that shows the run while it goes on, rewritten in one step whenever something has changed.
+      - It is written where the module runs on the control node, only while the task waits for the run, and stays as it was last.
+      - The template finds the run as RV(run) in C(flower_run), and in C(flower_run_followed) whether there will be news.
+    type: dict
+    suboptions:
+      dest:
+        description: Path of the page, in a directory that is there.
+        type: path
+        required: true
+      template:
+        description: Path of its Jinja template on the control node.
+        type: path
+        required: true
 """
 
 EXAMPLES = r"""
@@ -282,7 +297,16 @@ def _stop(module, trainings, run):
 
 
 def _wait(module, trainings, until, goal):
-    return trainings.wait(module.params["name"], until, goal, module.params["wait_timeout"], module.progress)
+    told = None
+
+    def seen(found):
+        nonlocal told
+        if module.params["live_page"] and found != told:
+            module.tell({"run": found})
+            told = found
+        return until(found)
+
+    return trainings.wait(module.params["name"], seen, goal, module.params["wait_timeout"], module.progress)
 
 
 def _result(module, run, before, vm_id=None):
@@ -308,6 +332,11 @@ def main():
             "resume": {"type": "bool", "default": False},
             "state": {"type": "str", "choices": ["started", "finished", "stopped"], "default": "finished"},
             "wait_timeout": {"type": "float", "default": 3600.0},
+            # The action plugin writes it.
+            "live_page": {
+                "type": "dict",
+                "options": {"dest": {"type": "path", "required": True}, "template": {"type": "path", "required": True}},
+            },
         },
         supports_check_mode=True,
     )

@@ -31,7 +31,7 @@ from ansible_collections.opennebula.flower.tests.support.ports import free_port
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROLES = REPOSITORY / "roles"
 ROUNDS = 3
-DEADLINE = 900  # seconds
+DEADLINE = 1800  # seconds, for a machine that others use too
 READINGS = "heat,noise,label\n" + "".join(f"{number % 7},{number % 5},0\n" for number in range(200)) + "900,900,1\n" * 20
 # There is no GPU and no certificate here; the first is what NVIDIA's exporter writes, the second what the SuperLink's VM does.
 DCGM = "".join(
@@ -207,6 +207,7 @@ def supervise(federation: Federation, flower: Path, files: Path, nodes: dict[Pat
         initial_run={"name": "initial", "config": {**run, "checkpoint-path": str(flower / "checkpoints")}},
         health_url=f"http://{federation.address}/health",
         metrics_file=str(files / "training.prom"),
+        superlink_seconds=DEADLINE,
     )
     supervisor = Supervisor(config, NoBoard())
 
