@@ -477,7 +477,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "More names for the certificate the SuperLink makes, as IP:address or DNS:name with commas between",
         level=SUPERLINK,
     ),
-    _planned("FL_LOG_FORMAT", "list", "text", (SERVICE, *ROLES), "Format of the log", choices=("text", "json")),
+    _of_every_vm("FL_LOG_FORMAT", "list", "text", "Lines of the units around Flower in the journal", limits=Limits(choices=("text", "json"))),
     _of_every_vm("FL_METRICS_ENABLED", "boolean", "NO", "Offer metrics to Prometheus"),
     _of_every_vm("FL_METRICS_PORT", "number", "9101", "Port of the metrics", limits=Limits(minimum=1024, maximum=65535)),
     _planned("FL_DCGM_ENABLED", "boolean", "NO", (SUPERNODE,), "Offer metrics of the GPU"),

@@ -142,7 +142,7 @@ def test_the_report_is_a_page_that_is_rewritten_until_the_run_has_ended(federati
     watcher.join()
     (live,) = seen
     assert '<meta http-equiv="refresh"' in live
-    assert "Run running, 0 of 3 rounds complete" in live
+    assert "Running, 0 of 3 rounds complete" in live
     assert html.escape(HOSTILE) in live
     assert "<script>" not in live
     final = page.read_text()

@@ -12,14 +12,14 @@ import argparse
 import json
 import logging
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from . import unit_log
 from .checkpoint_bucket import LARGEST_OBJECT, Bucket, BucketError, Checkpoint, Content
 from .checkpoint_directory import CheckpointDirectory
 
@@ -115,7 +115,7 @@ class Uploader:
         self._bucket.upload(checkpoint, content)
         self._values["uploaded_total"] += 1
         self._values["upload_last_timestamp_seconds"] = int(time.time())
-        LOGGER.info("Checkpoint %s/%s was uploaded.", checkpoint.run, checkpoint.name)
+        LOGGER.info("Checkpoint %s/%s was uploaded.", checkpoint.run, checkpoint.name, extra=_told("checkpoint_uploaded", checkpoint))
 
     def _retain(self, newest: Checkpoint) -> None:
         """Remove what was uploaded before the newest checkpoints of a run, whatever its round: a run may start anew."""
@@ -187,8 +187,12 @@ def _restore(directory: CheckpointDirectory, bucket: Bucket) -> int:
     # All or nothing: a directory with some checkpoints counts as restored.
     for checkpoint in fetched:
         directory.place(checkpoint)
-        LOGGER.info("Checkpoint %s/%s was restored.", checkpoint.run, checkpoint.name)
+        LOGGER.info("Checkpoint %s/%s was restored.", checkpoint.run, checkpoint.name, extra=_told("checkpoint_restored", checkpoint))
     return len(fetched)
+
+
+def _told(kind: str, checkpoint: Checkpoint) -> dict[str, Any]:
+    return unit_log.event(kind, run=checkpoint.run, checkpoint=checkpoint.name)
 
 
 def main() -> int:
@@ -197,7 +201,7 @@ def main() -> int:
     parser.add_argument("action", choices=["upload", "restore"])
     parser.add_argument("--config", required=True, help="JSON file with the settings")
     arguments = parser.parse_args()
-    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(message)s")
+    unit_log.set_up(f"flower-checkpoint-{arguments.action}")
     logging.getLogger("botocore").setLevel(logging.WARNING)
     try:
         config = Config.read(arguments.config)

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import ssl
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterable
@@ -22,8 +22,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from . import unit_log
 from .exposition import Metric, counter, gauge, render, write
 from .untrusted import count, decode_json, sentence
+
+LOGGER = logging.getLogger("flower-node-metrics")
 
 # A line that an app writes, and all that is read at once: an app may write what it likes.
 _LINE_BYTES = 16 << 10
@@ -173,6 +176,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Writes the metrics of a SuperNode.")
     parser.add_argument("--config", required=True, help="JSON file with the settings")
     path = parser.parse_args().config
+    unit_log.set_up("flower-node-metrics")
     try:
         config = Config(**json.loads(Path(path).read_text(encoding="utf-8")))
         counts = Counts.read(config.state_file)
@@ -180,7 +184,7 @@ def main() -> int:
         write(config.metrics_file, render(counts.metrics(is_connected(config))))
         counts.write(config.state_file)
     except (OSError, ValueError, TypeError) as problem:
-        sys.stderr.write(f"The metrics of this node cannot be written: {sentence(problem)}\n")
+        LOGGER.error("The metrics of this node cannot be written: %s", sentence(problem))
         return 1
     return 0
 

@@ -30,6 +30,7 @@ from typing import Any, Protocol
 from ..one.transport.errors import OneException
 from ..onegate.client import OneGate
 from ..onegate.context_files import ContextMissing, parse, read_token
+from . import unit_log
 from .node_keys import NodeKey, read_key
 from .nodes import INVALID_KEY, KEY_IN_USE, UNREGISTERED, Node, Nodes, NodesError
 from .untrusted import sentence
@@ -217,8 +218,10 @@ class Registrar:
                 self._invalid.add(key.pem)
             return
         self._say(f"Node {name}", "")
-        LOGGER.info("Node %s with key %s was registered as %d.", name, key.fingerprint, node_id)
-        self._record("node_registered", f"SuperNode {name} may join", {"node_id": str(node_id), "name": name, "key": key.fingerprint})
+        data = {"node_id": str(node_id), "name": name, "key": key.fingerprint}
+        told = unit_log.event("node_registered", **data)
+        LOGGER.info("Node %s with key %s was registered as %d.", name, key.fingerprint, node_id, extra=told)
+        self._record("node_registered", f"SuperNode {name} may join", data)
 
     def _judge(self, node: Node, members: Mapping[int, Member] | None, wanted: Mapping[str, tuple[str, NodeKey]]) -> None:
         """Take out a node whose key does not belong any more."""
@@ -250,8 +253,9 @@ class Registrar:
             self._say(f"Node {node.name}", f"it cannot be unregistered: {problem}")
             return
         self._gone_since.pop(node.node_id, None)
-        LOGGER.info("Node %s, %d, was unregistered: %s.", sentence(node.name, 80), node.node_id, reason)
         data = {"node_id": str(node.node_id), "name": node.name, "reason": reason}
+        told = unit_log.event("node_removed", **data)
+        LOGGER.info("Node %s, %d, was unregistered: %s.", sentence(node.name, 80), node.node_id, reason, extra=told)
         self._record("node_removed", f"SuperNode {node.name} was taken out: {reason}", data)
 
     def _publish_revoked(self, fingerprints: Sequence[str]) -> None:
@@ -370,7 +374,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Registers the keys of a federation's SuperNodes at Flower.")
     parser.add_argument("--config", required=True, help="JSON file with the settings")
     path = parser.parse_args().config
-    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(message)s")
+    unit_log.set_up("flower-registrar")
     try:
         config = Config.read(path)
         registrar = Registrar(config, Nodes(config.url, config.ca_file), open_gate(config.onegate))

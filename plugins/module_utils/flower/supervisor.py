@@ -20,7 +20,6 @@ import logging
 import shutil
 import signal
 import ssl
-import sys
 import threading
 import time
 import urllib.request
@@ -32,6 +31,7 @@ from typing import Any
 
 from ..contextualization import ContextError, run_overrides
 from ..onegate.context_files import ContextMissing
+from . import unit_log
 from .apps import AppError, read_config, stage
 from .artifacts import ArtifactServer, Collection, collect
 from .board import Board, open_board
@@ -529,9 +529,11 @@ class Supervisor:
     def _note(self, run: Run, event: dict[str, Any]) -> None:
         kind = event["event"]
         if kind == "round_end" and run.history:
-            LOGGER.info("Run '%s': %s.", run.name, progress_line(run.rounds, run.history[-1]))
+            record = run.history[-1]
+            LOGGER.info("Run '%s': %s.", run.name, progress_line(run.rounds, record), extra=unit_log.event(kind, run=run.name, **record))
         else:
-            LOGGER.info("Run '%s': %s: %s", run.name, sentence(kind, _KIND_CHARACTERS), run.message)
+            kind = sentence(kind, _KIND_CHARACTERS)
+            LOGGER.info("Run '%s': %s: %s", run.name, kind, run.message, extra=unit_log.event(kind, run=run.name, round=run.round))
 
     def _conclude(self, run: Run) -> None:
         if run.has_model:
@@ -588,7 +590,8 @@ class Supervisor:
             shutil.rmtree(Path(self._config.apps_directory, run.name), ignore_errors=True)
         self._watch = _Watch()
         self._save()
-        LOGGER.log(logging.ERROR if status == FAILED else logging.INFO, "Run '%s' %s: %s", run.name, status, run.message)
+        level = logging.ERROR if status == FAILED else logging.INFO
+        LOGGER.log(level, "Run '%s' %s: %s", run.name, status, run.message, extra=unit_log.event(f"run_{status}", run=run.name, round=run.round))
 
     def _offer_files(self, run: Run) -> None:
         found = collect(self._directory(run))
@@ -636,7 +639,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Submits and follows the training runs of a Flower SuperLink.")
     parser.add_argument("--config", required=True, help="JSON file with the settings")
     path = parser.parse_args().config
-    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(message)s")
+    unit_log.set_up("flower-supervisor")
     try:
         config = Config.read(path)
         supervisor = Supervisor(config, open_board(config.onegate))

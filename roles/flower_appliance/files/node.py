@@ -7,6 +7,7 @@ attributes of the VM asks the node to leave: it stops once it has sent what it t
 of the service may write there, as it may remove this one.
 """
 
+import logging
 import re
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import service
 import unchanged
 
 from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import ContextError, check
+from ansible_collections.opennebula.flower.plugins.module_utils.flower import unit_log
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import OneGate
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.context_files import ContextMissing
@@ -104,10 +106,11 @@ def main() -> int:
     if not (service.APPLIANCE / "status").is_file() or (service.APPLIANCE / "status").read_text(encoding="utf-8").strip() != "bootstrap_success":
         return 0
     context = service.machine_context()
+    unit_log.set_up("one-appliance-node", context.get("ONEAPP_FL_LOG_FORMAT"))
     try:
         look_after(context, service.open_gate(context))
     except (ContextMissing, ContextError, OneException, OSError) as problem:
-        print(f"the node is not looked after: {problem}", file=sys.stderr)
+        logging.getLogger(__name__).error("the node is not looked after: %s", problem)
         return 1
     return 0
 
