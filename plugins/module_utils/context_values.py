@@ -36,11 +36,14 @@ _OBJECT_PREFIX = re.compile(r"[A-Za-z0-9._=@+-]+(/[A-Za-z0-9._=@+-]+)*/?")
 _CREDENTIAL = re.compile(r"[!-~]{1,256}")
 # A line as htpasswd writes it, with the one kind of hash that node_exporter and HAProxy both know.
 _BASIC_AUTH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}:\$2[aby]\$[0-9]{2}\$[A-Za-z0-9./]{53}")
+_RATE = re.compile(r"([1-9][0-9]{0,8})([kmg])bit")
 _NODE_CONFIG_PAIR = re.compile(r"""([A-Za-z0-9_][A-Za-z0-9_-]*)=("[^"]*"|'[^']*'|[^\s"'=]+)(?=\s|$)""")
 _NODE_CONFIG_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 _BARE_WORD = re.compile(r"[A-Za-z0-9._:/@+-]+")
 _PEM_LABELS = {"certificate": ("CERTIFICATE",), "private_key": ("PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY")}
 _BASE64_LAYERS = 2
+_KILOBITS = {"k": 1, "m": 10**3, "g": 10**6}
+_SLOWEST, _FASTEST = 8, 100 * 10**6  # kilobits in a second
 _PEM_COLUMNS = 64
 _LONGEST_TEXT = 1024
 _LAST_PORT = 65535
@@ -263,6 +266,13 @@ def _url(text: str, _limits: Limits) -> str:
 
 def _credential(text: str, _limits: Limits) -> str:
     return _matching(_CREDENTIAL, text).group()
+
+
+def _rate(text: str, _limits: Limits) -> str:
+    number, unit = _matching(_RATE, text).groups()
+    if not _SLOWEST <= int(number) * _KILOBITS[unit] <= _FASTEST:
+        raise ValueError("out of range")
+    return text
 
 
 def _check_server(host: str) -> None:
@@ -537,6 +547,7 @@ KINDS: Mapping[str, Kind] = {
     "basic_auth": Kind(
         _form(_BASIC_AUTH), str, "text", "str", lambda _limits: "user:hash as htpasswd -nB writes it, with a hash that begins with $2a$, $2b$ or $2y$"
     ),
+    "rate": Kind(_rate, str, "text", "str", lambda _limits: "a whole number of kbit, mbit or gbit from 8kbit to 100gbit, such as 512kbit"),
     "networks": Kind(
         _networks,
         _render_list,

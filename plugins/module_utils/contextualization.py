@@ -502,6 +502,14 @@ PARAMETERS: tuple[Parameter, ...] = (
         only_with=("FL_EDGE_BACKOFF", ("exponential",)),
     ),
     Parameter(
+        "FL_UPLINK_LIMIT",
+        "rate",
+        "",
+        _NODES,
+        "Most that a node sends to the SuperLink in a second, such as 512kbit; empty for no limit",
+        level=SUPERNODE,
+    ),
+    Parameter(
         "FL_ROUND_TIMEOUT",
         "number",
         "600",

@@ -3,6 +3,7 @@
 """What a machine with the role flower_supernode does. The machine with the SuperLink is asked what it sees."""
 
 import json
+import re
 
 import pytest
 import testinfra
@@ -116,3 +117,37 @@ def test_crash_loop_is_not_healthy(host):
         host.check_output("printf %s %s > %s", "%s", genuine, CA)
         host.check_output(f"systemctl restart {UNIT}")
     assert wait_until(lambda: healthy(host))
+
+
+def uplink(host):
+    """Return the class that holds the uplink to its limit, with what it counted, as tc shows it; empty for none."""
+    found = re.search(r"class htb f10e:.*?(?=\nclass |\Z)", host.check_output("tc -s class show dev eth0"), re.DOTALL)
+    return found[0] if found else ""
+
+
+def test_what_goes_to_the_superlink_goes_through_the_limit(host):
+    sent = re.search(r"rate 200Mbit .*?Sent (\d+) bytes", uplink(host), re.DOTALL)
+    assert int(sent[1]) > 0
+
+
+def test_the_limit_is_looked_after_while_the_node_runs(host):
+    assert unit_property(host, "flower-uplink.timer", "ActiveState") == "active"
+    # With the burst, which tc reckons from what the unit lets it see.
+    shown = re.search("rate .*", uplink(host))[0]
+    host.check_output("tc qdisc delete dev eth0 root")
+    assert wait_until(lambda: shown in uplink(host))
+
+
+def test_a_node_that_starts_has_its_limit_first(host):
+    host.check_output(f"systemctl stop {UNIT}")
+    try:
+        assert unit_property(host, "flower-uplink.timer", "ActiveState") == "inactive"
+        host.check_output("tc qdisc delete dev eth0 root")
+    finally:
+        host.check_output(f"systemctl start {UNIT}")
+    assert "rate 200Mbit" in uplink(host)
+    assert wait_until(lambda: healthy(host))
+
+
+def test_what_sets_the_limit_may_do_little_else(host):
+    assert exposure(host, "flower-uplink") <= 3.0

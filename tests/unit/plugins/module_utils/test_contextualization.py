@@ -47,6 +47,7 @@ class TestTable:
         "FL_METRICS_PORT", "FL_DCGM_ENABLED", "FL_EDGE_BACKOFF", "FL_EDGE_MAX_BACKOFF",
     )  # fmt: skip
     ADDED = (
+        "FL_UPLINK_LIMIT",
         "FL_ROUND_TIMEOUT", "FL_NODES_TIMEOUT", "FL_MAX_FAILED_ROUNDS",
         "FL_LOCAL_EPOCHS", "FL_LOCAL_BATCH_SIZE", "FL_LOCAL_LEARNING_RATE",
         "FL_SERVER_MOMENTUM", "FL_BETA_1", "FL_BETA_2", "FL_TAU", "FL_NODES_TO_SELECT", "FL_QFED_Q",
@@ -209,12 +210,23 @@ class TestValidation:
             ("FL_CUDA_VISIBLE_DEVICES", "0 --privileged"),
             ("FL_GPU_MEMORY_FRACTION", "0"),
             ("FL_GPU_MEMORY_FRACTION", "1.1"),
+            ("FL_UPLINK_LIMIT", "512"),
+            ("FL_UPLINK_LIMIT", "0kbit"),
+            ("FL_UPLINK_LIMIT", "7kbit"),
+            ("FL_UPLINK_LIMIT", "101gbit"),
+            ("FL_UPLINK_LIMIT", "1.5mbit"),
+            ("FL_UPLINK_LIMIT", "512kbit burst 1"),
+            ("FL_UPLINK_LIMIT", "--off"),
         ],
     )
     def test_refuses(self, name: str, value: str) -> None:
         (error,) = errors({f"ONEAPP_{name}": value})
         assert error.startswith(f"ONEAPP_{name}: ")
         assert "expected" in error
+
+    @pytest.mark.parametrize("rate", ["", "8kbit", "512kbit", "20mbit", "100gbit"])
+    def test_a_rate_is_a_number_with_a_unit(self, rate: str) -> None:
+        assert table.validate({"ONEAPP_FL_UPLINK_LIMIT": rate}, "edge")["flower_uplink_limit"] == rate
 
     @pytest.mark.parametrize("address", ["0.0.0.0:9092", "[::]:9092", "224.0.0.1:9092", "[ff02::1]:9092", "255.255.255.255:1"])
     def test_a_node_connects_to_the_address_of_one_machine(self, address: str) -> None:
