@@ -11,7 +11,8 @@ from typing import Any
 
 from .flower.node_keys import read_key
 
-_OF_A_ZONE = re.compile(r"(.+)/vm-[0-9]+")
+# A VM of a zone, or the machine that an edge site is.
+_OF_A_ZONE = re.compile(r"(.+)/(?:vm-[0-9]+|machine)")
 
 
 def zone_keys(vms: Iterable[Mapping[str, Any]], zone: str) -> dict[str, list[str]]:

@@ -41,7 +41,7 @@ SETTINGS = (
     "flower_network", "flower_firewall", "flower_fleet_api_address", "flower_control_api_address", "flower_cert_extra_san", "flower_tls_enabled",
     "flower_ssl_ca_certfile", "flower_node_auth_enabled",
     "flower_min_available_clients", "flower_min_fit_clients", "flower_fraction_fit", "flower_fraction_evaluate",
-    "flower_num_rounds", "flower_model_megabytes",
+    "flower_num_rounds", "flower_model_megabytes", "ansible_host", "ansible_port",
 )  # fmt: skip
 
 _API_PORTS = {"http": 80, "https": 443}
@@ -81,9 +81,29 @@ class Zone:
         """Whether its SuperNodes reach the SuperLink from another zone."""
         return self.trains and not self.coordinates
 
+    @property
+    def is_machine(self) -> bool:
+        """Whether it is one existing machine without an OpenNebula, configured over SSH."""
+        return EDGE in self.groups
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return f"{'edge site' if self.is_machine else 'zone'} {self.name}"
+
+    @property
+    def nodes_title(self) -> str:
+        """What people call its SuperNodes."""
+        return self.title if self.is_machine else f"{self.title}, SuperNodes"
+
+    @property
+    def machine_address(self) -> str:
+        """Where the machine is reached over SSH."""
+        return str(self.given.get("ansible_host") or self.name)
+
     def wrong(self, problem: str) -> None:
         """Keep a problem of this zone."""
-        self.errors.append(f"zone {self.name}: {problem}")
+        self.errors.append(f"{self.title}: {problem}")
 
 
 @dataclass
@@ -141,7 +161,9 @@ def _read_zone(name: str, groups: tuple[str, ...], given: Mapping[str, Any]) -> 
     zone = Zone(name, groups, given)
     zone.state = _one_of(zone, "zone_state", (PRESENT, ABSENT), PRESENT)
     zone.way = _one_of(zone, "flower_connection", WAYS, PUBLIC)
-    if zone.trains:
+    if zone.is_machine:
+        zone.supernodes = zone.least = zone.most = 1
+    elif zone.trains:
         zone.supernodes = _count(zone, "flower_supernodes", 1)
         zone.least = _count(zone, "flower_supernodes_min", zone.supernodes)
         zone.most = _count(zone, "flower_supernodes_max", zone.supernodes)
@@ -198,7 +220,7 @@ def _networks(zone: Zone, name: str, given: object) -> Iterator[Network]:
 def _subnets(zone: Zone) -> Iterator[Network]:
     """Yield what the inventory says of the addresses of the zone's VMs: the network's own, else its ranges."""
     network = zone.given.get("flower_network")
-    if not isinstance(network, Mapping):
+    if zone.is_machine or not isinstance(network, Mapping):
         return
     template = network.get("template") or {}
     address, mask = template.get("NETWORK_ADDRESS"), template.get("NETWORK_MASK")
@@ -255,8 +277,8 @@ def _check_groups(listed: Mapping[str, Sequence[str]]) -> list[str]:
         errors.append(f"the inventory group 'coordinator' has {len(coordinators)} hosts{which}, expected exactly one zone that runs the SuperLink")
     if not listed[TRAINING] and not listed[EDGE]:
         errors.append("the inventory group 'training_sites' has no hosts, expected the zones that run SuperNodes")
-    both = [name for name in listed[TRAINING] if name in listed[EDGE]]
-    errors += [f"zone {name} is in the groups 'training_sites' and 'edge_sites', expected one of them" for name in both]
+    both = [(name, group) for group in (COORDINATOR, TRAINING) for name in listed[group] if name in listed[EDGE]]
+    errors += [f"zone {name} is in the groups '{group}' and 'edge_sites', expected one of them: an edge site is a machine" for name, group in both]
     return errors
 
 
@@ -419,17 +441,19 @@ def _zone_facts(zone: Zone, coordinator: Zone | None, blocks: Mapping[str, Seque
     roles = [{"name": "superlink", "cardinality": 1, "least": 1, "most": 1}] if zone.coordinates else []
     if zone.trains:
         roles.append({"name": "supernode", "cardinality": zone.supernodes, "least": zone.least, "most": zone.most})
-    network = zone.given.get("flower_network")
+    network = None if zone.is_machine else zone.given.get("flower_network")
     address = zone.superlink_address
     if zone.is_remote and zone.way == WIREGUARD and blocks and coordinator:
         address = _joined(blocks[""][0], split_address(_fleet_address(coordinator))[1])
     return {
         "name": zone.name,
+        "title": zone.title,
         "groups": list(zone.groups),
+        "machine": zone.machine_address if zone.is_machine else "",
         "state": zone.state,
-        "endpoint": str(zone.given.get("one_api_url") or ""),
+        "endpoint": "" if zone.is_machine else str(zone.given.get("one_api_url") or ""),
         "connection": zone.way if zone.is_remote else "",
-        "service": str(zone.given.get("flower_service_name", "")),
+        "service": "" if zone.is_machine else str(zone.given.get("flower_service_name", "")),
         "roles": roles if zone.state == PRESENT else [],
         "network": str(network.get("name", "")) if isinstance(network, Mapping) else "",
         "subnets": [str(subnet) for subnet in zone.subnets],
@@ -478,10 +502,12 @@ def _ports(coordinator: Zone, zones: Sequence[Zone], tunnels: _Tunnels | None) -
         yield _port(f"zone {coordinator.name}, SuperNodes", f"zone {coordinator.name}, SuperLink", "TCP", fleet, "Fleet API with TLS; within the zone")
     yield _port("the control node", f"zone {coordinator.name}, SuperLink", "TCP", fleet, "models and events of ended trainings; optional")
     for zone in zones:
+        if zone.is_machine:
+            yield _port("the control node", f"{zone.title}, {zone.machine_address}", "TCP", _ssh_port(zone), "SSH, to configure the machine")
         if not zone.is_remote:
             continue
         sources = ", ".join(map(str, zone.site_addresses))
-        source = f"zone {zone.name}, SuperNodes" + (f" as {sources}" if sources else "")
+        source = zone.nodes_title + (f" as {sources}" if sources else "")
         if zone.way == PUBLIC:
             host, port = split_address(zone.superlink_address)
             behind = "" if port == fleet else f", which is forwarded to port {fleet} of the SuperLink"
@@ -493,6 +519,11 @@ def _ports(coordinator: Zone, zones: Sequence[Zone], tunnels: _Tunnels | None) -
     firewall = coordinator.given.get("flower_firewall")
     for place in (firewall.get("ssh_from") or []) if isinstance(firewall, Mapping) else []:
         yield _port(str(place), f"zone {coordinator.name}, VMs", "TCP", _SSH, "SSH of the operators")
+
+
+def _ssh_port(zone: Zone) -> int:
+    text = str(zone.given.get("ansible_port") or _SSH)
+    return int(text) if text.isascii() and text.isdecimal() else _SSH
 
 
 def _port(source: str, target: str, protocol: str, port: int, why: str) -> dict[str, Any]:
@@ -521,14 +552,14 @@ def _keys(coordinator: Zone, zones: Sequence[Zone], tunnels: _Tunnels | None) ->
     yield _key("key of the SuperLink's certificate", f"{superlink}: /opt/flower/certs/server.key", True)
     for zone in zones:
         if zone.trains and _truth(coordinator.given.get("flower_node_auth_enabled", True)):
-            yield _key("key of each node, by which it joins", f"zone {zone.name}, SuperNodes: /opt/flower/certs", True)
+            yield _key("key of each node, by which it joins", f"{zone.nodes_title}: /opt/flower/certs", True)
         if zone.trains:
-            yield _key("certificate of the CA", f"zone {zone.name}, SuperNodes: /opt/flower/certs/ca.crt", False)
+            yield _key("certificate of the CA", f"{zone.nodes_title}: /opt/flower/certs/ca.crt", False)
     if tunnels:
         yield _key("key of the tunnel", f"{superlink}: /etc/wireguard", True)
         for zone in zones:
             if zone.is_remote and zone.way == WIREGUARD:
-                yield _key("key of the tunnel, each its own", f"zone {zone.name}, SuperNodes: /etc/wireguard", True)
+                yield _key("key of the tunnel, each its own", f"{zone.nodes_title}: /etc/wireguard", True)
 
 
 def _key(what: str, where: str, secret: bool) -> dict[str, Any]:
@@ -549,7 +580,7 @@ def _notes(coordinator: Zone, zones: Sequence[Zone]) -> list[str]:
     remaining = sum(zone.supernodes for zone in zones if zone.trains) - (largest.supernodes if largest else 0)
     if largest and len([zone for zone in zones if zone.trains]) > 1 and str(needed).isdecimal() and remaining < int(needed):
         notes.append(
-            f"zone {largest.name}: without its SuperNodes {remaining} are left, fewer than flower_min_fit_clients, {needed}: its loss stops the training"
+            f"{largest.title}: without its SuperNodes {remaining} are left, fewer than flower_min_fit_clients, {needed}: its loss stops the training"
         )
     if str(needed).isdecimal() and least < int(needed):
         notes.append(f"with the fewest SuperNodes that every zone may have there are {least}, fewer than flower_min_fit_clients, {needed}")

@@ -1,6 +1,6 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""plan.yml on the example inventory of zones, whose endpoints do not exist, and on one that cannot be."""
+"""plan.yml on the example inventories of zones and of the edge, whose endpoints do not exist, and on one that cannot be."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def plan(directory: Path, *arguments: str) -> tuple[int, str]:
-    """Return status and output of plan.yml for the example, its lines joined; it writes into a directory."""
+def plan(directory: Path, *arguments: str, example: str = "multi_site") -> tuple[int, str]:
+    """Return status and output of plan.yml for an example, its lines joined; it writes into a directory."""
     command = [
-        sys.executable, "-m", "ansible", "playbook", "-i", str(ROOT / "inventories/multi_site"), str(ROOT / "playbooks/plan.yml"),
+        sys.executable, "-m", "ansible", "playbook", "-i", str(ROOT / "inventories" / example), str(ROOT / "playbooks/plan.yml"),
         "-e", f"flower_plan_directory={directory}", *arguments,
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=900)
@@ -40,6 +40,21 @@ def test_the_example_has_a_plan_as_text_as_json_and_as_a_page_with_a_picture(tmp
     picture = ET.fromstring(page[page.index("<svg") : page.index("</svg>") + len("</svg>")])
     assert {element.text for element in picture if element.get("class") == "name"} == {"munich", "lyon", "madrid"}
     assert "src=" not in page and "href=" not in page, "nothing but itself"
+
+
+def test_the_example_of_the_edge_has_zones_and_machines(tmp_path):
+    status, output = plan(tmp_path, example="edge")
+    assert status == 0, output
+    assert "Federation flower: 10 SuperNodes (10 to 10) in 6 zones and on 5 machines" in output
+    assert "edge site faro: 1 supernode on the machine faro.example.org, over SSH" in output
+
+    made = json.loads((tmp_path / "plan.json").read_text())
+    assert {role["cardinality"] for zone in made["zones"] for role in zone["roles"]} == {1}
+    opened = {(port["from"], port["protocol"], port["port"]) for port in made["ports"] if "faro" in port["from"] + port["to"]}
+    assert opened == {("the control node", "TCP", 22), ("edge site faro as 203.0.113.6/32", "TCP", 9092)}
+    page = (tmp_path / "plan.html").read_text()
+    picture = ET.fromstring(page[page.index("<svg") : page.index("</svg>") + len("</svg>")])
+    assert {"cloud", "antwerp", "faro"} <= {element.text for element in picture if element.get("class") == "name"}
 
 
 def test_an_inventory_that_cannot_be_is_refused_with_every_reason(tmp_path):

@@ -74,8 +74,17 @@ class Zones:
         self.authority = certificate_authority("first")
         self._inventory = directory / "hosts.json"
 
-    def play(self, *arguments: str, down: tuple[str, ...] = (), playbook: str = "site", shared: Mapping = {}, **given: Mapping) -> tuple[int, str]:  # noqa: B006
-        """Run a playbook; `down` are zones whose front end does not answer, other keywords are variables of a zone. Returns status and output."""
+    def play(
+        self,
+        *arguments: str,
+        down: tuple[str, ...] = (),
+        playbook: str = "site",
+        shared: Mapping = {},  # noqa: B006
+        machines: Mapping[str, Mapping] = {},  # noqa: B006
+        **given: Mapping,
+    ) -> tuple[int, str]:
+        """Run a playbook; `down` are zones whose front end does not answer, `machines` the variables of edge sites by name, other keywords variables of a
+        zone. Returns status and output."""
         hosts = {}
         for number, (name, zone) in enumerate(self.zones.items()):
             options = {**zone.options, **({"api_url": "http://127.0.0.1:9/RPC2"} if name in down else {})}
@@ -86,6 +95,8 @@ class Zones:
             hosts[name] = {"flower_network": network, **{f"one_{option}": value for option, value in options.items()}, **given.get(name, {})}
             zone.calls.clear()
         children = {"coordinator": {"hosts": {next(iter(hosts)): {}}}, "training_sites": {"hosts": hosts}}
+        if machines:
+            children["edge_sites"] = {"hosts": dict(machines)}
         self._inventory.write_text(json.dumps({"all": {"children": children, "vars": {**FEDERATION, **shared}}}))
         command = [sys.executable, "-m", "ansible", "playbook", "-i", str(self._inventory), str(ROOT / f"playbooks/{playbook}.yml"), *arguments]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=1800)

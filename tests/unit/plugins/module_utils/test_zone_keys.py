@@ -50,3 +50,9 @@ def test_a_key_counts_once_and_the_operators_first():
 
 def test_keys_without_the_name_of_a_zone_are_the_operators_and_not_known_from_before():
     assert joined_keys(f"{ONE} alice,{TWO}", ["lyon"], {}) == []
+
+
+def test_the_key_of_a_machine_stays_as_long_as_its_site_belongs():
+    known = f"{ONE} tower/machine,{TWO} quay/machine"
+    assert joined_keys(known, ["tower"], {}) == [f"{ONE} tower/machine"]
+    assert joined_keys(known, ["tower"], {"tower": [f"{THREE} tower/machine"]}) == [f"{THREE} tower/machine"]

@@ -178,3 +178,22 @@ def test_without_a_size_nothing_is_said_and_a_bad_one_is_refused():
     for size in (0, -1, "big", "nan", "inf", [1]):
         errors = plan(a={"flower_model_megabytes": size})["errors"]
         assert errors == [f"zone a: flower_model_megabytes is {size!r}, expected a number above 0"]
+
+
+def test_an_edge_site_is_one_machine_without_an_opennebula():
+    cloud = {**PUBLIC, "one_api_url": "http://a.example.org:2633/RPC2", "flower_min_available_clients": 1}
+    machine = {**PUBLIC, "one_api_url": "http://a.example.org:2633/RPC2", "flower_network": NETWORK, "ansible_host": "192.0.2.9", "ansible_port": 2222}
+    made = zone_plan({"coordinator": ["a"], "edge_sites": ["m"]}, {"a": cloud, "m": machine})
+    assert made["errors"] == []
+    (site,) = (zone for zone in made["zones"] if zone["name"] == "m")
+    assert (site["title"], site["machine"], site["service"], site["endpoint"], site["network"]) == ("edge site m", "192.0.2.9", "", "", "")
+    assert made["nodes"] == {"now": 1, "least": 1, "most": 1}, "whatever is said of the number of VMs"
+    assert ("the control node", "edge site m, 192.0.2.9", 2222) in {(port["from"], port["to"], port["port"]) for port in made["ports"]}
+    assert ("edge site m", "zone a, fl.example.org:9092", 9092) in {(port["from"], port["to"], port["port"]) for port in made["ports"]}
+    assert {key["where"] for key in made["keys"] if "edge site" in key["where"]} == {"edge site m: /opt/flower/certs", "edge site m: /opt/flower/certs/ca.crt"}
+
+
+@pytest.mark.parametrize("group", ["coordinator", "training_sites"])
+def test_a_machine_is_no_zone(group):
+    made = zone_plan({"coordinator": ["a"], "training_sites": ["a"], "edge_sites": ["m"]} | {group: ["m"]}, {"a": PUBLIC, "m": PUBLIC})
+    assert f"zone m is in the groups '{group}' and 'edge_sites', expected one of them: an edge site is a machine" in made["errors"]
