@@ -112,9 +112,9 @@ TRAINING = Dashboard(
         ),
         Panel(
             "How long rounds take",
-            "Rounds by how long they took.",
+            "Rounds by how long they took, in seconds at most.",
             "none",
-            {"up to {{le}} s": f"sum by (le) (fl_round_duration_seconds_bucket{{{_LINK}}})"},
+            {"{{le}}": f"sum by (le) (fl_round_duration_seconds_bucket{{{_LINK}}})"},
             "bargauge",
             decimals=0,
         ),
@@ -359,7 +359,15 @@ def _panel(number: int, panel: Panel, place: dict[str, int]) -> dict[str, Any]:
         "gridPos": place,
         "fieldConfig": {"defaults": defaults, "overrides": []},
         "targets": [
-            {"refId": chr(ord("A") + index), "datasource": _DATA_SOURCE, "expr": query, "legendFormat": legend, "instant": panel.kind != "timeseries"}
+            {
+                "refId": chr(ord("A") + index),
+                "datasource": _DATA_SOURCE,
+                "expr": query,
+                "legendFormat": legend,
+                "instant": panel.kind != "timeseries",
+                # Grafana then sorts the buckets of a histogram by their names and takes each without those below it.
+                "format": "heatmap" if panel.kind == "bargauge" else "time_series",
+            }
             for index, (legend, query) in enumerate(panel.queries.items())
         ],
     }
