@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from ansible_collections.opennebula.flower.plugins.plugin_utils.progress import followed_file
@@ -18,3 +19,13 @@ def test_every_line_is_shown_and_the_file_is_gone_afterwards():
             stream.write("sk: LOCKED, 10 s\n")
     assert shown == ["one_image disk: LOCKED, 0 s", "one_image disk: LOCKED, 10 s"]
     assert not Path(path).exists()
+
+
+def test_of_documents_the_newest_is_shown_also_when_it_came_last():
+    shown: list[dict] = []
+    with followed_file(lambda line: None, shown.append) as path:
+        for number in range(3):
+            Path(f"{path}.partial").write_text(json.dumps({"number": number}), encoding="utf-8")
+            Path(f"{path}.partial").replace(f"{path}.json")
+    assert shown[-1] == {"number": 2}
+    assert not Path(path).parent.exists()
