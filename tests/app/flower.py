@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
 
 from ansible_collections.opennebula.flower.tests.support.ports import free_port
 
@@ -145,9 +143,14 @@ class Federation:
             ["flower-superlink", "--insecure", "--disable-runtime-dependency-installation", *place],
             PYTHONPATH=str(self._without_sklearn),
         )
-        session = requests.Session()
-        session.mount("http://", HTTPAdapter(max_retries=Retry(connect=10, backoff_factor=0.1)))
-        session.get(f"http://{self.address}/health", timeout=10).raise_for_status()
+        self._wait(self._answers, "the SuperLink to answer")
+
+    def _answers(self) -> bool:
+        assert self._superlink.poll() is None, (self._directory / "superlink.log").read_text()
+        try:
+            return requests.get(f"http://{self.address}/health", timeout=10).ok
+        except requests.RequestException:
+            return False
 
     def _settings(self, values: dict[str, object]) -> Path:
         lines = "".join(f"{key.replace('_', '-')} = {json.dumps(value)}\n" for key, value in values.items())
