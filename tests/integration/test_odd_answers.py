@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,7 +64,12 @@ class Odd(NamedTuple):
         leading = self.inside if module.startswith("onegate") else {
             **self.zone.options, "api_url": f"{self.api.url}/RPC2", "oneflow_url": self.flow.url,
         }
-        return run_module(module, {**leading, **options}, check)
+        # A collection in the middle of a document that is nested as deep as Python goes would call finalizers, which cannot run there.
+        gc.disable()
+        try:
+            return run_module(module, {**leading, **options}, check)
+        finally:
+            gc.enable()
 
     @contextmanager
     def spoilt(self, server: OddServer, place: int, body: bytes | tuple[int, bytes]) -> Iterator[None]:

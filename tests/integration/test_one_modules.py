@@ -257,12 +257,12 @@ def test_a_name_of_others_only_is_an_error_with_ids_and_owners(zone, twins):
 
 
 def test_who_is_not_authorized_is_told_what_for(zone):
-    zone.call("one.user.allocate", "bob", "bobpw", "", [])
+    zone.call("one.user.allocate", "carl", "carlpw", "", [])
     number = zone.unchanged("one_template", name="small", **SMALL)["vm_template"]["id"]
-    bob = {"api_username": "bob", "api_password": "bobpw"}
-    # What bob cannot see he cannot name.
-    zone.unchanged("one_template", name="small", state="absent", **bob)
-    result = zone.fails("one_template", name=str(number), state="absent", **bob)
+    carl = {"api_username": "carl", "api_password": "carlpw"}
+    # What carl cannot see he cannot name.
+    zone.unchanged("one_template", name="small", state="absent", **carl)
+    result = zone.fails("one_template", name=str(number), state="absent", **carl)
     assert result["error"]["kind"] == "authorization"
     assert f"TEMPLATE [{number}]" in result["msg"] and zone.options["api_url"] in result["msg"]
 
