@@ -34,6 +34,14 @@ def test_what_is_wrong_with_a_machine_is_said_before_anything_is_changed(zones: 
     assert zones.writes() == {}
 
 
+def test_what_is_wrong_with_the_federation_is_said_before_a_machine_is_contacted(zones: Zones) -> None:
+    status, output = zones.play(playbook="edge", shared=SHARED | {"flower_num_rounds": 0}, machines={"quay": MACHINE}, **SETTINGS)
+    assert status != 0
+    assert "flower_num_rounds: '0' is not valid" in output
+    assert "Failed to connect" not in output
+    assert zones.writes() == {}
+
+
 def test_an_inventory_without_machines_is_told_what_is_missing(zones: Zones) -> None:
     status, output = edge(zones, {})
     assert status != 0
