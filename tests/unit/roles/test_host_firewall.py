@@ -1,0 +1,54 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The rules of the host firewall as text; machines that load them are in extensions/molecule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+
+try:
+    from ansible.template import trust_as_template
+except ImportError:  # before ansible-core 2.19
+
+    def trust_as_template(text: str) -> str:
+        return text
+
+
+ROLE = Path(__file__).resolve().parents[3] / "roles/_flower_firewall"
+
+
+def rules(**given: object) -> list[str]:
+    """Return the lines of the rules with these variables."""
+    files = (yaml.safe_load((ROLE / name / "main.yml").read_text()) for name in ("defaults", "vars"))
+    values = {name: trust_as_template(value) if isinstance(value, str) else value for file in files for name, value in file.items()}
+    templar = Templar(DataLoader(), variables={"ansible_managed": "", **values, **given})
+    text = templar.template(trust_as_template("#jinja2: trim_blocks: True\n" + (ROLE / "templates/firewall.nft.j2").read_text()))
+    return [line.strip() for line in text.splitlines()]
+
+
+def test_only_ssh_and_what_is_served_is_let_in() -> None:
+    opened = [line for line in rules(flower_firewall_ports=[9092, 9092]) if line.startswith("tcp dport")]
+    assert opened == ["tcp dport 22 accept", "tcp dport 9092 accept"]
+
+
+def test_ssh_where_ansible_came_in_stays_open() -> None:
+    assert "tcp dport 2222 accept" in rules(ansible_port=2222)
+    named = rules(ansible_port="2222", flower_host_firewall_ssh_from=["10.0.0.0/8", "fd00::/8"])
+    assert [line for line in named if line.endswith("tcp dport 2222 accept")] == [
+        "ip saddr 10.0.0.0/8 tcp dport 2222 accept", "ip6 saddr fd00::/8 tcp dport 2222 accept",
+    ]  # fmt: skip
+
+
+def test_nothing_is_filtered_outbound_unless_networks_are_named() -> None:
+    assert "jump outbound" not in rules()
+    assert "ip daddr 10.0.0.0/8 accept" in rules(flower_host_firewall_outbound=["10.0.0.0/8"])
+
+
+def test_a_firewall_that_is_off_leaves_no_table() -> None:
+    assert [line for line in rules(flower_host_firewall_enabled=False) if line and not line.startswith("#")] == [
+        "table inet flower_firewall", "delete table inet flower_firewall",
+    ]  # fmt: skip
