@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 import time
 from collections import Counter
@@ -85,7 +86,7 @@ def view(federation: Federation, width: int = 100) -> list[str]:
 def sparkline(values: Sequence[float | str | None], most: int = _CURVE) -> str:
     """Return the newest values as a line of blocks, with a gap for what is no finite number."""
     shown = values[-most:]
-    numbers = [value for value in shown if isinstance(value, (int, float)) and abs(value) != float("inf") and value == value]  # noqa: PLR0124 - NaN
+    numbers = [value for value in shown if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))]
     if not numbers:
         return ""
     # Halved, so that the difference of the largest numbers is one.
