@@ -99,6 +99,14 @@ def test_neither_machine_nor_container_connects_to_others_than_the_superlink(hos
         assert host.check_output(f"{program} -c %s %s 9", CONNECT, gateway).strip() == "No route to host"
 
 
+def test_client_apps_start_by_the_program_that_says_at_once_that_it_lives(host):
+    program = "/opt/flower/native/bin/flwr-clientapp"
+    if host.file("/usr/bin/docker").exists:
+        program = "docker exec flower-supernode /python/venv/bin/flwr-clientapp"
+        assert "say_alive" in host.check_output("docker exec flower-supernode cat /python/venv/bin/flwr-clientapp")
+    assert "--runtime-api-address" in host.check_output(f"{program} --help")
+
+
 def test_node_comes_back_after_a_crash(host, superlink):
     before = unit_property(host, UNIT, "InvocationID")
     host.check_output(f"systemctl kill --signal KILL --kill-whom all {UNIT}")
