@@ -127,6 +127,14 @@ def split_address(text: str) -> tuple[str, int]:
     return host, _port(port)
 
 
+def is_loopback(host: str) -> bool:
+    """Say whether a host is this machine alone; of names that is known of localhost only."""
+    try:
+        return addresses.read_interface(host.partition("%")[0]).ip.is_loopback
+    except ValueError:
+        return host.lower().removesuffix(".") == "localhost"
+
+
 def check_host(text: str) -> str:
     """Return an IPv4 address in its one form, or a host name; ValueError for anything else."""
     labels = text.removesuffix(".").split(".")

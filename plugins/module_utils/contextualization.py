@@ -20,7 +20,7 @@ from typing import Any
 
 from . import strategies
 from .addresses import read_interface
-from .context_values import KINDS, Kind, Limits, split_address
+from .context_values import KINDS, Kind, Limits, is_loopback, split_address
 from .flower.frameworks import FRAMEWORKS, NO_USE_CASE, USE_CASES
 from .flower.releases import DEFAULT_VERSION, RELEASES
 from .pem import check_address, check_authority, check_certificates, check_server
@@ -42,7 +42,7 @@ _ADAPTIVE = ("FedAdam", "FedYogi", "FedAdagrad")
 _LONGEST_SHOWN = 100
 # The ports of Flower, the files of runs and the metrics behind the gateway.
 _TAKEN_PORTS = (8405, 8406, 18000, 18001)
-_OF_GENERATED = ("FL_CERT_EXTRA_SAN", "FL_CERT_DAYS", "FL_CERT_CA_DAYS")
+_OF_GENERATED = ("FL_CERT_EXTRA_SAN", "FL_CERT_DAYS", "FL_CA_DAYS", "FL_CERT_RENEWAL", "FL_CA_NUMBER", "FL_CA_ALSO_TRUSTED")
 _OURS = re.compile(r"(ONEAPP_)?((FL|FLOWER|ML)_[A-Z0-9_]+)")
 
 
@@ -251,7 +251,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "address",
         "127.0.0.1:9093",
         (SUPERLINK,),
-        "Address operators connect to; whoever reaches it can run code in the federation",
+        "Address operators connect to, who can run code in the federation; beyond loopback with certificates of their own",
         level=SUPERLINK,
     ),
     Parameter(
@@ -842,13 +842,56 @@ PARAMETERS: tuple[Parameter, ...] = (
         limits=Limits(minimum=1, maximum=3650),
     ),
     Parameter(
-        "FL_CERT_CA_DAYS",
+        "FL_CA_DAYS",
         "number",
         "3650",
         (SUPERLINK,),
         "Days that a CA the SuperLink makes is valid",
         level=SUPERLINK,
         limits=Limits(minimum=2, maximum=36500),
+    ),
+    Parameter(
+        "FL_CERT_RENEWAL",
+        "number",
+        "0",
+        (SUPERLINK,),
+        "Another number than before renews the server certificate at once",
+        level=SUPERLINK,
+        limits=Limits(minimum=0, maximum=999999),
+    ),
+    Parameter(
+        "FL_CA_NUMBER",
+        "number",
+        "1",
+        (SUPERLINK,),
+        "Number of the CA that signs; the SuperLink makes the one that there is not yet",
+        level=SUPERLINK,
+        limits=Limits(minimum=1, maximum=999999),
+    ),
+    Parameter(
+        "FL_CA_ALSO_TRUSTED",
+        "number",
+        "0",
+        (SUPERLINK,),
+        "Number of a CA that the nodes trust beside the one that signs, 0 for none; while a CA is replaced",
+        level=SUPERLINK,
+        limits=Limits(minimum=0, maximum=999999),
+    ),
+    Parameter(
+        "FL_CONTROL_CLIENT_CA",
+        "certificate",
+        "",
+        (SUPERLINK,),
+        "CA of the certificates that operators present to the Control API, needed where it listens beyond loopback",
+        level=SUPERLINK,
+    ),
+    Parameter(
+        "FL_CONTROL_WITHOUT_CLIENT_CERTIFICATES",
+        "boolean",
+        "NO",
+        (SUPERLINK,),
+        "Let everybody who reaches an address beyond loopback control the federation, without a certificate",
+        level=SUPERLINK,
     ),
     Parameter(
         "FL_ADVERTISE_ADDRESS",
@@ -1259,6 +1302,7 @@ def _check_together(result: Checked, role: str, name: Name, address: str) -> lis
         *_check_ports(values, name),
         *_check_tls(result, name, address),
         *_check_node_keys(result, name),
+        *_check_control(result, name),
         *_check_app(result, name),
         *_check_storage(result, name),
         *_check_metrics(result, name),
@@ -1338,7 +1382,10 @@ def _check_tls(result: Checked, name: Name, address: str) -> list[str]:
         result.ignored += [f"{name(p.name)} is ignored: {off}" for p in given]
         return []
     if not given:
-        return []
+        if values["flower_ca_also_trusted"] != values["flower_ca_number"]:
+            return []
+        also = values["flower_ca_also_trusted"]
+        return [f"{name('FL_CA_ALSO_TRUSTED')}: '{also}' is not valid, expected another number than {name('FL_CA_NUMBER')}, or 0 for none"]
     if len(given) < len(triple):
         present = ", ".join(name(p.name) for p in given)
         return [
@@ -1367,6 +1414,27 @@ def _check_node_keys(result: Checked, name: Name) -> list[str]:
     elif values["flower_listed_nodes_only"] and not values["flower_node_keys"]:
         return [f"{name('FL_NODE_KEYS')}: nothing was given, expected the key of a SuperNode because {name('FL_LISTED_NODES_ONLY')} is YES"]
     return []
+
+
+def _check_control(result: Checked, name: Name) -> list[str]:
+    """Check who may control the federation."""
+    values = result.values
+    address, authority = values["flower_control_api_address"], values["flower_control_client_ca"]
+    anybody, tls = name("FL_CONTROL_WITHOUT_CLIENT_CERTIFICATES"), values["flower_tls_enabled"]
+    errors = [f"{name('FL_CONTROL_CLIENT_CA')}: the given value {problem}" for problem in (check_authority(authority) if authority else [])]
+    if authority and not tls:
+        errors.append(f"{name('FL_CONTROL_CLIENT_CA')}: a CA was given, expected none because {name('FL_TLS_ENABLED')} is NO")
+    if values["flower_control_without_client_certificates"]:
+        if authority:
+            errors.append(f"{anybody}: YES is not valid, expected NO because a CA is given in {name('FL_CONTROL_CLIENT_CA')}")
+        elif not is_loopback(split_address(address)[0]):
+            result.warnings.append(f"{anybody} is YES: whoever reaches {address} can run code in the federation")
+    elif not authority and not is_loopback(split_address(address)[0]):
+        errors.append(
+            f"{name('FL_CONTROL_API_ADDRESS')}: '{address}' is not valid, expected a loopback address, the CA of the operators' certificates in "
+            f"{name('FL_CONTROL_CLIENT_CA')}, or YES in {anybody}"
+        )
+    return errors
 
 
 def _check_storage(result: Checked, name: Name) -> list[str]:

@@ -47,7 +47,7 @@ def check_certificates(pem: str) -> list[str]:
 
 def begin(pem: str) -> datetime.datetime | None:
     """Return when a certificate, or the last of several, begins to be valid; None for what is none."""
-    return max((_utc(certificate, "not_valid_before") for certificate in (_load(pem) if x509 else [])), default=None)
+    return max((validity(certificate)[0] for certificate in (_load(pem) if x509 else [])), default=None)
 
 
 def check_authority(pem: str) -> list[str]:
@@ -120,7 +120,7 @@ def _unusable(certificates: Iterable[x509.Certificate]) -> list[str]:
 
 def _certificate_problem(certificate: x509.Certificate) -> str | None:
     now = datetime.datetime.now(datetime.timezone.utc)  # noqa: UP017 - controllers may have Python 3.10
-    end, start = (_utc(certificate, name) for name in ("not_valid_after", "not_valid_before"))
+    start, end = validity(certificate)
     if end < now:
         return f"expired on {end:%Y-%m-%d}, expected a certificate that is still valid"
     if start > now + _CLOCK_TOLERANCE:
@@ -186,10 +186,13 @@ def _is_weak(key: object) -> bool:
     return not isinstance(key, (ed25519.Ed25519PublicKey, ed448.Ed448PublicKey))
 
 
-def _utc(certificate: x509.Certificate, name: str) -> datetime.datetime:
-    """Return a time of a certificate. cryptography before 42 has them without a time zone only."""
-    found = getattr(certificate, f"{name}_utc", None)
-    return found or getattr(certificate, name).replace(tzinfo=datetime.timezone.utc)  # noqa: UP017
+def validity(certificate: x509.Certificate) -> tuple[datetime.datetime, datetime.datetime]:
+    """Return from when until when a certificate is valid. cryptography before 42 has times without a time zone only."""
+    times = []
+    for name in ("not_valid_before", "not_valid_after"):
+        found = getattr(certificate, f"{name}_utc", None)
+        times.append(found or getattr(certificate, name).replace(tzinfo=datetime.timezone.utc))  # noqa: UP017
+    return times[0], times[1]
 
 
 def _public_part(key: str) -> tuple[bytes | None, str]:

@@ -548,8 +548,8 @@ def _keys(coordinator: Zone, zones: Sequence[Zone], tunnels: _Tunnels | None) ->
     if coordinator.given.get("flower_ssl_ca_certfile"):
         yield _key("key of the CA", "with the operator", True)
     else:
-        yield _key("key of the CA", f"{superlink}: /opt/flower/ca/ca.key", True)
-    yield _key("key of the SuperLink's certificate", f"{superlink}: /opt/flower/certs/server.key", True)
+        yield _key("key of the CA", f"{superlink}: /opt/flower/ca", True)
+    yield _key("key of the SuperLink's certificate", f"{superlink}: /opt/flower/certs/server.pem", True)
     for zone in zones:
         if zone.trains and _truth(coordinator.given.get("flower_node_auth_enabled", True)):
             yield _key("key of each node, by which it joins", f"{zone.nodes_title}: /opt/flower/certs", True)

@@ -29,6 +29,10 @@ def machine(*command: str, standard_input: str = "", check: bool = True) -> subp
     return subprocess.run(["docker", "exec", "-i", MACHINE, *command], input=standard_input, capture_output=True, text=True, check=check)
 
 
+def machine_log() -> str:
+    return machine("journalctl", "--no-pager", "--lines", "40").stdout
+
+
 class Outcome:
     """What a run of the role said."""
 

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -45,10 +45,8 @@ def booted() -> Iterator[None]:
         subprocess.run(["docker", "rm", "--force", "--volumes", MACHINE], check=True, capture_output=True)
 
 
-@pytest.fixture(scope="module")
-def play(booted: None, tmp_path_factory: pytest.TempPathFactory):
-    playbook = tmp_path_factory.mktemp("play") / "checkpoints.yml"
-    playbook.write_text(PLAYBOOK)
+def player(playbook: Path) -> Callable[..., Outcome]:
+    """Return what runs a playbook against the machine, with options of ansible-playbook and with variables."""
     environment = {
         **os.environ,
         "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
@@ -62,3 +60,10 @@ def play(booted: None, tmp_path_factory: pytest.TempPathFactory):
         return Outcome(subprocess.run(command, env=environment, capture_output=True, text=True, check=False))
 
     return run
+
+
+@pytest.fixture(scope="module")
+def play(booted: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Outcome]:
+    playbook = tmp_path_factory.mktemp("play") / "checkpoints.yml"
+    playbook.write_text(PLAYBOOK)
+    return player(playbook)

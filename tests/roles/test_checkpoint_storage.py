@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from checkpoint_machine import MACHINE, machine
+from checkpoint_machine import MACHINE, machine, machine_log
 
 from ansible_collections.opennebula.flower.tests.support.object_storage import Storage, empty_bucket, server
 from ansible_collections.opennebula.flower.tests.support.ports import free_port
@@ -37,10 +37,6 @@ def copied(files: dict[str, Path], target: str) -> None:
         for name, path in files.items():
             archive.add(path, name)
     subprocess.run(["docker", "cp", "-", f"{MACHINE}:{target}"], input=stream.getvalue(), check=True)
-
-
-def machine_log() -> str:
-    return machine("journalctl", "--no-pager", "--lines", "40").stdout
 
 
 @pytest.fixture(scope="module")

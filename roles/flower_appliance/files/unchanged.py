@@ -40,13 +40,14 @@ SETTINGS = (
     (Path("/opt/flower/config"), "*.json"),
     (Path("/opt/flower/config/metrics"), "*"),
     (Path("/opt/flower/config/flwr"), "config.toml"),
-    (Path("/opt/flower/certs"), "*"),
+    # All but the server's, which a timer renews; it is looked at by itself.
+    (Path("/opt/flower/certs"), "[!s.]*"),
     (Path("/opt/flower/loopback"), "*"),
 )
 CERTIFICATES = Path("/opt/flower/certs")
 NODE_UNIT = Path("/etc/systemd/system/flower-supernode.service")
 UNITS = {
-    "superlink": ("haproxy.service", "flower-superlink.service", "flower-supervisor.service"),
+    "superlink": ("haproxy.service", "flower-superlink.service", "flower-supervisor.service", "flower-certificates.timer"),
     "supernode": ("flower-supernode.service",),
 }
 # Where they are set up.
@@ -124,7 +125,7 @@ def _beyond_memory(values: dict) -> str:
 def _certificate(role: str, values: dict) -> str:
     if role != "superlink" or not values["flower_tls_enabled"]:
         return ""
-    command = ["openssl", "x509", "-noout", "-checkend", "86400", "-in", str(CERTIFICATES / "server.crt")]
+    command = ["openssl", "x509", "-noout", "-checkend", "86400", "-in", str(CERTIFICATES / "server.pem")]
     valid = subprocess.run(command, capture_output=True, check=False).returncode == 0
     return "" if valid else "the server certificate ends within a day"
 

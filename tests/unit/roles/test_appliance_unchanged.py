@@ -36,11 +36,11 @@ class Appliance:
         (root / "certs/node-vm-7.key.pub").write_text(f"{KEY}\n")
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=x", "-days", "30",
-             "-keyout", root / "certs/server.key", "-out", root / "certs/server.crt"], check=True, capture_output=True,
+             "-keyout", root / "certs/server.key", "-out", root / "certs/server.pem"], check=True, capture_output=True,
         )  # fmt: skip
         patch(unchanged, "RECORD", root / "record/bootstrap")
         patch(unchanged, "PROGRAMS", (root / "programs",))
-        patch(unchanged, "SETTINGS", ((root / "settings", "*"), (root / "certs", "*")))
+        patch(unchanged, "SETTINGS", ((root / "settings", "*"), (root / "certs", "[!s.]*")))
         patch(unchanged, "CERTIFICATES", root / "certs")
         patch(unchanged, "REGISTRAR_UNIT", root / "settings/flower-registrar.service")
         patch(unchanged, "NODE_UNIT", root / "settings/flower-supernode.service")
@@ -75,8 +75,16 @@ def test_a_changed_program_setting_or_certificate_is_a_difference(appliance: App
 
 
 def test_a_removed_file_is_a_difference(appliance: Appliance) -> None:
-    (appliance.root / "certs/server.key").unlink()
+    (appliance.root / "settings/flower-supernode.service").unlink()
     assert "changed" in appliance.difference()
+
+
+def test_a_renewed_certificate_of_the_server_is_none_and_a_lost_one_is(appliance: Appliance) -> None:
+    file = appliance.root / "certs/server.pem"
+    file.write_text(file.read_text() + "# renewed\n")
+    assert appliance.difference() == ""
+    file.unlink()
+    assert appliance.difference() == "the server certificate ends within a day"
 
 
 def test_compiled_programs_are_none(appliance: Appliance) -> None:
@@ -94,7 +102,7 @@ def test_gpus_and_disks_are_looked_at_again(appliance: Appliance, name: str) -> 
 
 
 def test_a_server_certificate_in_its_last_day_is_a_difference(appliance: Appliance) -> None:
-    certificate = appliance.root / "certs/server.crt"
+    certificate = appliance.root / "certs/server.pem"
     subprocess.run(["openssl", "req", "-x509", "-key", appliance.root / "certs/server.key", "-subj", "/CN=x", "-days", "1", "-out", certificate],
                    check=True, capture_output=True)  # fmt: skip
     appliance.unchanged.remember(CONTEXT)
@@ -144,10 +152,10 @@ def test_units_that_do_not_start_or_get_healthy_are_told(
         (commands / name).chmod(0o755)
     monkeypatch.setattr(unchanged, "HEALTHY", "true")
     assert unchanged.start("superlink") == ""
-    assert (tmp_path / "started").read_text() == "start haproxy.service flower-superlink.service flower-supervisor.service\n"
+    assert (tmp_path / "started").read_text() == "start haproxy.service flower-superlink.service flower-supervisor.service flower-certificates.timer\n"
     (appliance.root / "settings/flower-registrar.service").write_text("")
     assert unchanged.start("superlink") == ""
-    assert (tmp_path / "started").read_text().endswith("flower-supervisor.service flower-registrar.service\n")
+    assert (tmp_path / "started").read_text().endswith("flower-certificates.timer flower-registrar.service\n")
     monkeypatch.setattr(unchanged, "HEALTHY", "sick")
     monkeypatch.setattr(unchanged, "HEALTH_SECONDS", 0)
     assert "not healthy within 0 s: not connected yet" in unchanged.start("supernode")

@@ -26,7 +26,7 @@ TEMPLATES = {
     "superlink": [
         "haproxy.cfg.j2", "flower-superlink.service.j2", "flower-supervisor.service.j2", "opt-flower-checkpoints.mount.j2", "config.toml.j2",
         "flower-checkpoint-upload.service.j2", "flower-checkpoint-restore.service.j2", "supervisor.json.j2", "checkpoint-sync.json.j2", "registrar.json.j2",
-        "flower-registrar.service.j2",
+        "flower-registrar.service.j2", "certificates.json.j2", "flower-certificates.service.j2",
     ],
     "supernode": ["flower-supernode.service.j2"],
 }

@@ -46,7 +46,7 @@ def test_certificate_is_valid_for_local_names(host, name):
 
 
 def test_certificate_holds_the_extra_name_and_the_ipv6_loopback(host):
-    certificate = host.check_output("openssl x509 -in /opt/flower/certs/server.crt -noout -ext subjectAltName")
+    certificate = host.check_output("openssl x509 -in /opt/flower/certs/server.pem -noout -ext subjectAltName")
     assert "DNS:superlink.example.org" in certificate
     assert "IP Address:0:0:0:0:0:0:0:1" in certificate
 
@@ -180,14 +180,14 @@ def test_the_files_of_runs_are_served_on_loopback_only(host):
     assert "refused" in get(host, f"http://{own_address(host)}:18001/")
 
 
-@pytest.mark.parametrize("path", ["/opt/flower/ca/ca.key", "/opt/flower/certs/server.key"])
+@pytest.mark.parametrize("path", ["/opt/flower/ca/1.key", "/opt/flower/certs/server.pem"])
 def test_keys_are_refused_to_everybody_but_root(host, path):
     assert host.run(f"runuser -u app -- cat {path}").rc != 0
     assert host.run(f"runuser -u nobody -- cat {path}").rc != 0
 
 
 def test_ca_key_is_not_in_the_directory_of_the_certificates(host):
-    assert not host.run("ls /opt/flower/certs").stdout.count("ca.key")
+    assert not host.run("ls /opt/flower/certs").stdout.count("1.key")
 
 
 def test_requests_are_counted_for_prometheus(host):
@@ -232,13 +232,13 @@ def test_supervisor_keeps_running(host):
     assert unit_property(host, "flower-supervisor", "NRestarts") == "0"
 
 
-@pytest.mark.parametrize("unit", ["flower-superlink", "flower-supervisor", "flower-registrar", "flower-firewall"])
+@pytest.mark.parametrize("unit", ["flower-superlink", "flower-supervisor", "flower-registrar", "flower-firewall", "flower-certificates"])
 def test_a_unit_may_do_little_else_than_its_work(host, unit):
     assert exposure(host, unit) <= 3.0
 
 
 def test_units_start_with_the_machine(host):
-    for unit in ("flower-superlink", "flower-supervisor", "haproxy"):
+    for unit in ("flower-superlink", "flower-supervisor", "flower-certificates.timer", "haproxy"):
         assert host.service(unit).is_enabled
 
 

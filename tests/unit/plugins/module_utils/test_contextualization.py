@@ -56,7 +56,8 @@ class TestTable:
         "FL_APP_SOURCE", "FL_APP_CONFIG", "FL_APP_REQUESTS",
         "FL_CHECKPOINT_KEEP", "FL_INITIAL_MODEL", "FL_CHECKPOINT_DISK", "FL_CHECKPOINT_FORMAT_DISK", "FL_CHECKPOINT_NFS",
         "FL_S3_ENDPOINT", "FL_S3_BUCKET", "FL_S3_PREFIX", "FL_S3_REGION", "FL_S3_ACCESS_KEY", "FL_S3_SECRET_KEY", "FL_S3_CA_CERTFILE",
-        "FL_CERT_DAYS", "FL_CERT_CA_DAYS", "FL_ADVERTISE_ADDRESS",
+        "FL_CERT_DAYS", "FL_CA_DAYS", "FL_CERT_RENEWAL", "FL_CA_NUMBER", "FL_CA_ALSO_TRUSTED",
+        "FL_CONTROL_CLIENT_CA", "FL_CONTROL_WITHOUT_CLIENT_CERTIFICATES", "FL_ADVERTISE_ADDRESS",
         "FL_NODE_AUTH_ENABLED", "FL_NODE_KEYS", "FL_LISTED_NODES_ONLY",
         "FL_IMAGE_SIZE", "FL_IMAGE_CHANNELS", "FL_IMAGE_CLASSES", "FL_ANOMALY_QUANTILE",
         "FL_LLM_LORA_RANK", "FL_LLM_LORA_ALPHA", "FL_LLM_SEQUENCE_LENGTH",
@@ -164,7 +165,7 @@ class TestValidation:
             ("FL_FLEET_API_ADDRESS", "[ff02::1]:9092"),
             ("FL_FLEET_API_ADDRESS", "224.0.0.1:9092"),
             ("FL_FLEET_API_ADDRESS", "0.0.0.0:18000"),
-            ("FL_CONTROL_API_ADDRESS", "0.0.0.0:8405"),
+            ("FL_CONTROL_API_ADDRESS", "127.0.0.1:8405"),
             ("FL_CERT_EXTRA_SAN", "IP:::1%x\nDNS:evil"),
             ("FL_CERT_EXTRA_SAN", "DNS:10.0.0.1"),
             ("FL_CERT_EXTRA_SAN", "IP:10.0.0.0/24"),
@@ -198,7 +199,7 @@ class TestValidation:
             ("FL_CERT_EXTRA_SAN", "example.org"),
             ("FL_CERT_EXTRA_SAN", "DNS:*.example.org"),
             ("FL_CERT_DAYS", "0"),
-            ("FL_CERT_CA_DAYS", "36501"),
+            ("FL_CA_DAYS", "36501"),
             ("FL_ADVERTISE_ADDRESS", "superlink.example.org"),
             ("FL_ADVERTISE_ADDRESS", "0.0.0.0:9092"),
             ("FL_CERT_EXTRA_SAN", "IP:10.0.0.300"),
@@ -666,6 +667,29 @@ class TestTls:
     def test_damaged_certificate(self) -> None:
         damaged = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
         assert "does not hold a certificate" in errors({"ONEAPP_FL_SSL_CA_CERTFILE": damaged}, "supernode")[0]
+
+    @pytest.mark.parametrize("address", ["0.0.0.0:9093", "[::]:9093", "10.0.0.5:9093", "control.example.org:9093"])
+    def test_control_beyond_loopback_needs_certificates_of_operators(self, address: str) -> None:
+        given = {"ONEAPP_FL_CONTROL_API_ADDRESS": address}
+        (error,) = errors(given)
+        assert error.startswith(f"ONEAPP_FL_CONTROL_API_ADDRESS: '{address}' is not valid, expected a loopback address, the CA of")
+        assert table.validate(given | {"ONEAPP_FL_CONTROL_CLIENT_CA": CA}, "superlink")["flower_control_client_ca"] == CA
+        (warning,) = table.check(given | {"ONEAPP_FL_CONTROL_WITHOUT_CLIENT_CERTIFICATES": "YES"}, "superlink").warnings
+        assert f"whoever reaches {address} can run code" in warning
+
+    @pytest.mark.parametrize("address", ["127.0.0.1:9093", "127.1.2.3:9093", "[::1]:9093", "localhost:9093"])
+    def test_control_on_loopback_needs_none(self, address: str) -> None:
+        table.validate({"ONEAPP_FL_CONTROL_API_ADDRESS": address}, "superlink")
+
+    def test_certificates_of_operators_need_tls_a_ca_and_no_contradiction(self) -> None:
+        given = {"ONEAPP_FL_CONTROL_CLIENT_CA": CA}
+        assert "expected none because ONEAPP_FL_TLS_ENABLED is NO" in errors(given | {"ONEAPP_FL_TLS_ENABLED": "NO"})[0]
+        assert "expected NO because a CA is given" in errors(given | {"ONEAPP_FL_CONTROL_WITHOUT_CLIENT_CERTIFICATES": "YES"})[0]
+        assert "may not sign certificates" in errors({"ONEAPP_FL_CONTROL_CLIENT_CA": SERVER})[0]
+
+    def test_the_ca_that_is_trusted_as_well_is_another_one(self) -> None:
+        (error,) = errors({"ONEAPP_FL_CA_NUMBER": "2", "ONEAPP_FL_CA_ALSO_TRUSTED": "2"})
+        assert error == "ONEAPP_FL_CA_ALSO_TRUSTED: '2' is not valid, expected another number than ONEAPP_FL_CA_NUMBER, or 0 for none"
 
     def test_a_node_needs_only_the_authority(self) -> None:
         assert table.validate({"ONEAPP_FL_SSL_CA_CERTFILE": CA}, "supernode")["flower_ssl_ca_certfile"] == CA
