@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests of several scenarios need."""
 
+import json
 import re
 import subprocess
 import time
@@ -47,3 +48,18 @@ def exposure(host, unit):
     """Return how much systemd judges a unit able to do beyond its work, from 0 for nothing to 10."""
     judged = host.check_output(f"systemd-analyze security --no-pager {unit}.service")
     return float(re.search(r"Overall exposure level for .*: ([0-9.]+)", judged)[1])
+
+
+def assert_limited(host, unit):
+    """Check that what a unit of Flower starts takes neither the machine's memory nor its processes, and writes where it has to alone."""
+    memory = int(host.check_output("awk '/^MemTotal:/ { print $2 }' /proc/meminfo")) * 1024
+    if not host.exists("docker"):
+        assert 0 < int(unit_property(host, unit, "MemoryMax")) < memory
+        assert int(unit_property(host, unit, "TasksMax")) == 4096
+        return
+    limits = json.loads(host.check_output("docker inspect --format '{{json .HostConfig}}' " + unit))
+    assert 0 < limits["Memory"] < memory
+    assert limits["PidsLimit"] == 4096
+    assert (limits["ReadonlyRootfs"], limits["CapDrop"], limits["SecurityOpt"]) == (True, ["ALL"], ["no-new-privileges"])
+    host.check_output(f"docker exec {unit} touch /app/written /tmp/written")
+    assert "Read-only" in host.run(f"docker exec --user root {unit} touch /written").stderr

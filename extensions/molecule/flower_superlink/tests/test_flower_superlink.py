@@ -7,7 +7,7 @@ import re
 import socket
 
 import pytest
-from testing import container, exposure, unit_property, wait_until
+from testing import assert_limited, container, exposure, unit_property, wait_until
 
 # Ports that other machines reach: SSH, the one the role was told to open, and that of the nodes.
 OPEN = [22, 7001, 9092]
@@ -235,6 +235,10 @@ def test_supervisor_keeps_running(host):
 @pytest.mark.parametrize("unit", ["flower-superlink", "flower-supervisor", "flower-registrar", "flower-firewall", "flower-certificates"])
 def test_a_unit_may_do_little_else_than_its_work(host, unit):
     assert exposure(host, unit) <= 3.0
+
+
+def test_flower_and_its_apps_have_limits(host):
+    assert_limited(host, "flower-superlink")
 
 
 def test_units_start_with_the_machine(host):

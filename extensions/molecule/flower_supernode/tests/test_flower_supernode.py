@@ -7,7 +7,7 @@ import re
 
 import pytest
 import testinfra
-from testing import container, exposure, unit_property, wait_until
+from testing import assert_limited, container, exposure, unit_property, wait_until
 
 HEALTHY = "/opt/flower/bin/flower-healthy"
 CA = "/opt/flower/certs/ca.crt"
@@ -48,6 +48,10 @@ def test_node_is_healthy_and_has_not_been_restarted(host):
 
 def test_the_unit_may_do_little_else_than_its_work(host):
     assert exposure(host, UNIT) <= 3.0
+
+
+def test_flower_and_its_apps_have_limits(host):
+    assert_limited(host, UNIT)
 
 
 def test_the_private_key_is_the_nodes_own(host):
