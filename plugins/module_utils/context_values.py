@@ -302,18 +302,14 @@ def _matching(pattern: re.Pattern[str], text: str) -> re.Match[str]:
     return match
 
 
-def _alternative_names(text: str, _limits: Limits) -> list[str]:
-    return [_alternative_name(entry) for entry in text.split(",")]
-
-
-def _typed_alternative_names(value: Any, _limits: Limits) -> list[str]:
+def _texts(value: Any) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
         raise ValueError("not a list of texts")
-    return [_alternative_name(entry) for entry in value]
+    return value
 
 
 def _alternative_name(entry: str) -> str:
-    kind, _colon, value = entry.strip().partition(":")
+    kind, _colon, value = entry.partition(":")
     if kind == "IP":
         return f"IP:{addresses.ip_address(value)}"
     if kind == "DNS" and not value.rpartition(".")[2].isdigit():
@@ -321,30 +317,10 @@ def _alternative_name(entry: str) -> str:
     raise ValueError("neither IP nor DNS")
 
 
-def _networks(text: str, _limits: Limits) -> list[str]:
-    return [_network(entry.strip()) for entry in text.split(",")]
-
-
-def _typed_networks(value: Any, _limits: Limits) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
-        raise ValueError("not a list of texts")
-    return [_network(entry) for entry in value]
-
-
 def _network(text: str) -> str:
     if "%" in text:
         raise ValueError("an address of one interface only")
     return str(ipaddress.ip_network(text))
-
-
-def _ports(text: str, _limits: Limits) -> list[str]:
-    return [_open_port(entry.strip()) for entry in text.split(",")]
-
-
-def _typed_ports(value: Any, _limits: Limits) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
-        raise ValueError("not a list of texts")
-    return [_open_port(entry) for entry in value]
 
 
 def _open_port(text: str) -> str:
@@ -359,9 +335,7 @@ def _node_keys(text: str, limits: Limits) -> list[str]:
 
 
 def _typed_node_keys(value: Any, _limits: Limits) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
-        raise ValueError("not a list of texts")
-    keys = [read_key(entry) for entry in value]
+    keys = [read_key(entry) for entry in _texts(value)]
     if len({key.pem for key in keys}) < len(keys):
         raise ValueError("a key occurs twice")
     return [f"{key.line} {key.name}".rstrip() for key in keys]
@@ -484,6 +458,18 @@ def _whole_number(limits: Limits) -> str:
     return _one_of(limits) if limits.choices else f"a whole number{limits.describe()}"
 
 
+def _list_kind(read_entry: Callable[[str], str], description: str) -> Kind:
+    return Kind(
+        parse=lambda text, _limits: [read_entry(entry.strip()) for entry in text.split(",")],
+        accept=lambda value, _limits: [read_entry(entry) for entry in _texts(value)],
+        render=_render_list,
+        user_input="text",
+        option_type="list",
+        expected=lambda _limits: f"{description}, separated by commas",
+        empty=list,
+    )
+
+
 def _pem_kind(label: str, description: str) -> Kind:
     return Kind(
         parse=lambda text, _limits: _pem(text, label),
@@ -556,33 +542,9 @@ KINDS: Mapping[str, Kind] = {
         _form(_BASIC_AUTH), str, "text", "str", lambda _limits: "user:hash as htpasswd -nB writes it, with a hash that begins with $2a$, $2b$ or $2y$"
     ),
     "rate": Kind(_rate, str, "text", "str", lambda _limits: "a whole number of kbit, mbit or gbit from 8kbit to 100gbit, such as 512kbit"),
-    "networks": Kind(
-        _networks,
-        _render_list,
-        "text",
-        "list",
-        lambda _limits: "networks as 10.0.0.0/8 or fd00::/8, or addresses, separated by commas",
-        empty=list,
-        accept=_typed_networks,
-    ),
-    "ports": Kind(
-        _ports,
-        _render_list,
-        "text",
-        "list",
-        lambda _limits: "ports as 51820/udp or 443/tcp, separated by commas",
-        empty=list,
-        accept=_typed_ports,
-    ),
-    "alternative_names": Kind(
-        _alternative_names,
-        _render_list,
-        "text",
-        "list",
-        lambda _limits: "entries IP:<address> or DNS:<name> without wildcards, separated by commas",
-        empty=list,
-        accept=_typed_alternative_names,
-    ),
+    "networks": _list_kind(_network, "networks as 10.0.0.0/8 or fd00::/8, or addresses"),
+    "ports": _list_kind(_open_port, "ports as 51820/udp or 443/tcp"),
+    "alternative_names": _list_kind(_alternative_name, "entries IP:<address> or DNS:<name> without wildcards"),
     "node_keys": Kind(
         _node_keys,
         _render_list,
