@@ -5,7 +5,8 @@
 
 ``python -m ansible_collections.opennebula.flower.plugins.module_utils.flower.certificates --config FILE [--check | --reload]``
 
-Answers with one line of JSON: what was done (``made``), and until when the server's certificate is valid (``not_after``).
+Answers with one line of JSON: what was done (``made``), and until when the server's certificate is valid (``not_after``). With ``--reload``,
+which is how the timer runs it, that goes to the log of the unit instead.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import datetime
 import fcntl
 import ipaddress
 import json
+import logging
 import os
 import re
 import subprocess
@@ -27,14 +29,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+try:
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+except ImportError:
+    x509 = None
 
 from ..one.transport.errors import OneException
 from ..onegate.context_files import ContextMissing
 from ..pem import validity
+from . import unit_log
+
+LOGGER = logging.getLogger(__name__)
 
 # The clock of a machine that makes a certificate may be ahead of those that check it, by a day at worst.
 _BACKDATED = datetime.timedelta(days=2)
@@ -352,13 +360,13 @@ def _tell(config: Config, keeper: Keeper, ends: dict[str, datetime.datetime]) ->
         try:
             write(Path(config.metrics_file), metrics(ends), 0o644)
         except OSError as problem:
-            print(f"The metrics cannot be written: {problem}.", file=sys.stderr)
+            LOGGER.warning("The metrics cannot be written: %s.", problem)
     if config.onegate and "server" in ends:
         attributes = {"FL_CERT_NOT_AFTER": stamp(ends["server"]), "FL_CA_CERT": base64.b64encode(keeper.bundle.encode()).decode()}
         try:
             publish(config.onegate, attributes)
         except (OneException, ContextMissing, OSError) as problem:
-            print(f"The end of the certificate cannot be published: {problem}", file=sys.stderr)
+            LOGGER.warning("The end of the certificate cannot be published: %s", problem)
 
 
 @contextmanager
@@ -379,7 +387,13 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="say what would be made and change nothing")
     parser.add_argument("--reload", action="store_true", help="reload the gateway after a change, tell Prometheus and OneGate")
     options = parser.parse_args(arguments)
+    if options.reload:
+        unit_log.set_up("flower-certificates")
+    else:
+        logging.basicConfig(format="%(message)s", stream=sys.stderr)
     try:
+        if x509 is None:
+            raise CertificateError("Python's package cryptography is not installed (Debian: python3-cryptography)")
         config = Config.read(options.config)
         keeper = Keeper(config, options.check)
         if config.generated:
@@ -390,9 +404,14 @@ def main(arguments: Iterable[str] | None = None) -> int:
             _reload(config)
             _tell(config, keeper, ends)
     except (CertificateError, OSError, ValueError, subprocess.CalledProcessError) as problem:
-        print(f"The certificates of the gateway cannot be kept: {problem}", file=sys.stderr)
+        LOGGER.error("The certificates of the gateway cannot be kept: %s", problem)
         return 1
-    print(json.dumps({"made": keeper.made, "not_after": stamp(ends["server"]) if "server" in ends else ""}))
+    answer = {"made": keeper.made, "not_after": stamp(ends["server"]) if "server" in ends else ""}
+    if options.reload:
+        told = unit_log.event("certificates_kept", **answer)
+        LOGGER.info("Made: %s; the server's certificate is valid until %s.", ", ".join(keeper.made) or "nothing", answer["not_after"], extra=told)
+    else:
+        sys.stdout.write(json.dumps(answer) + "\n")
     return 0
 
 

@@ -236,11 +236,12 @@ def program(machine: Machine, tmp_path: Path) -> Program:
 
 
 def test_the_program_answers_with_what_it_made_and_tells_prometheus(machine: Machine, program: Program, tmp_path: Path) -> None:
-    done = program.run("--reload")
+    done = program.run()
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["made"] == ["CA 1", "bundle", "server certificate"]
     assert datetime.datetime.fromisoformat(answer["not_after"]) > NOW + 89 * DAY
+    assert program.run("--reload").returncode == 0
     lines = (tmp_path / "metrics.prom").read_text().splitlines()
     assert [line.split()[0] for line in lines if line[0] != "#"] == [
         f'fl_certificate_not_after_timestamp_seconds{{certificate="{which}"}}' for which in ("server", "ca")
@@ -250,6 +251,19 @@ def test_the_program_answers_with_what_it_made_and_tells_prometheus(machine: Mac
     assert failed.returncode == 1
     assert failed.stderr.startswith("The certificates of the gateway cannot be kept: the key of CA 1 is lost")
     assert "Traceback" not in failed.stderr
+
+
+def test_the_timers_log_is_for_people_or_programs(machine: Machine, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = program.run("--reload").stdout
+    assert made.startswith("INFO Made: CA 1, bundle, server certificate; the server's certificate is valid until 20")
+    monkeypatch.setenv("FL_LOG_FORMAT", "json")
+    (line,) = map(json.loads, program.run("--reload").stdout.splitlines())
+    assert (line["unit"], line["event"], line["data"]["made"]) == ("flower-certificates", "certificates_kept", [])
+    (machine.authorities / "1.key").unlink()
+    failed = program.run("--reload")
+    (line,) = map(json.loads, failed.stdout.splitlines())
+    assert (failed.returncode, line["level"]) == (1, "ERROR")
+    assert line["message"].startswith("The certificates of the gateway cannot be kept: the key of CA 1 is lost")
 
 
 def test_the_gateway_is_reloaded_once_also_when_that_failed_or_was_not_asked_for_at_first(program: Program) -> None:
