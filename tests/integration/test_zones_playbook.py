@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from ansible_collections.opennebula.flower.tests.support.zones import Zones, open_zones
+from ansible_collections.opennebula.flower.tests.support.zones import Zones, certificate_authority, open_zones
 
 RELEASES = {"munich": "7.4", "lyon": "6.10", "madrid": "7.4"}
 SETTINGS = {
@@ -81,6 +81,24 @@ def test_nodes_of_other_zones_know_the_superlink_its_ca_and_where_they_are(zones
     for context in zones.contexts("munich"):
         assert not context.get("ONEAPP_FL_SUPERLINK_ADDRESS"), "it finds its SuperLink through OneGate"
         assert context["ONEAPP_FL_NODE_CONFIG"] == "zone=munich"
+
+
+def test_nodes_to_come_trust_the_ca_that_was_there_first_whatever_a_vm_of_the_service_says_later(zones):
+    def given() -> str:
+        template = zones.zones["munich"].run("one_template", check=True, name="federation-supernode")["vm_template"]["template"]
+        return base64.b64decode(template["CONTEXT"]["ONEAPP_FL_SSL_CA_CERTFILE"]).decode().strip()
+
+    first = zones.authority.strip()
+    assert given() == first
+    zones.authority = certificate_authority("of another VM")
+    said = base64.b64encode(zones.authority.encode()).decode()
+    zones.zones["munich"].wait(lambda: zones.vms("munich", "superlink")[0]["user_template"]["FL_CA_CERT"] == said, "another CA")
+    status, output = zones.play(shared=SHARED, **SETTINGS)
+    assert status != 0
+    assert "says that it has another CA than the one its SuperNodes are given" in output
+    assert given() == first
+    for context in zones.contexts("lyon"):
+        assert base64.b64decode(context["ONEAPP_FL_SSL_CA_CERTFILE"]).decode().strip() == first
 
 
 def test_the_superlink_has_the_name_they_dial_and_lets_in_their_addresses(zones):

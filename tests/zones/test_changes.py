@@ -69,10 +69,10 @@ def test_a_new_ca_reaches_the_vms_that_run_and_those_to_come(zones):
     zones.authority = certificate_authority("second")
     encoded = base64.b64encode(zones.authority.encode()).decode()
     zones.zones["munich"].wait(lambda: zones.vms("munich", "superlink")[0]["user_template"]["FL_CA_CERT"] == encoded, "a SuperLink with another CA")
-    status, output = zones.play(shared=SHARED, **SETTINGS)
+    status, output = zones.play(shared=SHARED | {"flower_new_ca": True}, **SETTINGS)
     assert status == 0, output
     assert {name: [vm["id"] for vm in zones.vms(name)] for name in RELEASES} == before, "no VM is made anew"
-    assert sorted(zones.writes()) == ["lyon", "madrid"]
+    assert sorted(zones.writes()) == ["lyon", "madrid", "munich"]
     for name in ("lyon", "madrid"):
         for context in zones.contexts(name):
             assert base64.b64decode(context["ONEAPP_FL_SSL_CA_CERTFILE"]).decode().strip() == zones.authority.strip()
