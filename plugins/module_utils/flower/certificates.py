@@ -41,6 +41,8 @@ from ..one.transport.errors import OneException
 from ..onegate.context_files import ContextMissing
 from ..pem import validity
 from . import unit_log
+from .exposition import render
+from .metric_table import metric
 
 LOGGER = logging.getLogger(__name__)
 
@@ -259,9 +261,8 @@ def write(path: Path, text: str, mode: int) -> None:
 
 def metrics(ends: dict[str, datetime.datetime]) -> str:
     """Return the ends of the certificates for Prometheus."""
-    name = "fl_certificate_not_after_timestamp_seconds"
-    samples = "".join(f'{name}{{certificate="{which}"}} {int(end.timestamp())}\n' for which, end in ends.items())
-    return f"# HELP {name} Until when certificates are valid; of several CAs, the first that ends.\n# TYPE {name} gauge\n{samples}"
+    samples = [({"certificate": which}, int(end.timestamp())) for which, end in ends.items()]
+    return render([metric("fl_certificate_not_after_timestamp_seconds", *samples)])
 
 
 def stamp(moment: datetime.datetime) -> str:

@@ -22,6 +22,8 @@ from typing import Any, BinaryIO
 from . import unit_log
 from .checkpoint_bucket import LARGEST_OBJECT, Bucket, BucketError, Checkpoint, Content
 from .checkpoint_directory import CheckpointDirectory
+from .exposition import render, write
+from .metric_table import metric
 
 LOGGER = logging.getLogger("flower-checkpoint-sync")
 
@@ -139,15 +141,9 @@ class Uploader:
         self._failures_in_a_row = 0
 
     def _write_metrics(self) -> None:
-        text = "".join(
-            f"# TYPE fl_checkpoint_{name} {'counter' if name.endswith('_total') else 'gauge'}\nfl_checkpoint_{name} {value}\n"
-            for name, value in self._values.items()
-        )
-        path = Path(self._config.metrics_file)
+        text = render(metric(f"fl_checkpoint_{name}", ({}, value)) for name, value in self._values.items())
         try:
-            partial = path.with_name(f".{path.name}.partial")
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(path)
+            write(self._config.metrics_file, text)
         except OSError as problem:
             LOGGER.warning("The metrics cannot be written: %s.", problem)
 

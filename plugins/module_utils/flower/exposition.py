@@ -11,32 +11,30 @@ from pathlib import Path
 from typing import NamedTuple
 
 
-class Metric(NamedTuple):
-    """A metric, with its samples: labels, value and, for the parts of a histogram, the end of the name."""
+class Definition(NamedTuple):
+    """What a metric is. ``unit`` is what its value counts, empty for a number of its own; ``labels`` are those of its samples."""
 
     name: str
     kind: str
     help: str
+    unit: str = ""
+    labels: tuple[str, ...] = ()
+
+
+class Metric(NamedTuple):
+    """A metric with its samples: labels, value and, for the parts of a histogram, the end of the name."""
+
+    definition: Definition
     samples: list[tuple[Mapping[str, str], float | str, str]]
-
-
-def gauge(name: str, meaning: str, *samples: tuple[Mapping[str, str], float | str | None]) -> Metric:
-    """Return a gauge; samples without a value are left out."""
-    return Metric(name, "gauge", meaning, [(labels, value, "") for labels, value in samples if value is not None])
-
-
-def counter(name: str, meaning: str, value: float) -> Metric:
-    """Return a counter without labels."""
-    return Metric(name, "counter", meaning, [({}, value, "")])
 
 
 def render(metrics: Iterable[Metric]) -> str:
     """Return metrics as text; those without a sample are left out."""
     lines = []
-    for metric in metrics:
-        if metric.samples:
-            lines += [f"# HELP {metric.name} {metric.help}", f"# TYPE {metric.name} {metric.kind}"]
-        lines += [f"{metric.name}{end}{_labels(labels)} {_number(value)}" for labels, value, end in metric.samples]
+    for definition, samples in metrics:
+        if samples:
+            lines += [f"# HELP {definition.name} {definition.help}", f"# TYPE {definition.name} {definition.kind}"]
+        lines += [f"{definition.name}{end}{_labels(labels)} {_number(value)}" for labels, value, end in samples]
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -13,12 +13,12 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .exposition import Metric, counter, gauge
+from .exposition import Metric
+from .metric_table import BUCKETS, DEFINITIONS, metric
 from .protocol import COMPLETED, ENDED, FAILED, RUNNING, WAITING, seconds_of
 from .runs import Run
 from .untrusted import count
 
-BUCKETS = (1, 5, 10, 30, 60, 120, 300, 600)  # seconds of a round
 IDLE, TRAINING, COMPLETE, BROKEN = range(4)
 _STATUS = {RUNNING: TRAINING, COMPLETED: COMPLETE, FAILED: BROKEN}
 _COUNTED = {
@@ -30,16 +30,8 @@ _COUNTED = {
     "checkpoint_failed": "checkpoint_failed",
     "checkpoint_rejected": "checkpoint_rejected",
 }
-_COUNTERS = {
-    "clients_failed": ("fl_clients_failed_total", "Requests to nodes that got no usable answer"),
-    "late_replies": ("fl_late_replies_total", "Replies that came after their round had ended and were thrown away"),
-    "rounds": ("fl_rounds_total", "Rounds that are complete"),
-    "rounds_failed": ("fl_rounds_failed_total", "Rounds that did not count and were tried again"),
-    "checkpoint_saved": ("fl_checkpoint_saved_total", "Checkpoints saved"),
-    "checkpoint_failed": ("fl_checkpoint_failed_total", "Checkpoints that could not be saved"),
-    "checkpoint_rejected": ("fl_checkpoint_rejected_total", "Checkpoints found that were damaged or of something else"),
-    "attempts": ("fl_attempts_total", "Submissions of runs to Flower"),
-}
+# As the file of the store has them; the metric is fl_NAME_total.
+_COUNTERS = (*_COUNTED.values(), "attempts")
 _STRATEGY = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}")
 _OTHER = "other"
 _MOST_STRATEGIES = 32
@@ -95,9 +87,9 @@ def supervisor_metrics(runs: Sequence[Run], totals: Totals, checkpoint_interval:
     run = next((run for run in runs if run.status not in ENDED), runs[-1] if runs else None)
     waiting = sum(run.status == WAITING for run in runs)
     metrics = [
-        gauge("fl_training_status", "0 idle, 1 running, 2 complete, 3 failed", ({}, _STATUS.get(run.status, IDLE) if run else IDLE)),
-        gauge("fl_runs_waiting", "Runs that were asked for and are not submitted", ({}, waiting)),
-        *(counter(name, meaning, totals.counts[key]) for key, (name, meaning) in _COUNTERS.items()),
+        metric("fl_training_status", ({}, _STATUS.get(run.status, IDLE) if run else IDLE)),
+        metric("fl_runs_waiting", ({}, waiting)),
+        *(metric(f"fl_{name}_total", ({}, totals.counts[name])) for name in _COUNTERS),
         _durations(totals),
     ]
     if run is None:
@@ -106,17 +98,17 @@ def supervisor_metrics(runs: Sequence[Run], totals: Totals, checkpoint_interval:
     others = {name: value for name, value in run.metrics.items() if name not in ("loss", "accuracy")}
     return [
         *metrics,
-        gauge("fl_round_current", "Rounds completed", (labels, run.round)),
-        gauge("fl_round_total", "Rounds the run is made of", (labels, run.rounds or None)),
-        gauge("fl_aggregated_loss", "Loss of the global model on held-out data", (labels, run.metrics.get("loss"))),
-        gauge("fl_aggregated_accuracy", "Accuracy of the global model on held-out data", (labels, run.metrics.get("accuracy"))),
-        gauge("fl_aggregated_metric", "What else was measured, by name", *(({**labels, "metric": name}, value) for name, value in others.items())),
-        gauge("fl_training_started_timestamp_seconds", "When the run was first submitted", (labels, run.started)),
-        gauge("fl_clients_connected", "Nodes connected, as the run saw last", ({}, run.connected)),
-        gauge("fl_clients_selected", "Nodes asked to train in the current round", ({}, run.selected)),
-        gauge("fl_clients_responded", "Nodes that answered with a trained model in the last complete round", ({}, run.nodes if run.round else None)),
-        gauge("fl_checkpoint_round", "Newest round with a checkpoint", (labels, run.checkpoint if checkpoint_interval else None)),
-        gauge("fl_checkpoint_interval_rounds", "Rounds between checkpoints", (labels, checkpoint_interval)),
+        metric("fl_round_current", (labels, run.round)),
+        metric("fl_round_total", (labels, run.rounds or None)),
+        metric("fl_aggregated_loss", (labels, run.metrics.get("loss"))),
+        metric("fl_aggregated_accuracy", (labels, run.metrics.get("accuracy"))),
+        metric("fl_aggregated_metric", *(({**labels, "metric": name}, value) for name, value in others.items())),
+        metric("fl_training_started_timestamp_seconds", (labels, run.started)),
+        metric("fl_clients_connected", ({}, run.connected)),
+        metric("fl_clients_selected", ({}, run.selected)),
+        metric("fl_clients_responded", ({}, run.nodes if run.round else None)),
+        metric("fl_checkpoint_round", (labels, run.checkpoint if checkpoint_interval else None)),
+        metric("fl_checkpoint_interval_rounds", (labels, checkpoint_interval)),
     ]
 
 
@@ -128,4 +120,4 @@ def _durations(totals: Totals) -> Metric:
             below += number
             samples.append(({**labels, "le": bound}, below, "_bucket"))
         samples += [(labels, seen[-1], "_sum"), (labels, below, "_count")]
-    return Metric("fl_round_duration_seconds", "histogram", "Time of a round, training and evaluation", samples)
+    return Metric(DEFINITIONS["fl_round_duration_seconds"], samples)

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from . import unit_log
-from .exposition import Metric, counter, gauge, render, write
+from .exposition import Metric, render, write
+from .metric_table import metric
 from .untrusted import count, decode_json, sentence
 
 LOGGER = logging.getLogger("flower-node-metrics")
@@ -103,14 +104,14 @@ class Counts:
     def metrics(self, connected: bool) -> list[Metric]:
         """Return them for Prometheus."""
         return [
-            gauge("fl_supernode_connected", "Whether the SuperLink has accepted this node and answers it", ({}, int(connected))),
-            gauge("fl_supernode_gpu", "Whether the last training could use a GPU", ({}, self.gpu)),
-            counter("fl_supernode_trainings_total", "Trainings that this node completed", self.trainings),
-            counter("fl_supernode_training_seconds_total", "Seconds of these trainings", self.training_seconds),
-            counter("fl_supernode_evaluations_total", "Evaluations that this node completed", self.evaluations),
-            counter("fl_supernode_evaluation_seconds_total", "Seconds of these evaluations", self.evaluation_seconds),
-            counter("fl_supernode_examples_total", "Examples that this node trained on", self.examples),
-            counter("fl_supernode_failures_total", "Requests that ended in an error on this node", self.failures),
+            metric("fl_supernode_connected", ({}, int(connected))),
+            metric("fl_supernode_gpu", ({}, self.gpu)),
+            metric("fl_supernode_trainings_total", ({}, self.trainings)),
+            metric("fl_supernode_training_seconds_total", ({}, self.training_seconds)),
+            metric("fl_supernode_evaluations_total", ({}, self.evaluations)),
+            metric("fl_supernode_evaluation_seconds_total", ({}, self.evaluation_seconds)),
+            metric("fl_supernode_examples_total", ({}, self.examples)),
+            metric("fl_supernode_failures_total", ({}, self.failures)),
         ]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.exposition import gauge, render
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.exposition import Definition, Metric, render
 from ansible_collections.opennebula.flower.tests.support.supervisor_scene import INITIAL, Scene
 
 Read = Callable[..., "float | None"]
@@ -143,5 +143,5 @@ def test_counts_that_a_disk_damaged_begin_again(scene: Scene, read: Read) -> Non
 
 def test_any_label_is_read_back_as_it_is() -> None:
     hostile = 'a"b\\c\nd{}\t\x1b[2J\N{SNOWMAN}'
-    (family,) = text_string_to_metric_families(render([gauge("x", "Something", ({"name": hostile}, 1.5))]))
+    (family,) = text_string_to_metric_families(render([Metric(Definition("x", "gauge", "Something"), [({"name": hostile}, 1.5, "")])]))
     assert [(sample.labels, sample.value) for sample in family.samples] == [({"name": hostile}, 1.5)]
