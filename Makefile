@@ -212,9 +212,8 @@ bench-checkpoints: $(VENV)/.test ## Share of a round that checkpoints and events
 bench-memory: $(VENV)/.test ## Memory of the SuperLink over 200 rounds
 	@python bench/checkpoints.py memory
 
-docs: setup ## Write what follows from the table of parameters, and the dashboards: docs/parameters.md, the limits and defaults of the app
-	@python -m scripts.parameters
-	@python -m scripts.dashboards
+docs: setup ## Write what follows from other files: the pages of parameters, metrics, alerts and events, the limits and defaults of the app, the dashboards
+	@for written in parameters dashboards metrics alerts events; do python -m scripts.$$written; done
 
 build/site/.tools: $(VENV)/.test requirements/site.txt
 	@echo "== what builds the site"

@@ -30,11 +30,14 @@ SECTIONS = {
     "Explanations": ("explanations/", ["architecture", "sequences"]),
     "Decisions": ("decisions/", ["packaging", "variants", "network", "capacity", "compatibility", "sovereignty"]),
     "Project": ("project/", ["pilot", "workflow", "roadmap", "risks", "questions", "release"]),
-    "Reference": ("reference/", ["index", "parameters", "playbooks", "modules/", "roles/", "inventory/", "filters/", "callbacks/", "events", "errors"]),
+    "Reference": (
+        "reference/",
+        ["index", "parameters", "playbooks", "modules/", "roles/", "inventory/", "filters/", "callbacks/", "events", "metrics", "errors"],
+    ),
 }
 # Files of the repository that are pages of the site. Those of docs/ are under their own names.
 PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "project/contributing.md", "SECURITY.md": "project/reporting.md", "CHANGELOG.md": "project/changelog.md"}
-ELSEWHERE = {"parameters.md": "Reference", "style.md": "Project"}
+ELSEWHERE = {"parameters.md": "Reference", "events.md": "Reference", "metrics.md": "Reference", "style.md": "Project"}
 _LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s]+)(\))")
 _LOG = get_plugin_logger("site")
 

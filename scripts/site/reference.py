@@ -1,6 +1,6 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Reference pages of the site, written from what they describe: plugins, roles, playbooks, events and kinds of errors."""
+"""Reference pages of the site, written from what they describe: plugins, roles, playbooks and kinds of errors."""
 
 from __future__ import annotations
 
@@ -35,10 +35,8 @@ def pages(root: Path) -> dict[str, str]:
     }  # fmt: skip
     roles = {path.parts[-3]: yaml.safe_load(path.read_text())["argument_specs"]["main"] for path in sorted(root.glob("roles/[a-z]*/meta/argument_specs.yml"))}
     playbooks = {path.stem: _comment(path) for path in sorted(root.glob("playbooks/*.yml")) if path.stem != "appliance"}
-    events = json.loads((root / "docs/events.schema.json").read_text())
     written["reference/index.md"] = templates.get_template("index.md.j2").render(plugins=plugins, kinds=KINDS, roles=roles)
     written["reference/playbooks.md"] = templates.get_template("playbooks.md.j2").render(playbooks=playbooks)
-    written["reference/events.md"] = templates.get_template("events.md.j2").render(schema=events)
     written["reference/errors.md"] = templates.get_template("errors.md.j2").render(kinds=_error_kinds(root))
     return written
 

@@ -12,7 +12,7 @@ from typing import Any
 import promql_parser
 import pytest
 
-from scripts.dashboards import DIRECTORY, written
+from scripts.dashboards import DIRECTORY
 
 from .conftest import REPOSITORY, ROUNDS, Monitoring
 
@@ -28,10 +28,6 @@ def panels() -> list[Any]:
 def filled(expression: str) -> str:
     """Return a query as Grafana sends it with all values of all variables."""
     return re.sub(r"\$\w+", ".*", expression)
-
-
-def test_the_files_are_those_of_the_program() -> None:
-    assert {path.name: path.read_text() for path in FILES} == written()
 
 
 @pytest.mark.parametrize(("document", "panel"), panels())

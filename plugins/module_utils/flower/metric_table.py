@@ -89,7 +89,7 @@ GROUPS = (
         "SuperLink",
         "flower-certificates.service",
         "/run/flower-certificates/metrics.prom",
-        "It needs `flower_tls_enabled`, and tells of certificates of the operator as well. The label `certificate` is `server` or `ca`.",
+        "They need `flower_tls_enabled`, and tell of the operator's own certificates as well. The label `certificate` is `server` or `ca`.",
         (
             Definition(
                 "fl_certificate_not_after_timestamp_seconds",

@@ -66,7 +66,7 @@ def test_the_upload_of_checkpoints(tmp_path: Path) -> None:
 
 
 def test_the_certificates() -> None:
-    ends = {which: datetime.datetime(2027, 1, 1, tzinfo=datetime.timezone.utc) for which in ("server", "ca")}
+    ends = {which: datetime.datetime(2027, 1, 1, tzinfo=datetime.UTC) for which in ("server", "ca")}
     assert_as_in_the_table(certificates.metrics(ends), "/run/flower-certificates/metrics.prom")
 
 
