@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable
 from datetime import datetime
@@ -138,7 +139,7 @@ def test_nodes_that_come_and_go_are_told_once(recorder: Recorder, events) -> Non
 
 
 def test_what_a_node_tells_is_one_line_that_a_terminal_can_show(capsys: pytest.CaptureFixture[str]) -> None:
-    tell("client_failure", "the training failed: \x1b[2J\n\N{SNOWMAN}", round=1, error_type="\x1b[2J\n")
+    tell("client_failure", "the training failed: \x1b[2J\n\N{SNOWMAN}", logging.WARNING, round=1, error_type="\x1b[2J\n")
     written = capsys.readouterr().out
     assert written.isascii() and written[:-1].isprintable()
     (event,) = checked([json.loads(written)])
@@ -190,10 +191,12 @@ def test_the_schema_has_every_event_and_no_other() -> None:
     assert set(SCHEMA["properties"]["event"]["enum"]) == set(re.findall(r'(?:_emit|_record|tell|@_told)\(\s*"([a-z_]+)"', source))
 
 
-def test_an_event_with_another_field_is_not_as_the_schema_has_it(recorder: Recorder, events: Callable[[], list[dict]]) -> None:
+def test_an_event_with_another_field_level_or_writer_is_not_as_the_schema_has_it(recorder: Recorder, events: Callable[[], list[dict]]) -> None:
     recorder.training_failed("no nodes")
     (event,) = events()
-    for odd in ({**event, "colour": "red"}, {**event, "data": {}}, {**event, "data": {"reason": "x", "round": 1}}, {**event, "event": "party"}):
+    data = ({}, {"reason": "x", "round": 1})
+    others = ({"colour": "red"}, {"event": "party"}, {"level": "INFO"}, {"role": "supernode"}, {"logger": "flower-registrar"}, *({"data": one} for one in data))
+    for odd in ({**event, **other} for other in others):
         with pytest.raises(AssertionError):
             checked([odd])
 
