@@ -167,5 +167,6 @@ def test_every_field_of_an_event_is_explained(event: dict[str, Any]) -> None:
     fields = list(fields_of(event["properties"]["data"]))
     assert fields
     for name, field in fields:
-        meaning = field.get("description") or SCHEMA["$defs"][field["$ref"].removeprefix("#/$defs/")].get("description", "")
+        refers_to = SCHEMA["$defs"].get(field.get("$ref", "").removeprefix("#/$defs/"), {})
+        meaning = field.get("description") or refers_to.get("description", "")
         assert meaning.endswith("."), name
