@@ -437,12 +437,19 @@ def copy(source, target):
         target.sendall(data)
     target.shutdown(socket.SHUT_WR)
 
-server = socket.create_server(("127.0.0.1", 18000))
-while True:
-    near, _ = server.accept()
-    far = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+def connect(near):
+    try:
+        far = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+    except OSError:
+        near.close()
+        return
     for pair in ((near, far), (far, near)):
         threading.Thread(target=copy, args=pair, daemon=True).start()
+
+# The SuperLink may listen later than this.
+server = socket.create_server(("127.0.0.1", 18000))
+while True:
+    connect(server.accept()[0])
 """
 
 
