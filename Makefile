@@ -178,7 +178,7 @@ tutorials: images $(VENV)/.test ## What docs/tutorials says, done word by word i
 # training without VMs is part of make app.
 test: $(VENV)/.test build/collections/.done machine-images ## Everything that CI runs
 	@$(MAKE) --jobs=3 --output-sync=target --assume-old=engine --assume-old=machine-images --assume-old=images \
-	  molecule-wireguard e2e app lab-test molecule-flower_appliance integration $(SCENARIOS_BESIDE) unit sanity contract lint foreign
+	  lab-test e2e molecule-wireguard app molecule-flower_appliance integration $(SCENARIOS_BESIDE) unit sanity contract lint foreign
 
 # ---- Disk images ---------------------------------------------------------------------------------
 
