@@ -193,7 +193,9 @@ def test_another_server_certificate(federation: Federation, rotate) -> None:
     assert federation.refused == []
 
 
-def test_a_ca_is_replaced_in_all_zones_and_a_run_that_was_interrupted_at_any_step_goes_on(federation: Federation, rotate, tmp_path: Path) -> None:
+def test_a_ca_is_replaced_in_all_zones_and_a_run_that_was_interrupted_at_any_step_goes_on(
+    zones: list[ModuleZone], federation: Federation, rotate, tmp_path: Path
+) -> None:
     old = (tmp_path / "certs/ca.crt").read_text()
     off, _other, elsewhere = federation.nodes
     off.zone.changed("one_vm", name=str(off.number), state="poweroff", wait_timeout=300)
