@@ -1257,7 +1257,8 @@ def _unknown_names(raw: Mapping[str, str]) -> list[str]:
             continue
         close = difflib.get_close_matches(f"ONEAPP_{match.group(2)}", _BY_CONTEXT_NAME, n=1)
         hint = f", expected perhaps {close[0]}" if close else ", see the list of parameters"
-        errors.append(f"{name}: there is no such parameter{hint}")
+        shown = name if len(name) <= _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}..."
+        errors.append(f"{shown}: there is no such parameter{hint}")
     return errors
 
 

@@ -26,6 +26,7 @@ _GOOD_KEYS = f"RSA of {_LEAST_RSA_BITS} bits or more, ECDSA on P-256, P-384 or P
 # The clock of a VM that has just booted may be behind.
 _CLOCK_TOLERANCE = datetime.timedelta(minutes=5)
 _IN_ORDER = "expected the server's own first and its issuers after it"
+_LONGEST_SHOWN = 200
 _UNREADABLE = "does not hold a certificate, expected X.509 in PEM"
 _CA, _CERTIFICATE, _KEY = "FL_SSL_CA_CERTFILE", "FL_SSL_CERTFILE", "FL_SSL_KEYFILE"
 
@@ -100,13 +101,19 @@ def check_address(certificate: str, address: str) -> str | None:
         valid = any(wanted == name.lower() or (name.startswith("*.") and wanted.partition(".")[2] == name[2:].lower()) for name in named)
     if valid:
         return None
-    return f"is for {', '.join([*named, *map(str, numbered)])}, expected one that names {address} too, which the nodes are told"
+    return f"is for {_shown(', '.join([*named, *map(str, numbered)]))}, expected one that names {_shown(address)} too, which the nodes are told"
+
+
+def _shown(text: str) -> str:
+    """Return what a certificate or a context says, on one line and no more of it than people read."""
+    shown = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+    return shown if shown.isprintable() else ascii(shown)[1:-1]
 
 
 def _load(pem: str) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem.encode())
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         return []
 
 

@@ -277,6 +277,7 @@ class TestValidation:
     def test_unknown_name_is_an_error_with_a_hint(self) -> None:
         assert errors({"ONEAPP_FL_NUM_ROUND": "3"}) == ["ONEAPP_FL_NUM_ROUND: there is no such parameter, expected perhaps ONEAPP_FL_NUM_ROUNDS"]
         assert "ONEAPP_FL_LOG_LEVEL" in errors({"FL_LOG_LEVEL": "DEBUG"})[0]
+        assert errors({"FL_" + "A" * 5000: "1"}) == [f"FL_{'A' * 97}...: there is no such parameter, see the list of parameters"]
 
     def test_names_of_others_are_left_alone(self) -> None:
         raw = {"ETH0_IP": "10.0.0.1", "ONEAPP_OTHER": "x", "FLAVOUR": "y", "TOKEN": "YES"}
@@ -619,6 +620,19 @@ class TestTls:
             assert error.startswith("ONEAPP_FL_SSL_CERTFILE: the given value is for *.example.org, 10.0.0.5, expected one that names"), error
         (error,) = errors(given | {"ETH0_IP": "10.0.0.6"})
         assert "names 10.0.0.6 too, which the nodes are told, or another address in ONEAPP_FL_ADVERTISE_ADDRESS" in error
+
+    def test_what_a_certificate_and_a_context_say_stays_on_one_line(self) -> None:
+        names = x509.SubjectAlternativeName([x509.DNSName("a\nb"), x509.DNSName("x" * 300)])
+        given = _tls(certificate=_certificate("server", SERVER_KEY, "ca", CA_KEY, extensions=(AKI, names)))
+        (error,) = errors(given | {"ETH0_IP": "10.0.0.1\nc"})
+        assert f"is for a\\nb, {'x' * 195}..., expected one that names 10.0.0.1\\nc too" in error
+
+    def test_a_certificate_of_a_version_that_there_is_not_is_none(self) -> None:
+        content = base64.b64decode("".join(CA.splitlines()[1:-1]))
+        version = content.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05", 1)
+        pem = f"-----BEGIN CERTIFICATE-----\n{base64.encodebytes(version).decode()}-----END CERTIFICATE-----\n"
+        (error,) = errors({"ONEAPP_FL_SSL_CA_CERTFILE": pem}, "supernode")
+        assert error == "ONEAPP_FL_SSL_CA_CERTFILE: the given value does not hold a certificate, expected X.509 in PEM"
 
     def test_chain_in_another_order_is_called_that(self) -> None:
         middle = _certificate("middle", MIDDLE_KEY, "ca", CA_KEY)
