@@ -87,7 +87,7 @@ clean-lab: lab-reset clean-zones ## Remove the lab zone, its images, and the Doc
 SCENARIOS := $(ROLES:%=molecule-%)
 SCENARIOS_BESIDE := $(filter-out %-flower_appliance %-wireguard,$(SCENARIOS))
 
-.PHONY: monitoring tools check lint unit sanity contract integration app foreign lab-test variants molecule $(SCENARIOS) machine-images vfio recovery zones e2e tutorials test docs
+.PHONY: monitoring tools check lint unit fuzz sanity contract integration app foreign lab-test variants molecule $(SCENARIOS) machine-images vfio recovery zones e2e tutorials test docs
 
 # Suites that run thousands of tasks of Ansible; see tests/support/bytecode.
 WITH_PLAYBOOKS := integration lab-test e2e tutorials $(SCENARIOS)
@@ -109,7 +109,11 @@ lint: $(VENV)/.test build/collections/.done
 	@antsibull-changelog lint
 
 unit: $(VENV)/.test build/collections/.done
-	@scripts/timed.sh "unit tests" pytest -q tests/unit
+	@scripts/timed.sh "unit tests" pytest -q tests/unit tests/fuzz
+
+# The properties of tests/fuzz, which the unit tests try with a few hundred examples.
+fuzz: $(VENV)/.test build/collections/.done ## 100,000 hostile contexts through the roles' files, 100,000 of OpenNebula's templates read back
+	@FUZZ_PROFILE=fuzz scripts/timed.sh "fuzz" pytest -q --numprocesses 2 --dist worksteal tests/fuzz
 
 contract: $(VENV)/.test build/collections/.done ## Lab zone against recorded answers of OpenNebula
 	@scripts/timed.sh "contract tests" pytest -q tests/contract
@@ -175,8 +179,8 @@ tutorials: images $(VENV)/.test ## What docs/tutorials says, done word by word i
 # first, so the images that most of them need are made before and taken as they are.
 # Not in here: make zones, whose playbooks run over several zones each time, make vfio, which emulates whole machines, make variants, whose frameworks
 # compute on all cores for ten minutes, make molecule-wireguard, whose five machines take as much processor time as three other roles (what its plans
-# are is part of make unit), and make recovery, which mostly waits for VMs to boot and rounds to be trained again; what becomes of a training without
-# VMs is part of make app.
+# are is part of make unit), make recovery, which mostly waits for VMs to boot and rounds to be trained again (what becomes of a training without
+# VMs is part of make app), and make fuzz, whose properties are part of make unit with fewer examples.
 test: $(VENV)/.test build/collections/.done machine-images ## Everything that CI runs
 	@$(MAKE) --jobs=3 --output-sync=target --assume-old=engine --assume-old=machine-images --assume-old=images \
 	  lab-test e2e app molecule-flower_appliance integration $(SCENARIOS_BESIDE) unit sanity contract lint foreign

@@ -1,0 +1,28 @@
+# Copyright (c) 2026, opennebula.flower contributors
+# SPDX-License-Identifier: Apache-2.0
+"""How many examples the properties are tried with: a share with the unit tests, all of them in ``make fuzz``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+APP = Path(__file__).parents[2] / "apps" / "federation"
+# The form of a context is what it is; how long it takes to make one depends on the machine.
+ANY_MACHINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example])
+settings.register_profile("share", parent=ANY_MACHINE, max_examples=300)
+settings.register_profile("fuzz", parent=ANY_MACHINE, max_examples=100_000)
+# Where the app is imported from its directory, as Flower does.
+sys.path.insert(0, str(APP))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the properties of this directory their number of examples, whatever the tests beside them have."""
+    profile = settings.get_profile(os.environ.get("FUZZ_PROFILE", "share"))
+    for item in items:
+        if isinstance(item, pytest.Function) and item.path.parent == Path(__file__).parent and hasattr(item.obj, "hypothesis"):
+            profile(item.obj)
