@@ -111,7 +111,7 @@ def test_every_kind_of_value_has_texts_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "reason"),
     [
-        ("x.service", "[Unit]\nA=b\n\n[Evil]\nC=d\n", "no section"),
+        ("x.service", "[Unit]\nAfter=b\n\n[Evil]\nUser=d\n", "no section"),
         ("x.service", "[Service]\nUser=%i\n", "systemd changes"),
         ("x.service", "[Service]\nExecStart=/bin/x $HOME\n", "systemd replaces"),
         ("x.service", "[Service]\nExecStart=/bin/x 'a\n", "no word"),
@@ -131,4 +131,4 @@ def test_what_a_program_may_read_in_two_ways_is_an_error(name: str, text: str, r
 def test_words_are_those_of_the_program_that_reads_them() -> None:
     unit = readers.read("x.service", '[Service]\nExecStart=/x "a \\"b\\" %% $$ \\U0000000a" \\\n  c\n')
     assert unit == [("Service", "ExecStart", ["/x", 'a "b" % $ \n', "c"])]
-    assert readers.read("x.cfg", "frontend x # no\n  bind 'a b' c\\ d\n") == [["frontend", "x"], ["bind", "a b", "c d"]]
+    assert readers.read("x.cfg", "frontend x\n  # no\n  bind 'a b' c\\ d\n") == [["frontend", "x"], ["bind", "a b", "c d"]]
