@@ -431,7 +431,7 @@ def _pem_block(name: str, body: str) -> str:
     except (binascii.Error, ValueError):
         # Such as a key with a password: whoever reads it says what is wrong with it.
         lines = [line.strip() for line in body.strip().splitlines()]
-        if not body[:1].isspace() or not all(line.isprintable() for line in lines):
+        if not body[:1].isspace() or not all(line.isascii() and line.isprintable() for line in lines):
             raise ValueError("a PEM block that is not base64") from None
     else:
         lines = textwrap.wrap(base64.b64encode(content).decode(), _PEM_COLUMNS)

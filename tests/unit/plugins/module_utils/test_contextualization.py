@@ -627,6 +627,12 @@ class TestTls:
         (error,) = errors(given | {"ETH0_IP": "10.0.0.1\nc"})
         assert f"is for a\\nb, {'x' * 195}..., expected one that names 10.0.0.1\\nc too" in error
 
+    def test_pem_is_ascii_also_where_it_is_not_base64(self) -> None:
+        encrypted = "-----BEGIN PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END PRIVATE KEY-----\n"
+        assert table.validate({"ONEAPP_FL_METRICS_KEYFILE": encrypted}, "supernode")["flower_metrics_keyfile"] == encrypted
+        (error,) = errors({"ONEAPP_FL_METRICS_KEYFILE": encrypted.replace("AAAA", "AAé-")}, "supernode")
+        assert error == "ONEAPP_FL_METRICS_KEYFILE: the given value is not valid, expected a private key in PEM or base64 of it"
+
     def test_a_certificate_of_a_version_that_there_is_not_is_none(self) -> None:
         content = base64.b64decode("".join(CA.splitlines()[1:-1]))
         version = content.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05", 1)
