@@ -16,6 +16,8 @@ from typing import Any
 
 import yaml
 
+from .files import write_files
+
 RULES = "roles/flower_monitoring/files/rules.yml"
 PAGE = "docs/alerts.md"
 
@@ -69,12 +71,5 @@ def _duration(text: str) -> str:
     return " ".join(f"{number} {_UNITS[unit]}{'s' * (number != '1')}" for number, unit in parts)
 
 
-def main() -> None:
-    """Write the file."""
-    root = Path.cwd()
-    for path, content in written(root).items():
-        (root / path).write_text(content)
-
-
 if __name__ == "__main__":
-    main()
+    write_files(written)

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from .files import write_files
+
 SCHEMA = "docs/events.schema.json"
 PAGE = "docs/events.md"
 
@@ -113,12 +115,5 @@ def _name(event: Mapping[str, Any]) -> str:
     return event["properties"]["event"]["const"]
 
 
-def main() -> None:
-    """Write the file."""
-    root = Path.cwd()
-    for path, content in written(root).items():
-        (root / path).write_text(content)
-
-
 if __name__ == "__main__":
-    main()
+    write_files(written)

@@ -16,6 +16,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.flower.metric_ta
 
 from .alerts import alerts
 from .dashboards import DASHBOARDS
+from .files import write_files
 
 PAGE = "docs/metrics.md"
 
@@ -91,12 +92,5 @@ def _exporter(name: str) -> str:
     return next(exporter for prefix, exporter in OTHERS.items() if name == prefix or (prefix.endswith("_") and name.startswith(prefix)))
 
 
-def main() -> None:
-    """Write the file."""
-    root = Path.cwd()
-    for path, content in written(root).items():
-        (root / path).write_text(content)
-
-
 if __name__ == "__main__":
-    main()
+    write_files(written)

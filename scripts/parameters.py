@@ -19,6 +19,8 @@ from ansible_collections.opennebula.flower.plugins.module_utils.contextualizatio
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.frameworks import NO_USE_CASE, USE_CASES
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.run_config import toml_value
 
+from .files import write_files
+
 PAGE = "docs/parameters.md"
 LIMITS = "apps/federation/federation/limits.py"
 PROJECT = "apps/federation/pyproject.toml"
@@ -146,12 +148,5 @@ def _line(key: str, value: str | int | float | bool, meaning: str) -> str:
     return f"{key} = {toml_value(value)} # {meaning}\n"
 
 
-def main() -> None:
-    """Write the files."""
-    root = Path.cwd()
-    for path, content in written(root).items():
-        (root / path).write_text(content)
-
-
 if __name__ == "__main__":
-    main()
+    write_files(written)
