@@ -32,7 +32,7 @@ HOSTILE = (
 )  # fmt: skip
 _ANY = st.text(st.characters(exclude_categories=()), max_size=12)
 _PRINTABLE = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), max_size=20)
-_LONG = (200, 1024, 1025, 70_000)
+_LONG = (200, 1024, 1025, 20_000)
 
 
 def _many(one: st.SearchStrategy[str], most: int = 3, between: str = ",") -> st.SearchStrategy[str]:
@@ -245,6 +245,6 @@ def contexts() -> st.SearchStrategy[dict[str, str]]:
     return st.builds(
         lambda together, given, others: {**together, **dict(given), **others},
         _TOGETHER,
-        st.lists(_OF_ONE, max_size=7),
+        st.lists(_OF_ONE, min_size=1, max_size=5),
         st.sampled_from([False, False, False, True]).flatmap(lambda wanted: _OTHERS if wanted else st.just({})),
     )

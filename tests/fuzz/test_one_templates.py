@@ -26,7 +26,7 @@ OPENING = re.compile(r"([A-Z_][A-Z0-9_]*)=\[(\]\n?)?")
 @given(TEMPLATES)
 @example({"A": "x\\", "B": {"C": ""}})
 @example({"A": '"\\"', "B": {}, "C": ["", {"D": "\r\n"}]})
-def test_every_template_that_is_written_is_read_back(template: dict[str, Any]) -> None:
+def test_every_template_that_is_written_is_read_back(part: int, template: dict[str, Any]) -> None:
     text = render(template)
     assert parse(text) == template
     assert (read_xml(text) if text.startswith("<") else read_text(text)) == template
@@ -34,7 +34,7 @@ def test_every_template_that_is_written_is_read_back(template: dict[str, Any]) -
 
 
 @given(SCRIPTS)
-def test_every_text_is_a_template_or_refused_and_reads_the_same_once_written(text: str) -> None:
+def test_every_text_is_a_template_or_refused_and_reads_the_same_once_written(part: int, text: str) -> None:
     try:
         template = parse(text)
     except TemplateSyntaxError:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-NAMES = st.from_regex(r"(?!XML)[A-Z_][A-Z0-9_]{0,11}", fullmatch=True)
+NAMES = st.text("ABCLMXYZ_019", min_size=1, max_size=8).filter(lambda name: not name.startswith(("XML", "0", "1", "9")))
 # What no XML document can carry, half of a pair of surrogates among it.
 UNSTORABLE = st.sampled_from("\x00\x07\x0b\x1f\ud800\udfff\ufffe\uffff")
 # What XML can carry: the server keeps every template as XML.
