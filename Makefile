@@ -182,8 +182,9 @@ tutorials: images $(VENV)/.test ## What docs/tutorials says, done word by word i
 # are is part of make unit), make recovery, which mostly waits for VMs to boot and rounds to be trained again (what becomes of a training without
 # VMs is part of make app), and make fuzz, whose properties are part of make unit with fewer examples.
 test: $(VENV)/.test build/collections/.done machine-images ## Everything that CI runs
-	@$(MAKE) --jobs=3 --output-sync=target --assume-old=engine --assume-old=machine-images --assume-old=images \
-	  lab-test e2e app molecule-flower_appliance integration $(SCENARIOS_BESIDE) unit sanity contract lint foreign
+	@rm -rf build/failed
+	@$(MAKE) --keep-going --jobs=3 --output-sync=target --assume-old=engine --assume-old=machine-images --assume-old=images \
+	  lab-test e2e app molecule-flower_appliance integration $(SCENARIOS_BESIDE) unit sanity contract lint foreign || { scripts/failures.sh; exit 1; }
 
 # ---- Disk images ---------------------------------------------------------------------------------
 

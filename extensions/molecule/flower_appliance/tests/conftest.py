@@ -9,6 +9,7 @@ import re
 import subprocess
 import tempfile
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -25,10 +26,24 @@ class OneGate:
 
     url: str = ""
     attributes: dict = field(default_factory=dict)
+    lies: dict = field(default_factory=dict)  # shown of every VM that published the attribute, whatever it publishes
 
     def vm(self, vm_id):
         """Return a VM as OneGate shows it."""
-        return {"ID": vm_id, "NAME": f"vm-{vm_id}", "USER_TEMPLATE": self.attributes.get(vm_id, {})}
+        published = self.attributes.get(vm_id, {})
+        shown = {name: self.lies.get(name, value) for name, value in published.items()}
+        return {"ID": vm_id, "NAME": f"vm-{vm_id}", "USER_TEMPLATE": {name: value for name, value in shown.items() if value is not None}}
+
+    @contextmanager
+    def lie(self, name, value):
+        """Show another value of an attribute than the one that was published, or hide it with None. VMs publish at any time, so that to
+        change what they published would last until then.
+        """
+        self.lies[name] = value
+        try:
+            yield
+        finally:
+            del self.lies[name]
 
     def service(self):
         """Return the service both VMs belong to, with the attributes of its VMs."""
@@ -110,7 +125,6 @@ class Machine:
 
     def boot(self, **context):
         """Boot the VM with this context; returns as soon as the machine runs, before it is configured."""
-        self.onegate.attributes[ROLES[self.role]] = {}
         address = self.host.interface("eth0").addresses[0]
         values = {
             "ETH0_IP": address,
@@ -124,6 +138,7 @@ class Machine:
         self.host.check_output("rm -rf /context /var/log/one-appliance/flower-boot.log /etc/one-appliance/status")
         # A machine that runs would take the change for a changed CD.
         _docker("stop", "--time", "20", self.name)
+        self.onegate.attributes[ROLES[self.role]] = {}
         with tempfile.TemporaryDirectory() as directory:
             cd = pathlib.Path(directory, "context")
             cd.mkdir()

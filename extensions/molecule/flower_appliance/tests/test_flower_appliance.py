@@ -99,32 +99,24 @@ def test_reboot_keeps_the_ca(running_superlink):
     assert running_superlink.published["FL_CA_CERT"] == before
 
 
-def test_supernode_without_a_published_ca_fails_closed(running_superlink, supernode):
-    published = running_superlink.published
-    authority = published.pop("FL_CA_CERT")
-    try:
+def test_supernode_without_a_published_ca_fails_closed(onegate, running_superlink, supernode):
+    with onegate.lie("FL_CA_CERT", None):
         supernode.boot()
         assert wait_until(failed(supernode), BOOT_SECONDS)
-    finally:
-        published["FL_CA_CERT"] = authority
     assert supernode.published["FL_NODE_READY"] == "NO"
     assert supernode.published["FL_ERROR"] == "tls_setup_failed"
     assert "no CA certificate to trust" in supernode.boot_log()[-1]
     assert not supernode.host.service("flower-supernode").is_running
 
 
-def test_supernode_keeps_to_the_ca_it_was_told_first(running_superlink, supernode):
+def test_supernode_keeps_to_the_ca_it_was_told_first(onegate, running_superlink, supernode):
     foreign = running_superlink.host.check_output(
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=foreign -days 30 -keyout /dev/null 2>/dev/null"
     )
-    published = running_superlink.published
-    authority = published["FL_CA_CERT"]
-    published["FL_CA_CERT"] = base64.b64encode(foreign.encode()).decode()
-    try:
+    with onegate.lie("FL_CA_CERT", base64.b64encode(foreign.encode()).decode()):
         supernode.boot()
         assert wait_until(failed(supernode), BOOT_SECONDS)
-    finally:
-        published["FL_CA_CERT"] = authority
+    authority = running_superlink.published["FL_CA_CERT"]
     assert supernode.published["FL_ERROR"] == "tls_setup_failed"
     assert "another CA certificate than the one this node trusted first" in supernode.boot_log()[-1]
     assert supernode.host.file("/opt/flower/certs/ca.crt").content_string.strip() == base64.b64decode(authority).decode().strip()

@@ -190,6 +190,11 @@ def test_ca_key_is_not_in_the_directory_of_the_certificates(host):
     assert not host.run("ls /opt/flower/certs").stdout.count("1.key")
 
 
+def test_the_timer_does_not_repeat_the_reload_of_the_role(host):
+    host.check_output("systemctl start flower-certificates.service")
+    assert host.check_output("journalctl --unit haproxy --output cat").count("Reloaded haproxy") <= 1
+
+
 def test_requests_are_counted_for_prometheus(host):
     assert get(host, "http://127.0.0.1:8405/metrics") == "200"
     assert 'haproxy_frontend_http_requests_total{proxy="fleet"}' in host.check_output(
