@@ -1,6 +1,6 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Write docs/events.md from docs/events.schema.json.
+"""Write docs/events.md from docs/events.schema.json and docs/unit-log.schema.json.
 
 ``python -m scripts.events`` in the root of the repository, which ``make docs`` does.
 """
@@ -15,6 +15,7 @@ from typing import Any
 from .files import write_files
 
 SCHEMA = "docs/events.schema.json"
+UNIT_LOG_SCHEMA = "docs/unit-log.schema.json"
 PAGE = "docs/events.md"
 
 # Who writes the events of a program at a place, and where they lie.
@@ -27,7 +28,7 @@ _TYPES = {"string": "text", "object": "object", "integer": "whole number", "numb
 _HEAD = """<!--
 Copyright (c) 2026, opennebula.flower contributors
 SPDX-License-Identifier: Apache-2.0
-Generated from docs/events.schema.json by make docs; do not edit.
+Generated from docs/events.schema.json and docs/unit-log.schema.json by make docs; do not edit.
 -->
 # Events
 
@@ -35,11 +36,18 @@ Programs follow a federation by its events: lines of one JSON object each, as [t
 it. Who writes an event decides where its line goes:
 """
 
+_UNITS_HEAD = """## What units log
+
+With `FL_LOG_FORMAT=json` the lines that this collection's units write into the journal are JSON objects as well, and [another schema](unit-log.schema.json) has
+them. Those that tell an event:
+"""
+
 
 def written(root: Path) -> dict[str, str]:
     """Return the page by its path; ``root`` is the repository."""
     schema = json.loads((root / SCHEMA).read_text())
     parts = [_HEAD, _places(), _overview(schema["oneOf"]), _common(schema), *(_event(event, schema["$defs"]) for event in schema["oneOf"])]
+    parts.append(_units(json.loads((root / UNIT_LOG_SCHEMA).read_text())))
     return {PAGE: "\n".join(parts)}
 
 
@@ -61,6 +69,18 @@ def _event(event: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
     level = event["properties"]["level"]["const"]
     fields = _fields("in `data`", _rows(event["properties"]["data"], definitions))
     return f"## {_name(event)}\n\n{event['description']} Level `{level}`, written by {_writers(event)}.\n\n{fields}"
+
+
+def _units(schema: Mapping[str, Any]) -> str:
+    """Return the part about the units' own lines, whose events have few fields."""
+    rows = []
+    for event in schema["oneOf"]:
+        if "properties" in event:
+            about = {name: field.get("const") for name, field in event["properties"].items()}
+            fields = ", ".join(f"`{name}`" for name in _resolved(event["properties"]["data"], schema["$defs"])["properties"])
+            rows.append(f"| `{about['event']}` | `{about['unit']}` | `{about['level']}` | {event['description']} | {fields} |\n")
+    head = "\n| event | unit | level | meaning | in `data` |\n| --- | --- | --- | --- | --- |\n"
+    return "".join([_UNITS_HEAD, head, *rows, "\nEvery line:\n\n", _fields("field", _rows(schema, schema["$defs"]))])
 
 
 def _fields(heading: str, rows: Iterable[str]) -> str:

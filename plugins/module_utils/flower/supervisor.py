@@ -533,7 +533,8 @@ class Supervisor:
             LOGGER.info("Run '%s': %s.", run.name, progress_line(run.rounds, record), extra=unit_log.event(kind, run=run.name, **record))
         else:
             kind = sentence(kind, _KIND_CHARACTERS)
-            LOGGER.info("Run '%s': %s: %s", run.name, kind, run.message, extra=unit_log.event(kind, run=run.name, round=run.round))
+            told = unit_log.event("run_event", run=run.name, round=run.round, name=kind)
+            LOGGER.info("Run '%s': %s: %s", run.name, kind, run.message, extra=told)
 
     def _conclude(self, run: Run) -> None:
         if run.has_model:

@@ -28,14 +28,16 @@ def set_up(unit: str, form: str | None = None) -> None:
     """Send what is logged, and what nobody caught, to the journal. Without a form it is that of the unit's file."""
     handler = logging.StreamHandler(sys.stdout)
     if (form or os.environ.get(FORMAT_VARIABLE)) == JSON:
-        handler.setFormatter(_JsonLines(unit))
+        handler.setFormatter(JsonLines(unit))
         sys.excepthook = _log_uncaught
     else:
         handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
-class _JsonLines(logging.Formatter):
+class JsonLines(logging.Formatter):
+    """Lines of a unit as docs/unit-log.schema.json has them."""
+
     def __init__(self, unit: str) -> None:
         super().__init__()
         self._unit = unit

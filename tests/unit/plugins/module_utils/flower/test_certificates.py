@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.certificates import CertificateError, Config, Keeper, metrics
+from ansible_collections.opennebula.flower.tests.support.unit_log_schema import problem
 
 NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)
@@ -258,6 +259,7 @@ def test_the_timers_log_is_for_people_or_programs(machine: Machine, program: Pro
     assert made.startswith("INFO Made: CA 1, bundle, server certificate; the server's certificate is valid until 20")
     monkeypatch.setenv("FL_LOG_FORMAT", "json")
     (line,) = map(json.loads, program.run("--reload").stdout.splitlines())
+    assert problem(line) == ""
     assert (line["unit"], line["event"], line["data"]["made"]) == ("flower-certificates", "certificates_kept", [])
     (machine.authorities / "1.key").unlink()
     failed = program.run("--reload")

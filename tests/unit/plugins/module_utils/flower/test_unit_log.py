@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.opennebula.flower.tests.support.unit_log_schema import problem
+
 PACKAGE = "ansible_collections.opennebula.flower.plugins.module_utils.flower"
 ROOT = Path(__file__).parents[5]
 # Each of them fails at once, since there is no such file.
@@ -44,6 +46,7 @@ def test_a_unit_writes_one_json_object_in_a_line(unit: str, arguments: tuple[str
     program, *rest = arguments
     (text,) = said("json", "-m", f"{PACKAGE}.{program}", *rest, "--config", "/nonexistent/\n\x1b")
     line = json.loads(text)
+    assert problem(line) == ""
     assert line.keys() == {"timestamp", "level", "unit", "message"}
     assert datetime.fromisoformat(line["timestamp"].replace("Z", "+00:00")).utcoffset().total_seconds() == 0
     assert (line["level"], line["unit"]) == ("ERROR", unit)
