@@ -8,10 +8,9 @@ from lab.core import rights
 from lab.core.call import Call
 from lab.core.errors import INTERNAL, OneError
 from lab.core.markup import element
-from lab.core.registry import method
+from lab.core.method import Method
 
 
-@method("one.acl.info")
 def _info(call: Call) -> str:
     """Show the rules in oned's order, by whom they are about."""
     call.authorize(("MANAGE", "acl", None))
@@ -23,7 +22,6 @@ def _info(call: Call) -> str:
     ]})
 
 
-@method("one.acl.addrule", "s s s s?")
 def _add(call: Call, user: str, resource: str, right: str, zone: str = "") -> int:
     call.authorize(("MANAGE", "acl", None))
     here = rights.INDIVIDUAL | rights.ZONE_ID
@@ -32,7 +30,6 @@ def _add(call: Call, user: str, resource: str, right: str, zone: str = "") -> in
     )
 
 
-@method("one.acl.delrule", "i")
 def _remove(call: Call, rule_id: int) -> int:
     call.authorize(("MANAGE", "acl", None))
     if call.core.store.get("acl", rule_id) is None:
@@ -47,3 +44,10 @@ def _number(text: str) -> int:
     except ValueError:
         # What oned cannot read is 0 for it, and 0 is malformed.
         return 0
+
+
+METHODS = {
+    "one.acl.info": Method(_info),
+    "one.acl.addrule": Method(_add, "s s s s?"),
+    "one.acl.delrule": Method(_remove, "i"),
+}

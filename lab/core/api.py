@@ -30,7 +30,6 @@ from lab.core import (
     network_templates,
     networks,
     operations,
-    pools,
     routers,
     schedules,
     security_groups,
@@ -46,18 +45,18 @@ from lab.core import (
 from lab.core.call import Call
 from lab.core.errors import NO_SUCH_METHOD, OneError
 from lab.core.lifecycle import Lifecycle
-from lab.core.registry import METHODS
 from lab.driver import Driver
 from lab.releases import NEWEST, RELEASES, Release
 from lab.store import Store
 
-#: the modules that bring the methods of their resources
+#: the modules that have methods
 RESOURCES = (
     acls, backups, changes, clusters, datastores, disk_sizes, groups, hooks, hosts, images, interfaces, leases,
     markets, network_templates, networks, operations, routers, schedules, security_groups, showback, system, templates, users,
     vdcs, vm_groups, vms, zones,
 )
-pools.register_generic_methods()
+#: all methods by name
+METHODS = {name: method for resource in RESOURCES for name, method in resource.METHODS.items()}
 
 
 @dataclass
@@ -85,6 +84,7 @@ class Core:
         self.store = store
         self.driver = driver
         self.config = config
+        self.methods = METHODS
         self._lock = threading.RLock()
         self._internal_password = secrets.token_hex(32)
         self.lifecycle = Lifecycle(self)
@@ -105,13 +105,14 @@ class Core:
 
         Raises OneError for an error answer and xmlrpc.client.Fault for an unknown method or wrong parameters.
         """
-        if method not in METHODS:
+        if method not in self.methods:
             raise Fault(NO_SUCH_METHOD, f"Method '{method}' not defined")
         try:
             with self.locked():
                 call = Call(self, users.authenticate(self, session))
                 zones.check_enabled(self, method)
-                return METHODS[method].handler(call, *METHODS[method].arguments(params))
+                found = self.methods[method]
+                return found.handler(call, *found.arguments(params))
         except OneError as error:
             raise OneError(error.code, f"[{method}] {error.message}", error.object_id) from None
 

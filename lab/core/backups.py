@@ -15,8 +15,8 @@ from lab.core.errors import ACTION, AUTHORIZATION, INTERNAL, OneError
 from lab.core.images import failure
 from lab.core.kinds import KINDS
 from lab.core.markup import attributes, element, ids
-from lab.core.pools import BODIES, DELETERS, FAILED_UPDATE, UPDATERS, head, shown
-from lab.core.registry import method
+from lab.core.method import Method
+from lab.core.pools import FAILED_UPDATE, generic_methods, head, shown
 from lab.core.states import ImageState, LcmState, VmState, vm_state_name
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ _SEQUENTIAL = "SEQUENTIAL"
 _FREEZES = ("NONE", "AGENT", "SUSPEND")
 
 
-@method("one.vm.backup", "i i? b?")
 def _backup(call: Call, vm_id: int, datastore_id: int = -1, reset: bool = False) -> int:
     vm = call.find("vm", vm_id)
     if _job_of(call.core, vm_id) is not None:
@@ -39,7 +38,6 @@ def _backup(call: Call, vm_id: int, datastore_id: int = -1, reset: bool = False)
     return _start(call, vm, datastore_id, reset, job=None)
 
 
-@method("one.vm.backupcancel", "i")
 def _cancel(call: Call, vm_id: int) -> int:
     """Backups of this zone are too quick to be cancelled, except those that the driver is kept from."""
     vm = call.get("vm", vm_id, "ADMIN")
@@ -155,12 +153,6 @@ def _delete_job(call: Call, job: dict) -> bool:
     return True
 
 
-BODIES["backupjob"] = _job_body
-UPDATERS["backupjob"] = _update_job
-DELETERS["backupjob"] = _delete_job
-
-
-@method("one.backupjob.allocate", "s")
 def _allocate(call: Call, text: str) -> int:
     template = parse_template(text)
     call.authorize(("CREATE", "backupjob", None))
@@ -188,7 +180,6 @@ def _allocate(call: Call, text: str) -> int:
     return job["id"]
 
 
-@method("one.backupjob.info", "i")
 def _info(call: Call, job_id: int) -> str:
     job = call.get("backupjob", job_id, "USE_NO_LCK")
     body = _job_body(call.core, job)
@@ -196,7 +187,6 @@ def _info(call: Call, job_id: int) -> str:
     return element("BACKUPJOB", shown(call.core.config.release, "BACKUPJOB", body))
 
 
-@method("one.backupjob.backup", "i")
 def _run(call: Call, job_id: int) -> int:
     execute(call.core, call.get("backupjob", job_id, "MANAGE"))
     return job_id
@@ -211,7 +201,6 @@ def execute(core: Core, job: dict) -> None:
     core.store.save("backupjob", job)
 
 
-@method("one.backupjob.cancel", "i")
 def _cancel_job(call: Call, job_id: int) -> int:
     job = call.get("backupjob", job_id, "MANAGE")
     for number in job["busy"]:
@@ -221,7 +210,6 @@ def _cancel_job(call: Call, job_id: int) -> int:
     return job_id
 
 
-@method("one.backupjob.retry", "i")
 def _retry(call: Call, job_id: int) -> int:
     job = call.get("backupjob", job_id, "MANAGE")
     job |= {"outdated": [*job["outdated"], *job["failed"]], "failed": []}
@@ -230,7 +218,6 @@ def _retry(call: Call, job_id: int) -> int:
     return job_id
 
 
-@method("one.backupjob.priority", "i i")
 def _priority(call: Call, job_id: int, priority: int) -> int:
     if priority not in _PRIORITIES:
         raise OneError(ACTION, "Wrong priority value")
@@ -240,7 +227,6 @@ def _priority(call: Call, job_id: int, priority: int) -> int:
     return job_id
 
 
-@method("one.backupjob.schedadd", "i s")
 def _schedule(call: Call, job_id: int, text: str) -> int:
     job = call.get("backupjob", job_id, "MANAGE")
     number = schedules.add(call, "BACKUPJOB", job_id, schedules.wanted(text, ACTION), 0, ACTION)
@@ -249,12 +235,10 @@ def _schedule(call: Call, job_id: int, text: str) -> int:
     return number
 
 
-@method("one.backupjob.schedupdate", "i i s")
 def _reschedule(call: Call, job_id: int, action_id: int, text: str) -> int:
     return schedules.update(call, call.get("backupjob", job_id, "MANAGE")["schedule"], action_id, text, 0)
 
 
-@method("one.backupjob.scheddelete", "i i")
 def _unschedule(call: Call, job_id: int, action_id: int) -> int:
     job = call.get("backupjob", job_id, "MANAGE")
     schedules.remove(call, job["schedule"], action_id)
@@ -302,3 +286,18 @@ def _finished(core: Core, job: dict, vm_id: int) -> None:
         job["updated"].append(vm_id)
     job["duration"] = core.now() - job["last"]
     core.store.save("backupjob", job)
+
+
+METHODS = generic_methods("backupjob", _job_body, updater=_update_job, deleter=_delete_job) | {
+    "one.vm.backup": Method(_backup, "i i? b?"),
+    "one.vm.backupcancel": Method(_cancel, "i"),
+    "one.backupjob.allocate": Method(_allocate, "s"),
+    "one.backupjob.info": Method(_info, "i"),
+    "one.backupjob.backup": Method(_run, "i"),
+    "one.backupjob.cancel": Method(_cancel_job, "i"),
+    "one.backupjob.retry": Method(_retry, "i"),
+    "one.backupjob.priority": Method(_priority, "i i"),
+    "one.backupjob.schedadd": Method(_schedule, "i s"),
+    "one.backupjob.schedupdate": Method(_reschedule, "i i s"),
+    "one.backupjob.scheddelete": Method(_unschedule, "i i"),
+}

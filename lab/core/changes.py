@@ -12,7 +12,7 @@ from lab.core import devices, hosts, images, machine_rules, machines, quotas, re
 from lab.core.call import Call, as_list, parse_template
 from lab.core.context import render_context
 from lab.core.errors import ACTION, INTERNAL, REQUEST, OneError
-from lab.core.registry import method
+from lab.core.method import Method
 from lab.core.states import VM_ACTIONS, LcmState, VmState, vm_state_name
 
 #: what updateconf changes in which vectors; of other names nothing counts
@@ -81,7 +81,6 @@ def _have_room(template: dict, wanted: dict) -> bool:
     )
 
 
-@method("one.vm.resize", "i s b?")
 def _resize(call: Call, vm_id: int, text: str, enforce: bool = True) -> int:
     """Give a VM another CPU, MEMORY or VCPU; one that runs only up to the limits it was made with.
 
@@ -127,7 +126,6 @@ def _check_host(call: Call, vm: dict, wanted: dict) -> None:
             raise OneError(ACTION, f"Not enough {what}: {needed}/{free}")
 
 
-@method("one.vm.updateconf", "i s i?")
 def _update_configuration(call: Call, vm_id: int, text: str, append: int = 0) -> int:
     """Replace the configuration (0) or merge into it (1), inside vectors too; a VM that runs gets its CONTEXT anew."""
     if append not in (0, 1):
@@ -182,7 +180,6 @@ def _new_context(call: Call, vm: dict, wanted: dict, append: bool) -> dict:
     return (before if append else {}) | rendered | equal | _kept(before)
 
 
-@method("one.vm.attach", "i s")
 def _attach_disk(call: Call, vm_id: int, text: str) -> int:
     vm = call.find("vm", vm_id)
     if not vm["history"]:
@@ -200,7 +197,6 @@ def _attach_disk(call: Call, vm_id: int, text: str) -> int:
     return vm_id
 
 
-@method("one.vm.detach", "i i")
 def _detach_disk(call: Call, vm_id: int, disk_id: int) -> int:
     vm = call.find("vm", vm_id)
     demand_no_router(vm)
@@ -224,7 +220,6 @@ def with_code(code: int, act: Callable[[], dict]) -> dict:
         raise OneError(code if error.code == INTERNAL else error.code, error.message, error.object_id) from error
 
 
-@method("one.vm.attachpci", "i s")
 def _attach_pci(call: Call, vm_id: int, text: str) -> int:
     template = parse_template(text)
     request = template.get("PCI")
@@ -247,7 +242,6 @@ def _attach_pci(call: Call, vm_id: int, text: str) -> int:
     return vm_id
 
 
-@method("one.vm.detachpci", "i i")
 def _detach_pci(call: Call, vm_id: int, pci_id: int) -> int:
     vm = call.get("vm", vm_id, "MANAGE")
     _host_at_rest(call, vm)
@@ -302,3 +296,13 @@ def change(call: Call, vm: dict, changed: dict, passing: LcmState, done: Callabl
 def _kept(context: dict) -> dict:
     """What a context keeps when the disks change."""
     return {name: context[name] for name in ("DISK_ID", "TARGET")}
+
+
+METHODS = {
+    "one.vm.resize": Method(_resize, "i s b?"),
+    "one.vm.updateconf": Method(_update_configuration, "i s i?"),
+    "one.vm.attach": Method(_attach_disk, "i s"),
+    "one.vm.detach": Method(_detach_disk, "i i"),
+    "one.vm.attachpci": Method(_attach_pci, "i s"),
+    "one.vm.detachpci": Method(_detach_pci, "i i"),
+}

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from lab.core.call import Call
 from lab.core.errors import ACTION, ALLOCATE, INTERNAL, OneError
 from lab.core.markup import attributes, ids
-from lab.core.pools import BODIES, DELETERS, UPDATERS
-from lab.core.registry import method
+from lab.core.method import Method
+from lab.core.pools import generic_methods
 
 if TYPE_CHECKING:
     from lab.core.api import Core
@@ -59,12 +59,6 @@ def _update(_call: Call, _cluster: dict, template: dict) -> dict:
     return template | {"ONE_DRS": settings}
 
 
-BODIES["cluster"] = _body
-DELETERS["cluster"] = _delete
-UPDATERS["cluster"] = _update
-
-
-@method("one.cluster.allocate", "s")
 def _allocate(call: Call, name: str) -> int:
     call.authorize(("CREATE", "cluster", None))
     call.check_name("cluster", name, ALLOCATE, "Error allocating a new cluster. ")
@@ -85,13 +79,11 @@ def _set_clusters(call: Call, kind: str, item: dict, clusters: list[int]) -> Non
     call.core.store.save(kind, item)
 
 
-@method("one.cluster.addhost", "i i")
 def _add_host(call: Call, cluster_id: int, host_id: int) -> int:
     _set_clusters(call, "host", _member(call, cluster_id, "host", host_id), [cluster_id])
     return cluster_id
 
 
-@method("one.cluster.delhost", "i i")
 def _del_host(call: Call, cluster_id: int, host_id: int) -> int:
     """Put the host into the default cluster, whichever one it is in."""
     _add_host(call, DEFAULT_CLUSTER, host_id)
@@ -110,21 +102,28 @@ def _remove(call: Call, cluster_id: int, kind: str, object_id: int) -> int:
     return cluster_id
 
 
-@method("one.cluster.adddatastore", "i i")
 def _add_datastore(call: Call, cluster_id: int, datastore_id: int) -> int:
     return _add(call, cluster_id, "datastore", datastore_id)
 
 
-@method("one.cluster.deldatastore", "i i")
 def _del_datastore(call: Call, cluster_id: int, datastore_id: int) -> int:
     return _remove(call, cluster_id, "datastore", datastore_id)
 
 
-@method("one.cluster.addvnet", "i i")
 def _add_network(call: Call, cluster_id: int, network_id: int) -> int:
     return _add(call, cluster_id, "vn", network_id)
 
 
-@method("one.cluster.delvnet", "i i")
 def _del_network(call: Call, cluster_id: int, network_id: int) -> int:
     return _remove(call, cluster_id, "vn", network_id)
+
+
+METHODS = generic_methods("cluster", _body, updater=_update, deleter=_delete) | {
+    "one.cluster.allocate": Method(_allocate, "s"),
+    "one.cluster.addhost": Method(_add_host, "i i"),
+    "one.cluster.delhost": Method(_del_host, "i i"),
+    "one.cluster.adddatastore": Method(_add_datastore, "i i"),
+    "one.cluster.deldatastore": Method(_del_datastore, "i i"),
+    "one.cluster.addvnet": Method(_add_network, "i i"),
+    "one.cluster.delvnet": Method(_del_network, "i i"),
+}

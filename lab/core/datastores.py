@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from lab.core.call import Call, parse_template
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.markup import Data, attributes, element, ids
-from lab.core.pools import BODIES, DELETERS, FAILED_UPDATE, UPDATERS, head
-from lab.core.registry import method
+from lab.core.method import Method
+from lab.core.pools import FAILED_UPDATE, generic_methods, head
 from lab.releases import shown
 
 if TYPE_CHECKING:
@@ -137,7 +137,6 @@ def _with_disk_type(template: dict, default: str = "FILE") -> dict:
     return template | {"DISK_TYPE": wanted}
 
 
-@method("one.datastore.allocate", "s i")
 def _allocate(call: Call, text: str, cluster_id: int) -> int:
     template = parse_template(text)
     cluster = call.find("cluster", 0 if cluster_id == -1 else cluster_id)
@@ -168,7 +167,6 @@ def _update(_call: Call, datastore: dict, template: dict) -> dict:
         raise OneError(error.code, f"{FAILED_UPDATE}{error.message}") from None
 
 
-@method("one.datastore.enable", "i b")
 def _enable(call: Call, datastore_id: int, enable: bool) -> int:
     datastore = call.get("datastore", datastore_id, "MANAGE")
     if datastore["template"]["TYPE"] != "SYSTEM_DS":
@@ -205,7 +203,6 @@ def _encrypted(template: dict) -> dict:
     return {name: hashlib.sha256(template[name].encode()).hexdigest() for name in _SECRETS if name in template}
 
 
-@method("one.datastore.info", "i b?")
 def _info(call: Call, datastore_id: int, decrypt: bool = False) -> str:
     """Return the document of a datastore, to administrators with its secrets if they want them."""
     datastore = call.get("datastore", datastore_id)
@@ -221,6 +218,8 @@ def _delete(call: Call, datastore: dict) -> bool:
     return True
 
 
-BODIES["datastore"] = _body
-DELETERS["datastore"] = _delete
-UPDATERS["datastore"] = _update
+METHODS = generic_methods("datastore", _body, updater=_update, deleter=_delete) | {
+    "one.datastore.allocate": Method(_allocate, "s i"),
+    "one.datastore.enable": Method(_enable, "i b"),
+    "one.datastore.info": Method(_info, "i b?"),
+}

@@ -7,13 +7,12 @@ from __future__ import annotations
 from lab.core import quotas
 from lab.core.call import Call
 from lab.core.errors import ACTION, OneError
-from lab.core.registry import method
+from lab.core.method import Method
 from lab.core.states import LcmState, VmState, vm_state_name
 
 _PASSING = {VmState.POWEROFF: LcmState.DISK_RESIZE_POWEROFF, VmState.ACTIVE: LcmState.DISK_RESIZE}
 
 
-@method("one.vm.diskresize", "i i s")
 def _resize(call: Call, vm_id: int, disk_id: int, text: str) -> int:
     """Give a disk more MB."""
     if not text.strip().isdigit():
@@ -50,3 +49,8 @@ def _resize(call: Call, vm_id: int, disk_id: int, text: str) -> int:
     else:
         call.core.lifecycle.change(vm, _PASSING[vm["state"]], done, failed)
     return vm_id
+
+
+METHODS = {
+    "one.vm.diskresize": Method(_resize, "i i s"),
+}

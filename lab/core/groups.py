@@ -10,8 +10,8 @@ from lab.core import quotas, rights, vdcs
 from lab.core.call import Call
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.markup import attributes, element, ids
-from lab.core.pools import BODIES, DELETERS
-from lab.core.registry import method
+from lab.core.method import Method
+from lab.core.pools import generic_methods
 
 if TYPE_CHECKING:
     from lab.core.api import Core
@@ -46,17 +46,12 @@ def _body(core: Core, group: dict) -> dict:
     }
 
 
-BODIES["group"] = _body
-
-
-@method("one.group.info", "i b?")
 def _info(call: Call, group_id: int, _decrypt: bool = False) -> str:
     group = call.get("group", call.user["gid"] if group_id == -1 else group_id)
     limits = quotas.sections(call.core, "group", group)
     return element("GROUP", _body(call.core, group) | limits | {"DEFAULT_GROUP_QUOTAS": quotas.defaults(call.core, "group")})
 
 
-@method("one.grouppool.info")
 def _pool_info(call: Call) -> str:
     groups = [group for group in reversed(call.core.store.all("group")) if call.may("USE", "group", group)]
     rows = "".join(
@@ -68,7 +63,6 @@ def _pool_info(call: Call) -> str:
     return f"<GROUP_POOL>{rows}{general}</GROUP_POOL>"
 
 
-@method("one.group.allocate", "s")
 def _allocate(call: Call, name: str) -> int:
     call.authorize(("CREATE", "group", None))
     call.check_name("group", name, INTERNAL, more=" " if call.core.config.release.strict_names else "")
@@ -78,7 +72,6 @@ def _allocate(call: Call, name: str) -> int:
     return group["id"]
 
 
-@method("one.group.quota", "i s")
 def _quota(call: Call, group_id: int, text: str) -> int:
     if group_id == _ONEADMIN:
         raise OneError(ACTION, "Cannot set quotas for oneadmin group")
@@ -88,7 +81,6 @@ def _quota(call: Call, group_id: int, text: str) -> int:
     return group_id
 
 
-@method("one.group.addadmin", "i i")
 def _add_admin(call: Call, group_id: int, user_id: int) -> int:
     group, user = _both(call, group_id, user_id)
     if group_id not in user["groups"]:
@@ -104,7 +96,6 @@ def _add_admin(call: Call, group_id: int, user_id: int) -> int:
     return group_id
 
 
-@method("one.group.deladmin", "i i")
 def _delete_admin(call: Call, group_id: int, user_id: int) -> int:
     group, _user = _both(call, group_id, user_id)
     if user_id not in group["admins"]:
@@ -147,14 +138,21 @@ def _delete(call: Call, group: dict) -> bool:
     return True
 
 
-DELETERS["group"] = _delete
-
-
-@method("one.groupquota.info")
 def _default_quotas(call: Call) -> str:
     return element("DEFAULT_GROUP_QUOTAS", quotas.defaults(call.core, "group"))
 
 
-@method("one.groupquota.update", "s")
 def _set_default_quotas(call: Call, text: str) -> str:
     return quotas.set_defaults(call, "group", text)
+
+
+METHODS = generic_methods("group", _body, deleter=_delete) | {
+    "one.group.info": Method(_info, "i b?"),
+    "one.grouppool.info": Method(_pool_info),
+    "one.group.allocate": Method(_allocate, "s"),
+    "one.group.quota": Method(_quota, "i s"),
+    "one.group.addadmin": Method(_add_admin, "i i"),
+    "one.group.deladmin": Method(_delete_admin, "i i"),
+    "one.groupquota.info": Method(_default_quotas),
+    "one.groupquota.update": Method(_set_default_quotas, "s"),
+}

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from lab.core.call import Call, name_problem, parse_template
 from lab.core.errors import AUTHORIZATION, INTERNAL, OneError
 from lab.core.markup import attributes, element
-from lab.core.pools import BODIES, FAILED_UPDATE, POOL_BODIES, UPDATERS, lock_of
-from lab.core.registry import METHODS, method
+from lab.core.method import Method
+from lab.core.pools import FAILED_UPDATE, generic_methods, lock_of
 from lab.core.states import ImageState, LcmState, NetworkState, VmState
 
 if TYPE_CHECKING:
@@ -41,11 +41,6 @@ def _full_body(core: Core, hook: dict) -> dict:
     return _body(core, hook) | {"HOOKLOG": {}}
 
 
-BODIES["hook"] = _full_body
-POOL_BODIES["hook"] = _body
-
-
-@method("one.hook.allocate", "s")
 def _allocate(call: Call, text: str) -> int:
     template = parse_template(text)
     call.authorize(("CREATE", "hook", None))
@@ -60,19 +55,19 @@ def _allocate(call: Call, text: str) -> int:
         raise OneError(INTERNAL, "No COMMAND in template for Hook.")
     del template["TYPE"]
     template["REMOTE"] = "YES" if template.get("REMOTE", "").upper() in ("YES", "TRUE") else "NO"
-    template = _api(template) if kind == "api" else _state(template)
+    template = _api(call, template) if kind == "api" else _state(template)
     # Hooks belong to oneadmin whoever makes them.
     hook = call.new("hook", name, type=kind, template=template) | {"uid": 0, "gid": 0}
     call.core.store.save("hook", hook)
     return hook["id"]
 
 
-def _is_hookable(name: str) -> bool:
-    return name.startswith("one.internal") or (name in METHODS and not name.endswith(_READING))
+def _is_hookable(call: Call, name: str) -> bool:
+    return name.startswith("one.internal") or (name in call.core.methods and not name.endswith(_READING))
 
 
-def _api(template: dict) -> dict:
-    if not _is_hookable(template.get("CALL", "")):
+def _api(call: Call, template: dict) -> dict:
+    if not _is_hookable(call, template.get("CALL", "")):
         raise OneError(INTERNAL, f"API call does not exist or is not supported: {template.get('CALL', '')}")
     return template
 
@@ -113,11 +108,11 @@ def _vm_state(template: dict) -> dict:
     return template | {"STATE": state, "LCM_STATE": lcm}
 
 
-def _update(_call: Call, hook: dict, template: dict) -> dict:
+def _update(call: Call, hook: dict, template: dict) -> dict:
     if not template.get("COMMAND"):
         raise OneError(INTERNAL, f"{FAILED_UPDATE}The COMMAND attribute is not defined.")
     if hook["type"] == "api":
-        if not _is_hookable(template.get("CALL", "")):
+        if not _is_hookable(call, template.get("CALL", "")):
             raise OneError(INTERNAL, f"{FAILED_UPDATE}The CALL attribute is not defined or it's invalid.")
         return template
     resource, state = hook["template"]["RESOURCE"], template.get("STATE", "")
@@ -129,17 +124,19 @@ def _update(_call: Call, hook: dict, template: dict) -> dict:
     return template
 
 
-UPDATERS["hook"] = _update
-
-
-@method("one.hook.retry", "i i")
 def _retry(call: Call, hook_id: int, _execution: int) -> int:
     call.get("hook", hook_id, "MANAGE")
     raise OneError(INTERNAL, "Invalid HookLog body. Arguments not found.")
 
 
-@method("one.hooklog.info", "i i i i")
 def _log(call: Call, _begin: int, _end: int, _hook_id: int, _result: int) -> str:
     if not call.is_admin:
         raise OneError(AUTHORIZATION, f"User [{call.user['id']}] not authorized to perform action on hook.")
     return element("HOOKLOG", {})
+
+
+METHODS = generic_methods("hook", _full_body, pool_body=_body, updater=_update) | {
+    "one.hook.allocate": Method(_allocate, "s"),
+    "one.hook.retry": Method(_retry, "i i"),
+    "one.hooklog.info": Method(_log, "i i i i"),
+}

@@ -12,8 +12,8 @@ from lab.core.call import Call
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.images import failure
 from lab.core.markup import Data, attributes, element, ids
-from lab.core.pools import BODIES, DELETERS, POOL_BODIES, UPDATERS
-from lab.core.registry import method
+from lab.core.method import Method
+from lab.core.pools import generic_methods
 from lab.core.states import HostState
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ def _sample(core: Core, host: dict, used_cpu: int, used_memory: int) -> dict:
     }
 
 
-def _body(core: Core, host: dict) -> dict:
+def body(core: Core, host: dict) -> dict:
+    """Return the children of a host's document."""
     machines = machines_on(core, host["id"])
     cpu, memory = usage(core, host["id"])
     return {
@@ -138,16 +139,9 @@ def _delete(call: Call, host: dict) -> bool:
 
 
 def _pool_body(core: Core, host: dict) -> dict:
-    return _body(core, host) | {"MONITORING": None}
+    return body(core, host) | {"MONITORING": None}
 
 
-BODIES["host"] = _body
-POOL_BODIES["host"] = _pool_body
-DELETERS["host"] = _delete
-UPDATERS["host"] = _update
-
-
-@method("one.host.allocate", "s s s i")
 def _allocate(call: Call, name: str, im_mad: str, vm_mad: str, cluster_id: int) -> int:
     cluster = call.find("cluster", max(cluster_id, 0))
     call.authorize(("CREATE", "host", None), ("ADMIN", "cluster", cluster))
@@ -175,7 +169,6 @@ def _name_problem(name: str) -> str:
     return f"Invalid HOSTNAME, last character can't be '{name[-1]}'" if name[-1] in _MARKS else ""
 
 
-@method("one.host.status", "i i")
 def _status(call: Call, host_id: int, status: int) -> int:
     """Enable (0), disable (1) or take offline (2)."""
     host = call.get("host", host_id, "ADMIN")
@@ -193,14 +186,20 @@ def _status(call: Call, host_id: int, status: int) -> int:
     return host_id
 
 
-@method("one.host.monitoring", "i")
 def _monitoring(call: Call, host_id: int) -> str:
     call.get("host", host_id)
     return element("MONITORING_DATA", {"MONITORING": call.core.lifecycle.samples.all("host", host_id)})
 
 
-@method("one.hostpool.monitoring", "i?")
 def _pool_monitoring(call: Call, seconds: int = -1) -> str:
     """Samples of all hosts: all kept (-1), the newest of each (0), or those of the last seconds."""
     hosts = [host["id"] for host in call.core.store.all("host") if call.is_admin]
     return element("MONITORING_DATA", {"MONITORING": call.core.lifecycle.samples.recent("host", hosts, seconds)})
+
+
+METHODS = generic_methods("host", body, pool_body=_pool_body, updater=_update, deleter=_delete) | {
+    "one.host.allocate": Method(_allocate, "s s s i"),
+    "one.host.status": Method(_status, "i i"),
+    "one.host.monitoring": Method(_monitoring, "i"),
+    "one.hostpool.monitoring": Method(_pool_monitoring, "i?"),
+}

@@ -13,8 +13,8 @@ from lab.core.datastores import PERSISTENT_ONLY, check_room
 from lab.core.errors import ACTION, ALLOCATE, INTERNAL, OneError
 from lab.core.kinds import KINDS
 from lab.core.markup import Data, attributes, ids
-from lab.core.pools import BODIES, DELETERS, delete, head
-from lab.core.registry import method
+from lab.core.method import Method
+from lab.core.pools import delete, generic_methods, head
 from lab.core.states import ImageState
 from lab.driver import ImageSpec
 
@@ -171,11 +171,6 @@ def _delete(call: Call, image: dict) -> bool:
     return False
 
 
-BODIES["image"] = _body
-DELETERS["image"] = _delete
-
-
-@method("one.image.delete", "i b?")
 def _delete_method(call: Call, image_id: int, force: bool = False) -> int:
     image = call.find("image", image_id)
     if image["state"] in _IN_WORK and not force:
@@ -183,7 +178,7 @@ def _delete_method(call: Call, image_id: int, force: bool = False) -> int:
         raise OneError(INTERNAL, reason, image_id)
     if image["state"] in _IN_WORK:
         call.authorize(("ADMIN", "image", image))
-    return delete(KINDS["image"], call, image_id)
+    return delete(KINDS["image"], _delete, call, image_id)
 
 
 def _from_app(call: Call, app_id: str) -> dict:
@@ -197,7 +192,6 @@ def _from_app(call: Call, app_id: str) -> dict:
     }
 
 
-@method("one.image.allocate", "s i b?")
 def _allocate(call: Call, text: str, datastore_id: int, _skip_capacity_check: bool = False) -> int:
     template = parse_template(text)
     datastore = call.find("datastore", datastore_id)
@@ -278,7 +272,6 @@ def saved(call: Call, source: dict, name: str, datastore: dict, kind: str, size:
     return call.core.store.get("image", number)
 
 
-@method("one.image.clone", "i s i?")
 def _clone(call: Call, image_id: int, name: str, datastore_id: int = -1) -> int:
     return clone(call, image_id, name, datastore_id)
 
@@ -306,11 +299,6 @@ def _no_snapshot(call: Call, image_id: int, snapshot_id: int) -> int:
     raise OneError(ACTION, f"Snapshot {snapshot_id} does not exist.")
 
 
-for _name in ("snapshotdelete", "snapshotrevert", "snapshotflatten"):
-    method(f"one.image.{_name}", "i i")(_no_snapshot)
-
-
-@method("one.image.persistent", "i b")
 def _persistent(call: Call, image_id: int, persistent: bool) -> int:
     image = call.get("image", image_id, "MANAGE")
     if image["persistent"] == persistent:
@@ -327,7 +315,6 @@ def _persistent(call: Call, image_id: int, persistent: bool) -> int:
     return image_id
 
 
-@method("one.image.chtype", "i s")
 def _change_type(call: Call, image_id: int, kind: str) -> int:
     image = call.get("image", image_id, "MANAGE")
     if kind.upper() not in (_DISKS if _type(image) in _DISKS else _FILES):
@@ -337,7 +324,6 @@ def _change_type(call: Call, image_id: int, kind: str) -> int:
     return image_id
 
 
-@method("one.image.enable", "i b")
 def _enable(call: Call, image_id: int, enable: bool) -> int:
     image = call.get("image", image_id, "MANAGE")
     if image["state"] not in (ImageState.READY, ImageState.DISABLED, ImageState.ERROR):
@@ -352,3 +338,16 @@ def _enable(call: Call, image_id: int, enable: bool) -> int:
 
 def _type(image: dict) -> str:
     return next(name for name, number in _TYPES.items() if number == image["type"])
+
+
+METHODS = generic_methods("image", _body, deleter=_delete) | {
+    "one.image.delete": Method(_delete_method, "i b?"),
+    "one.image.allocate": Method(_allocate, "s i b?"),
+    "one.image.clone": Method(_clone, "i s i?"),
+    "one.image.snapshotdelete": Method(_no_snapshot, "i i"),
+    "one.image.snapshotrevert": Method(_no_snapshot, "i i"),
+    "one.image.snapshotflatten": Method(_no_snapshot, "i i"),
+    "one.image.persistent": Method(_persistent, "i b"),
+    "one.image.chtype": Method(_change_type, "i s"),
+    "one.image.enable": Method(_enable, "i b"),
+}

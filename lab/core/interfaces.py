@@ -21,14 +21,13 @@ from lab.core.changes import (
 )
 from lab.core.context import render_context
 from lab.core.errors import ACTION, INTERNAL, OneError
-from lab.core.registry import method
+from lab.core.method import Method
 from lab.core.states import LcmState, VmState, vm_state_name
 
 #: what can change of an interface that is there
 _BANDWIDTH = tuple(f"{way}_{rate}" for way in ("INBOUND", "OUTBOUND") for rate in ("AVG_BW", "PEAK_BW", "PEAK_KB"))
 
 
-@method("one.vm.attachnic", "i s")
 def _attach_nic(call: Call, vm_id: int, text: str) -> int:
     vm = call.find("vm", vm_id)
     demand_no_router(vm)
@@ -67,7 +66,6 @@ def _device_nic(call: Call, vm: dict, request: dict) -> dict:
     return device
 
 
-@method("one.vm.detachnic", "i i")
 def _detach_nic(call: Call, vm_id: int, nic_id: int) -> int:
     vm = call.find("vm", vm_id)
     demand_no_router(vm)
@@ -97,7 +95,6 @@ def detach_nic(call: Call, vm: dict, nic_id: int) -> int:
     return vm["id"]
 
 
-@method("one.vm.updatenic", "i i s i?")
 def _update_nic(call: Call, vm_id: int, nic_id: int, text: str, append: int = 0) -> int:
     """Change the bandwidth of an interface; what else a template says of it counts for nothing."""
     vm = call.find("vm", vm_id)
@@ -142,7 +139,6 @@ def _without_alias(nic: dict, alias: dict) -> dict:
     return {name: value for name, value in nic.items() if name != "ALIAS_IDS"} | ({"ALIAS_IDS": ",".join(left)} if left else {})
 
 
-@method("one.vm.attachsg", "i i i")
 def _attach_security_group(call: Call, vm_id: int, nic_id: int, group_id: int) -> int:
     vm = call.find("vm", vm_id)
     _kind, nic = _find_nic(vm, nic_id)
@@ -158,7 +154,6 @@ def _attach_security_group(call: Call, vm_id: int, nic_id: int, group_id: int) -
     return _set_security_groups(call, vm, nic, networks.security_groups({"SECURITY_GROUPS": str(group_id)}, nic))
 
 
-@method("one.vm.detachsg", "i i i")
 def _detach_security_group(call: Call, vm_id: int, nic_id: int, group_id: int) -> int:
     vm = call.get("vm", vm_id, "MANAGE")
     _demand_security_state(vm)
@@ -203,3 +198,12 @@ def _change_nics(
         changed["CONTEXT"] = own | {name: value for name, value in addresses.items() if OF_INTERFACE.fullmatch(name)}
     passing = LcmState.HOTPLUG_NIC if runs(vm) else LcmState.HOTPLUG_NIC_POWEROFF
     change(call, vm, changed, passing, done, undo)
+
+
+METHODS = {
+    "one.vm.attachnic": Method(_attach_nic, "i s"),
+    "one.vm.detachnic": Method(_detach_nic, "i i"),
+    "one.vm.updatenic": Method(_update_nic, "i i s i?"),
+    "one.vm.attachsg": Method(_attach_security_group, "i i i"),
+    "one.vm.detachsg": Method(_detach_security_group, "i i i"),
+}

@@ -9,13 +9,12 @@ from copy import deepcopy
 from lab.core import networks, ranges
 from lab.core.call import Call, parse_template
 from lab.core.errors import ACTION, INTERNAL, OneError
-from lab.core.registry import method
+from lab.core.method import Method
 from lab.core.states import NetworkState
 
 ON_HOLD = -1
 
 
-@method("one.vn.hold", "i s")
 def _hold(call: Call, network_id: int, text: str) -> int:
     network, found = _named_lease(call, network_id, "one.vn.hold", text)
     held = [(address_range, index) for address_range, index in found if index not in address_range["leases"]]
@@ -28,7 +27,6 @@ def _hold(call: Call, network_id: int, text: str) -> int:
     return network_id
 
 
-@method("one.vn.release", "i s")
 def _release(call: Call, network_id: int, text: str) -> int:
     """Give free what is on hold; what is not is no error."""
     network, found = _named_lease(call, network_id, "one.vn.release", text)
@@ -56,7 +54,6 @@ def _named_lease(call: Call, network_id: int, method_name: str, text: str) -> tu
     return network, [(address_range, str(index)) for address_range, index in found if index is not None]
 
 
-@method("one.vn.reserve", "i s")
 def _reserve(call: Call, network_id: int, text: str) -> int:
     """Move addresses of a network into a new one, or one that holds some of its addresses already."""
     wanted = parse_template(text, ACTION)
@@ -132,3 +129,10 @@ def _free_run(network: dict, wanted: dict, size: int) -> tuple[dict, int]:
                 return address_range, first
     where = f" {wanted['AR_ID']}, or it does not exist" if "AR_ID" in wanted else ""
     raise OneError(ACTION, f"Not enough free addresses in {'' if where else 'an '}address range{where}")
+
+
+METHODS = {
+    "one.vn.hold": Method(_hold, "i s"),
+    "one.vn.release": Method(_release, "i s"),
+    "one.vn.reserve": Method(_reserve, "i s"),
+}

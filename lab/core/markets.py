@@ -10,8 +10,8 @@ from lab.core.call import Call, parse_template
 from lab.core.errors import ACTION, ALLOCATE, INTERNAL, OneError
 from lab.core.images import failure, spec
 from lab.core.markup import Data, attributes, ids
-from lab.core.pools import BODIES, DELETERS, UPDATERS, head
-from lab.core.registry import method
+from lab.core.method import Method
+from lab.core.pools import generic_methods, head
 from lab.core.states import AppState
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ def _delete_market(call: Call, market: dict) -> bool:
     return True
 
 
-@method("one.market.allocate", "s")
 def _allocate_market(call: Call, text: str) -> int:
     call.authorize(("CREATE", "market", None))
     template = parse_template(text)
@@ -68,7 +67,6 @@ def _allocate_market(call: Call, text: str) -> int:
     return market["id"]
 
 
-@method("one.market.enable", "i b")
 def _enable_market(call: Call, market_id: int, enable: bool) -> int:
     """Use a marketplace or not; the apps of one that is not are forgotten."""
     market = call.get("market", market_id, "MANAGE")
@@ -107,12 +105,6 @@ def _delete_app(call: Call, app: dict) -> bool:
     return False
 
 
-BODIES |= {"market": _market_body, "marketapp": _app_body}
-DELETERS |= {"market": _delete_market, "marketapp": _delete_app}
-UPDATERS["marketapp"] = _update_app
-
-
-@method("one.marketapp.allocate", "s i")
 def _allocate_app(call: Call, text: str, market_id: int) -> int:
     """Make an app of an image of the zone, or one that is a template only."""
     template = parse_template(text)
@@ -166,10 +158,19 @@ def _publish(core: Core, app: dict, market: dict) -> None:
     )
 
 
-@method("one.marketapp.enable", "i b")
 def _enable_app(call: Call, app_id: int, enable: bool) -> int:
     app = call.get("marketapp", app_id, "MANAGE")
     if app["state"] in (AppState.READY, AppState.DISABLED):
         app["state"] = AppState.READY if enable else AppState.DISABLED
     call.core.store.save("marketapp", app)
     return app_id
+
+
+METHODS = {
+    **generic_methods("market", _market_body, deleter=_delete_market),
+    **generic_methods("marketapp", _app_body, updater=_update_app, deleter=_delete_app),
+    "one.market.allocate": Method(_allocate_market, "s"),
+    "one.market.enable": Method(_enable_market, "i b"),
+    "one.marketapp.allocate": Method(_allocate_app, "s i"),
+    "one.marketapp.enable": Method(_enable_app, "i b"),
+}

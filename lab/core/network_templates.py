@@ -11,8 +11,8 @@ from lab.core import networks, restricted
 from lab.core.call import Call, as_list, parse_template
 from lab.core.errors import ALLOCATE, INTERNAL, OneError
 from lab.core.markup import attributes
-from lab.core.pools import BODIES, CLONERS, head, merged
-from lab.core.registry import method
+from lab.core.method import Method
+from lab.core.pools import generic_methods, head, merged
 
 if TYPE_CHECKING:
     from lab.core.api import Core
@@ -32,11 +32,6 @@ def _add(call: Call, name: str, template: dict, _source: dict | None = None) -> 
     return call.new("vntemplate", name, regtime=call.core.now(), template=template)
 
 
-BODIES["vntemplate"] = _body
-CLONERS["vntemplate"] = _add
-
-
-@method("one.vntemplate.allocate", "s")
 def _allocate(call: Call, text: str) -> int:
     template = parse_template(text)
     call.authorize(("CREATE", "vntemplate", None))
@@ -45,7 +40,6 @@ def _allocate(call: Call, text: str) -> int:
     return item["id"]
 
 
-@method("one.vntemplate.instantiate", "i s s")
 def _instantiate(call: Call, template_id: int, name: str, text: str) -> int:
     """Make a network; the ranges of the caller come on top of the template's, other attributes instead of them."""
     source = call.find("vntemplate", template_id)
@@ -65,3 +59,9 @@ def _instantiate(call: Call, template_id: int, name: str, text: str) -> int:
         return networks.add(call, name, template, clusters, source=source, **owners)
     except OneError as error:
         raise OneError(ALLOCATE if error.code == INTERNAL else error.code, f"{_FAILED}{error.message}") from error
+
+
+METHODS = generic_methods("vntemplate", _body, cloner=_add) | {
+    "one.vntemplate.allocate": Method(_allocate, "s"),
+    "one.vntemplate.instantiate": Method(_instantiate, "i s s"),
+}

@@ -13,8 +13,8 @@ from lab.core.call import Call, as_list, parse_template
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.images import failure
 from lab.core.markup import Data, attributes, ids
-from lab.core.pools import BODIES, DELETERS, FAILED_UPDATE, POOL_BODIES, UPDATERS, head
-from lab.core.registry import method
+from lab.core.method import Method
+from lab.core.pools import FAILED_UPDATE, generic_methods, head
 from lab.core.states import NetworkState
 from lab.driver import NetSpec
 
@@ -313,12 +313,6 @@ def _delete(call: Call, network: dict) -> bool:
     return False
 
 
-BODIES["vn"] = _body
-POOL_BODIES["vn"] = _pool_body
-DELETERS["vn"] = _delete
-UPDATERS["vn"] = _update
-
-
 def _ranges(template: dict) -> tuple[list[dict], str]:
     """Return the address ranges of a new network that can be, and what is wrong with one that cannot."""
     rows, problem = [], ""
@@ -330,7 +324,6 @@ def _ranges(template: dict) -> tuple[list[dict], str]:
     return rows, problem
 
 
-@method("one.vn.allocate", "s i")
 def _allocate(call: Call, text: str, cluster_id: int) -> int:
     template = parse_template(text)
     cluster = call.find("cluster", max(cluster_id, 0))
@@ -396,7 +389,6 @@ def to_change(call: Call, network_id: int, method_name: str, text: str, right: s
     return network, template
 
 
-@method("one.vn.add_ar", "i s")
 def _add_range(call: Call, network_id: int, text: str) -> int:
     network, template = to_change(call, network_id, "one.vn.add_ar", text, "ADMIN")
     added = as_list(template.get("AR"))
@@ -408,12 +400,10 @@ def _add_range(call: Call, network_id: int, text: str) -> int:
     return network_id
 
 
-@method("one.vn.rm_ar", "i i b?")
 def _remove_range(call: Call, network_id: int, range_id: int, force: bool = False) -> int:
     return _take_range(call, call.get("vn", network_id, "ADMIN"), range_id, force)
 
 
-@method("one.vn.free_ar", "i i")
 def _free_range(call: Call, network_id: int, range_id: int) -> int:
     return _take_range(call, call.get("vn", network_id, "MANAGE"), range_id, force=False)
 
@@ -433,7 +423,6 @@ def _take_range(call: Call, network: dict, range_id: int, force: bool) -> int:
     return network["id"]
 
 
-@method("one.vn.update_ar", "i s")
 def _update_range(call: Call, network_id: int, text: str) -> int:
     """Replace what an address range says, except for what its leases depend on."""
     network, template = to_change(call, network_id, "one.vn.update_ar", text)
@@ -461,7 +450,6 @@ _RECOVERED = {
 }
 
 
-@method("one.vn.recover", "i i")
 def _recover(call: Call, network_id: int, operation: int) -> int:
     """Take what the driver did to a network for failed or done, or forget the network."""
     if operation not in _RECOVERED:
@@ -483,3 +471,13 @@ def _recover(call: Call, network_id: int, operation: int) -> int:
         network["template"]["ERROR"] = failure(call.core, "Failure forced by user")
     call.core.store.save("vn", network)
     return network_id
+
+
+METHODS = generic_methods("vn", _body, pool_body=_pool_body, updater=_update, deleter=_delete) | {
+    "one.vn.allocate": Method(_allocate, "s i"),
+    "one.vn.add_ar": Method(_add_range, "i s"),
+    "one.vn.rm_ar": Method(_remove_range, "i i b?"),
+    "one.vn.free_ar": Method(_free_range, "i i"),
+    "one.vn.update_ar": Method(_update_range, "i s"),
+    "one.vn.recover": Method(_recover, "i i"),
+}

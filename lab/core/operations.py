@@ -7,7 +7,7 @@ from __future__ import annotations
 from lab.core import datastores, hosts, images
 from lab.core.call import Call
 from lab.core.errors import ACTION, INTERNAL, OneError
-from lab.core.registry import method
+from lab.core.method import Method
 from lab.core.states import VM_ACTIONS, LcmState, VmState, vm_state_name
 
 _MOVABLE = (VmState.POWEROFF, VmState.SUSPENDED)
@@ -30,7 +30,6 @@ def _check_room(call: Call, vm: dict, host: dict) -> None:
         raise OneError(ACTION, f"Not enough capacity in host {host['id']}.")
 
 
-@method("one.vm.deploy", "i i b? i? s?")
 def _deploy(call: Call, vm_id: int, host_id: int, enforce: bool = False, _datastore: int = -1, _extra: str = "") -> int:
     """Put a VM that waits on a host."""
     host = call.find("host", host_id)
@@ -44,7 +43,6 @@ def _deploy(call: Call, vm_id: int, host_id: int, enforce: bool = False, _datast
     return vm_id
 
 
-@method("one.vm.migrate", "i i b b? i? i?")
 def _migrate(
     call: Call, vm_id: int, host_id: int, live: bool, enforce: bool = False, datastore_id: int = -1,
     _way: int = 0,
@@ -69,7 +67,6 @@ def _migrate(
     return vm_id
 
 
-@method("one.vm.snapshotcreate", "i s")
 def _create_snapshot(call: Call, vm_id: int, name: str) -> int:
     vm = call.get("vm", vm_id, "MANAGE")
     if not _runs(vm):
@@ -97,7 +94,6 @@ def _known_snapshot(vm: dict, snapshot_id: int, what: str) -> dict:
     return found[0]
 
 
-@method("one.vm.snapshotrevert", "i i")
 def _revert_snapshot(call: Call, vm_id: int, snapshot_id: int) -> int:
     vm = call.get("vm", vm_id, "MANAGE")
     _known_snapshot(vm, snapshot_id, f"Could not revert VM {vm_id} to snapshot {snapshot_id}")
@@ -105,7 +101,6 @@ def _revert_snapshot(call: Call, vm_id: int, snapshot_id: int) -> int:
     return vm_id
 
 
-@method("one.vm.snapshotdelete", "i i")
 def _delete_snapshot(call: Call, vm_id: int, snapshot_id: int) -> int:
     vm = call.get("vm", vm_id, "MANAGE")
     snapshot = _known_snapshot(vm, snapshot_id, f"Could not delete snapshot {snapshot_id} for VM {vm_id}")
@@ -120,7 +115,6 @@ def _disk(vm: dict, disk_id: int) -> dict:
     return disk
 
 
-@method("one.vm.disksnapshotcreate", "i i s")
 def _create_disk_snapshot(call: Call, vm_id: int, disk_id: int, name: str) -> int:
     vm = call.find("vm", vm_id)
     disk = _disk(vm, disk_id)
@@ -165,7 +159,6 @@ def _disk_snapshot(vm: dict, disk_id: int, snapshot_id: int) -> tuple[dict, dict
     return all_, found[0]
 
 
-@method("one.vm.disksnapshotrevert", "i i i")
 def _revert_disk_snapshot(call: Call, vm_id: int, disk_id: int, snapshot_id: int) -> int:
     vm = call.get("vm", vm_id, "MANAGE")
     if vm["state"] != VmState.POWEROFF:
@@ -182,7 +175,6 @@ def _revert_disk_snapshot(call: Call, vm_id: int, disk_id: int, snapshot_id: int
     return vm_id
 
 
-@method("one.vm.disksnapshotdelete", "i i i")
 def _delete_disk_snapshot(call: Call, vm_id: int, disk_id: int, snapshot_id: int) -> int:
     vm = call.get("vm", vm_id, "MANAGE")
     if not _runs(vm) and vm["state"] not in (VmState.POWEROFF, VmState.SUSPENDED):
@@ -200,7 +192,6 @@ def _delete_disk_snapshot(call: Call, vm_id: int, disk_id: int, snapshot_id: int
     return vm_id
 
 
-@method("one.vm.disksnapshotrename", "i i i s")
 def _rename_disk_snapshot(call: Call, vm_id: int, disk_id: int, snapshot_id: int, name: str) -> int:
     vm = call.get("vm", vm_id, "MANAGE")
     _all, snapshot = _disk_snapshot(vm, disk_id, snapshot_id)
@@ -209,7 +200,6 @@ def _rename_disk_snapshot(call: Call, vm_id: int, disk_id: int, snapshot_id: int
     return vm_id
 
 
-@method("one.vm.disksaveas", "i i s s i")
 def _save_disk(call: Call, vm_id: int, disk_id: int, name: str, kind: str, _snapshot: int) -> int:
     """Make an image of a VM's disk."""
     vm = call.find("vm", vm_id)
@@ -227,3 +217,17 @@ def _save_disk(call: Call, vm_id: int, disk_id: int, name: str, kind: str, _snap
     image = images.saved(call, source, name, datastore, kind, int(disk["SIZE"]), origin)
     call.core.lifecycle.save_disk(vm, disk_id, image)
     return image["id"]
+
+
+METHODS = {
+    "one.vm.deploy": Method(_deploy, "i i b? i? s?"),
+    "one.vm.migrate": Method(_migrate, "i i b b? i? i?"),
+    "one.vm.snapshotcreate": Method(_create_snapshot, "i s"),
+    "one.vm.snapshotrevert": Method(_revert_snapshot, "i i"),
+    "one.vm.snapshotdelete": Method(_delete_snapshot, "i i"),
+    "one.vm.disksnapshotcreate": Method(_create_disk_snapshot, "i i s"),
+    "one.vm.disksnapshotrevert": Method(_revert_disk_snapshot, "i i i"),
+    "one.vm.disksnapshotdelete": Method(_delete_disk_snapshot, "i i i"),
+    "one.vm.disksnapshotrename": Method(_rename_disk_snapshot, "i i i s"),
+    "one.vm.disksaveas": Method(_save_disk, "i i s s i"),
+}

@@ -6,25 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 
 from lab.core import quotas, restricted, rights
 from lab.core.call import UNLOCKED, Call, name_problem, parse_template
 from lab.core.errors import ACTION, INTERNAL, REQUEST, OneError
 from lab.core.kinds import KINDS, Kind
 from lab.core.markup import element
-from lab.core.registry import METHODS, Method
+from lab.core.method import Method
 from lab.releases import shown
-
-#: (core, object) -> children of its document's root element, by kind
-BODIES: dict[str, Callable] = {}
-#: the same for the pool where that shows less
-POOL_BODIES: dict[str, Callable] = {}
-#: (call, object) -> whether the object can go at once, by kind; raises OneError when it cannot go
-DELETERS: dict[str, Callable] = {}
-#: (call, object, new template) -> the template to keep, by kind
-UPDATERS: dict[str, Callable] = {}
-#: (call, name, template, source) -> a copy of an object, not saved yet, by kind; raises OneError when there can be none
-CLONERS: dict[str, Callable] = {}
 
 #: how every refusal of a new template begins
 FAILED_UPDATE = "Cannot update template. "
@@ -76,20 +66,19 @@ def page(items: list[dict], start: int, end: int) -> list[dict]:
     return items
 
 
-def pool_document(call: Call, kind: str, items: list[dict], full: bool = False) -> str:
-    """Return the document of a pool; `full` shows each object as its own document does."""
-    body = BODIES[kind] if full else POOL_BODIES.get(kind, BODIES[kind])
+def pool_document(call: Call, kind: str, body: Callable, items: list[dict]) -> str:
+    """Return the document of a pool; body: (core, object) -> children of the object's element."""
     tag, release = KINDS[kind].tag, call.core.config.release
     return element(f"{tag}_POOL", {tag: [shown(release, tag, body(call.core, item)) for item in items]})
 
 
-def info(kind: Kind, call: Call, object_id: int, _decrypt: bool = False) -> str:
-    body = BODIES[kind.name](call.core, call.get(kind.name, object_id, "USE" + UNLOCKED))
-    return element(kind.tag, shown(call.core.config.release, kind.tag, body))
+def info(kind: Kind, body: Callable, call: Call, object_id: int, _decrypt: bool = False) -> str:
+    children = body(call.core, call.get(kind.name, object_id, "USE" + UNLOCKED))
+    return element(kind.tag, shown(call.core.config.release, kind.tag, children))
 
 
-def pool_info(kind: Kind, call: Call, which: int = _ALL, start: int = -1, end: int = -1) -> str:
-    return pool_document(call, kind.name, page(visible(call, kind.name, which), start, end))
+def pool_info(kind: Kind, body: Callable, call: Call, which: int = _ALL, start: int = -1, end: int = -1) -> str:
+    return pool_document(call, kind.name, body, page(visible(call, kind.name, which), start, end))
 
 
 def merged(base: dict, template: dict) -> dict:
@@ -97,7 +86,7 @@ def merged(base: dict, template: dict) -> dict:
     return {name: value for name, value in {**base, **template}.items() if value != {} or name not in template}
 
 
-def update(kind: Kind, call: Call, object_id: int, text: str, append: int = 0) -> int:
+def update(kind: Kind, updater: Callable, call: Call, object_id: int, text: str, append: int = 0) -> int:
     """Replace the template (0) or merge into it attribute by attribute (1)."""
     item = call.get(kind.name, object_id, kind.change)
     if append not in (0, 1):
@@ -106,14 +95,14 @@ def update(kind: Kind, call: Call, object_id: int, text: str, append: int = 0) -
     if kind.name != "vn" or item.get("parent") is not None:
         template = restricted.check_update(call, kind.name, template, item["template"], bool(append), FAILED_UPDATE)
     template = merged(item["template"], template) if append else template
-    item["template"] = UPDATERS.get(kind.name, lambda _call, _item, new: new)(call, item, template)
+    item["template"] = updater(call, item, template)
     call.core.store.save(kind.name, item)
     return object_id
 
 
-def delete(kind: Kind, call: Call, object_id: int) -> int:
+def delete(kind: Kind, deleter: Callable, call: Call, object_id: int) -> int:
     item = call.get(kind.name, object_id, "MANAGE" if kind.permissions else "ADMIN")
-    if DELETERS.get(kind.name, lambda _call, _item: True)(call, item):
+    if deleter(call, item):
         call.core.store.remove(kind.name, object_id)
     rights.forget_object(call.core, kind, object_id)
     return object_id
@@ -124,11 +113,11 @@ def check_clone(call: Call, kind: str, source: dict) -> None:
     call.authorize((call.core.config.release.clone_right, kind, source), ("CREATE", kind, None))
 
 
-def clone(kind: Kind, call: Call, object_id: int, name: str) -> int:
+def clone(kind: Kind, cloner: Callable | None, call: Call, object_id: int, name: str) -> int:
     """Copy an object that is nothing but its template, and return the id of the copy."""
     source = call.find(kind.name, object_id)
     check_clone(call, kind.name, source)
-    copy = CLONERS[kind.name](call, name, deepcopy(source["template"]), source)
+    copy = cloner(call, name, deepcopy(source["template"]), source)
     call.core.store.save(kind.name, copy)
     return copy["id"]
 
@@ -212,28 +201,36 @@ def unlock(kind: Kind, call: Call, object_id: int) -> int:
     return object_id
 
 
-_GENERIC = {
-    "info": (info, "i b?"),
-    "update": (update, "i s i?"),
-    "delete": (delete, "i"),
-    "clone": (clone, "i s"),
-    "chmod": (chmod, "i" + " i" * 9),
-    "chown": (chown, "i i i"),
-    "rename": (rename, "i s"),
-    "lock": (lock, "i i b?"),
-    "unlock": (unlock, "i"),
-}
+def generic_methods(
+    kind_name: str,
+    body: Callable,
+    *,
+    pool_body: Callable | None = None,
+    updater: Callable = lambda _call, _item, template: template,
+    deleter: Callable = lambda _call, _item: True,
+    cloner: Callable | None = None,
+) -> dict[str, Method]:
+    """Return the methods that a kind has in common with others, and that of its pool.
 
-
-def register_generic_methods() -> None:
-    """Add the generic methods and the pool of every kind to the table, unless a kind brought its own."""
-    def bound(function: Callable, kind: Kind) -> Callable:
-        return lambda call, *params: function(kind, call, *params)
-
-    for kind in KINDS.values():
-        for name in kind.methods:
-            function, signature = _GENERIC[name]
-            METHODS.setdefault(f"one.{kind.name}.{name}", Method(bound(function, kind), signature))
-        if kind.pool:
-            pool_signature = "i i i" if kind.paged else ""
-            METHODS.setdefault(f"one.{kind.name}pool.info", Method(bound(pool_info, kind), pool_signature))
+    body: (core, object) -> children of its document's root element
+    pool_body: the same for the pool, where that shows less
+    updater: (call, object, new template) -> the template to keep; raises OneError
+    deleter: (call, object) -> whether the object can go at once; raises OneError when it cannot go
+    cloner: (call, name, template, source) -> a copy of an object, not saved yet; raises OneError when there can be none
+    """
+    kind = KINDS[kind_name]
+    generic = {
+        "info": Method(partial(info, kind, body), "i b?"),
+        "update": Method(partial(update, kind, updater), "i s i?"),
+        "delete": Method(partial(delete, kind, deleter), "i"),
+        "clone": Method(partial(clone, kind, cloner), "i s"),
+        "chmod": Method(partial(chmod, kind), "i" + " i" * 9),
+        "chown": Method(partial(chown, kind), "i i i"),
+        "rename": Method(partial(rename, kind), "i s"),
+        "lock": Method(partial(lock, kind), "i i b?"),
+        "unlock": Method(partial(unlock, kind), "i"),
+    }
+    methods = {f"one.{kind.name}.{name}": generic[name] for name in kind.methods}
+    if kind.pool:
+        methods[f"one.{kind.name}pool.info"] = Method(partial(pool_info, kind, pool_body or body), "i i i" if kind.paged else "")
+    return methods

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from lab.core.pools import BODIES
+from lab.core import hosts
 
 if TYPE_CHECKING:
     from lab.core.api import Core
@@ -35,7 +35,7 @@ def meets(core: Core, host: dict, expression: str) -> bool:
     if not expression.strip():
         return True
     cluster = core.store.get("cluster", host["clusters"][0])
-    body = BODIES["host"](core, host) | {"CLUSTER_TEMPLATE": cluster["template"] if cluster else {}}
+    body = hosts.body(core, host) | {"CLUSTER_TEMPLATE": cluster["template"] if cluster else {}}
     return _Reader(expression, lambda name: _attribute(body, name)).read()
 
 

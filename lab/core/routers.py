@@ -12,8 +12,8 @@ from lab.core.call import Call, as_list, parse_template
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.kinds import KINDS
 from lab.core.markup import attributes, ids
-from lab.core.pools import BODIES, DELETERS, UPDATERS, chmod, head, merged
-from lab.core.registry import method
+from lab.core.method import Method
+from lab.core.pools import chmod, generic_methods, head, merged
 from lab.core.states import VmState
 
 if TYPE_CHECKING:
@@ -87,12 +87,6 @@ def _delete(call: Call, router: dict) -> bool:
     return True
 
 
-BODIES["vrouter"] = _body
-UPDATERS["vrouter"] = _update
-DELETERS["vrouter"] = _delete
-
-
-@method("one.vrouter.allocate", "s")
 def _allocate(call: Call, text: str) -> int:
     template = parse_template(text)
     call.authorize(("CREATE", "vrouter", None), *_uses(call, template))
@@ -111,7 +105,6 @@ def _allocate(call: Call, text: str) -> int:
     return router["id"]
 
 
-@method("one.vrouter.instantiate", "i i i s b s")
 def _instantiate(call: Call, router_id: int, count: int, template_id: int, name: str, hold: bool, text: str) -> int:
     """Make VMs of a router from a template for such; when one cannot be, there is none."""
     router = call.find("vrouter", router_id)
@@ -161,7 +154,6 @@ def _of_vm(nic: dict) -> dict:
     return {name: value for name, value in nic.items() if name not in ("NIC_ID", "AR_ID")}
 
 
-@method("one.vrouter.attachnic", "i s")
 def _attach_nic(call: Call, router_id: int, text: str) -> int:
     template = parse_template(text)
     router = call.find("vrouter", router_id)
@@ -183,7 +175,6 @@ def _attach_nic(call: Call, router_id: int, text: str) -> int:
     return router_id
 
 
-@method("one.vrouter.detachnic", "i i")
 def _detach_nic(call: Call, router_id: int, nic_id: int) -> int:
     router = call.get("vrouter", router_id, "MANAGE")
     nic = next((nic for nic in router["nics"] if nic["NIC_ID"] == str(nic_id)), None)
@@ -197,10 +188,18 @@ def _detach_nic(call: Call, router_id: int, nic_id: int) -> int:
     return router_id
 
 
-@method("one.vrouter.chmod", "i" + " i" * 9)
 def _chmod(call: Call, router_id: int, *bits: int) -> int:
     """Change the permissions of a router and of its VMs."""
     chmod(KINDS["vrouter"], call, router_id, *bits)
     for vm in _vms(call.core, router_id):
         chmod(KINDS["vm"], call, vm["id"], *bits)
     return router_id
+
+
+METHODS = generic_methods("vrouter", _body, updater=_update, deleter=_delete) | {
+    "one.vrouter.allocate": Method(_allocate, "s"),
+    "one.vrouter.instantiate": Method(_instantiate, "i i i s b s"),
+    "one.vrouter.attachnic": Method(_attach_nic, "i s"),
+    "one.vrouter.detachnic": Method(_detach_nic, "i i"),
+    "one.vrouter.chmod": Method(_chmod, "i" + " i" * 9),
+}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lab.core.call import Call, as_list, parse_template
 from lab.core.errors import ACTION, INTERNAL, NO_EXISTS, OneError
-from lab.core.registry import METHODS, method
+from lab.core.method import Method
 from lab.core.states import VmState
 
 if TYPE_CHECKING:
@@ -208,14 +208,14 @@ def _act(core: Core, action: dict) -> None:
     """Do an action of a VM. Raises OneError."""
     call, vm_id, name = Call(core, core.store.get("user", 0)), action["PARENT_ID"], action["ACTION"]
     if name not in _WITH_ARGUMENTS:
-        _as_action(name, "one.vm.action", call, name, vm_id)
+        _as_action(call, name, "one.vm.action", name, vm_id)
         return
     called, types, words = _WITH_ARGUMENTS[name]
     arguments = action["ARGS"].split(",") if action["ARGS"] else []
     if name == "backup" and len(arguments) == 1:
         arguments.append("0")
     malformed = OneError(ACTION, f"Missing or malformed ARGS for: {name}. Format: {words}")
-    if len(arguments) < len(types) or called not in METHODS:
+    if len(arguments) < len(types):
         raise malformed
     try:
         values = [convert(argument) for convert, argument in zip(types, arguments, strict=False)]
@@ -223,13 +223,13 @@ def _act(core: Core, action: dict) -> None:
         raise malformed from None
     if name == "backup":
         values[1] = bool(values[1])
-    _as_action(name, called, call, vm_id, *values)
+    _as_action(call, name, called, vm_id, *values)
 
 
-def _as_action(name: str, called: str, *parameters: object) -> None:
+def _as_action(call: Call, name: str, called: str, *parameters: object) -> None:
     """Call a method; its refusals are those of the action. Raises OneError."""
     try:
-        METHODS[called].handler(*parameters)
+        call.core.methods[called].handler(call, *parameters)
     except OneError as error:
         raise OneError(error.code, f"[{name}] {error.message}", error.object_id) from error
 
@@ -263,7 +263,6 @@ def _advance(action: dict, now: int) -> None:
     action["WARNING"] = 0
 
 
-@method("one.vm.schedadd", "i s")
 def _add(call: Call, vm_id: int, text: str) -> int:
     vm = call.get("vm", vm_id, "MANAGE")
     if vm["state"] == VmState.DONE:
@@ -275,15 +274,20 @@ def _add(call: Call, vm_id: int, text: str) -> int:
     return number
 
 
-@method("one.vm.schedupdate", "i i s")
 def _update(call: Call, vm_id: int, action_id: int, text: str) -> int:
     vm = call.get("vm", vm_id, "MANAGE")
     return update(call, vm.get("schedule", []), action_id, text, vm["stime"])
 
 
-@method("one.vm.scheddelete", "i i")
 def _delete(call: Call, vm_id: int, action_id: int) -> int:
     vm = call.get("vm", vm_id, "MANAGE")
     remove(call, vm.get("schedule", []), action_id)
     call.core.store.save("vm", vm)
     return vm_id
+
+
+METHODS = {
+    "one.vm.schedadd": Method(_add, "i s"),
+    "one.vm.schedupdate": Method(_update, "i i s"),
+    "one.vm.scheddelete": Method(_delete, "i i"),
+}

@@ -13,8 +13,8 @@ from lab.core import machines, networks
 from lab.core.call import Call, as_list, parse_template
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.markup import attributes, ids
-from lab.core.pools import BODIES, CLONERS, DELETERS, UPDATERS, head
-from lab.core.registry import method
+from lab.core.method import Method
+from lab.core.pools import generic_methods, head
 from lab.core.states import VmState
 
 if TYPE_CHECKING:
@@ -137,21 +137,12 @@ def _delete(call: Call, group: dict) -> bool:
     return True
 
 
-BODIES["secgroup"] = _body
-UPDATERS["secgroup"] = _update
-DELETERS["secgroup"] = _delete
-
-
 def _add(call: Call, name: str, template: dict, _source: dict | None = None) -> dict:
     call.check_name("secgroup", name, INTERNAL)
     _check_rules(template)
     return call.new("secgroup", name, at_least=_FIRST_ID, template=template)
 
 
-CLONERS["secgroup"] = _add
-
-
-@method("one.secgroup.allocate", "s")
 def _allocate(call: Call, text: str) -> int:
     template = parse_template(text)
     call.authorize(("CREATE", "secgroup", None))
@@ -160,7 +151,6 @@ def _allocate(call: Call, text: str) -> int:
     return group["id"]
 
 
-@method("one.secgroup.commit", "i b")
 def _commit(call: Call, group_id: int, recover: bool) -> int:
     """Apply the rules once more: to all VMs, or where they were not applied."""
     group = call.get("secgroup", group_id, "MANAGE")
@@ -169,3 +159,9 @@ def _commit(call: Call, group_id: int, recover: bool) -> int:
     _apply(call.core, group, failed if recover else vms)
     call.core.store.save("secgroup", group)
     return group_id
+
+
+METHODS = generic_methods("secgroup", _body, updater=_update, deleter=_delete, cloner=_add) | {
+    "one.secgroup.allocate": Method(_allocate, "s"),
+    "one.secgroup.commit": Method(_commit, "i b"),
+}

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from lab.core.call import Call
 from lab.core.errors import AUTHORIZATION, OneError
 from lab.core.markup import element
+from lab.core.method import Method
 from lab.core.pools import head, visible
-from lab.core.registry import method
 
 if TYPE_CHECKING:
     from lab.core.api import Core
@@ -71,7 +71,6 @@ def _overlap(began: int, ended: int, begin: int, end: int) -> int:
     return max(0, min(ended or end, end) - max(began, begin)) if began else 0
 
 
-@method("one.vmpool.calculateshowback", "i i i i")
 def _calculate(call: Call, from_month: int, from_year: int, to_month: int, to_year: int) -> str:
     """Work out the costs of a span of months, -1 for any, and keep them in place of those kept before."""
     core = call.core
@@ -93,7 +92,6 @@ def _calculate(call: Call, from_month: int, from_year: int, to_month: int, to_ye
     return " "
 
 
-@method("one.vmpool.showback", "i i i i i")
 def _list(call: Call, which: int, from_month: int, from_year: int, to_month: int, to_year: int) -> str:
     seen = {vm["id"] for vm in visible(call, "vm", which)}
     begin = (-1, -1) if _ANY in (from_month, from_year) else (from_year, from_month)
@@ -104,3 +102,9 @@ def _list(call: Call, which: int, from_month: int, from_year: int, to_month: int
     ]
     found.sort(key=lambda record: (record["year"], record["month"], record["vm"]))
     return element("SHOWBACK_RECORDS", {"SHOWBACK": [record["body"] for record in found]})
+
+
+METHODS = {
+    "one.vmpool.calculateshowback": Method(_calculate, "i i i i"),
+    "one.vmpool.showback": Method(_list, "i i i i i"),
+}

@@ -11,19 +11,17 @@ from lab.core.call import LONGEST_NAME, Call, parse_template
 from lab.core.datastores import TRANSFER_DRIVERS
 from lab.core.errors import INTERNAL, OneError
 from lab.core.markup import attributes, element
-from lab.core.pools import BODIES, CLONERS, head, page, pool_document, visible
-from lab.core.registry import method
+from lab.core.method import Method
+from lab.core.pools import generic_methods, head, page, pool_document, visible
 
 if TYPE_CHECKING:
     from lab.core.api import Core
 
 
-@method("one.system.version")
 def _version(call: Call) -> str:
     return call.core.config.release.number
 
 
-@method("one.system.config")
 def _config(_call: Call) -> str:
     """Show those settings of oned that hold in this zone."""
     transfers = [{"NAME": name} | conf for name, conf in TRANSFER_DRIVERS.items()]
@@ -44,7 +42,6 @@ def _document_copy(call: Call, name: str, template: dict, source: dict) -> dict:
     return copy
 
 
-@method("one.document.allocate", "s i")
 def _document_allocate(call: Call, text: str, document_type: int) -> int:
     call.authorize(("CREATE", "document", None))
     template = parse_template(text)
@@ -53,15 +50,18 @@ def _document_allocate(call: Call, text: str, document_type: int) -> int:
     return document["id"]
 
 
-@method("one.documentpool.info", "i i i i")
 def _document_pool_info(call: Call, which: int, start: int, end: int, document_type: int) -> str:
     documents = [item for item in visible(call, "document", which) if item["type"] == document_type]
-    return pool_document(call, "document", page(documents, start, end))
+    return pool_document(call, "document", _document_body, page(documents, start, end))
 
 
 def _document_body(core: Core, document: dict) -> dict:
     return head(core, document, TYPE=document["type"]) | {"TEMPLATE": attributes(document["template"])}
 
 
-BODIES["document"] = _document_body
-CLONERS["document"] = _document_copy
+METHODS = generic_methods("document", _document_body, cloner=_document_copy) | {
+    "one.system.version": Method(_version),
+    "one.system.config": Method(_config),
+    "one.document.allocate": Method(_document_allocate, "s i"),
+    "one.documentpool.info": Method(_document_pool_info, "i i i i"),
+}

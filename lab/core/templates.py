@@ -12,8 +12,8 @@ from lab.core.call import UNLOCKED, Call, as_list, parse_template
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.kinds import KINDS
 from lab.core.markup import attributes, element
-from lab.core.pools import BODIES, check_clone, chmod, head, merged
-from lab.core.registry import method
+from lab.core.method import Method
+from lab.core.pools import check_clone, chmod, generic_methods, head, merged
 
 if TYPE_CHECKING:
     from lab.core.api import Core
@@ -23,10 +23,6 @@ def _body(core: Core, template: dict) -> dict:
     return head(core, template) | {"REGTIME": template["regtime"], "TEMPLATE": attributes(template["template"])}
 
 
-BODIES["template"] = _body
-
-
-@method("one.template.allocate", "s")
 def _allocate(call: Call, text: str) -> int:
     template = parse_template(text)
     call.authorize(("CREATE", "template", None))
@@ -34,7 +30,6 @@ def _allocate(call: Call, text: str) -> int:
     return _add(call, template.pop("NAME", ""), template)
 
 
-@method("one.template.clone", "i s b?")
 def _clone(call: Call, template_id: int, name: str, clone_images: bool = False) -> int:
     return _copy(call, template_id, name, {}, clone_images, persistent=False)
 
@@ -68,7 +63,6 @@ def _copy(call: Call, template_id: int, name: str, changes: dict, clone_images: 
     return new_id
 
 
-@method("one.template.info", "i b? b?")
 def _info(call: Call, template_id: int, extended: bool = False, _decrypt: bool = False) -> str:
     """Show a VM template, extended by what its disks would have."""
     template = call.find("template", template_id)
@@ -81,7 +75,6 @@ def _info(call: Call, template_id: int, extended: bool = False, _decrypt: bool =
     return element("VMTEMPLATE", _body(call.core, {**template, "template": shown_template}))
 
 
-@method("one.template.delete", "i b?")
 def _delete(call: Call, template_id: int, with_images: bool = False) -> int:
     template = call.get("template", template_id, "MANAGE")
     found = [machines.image_of(call, disk) for disk in as_list(template["template"].get("DISK"))] if with_images else []
@@ -94,7 +87,6 @@ def _delete(call: Call, template_id: int, with_images: bool = False) -> int:
     return template_id
 
 
-@method("one.template.chmod", "i" + " i" * 9 + " b?")
 def _chmod(call: Call, template_id: int, *parameters: int) -> int:
     """Change permissions, those of the images too if the last parameter says so."""
     bits, with_images = parameters[:9], parameters[9:] == (True,)
@@ -114,7 +106,6 @@ def _add(call: Call, name: str, attributes_: dict) -> int:
     return template["id"]
 
 
-@method("one.template.instantiate", "i s b? s? b?")
 def _instantiate(
     call: Call, template_id: int, name: str, hold: bool = False, extra: str = "", persistent: bool = False
 ) -> int:
@@ -135,8 +126,18 @@ def _instantiate(
     return machines.allocate(call, template, name, hold, source["name"], tuple(demands))
 
 
-@method("one.vm.allocate", "s b?")
 def _allocate_vm(call: Call, text: str, hold: bool = False) -> int:
     template = parse_template(text)
     restricted.check_new(call, "vm", template)
     return machines.allocate(call, template, template.get("NAME", ""), hold, "one", (("CREATE", "vm", None),))
+
+
+METHODS = generic_methods("template", _body) | {
+    "one.template.allocate": Method(_allocate, "s"),
+    "one.template.clone": Method(_clone, "i s b?"),
+    "one.template.info": Method(_info, "i b? b?"),
+    "one.template.delete": Method(_delete, "i b?"),
+    "one.template.chmod": Method(_chmod, "i" + " i" * 9 + " b?"),
+    "one.template.instantiate": Method(_instantiate, "i s b? s? b?"),
+    "one.vm.allocate": Method(_allocate_vm, "s b?"),
+}

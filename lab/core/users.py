@@ -12,8 +12,8 @@ from lab.core import groups, quotas, rights
 from lab.core.call import Call
 from lab.core.errors import ACTION, AUTHENTICATION, INTERNAL, NO_EXISTS, OneError
 from lab.core.markup import Data, attributes, element, ids
-from lab.core.pools import BODIES, DELETERS
-from lab.core.registry import method
+from lab.core.method import Method
+from lab.core.pools import generic_methods
 
 if TYPE_CHECKING:
     from lab.core.api import Core
@@ -70,17 +70,12 @@ def _body(core: Core, user: dict) -> dict:
     }
 
 
-BODIES["user"] = _body
-
-
-@method("one.user.info", "i b?")
 def _info(call: Call, user_id: int, _decrypt: bool = False) -> str:
     user = call.get("user", call.user["id"] if user_id == -1 else user_id)
     limits = quotas.sections(call.core, "user", user)
     return element("USER", _body(call.core, user) | limits | {"DEFAULT_USER_QUOTAS": quotas.defaults(call.core, "user")})
 
 
-@method("one.userpool.info")
 def _pool_info(call: Call) -> str:
     users = [user for user in reversed(call.core.store.all("user")) if call.may("USE", "user", user)]
     rows = "".join(
@@ -92,7 +87,6 @@ def _pool_info(call: Call) -> str:
     return f"<USER_POOL>{rows}{general}</USER_POOL>"
 
 
-@method("one.user.allocate", "s s s a?")
 def _allocate(call: Call, name: str, password: str, auth_driver: str, group_ids: list | None = None) -> int:
     """Make a user; the first group is the primary one, and none means that of ordinary users."""
     own_group = USERS if call.user["gid"] == ONEADMIN else call.user["gid"]
@@ -107,7 +101,6 @@ def _allocate(call: Call, name: str, password: str, auth_driver: str, group_ids:
     return user["id"]
 
 
-@method("one.user.passwd", "i s")
 def _passwd(call: Call, user_id: int, password: str) -> int:
     user = call.get("user", call.user["id"] if user_id == -1 else user_id, "MANAGE")
     _set_password(user, password)
@@ -115,7 +108,6 @@ def _passwd(call: Call, user_id: int, password: str) -> int:
     return user["id"]
 
 
-@method("one.user.chauth", "i s s")
 def _chauth(call: Call, user_id: int, auth_driver: str, password: str) -> int:
     """Change the driver, and the password too unless it is empty."""
     user = call.get("user", user_id, "ADMIN")
@@ -128,7 +120,6 @@ def _chauth(call: Call, user_id: int, auth_driver: str, password: str) -> int:
     return user_id
 
 
-@method("one.user.enable", "i b")
 def _enable(call: Call, user_id: int, enabled: bool) -> int:
     user = call.get("user", user_id, "ADMIN")
     if user_id == ONEADMIN:
@@ -138,7 +129,6 @@ def _enable(call: Call, user_id: int, enabled: bool) -> int:
     return user_id
 
 
-@method("one.user.chgrp", "i i")
 def _chgrp(call: Call, user_id: int, group_id: int) -> int:
     """Change the primary group; the old one is left unless the user belonged to the new one already."""
     user, group = call.find("user", user_id), call.find("group", group_id)
@@ -156,7 +146,6 @@ def _chgrp(call: Call, user_id: int, group_id: int) -> int:
     return user_id
 
 
-@method("one.user.addgroup", "i i")
 def _addgroup(call: Call, user_id: int, group_id: int) -> int:
     user = _member(call, user_id, group_id)
     if group_id in user["groups"]:
@@ -166,7 +155,6 @@ def _addgroup(call: Call, user_id: int, group_id: int) -> int:
     return user_id
 
 
-@method("one.user.delgroup", "i i")
 def _delgroup(call: Call, user_id: int, group_id: int) -> int:
     user = _member(call, user_id, group_id)
     if group_id not in user["groups"]:
@@ -179,7 +167,6 @@ def _delgroup(call: Call, user_id: int, group_id: int) -> int:
     return user_id
 
 
-@method("one.user.login", "s s i i?")
 def _login(call: Call, name: str, token: str, seconds: int, group: int = -1) -> str:
     """Make a login token (seconds -1: without end), or drop one or all (seconds 0)."""
     user = next((user for user in call.core.store.all("user") if user["name"] == name), None)
@@ -196,7 +183,6 @@ def _login(call: Call, name: str, token: str, seconds: int, group: int = -1) -> 
     return token
 
 
-@method("one.user.quota", "i s")
 def _quota(call: Call, user_id: int, text: str) -> int:
     user = call.get("user", user_id, "ADMIN")
     if user_id == ONEADMIN:
@@ -236,14 +222,26 @@ def _delete(call: Call, user: dict) -> bool:
     return True
 
 
-DELETERS["user"] = _delete
-
-
-@method("one.userquota.info")
 def _default_quotas(call: Call) -> str:
     return element("DEFAULT_USER_QUOTAS", quotas.defaults(call.core, "user"))
 
 
-@method("one.userquota.update", "s")
 def _set_default_quotas(call: Call, text: str) -> str:
     return quotas.set_defaults(call, "user", text)
+
+
+METHODS = generic_methods("user", _body, deleter=_delete) | {
+    "one.user.info": Method(_info, "i b?"),
+    "one.userpool.info": Method(_pool_info),
+    "one.user.allocate": Method(_allocate, "s s s a?"),
+    "one.user.passwd": Method(_passwd, "i s"),
+    "one.user.chauth": Method(_chauth, "i s s"),
+    "one.user.enable": Method(_enable, "i b"),
+    "one.user.chgrp": Method(_chgrp, "i i"),
+    "one.user.addgroup": Method(_addgroup, "i i"),
+    "one.user.delgroup": Method(_delgroup, "i i"),
+    "one.user.login": Method(_login, "s s i i?"),
+    "one.user.quota": Method(_quota, "i s"),
+    "one.userquota.info": Method(_default_quotas),
+    "one.userquota.update": Method(_set_default_quotas, "s"),
+}

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lab.core import rights
@@ -11,8 +12,8 @@ from lab.core.call import Call, parse_template
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.kinds import KINDS
 from lab.core.markup import attributes, ids
-from lab.core.pools import BODIES, DELETERS
-from lab.core.registry import method
+from lab.core.method import Method
+from lab.core.pools import generic_methods
 
 if TYPE_CHECKING:
     from lab.core.api import Core
@@ -114,11 +115,6 @@ def _delete(call: Call, vdc: dict) -> bool:
     return True
 
 
-BODIES["vdc"] = _body
-DELETERS["vdc"] = _delete
-
-
-@method("one.vdc.allocate", "s")
 def _allocate(call: Call, text: str) -> int:
     template = parse_template(text)
     call.authorize(("CREATE", "vdc", None))
@@ -129,7 +125,6 @@ def _allocate(call: Call, text: str) -> int:
     return vdc["id"]
 
 
-@method("one.vdc.addgroup", "i i")
 def _add_group(call: Call, vdc_id: int, group_id: int) -> int:
     vdc, group = call.find("vdc", vdc_id), call.find("group", group_id)
     call.authorize(("ADMIN", "vdc", vdc), ("ADMIN", "group", group))
@@ -139,7 +134,6 @@ def _add_group(call: Call, vdc_id: int, group_id: int) -> int:
     return vdc_id
 
 
-@method("one.vdc.delgroup", "i i")
 def _remove_group(call: Call, vdc_id: int, group_id: int) -> int:
     vdc = call.find("vdc", vdc_id)
     call.authorize(("ADMIN", "vdc", vdc))
@@ -151,30 +145,33 @@ def _remove_group(call: Call, vdc_id: int, group_id: int) -> int:
     return vdc_id
 
 
-def _register(kind: str) -> None:
-    label = KINDS[kind].auth
-
-    @method(f"one.vdc.add{_METHOD_NAMES[kind]}", "i i i")
-    def _add(call: Call, vdc_id: int, zone_id: int, object_id: int) -> int:
-        vdc, zone = call.find("vdc", vdc_id), call.find("zone", zone_id)
-        demands = [("ADMIN", "vdc", vdc), ("ADMIN", "zone", zone)]
-        if object_id != _ALL_RESOURCES:
-            demands.append(("ADMIN", kind, call.find(kind, object_id)))
-        call.authorize(*demands)
-        if [zone_id, object_id] in vdc[_RESOURCES[kind][0]]:
-            raise OneError(INTERNAL, f"{label} {object_id} from Zone {zone_id} is already assigned to the VDC")
-        _add_resource(call.core, vdc, kind, zone_id, object_id)
-        return vdc_id
-
-    @method(f"one.vdc.del{_METHOD_NAMES[kind]}", "i i i")
-    def _remove(call: Call, vdc_id: int, zone_id: int, object_id: int) -> int:
-        vdc = call.find("vdc", vdc_id)
-        call.authorize(("ADMIN", "vdc", vdc))
-        if [zone_id, object_id] not in vdc[_RESOURCES[kind][0]]:
-            raise OneError(INTERNAL, f"{label} {object_id} from Zone {zone_id} is not assigned to the VDC ")
-        _remove_resource(call.core, vdc, kind, zone_id, object_id)
-        return vdc_id
+def _add(kind: str, call: Call, vdc_id: int, zone_id: int, object_id: int) -> int:
+    vdc, zone = call.find("vdc", vdc_id), call.find("zone", zone_id)
+    demands = [("ADMIN", "vdc", vdc), ("ADMIN", "zone", zone)]
+    if object_id != _ALL_RESOURCES:
+        demands.append(("ADMIN", kind, call.find(kind, object_id)))
+    call.authorize(*demands)
+    if [zone_id, object_id] in vdc[_RESOURCES[kind][0]]:
+        label = KINDS[kind].auth
+        raise OneError(INTERNAL, f"{label} {object_id} from Zone {zone_id} is already assigned to the VDC")
+    _add_resource(call.core, vdc, kind, zone_id, object_id)
+    return vdc_id
 
 
-for _kind in _RESOURCES:
-    _register(_kind)
+def _remove(kind: str, call: Call, vdc_id: int, zone_id: int, object_id: int) -> int:
+    vdc = call.find("vdc", vdc_id)
+    call.authorize(("ADMIN", "vdc", vdc))
+    if [zone_id, object_id] not in vdc[_RESOURCES[kind][0]]:
+        label = KINDS[kind].auth
+        raise OneError(INTERNAL, f"{label} {object_id} from Zone {zone_id} is not assigned to the VDC ")
+    _remove_resource(call.core, vdc, kind, zone_id, object_id)
+    return vdc_id
+
+
+METHODS = generic_methods("vdc", _body, deleter=_delete) | {
+    "one.vdc.allocate": Method(_allocate, "s"),
+    "one.vdc.addgroup": Method(_add_group, "i i"),
+    "one.vdc.delgroup": Method(_remove_group, "i i"),
+    **{f"one.vdc.add{name}": Method(partial(_add, kind), "i i i") for kind, name in _METHOD_NAMES.items()},
+    **{f"one.vdc.del{name}": Method(partial(_remove, kind), "i i i") for kind, name in _METHOD_NAMES.items()},
+}

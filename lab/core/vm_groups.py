@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from lab.core.call import Call, as_list, parse_template
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.markup import attributes
-from lab.core.pools import BODIES, FAILED_UPDATE, UPDATERS, head
-from lab.core.registry import method
+from lab.core.method import Method
+from lab.core.pools import FAILED_UPDATE, generic_methods, head
 from lab.core.states import VmState
 
 if TYPE_CHECKING:
@@ -129,11 +129,6 @@ def _update(call: Call, group: dict, template: dict) -> dict:
     return template
 
 
-BODIES["vmgroup"] = _body
-UPDATERS["vmgroup"] = _update
-
-
-@method("one.vmgroup.allocate", "s")
 def _allocate(call: Call, text: str) -> int:
     template = parse_template(text)
     call.authorize(("CREATE", "vmgroup", None))
@@ -160,7 +155,6 @@ def _wanted_role(text: str) -> dict:
     return role
 
 
-@method("one.vmgroup.roleadd", "i s")
 def _role_add(call: Call, group_id: int, text: str) -> int:
     group = call.get("vmgroup", group_id, "MANAGE")
     changed = group | {"roles": list(group["roles"])}
@@ -168,7 +162,6 @@ def _role_add(call: Call, group_id: int, text: str) -> int:
     return _keep(call, changed)
 
 
-@method("one.vmgroup.roledelete", "i i")
 def _role_delete(call: Call, group_id: int, role_id: int) -> int:
     group = call.get("vmgroup", group_id, "MANAGE")
     role = next((role for role in group["roles"] if role["ID"] == str(role_id)), None)
@@ -179,7 +172,6 @@ def _role_delete(call: Call, group_id: int, role_id: int) -> int:
     return _keep(call, group | {"roles": [other for other in group["roles"] if other is not role]})
 
 
-@method("one.vmgroup.roleupdate", "i i s")
 def _role_update(call: Call, group_id: int, role_id: int, text: str) -> int:
     group = call.get("vmgroup", group_id, "MANAGE")
     wanted = _wanted_role(text)
@@ -204,7 +196,6 @@ def _keep(call: Call, group: dict) -> int:
     return group["id"]
 
 
-@method("one.vm.vmgroupadd", "i i s")
 def _vm_add(call: Call, vm_id: int, group_id: int, role_name: str) -> int:
     vm = call.get("vm", vm_id, "MANAGE")
     group = call.get("vmgroup", group_id)
@@ -223,7 +214,6 @@ def _vm_add(call: Call, vm_id: int, group_id: int, role_name: str) -> int:
     return vm_id
 
 
-@method("one.vm.vmgroupdel", "i")
 def _vm_remove(call: Call, vm_id: int) -> int:
     vm = call.get("vm", vm_id, "MANAGE")
     vm["template"].pop("VMGROUP", None)
@@ -264,3 +254,13 @@ def _placed(core: Core, group: dict, role: dict, without: int) -> list[tuple[int
     """Return the VMs of a role that are on hosts, and on which."""
     found = [core.store.get("vm", number) for number in _members(core, group, role) if number != without]
     return [(vm["id"], vm["host"]) for vm in found if vm["state"] == VmState.ACTIVE and vm["host"] is not None]
+
+
+METHODS = generic_methods("vmgroup", _body, updater=_update) | {
+    "one.vmgroup.allocate": Method(_allocate, "s"),
+    "one.vmgroup.roleadd": Method(_role_add, "i s"),
+    "one.vmgroup.roledelete": Method(_role_delete, "i i"),
+    "one.vmgroup.roleupdate": Method(_role_update, "i i s"),
+    "one.vm.vmgroupadd": Method(_vm_add, "i i s"),
+    "one.vm.vmgroupdel": Method(_vm_remove, "i"),
+}

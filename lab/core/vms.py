@@ -12,8 +12,8 @@ from lab.core import quotas, restricted, schedules
 from lab.core.call import UNLOCKED, Call, parse_template
 from lab.core.errors import ACTION, INTERNAL, REQUEST, OneError
 from lab.core.markup import Data, attributes, element, ids
-from lab.core.pools import BODIES, FAILED_UPDATE, POOL_BODIES, head, lock_of, merged, page, pool_document, shown, visible
-from lab.core.registry import method
+from lab.core.method import Method
+from lab.core.pools import FAILED_UPDATE, generic_methods, head, lock_of, merged, page, pool_document, shown, visible
 from lab.core.states import VM_ACTIONS, LcmState, VmState, vm_state_name
 
 if TYPE_CHECKING:
@@ -105,15 +105,10 @@ def _some(attribute: dict, names: tuple[str, ...]) -> dict:
     return {name: Data(attribute[name]) for name in names if name in attribute}
 
 
-BODIES["vm"] = _body
-POOL_BODIES["vm"] = _pool_body
-
-
-@method("one.vm.info", "i b?")
 def _info(call: Call, vm_id: int, decrypt: bool = False) -> str:
     """Return the document of a VM, to administrators with its password if they want it."""
     vm = call.get("vm", vm_id, "USE" + UNLOCKED)
-    body = BODIES["vm"](call.core, vm)
+    body = _body(call.core, vm)
     if decrypt and call.is_admin:
         body["TEMPLATE"] = attributes(vm["template"])
     body["TEMPLATE"] |= schedules.shown(call.core, vm.get("schedule", []))
@@ -130,30 +125,25 @@ def _pool(call: Call, which: int, start: int, end: int, state: int, query: str) 
     return page([vm for vm in visible(call, "vm", which) if wanted(vm)], start, end)
 
 
-@method("one.vmpool.info", "i i i i s?")
 def _pool_info(call: Call, which: int, start: int, end: int, state: int, query: str = "") -> str:
-    return pool_document(call, "vm", _pool(call, which, start, end, state, query))
+    return pool_document(call, "vm", _pool_body, _pool(call, which, start, end, state, query))
 
 
-@method("one.vmpool.infoextended", "i i i i s?")
 def _pool_info_extended(call: Call, which: int, start: int, end: int, state: int, query: str = "") -> str:
-    return pool_document(call, "vm", _pool(call, which, start, end, state, query), full=True)
+    return pool_document(call, "vm", _body, _pool(call, which, start, end, state, query))
 
 
-@method("one.vm.monitoring", "i")
 def _monitoring(call: Call, vm_id: int) -> str:
     call.get("vm", vm_id)
     return element("MONITORING_DATA", {"MONITORING": call.core.lifecycle.samples.all("vm", vm_id)})
 
 
-@method("one.vmpool.monitoring", "i i?")
 def _pool_monitoring(call: Call, which: int, seconds: int = -1) -> str:
     """Samples of VMs that are not done: all kept (-1), the newest of each (0), or those of the last seconds."""
     machines = [vm["id"] for vm in visible(call, "vm", which) if vm["state"] != VmState.DONE]
     return element("MONITORING_DATA", {"MONITORING": call.core.lifecycle.samples.recent("vm", machines, seconds)})
 
 
-@method("one.vm.update", "i s i?")
 def _update(call: Call, vm_id: int, text: str, append: int = 0) -> int:
     """Replace USER_TEMPLATE (0) or merge into it (1)."""
     vm = call.get("vm", vm_id, "MANAGE")
@@ -187,7 +177,6 @@ def _resume(call: Call, vm: dict, asleep: bool) -> None:
         call.core.lifecycle.resume(vm)
 
 
-@method("one.vm.action", "s i")
 def _action(call: Call, action: str, vm_id: int) -> int:
     vm = call.get("vm", vm_id, "MANAGE")
     lifecycle = call.core.lifecycle
@@ -244,7 +233,6 @@ def _action(call: Call, action: str, vm_id: int) -> int:
     return vm_id
 
 
-@method("one.vm.recover", "i i")
 def _recover(call: Call, vm_id: int, operation: int) -> int:
     """Take what failed for failed (0) or done (1), try it again (2), delete the VM (3), make it anew (4), or forget it (5)."""
     if not _FAILURE <= operation <= _FORGET:
@@ -271,15 +259,13 @@ def _recover(call: Call, vm_id: int, operation: int) -> int:
     return vm_id
 
 
-@method("one.vmpool.infoset", "s b")
 def _pool_info_set(call: Call, numbers: str, extended: bool) -> str:
     """Show the VMs of a list of ids, as far as the user may see them."""
     wanted = {int(number) for number in numbers.split(",") if number.strip().isdigit()}
     chosen = [vm for vm in visible(call, "vm", _EVERYBODYS) if vm["id"] in wanted]
-    return pool_document(call, "vm", chosen, full=extended)
+    return pool_document(call, "vm", _body if extended else _pool_body, chosen)
 
 
-@method("one.vmpool.accounting", "i i i")
 def _accounting(call: Call, which: int, start: int, end: int) -> str:
     """Show the time VMs spent on hosts between two moments, -1 for any."""
     records = []
@@ -290,3 +276,17 @@ def _accounting(call: Call, which: int, start: int, end: int) -> str:
             if not begun_late and not ended_early:
                 records.append(_history(call.core, vm, number) | {"VM": _body(call.core, vm)})
     return element("HISTORY_RECORDS", {"HISTORY": records})
+
+
+METHODS = generic_methods("vm", _body, pool_body=_pool_body) | {
+    "one.vm.info": Method(_info, "i b?"),
+    "one.vmpool.info": Method(_pool_info, "i i i i s?"),
+    "one.vmpool.infoextended": Method(_pool_info_extended, "i i i i s?"),
+    "one.vm.monitoring": Method(_monitoring, "i"),
+    "one.vmpool.monitoring": Method(_pool_monitoring, "i i?"),
+    "one.vm.update": Method(_update, "i s i?"),
+    "one.vm.action": Method(_action, "s i"),
+    "one.vm.recover": Method(_recover, "i i"),
+    "one.vmpool.infoset": Method(_pool_info_set, "s b"),
+    "one.vmpool.accounting": Method(_accounting, "i i i"),
+}

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from lab.core.call import Call
 from lab.core.errors import ACTION, ALLOCATE, INTERNAL, OneError
 from lab.core.markup import attributes, element
-from lab.core.pools import BODIES, UPDATERS
-from lab.core.registry import method
+from lab.core.method import Method
+from lab.core.pools import generic_methods
 
 if TYPE_CHECKING:
     from lab.core.api import Core
@@ -44,16 +44,10 @@ def _update(call: Call, _zone: dict, template: dict) -> dict:
     return {name: value for name, value in template.items() if name != "SERVER" and (name, value) not in own.items()}
 
 
-BODIES["zone"] = _body
-UPDATERS["zone"] = _update
-
-
-@method("one.zone.allocate", "s")
 def _allocate(_call: Call, _text: str) -> int:
     raise OneError(ALLOCATE, "Error allocating a new zone. New zones can only be created at federation master")
 
 
-@method("one.zone.enable", "i b")
 def _enable(call: Call, zone_id: int, enable: bool) -> int:
     if zone_id != _THIS:
         raise OneError(ACTION, "Enable/disable mode have to be set through the target zone endpoints")
@@ -63,7 +57,6 @@ def _enable(call: Call, zone_id: int, enable: bool) -> int:
     return zone_id
 
 
-@method("one.zone.raftstatus")
 def _raft_status(call: Call) -> str:
     """Tell that this is the only server of its zone."""
     call.get("zone", _THIS, "ADMIN")
@@ -71,3 +64,10 @@ def _raft_status(call: Call) -> str:
         "SERVER_ID": -1, "STATE": 0, "TERM": 0, "VOTEDFOR": -1, "COMMIT": 0, "LOG_INDEX": -1, "LOG_TERM": -1,
         "FEDLOG_INDEX": -1,
     })
+
+
+METHODS = generic_methods("zone", _body, updater=_update) | {
+    "one.zone.allocate": Method(_allocate, "s"),
+    "one.zone.enable": Method(_enable, "i b"),
+    "one.zone.raftstatus": Method(_raft_status),
+}

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from ansible_collections.opennebula.flower.tests.support.one_zone import ModuleZone, module_zone
-from lab.core.registry import METHODS
+from lab.core.api import METHODS
 
 WAIT = {"wait_timeout": 60}
 NEW = {"vm_template": "small", **WAIT}

@@ -1,6 +1,6 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The table of API methods: what each takes and which function answers it."""
+"""An API method: what it takes and which function answers it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _INTEGERS = range(-2**31, 2**31)
 
 @dataclass(frozen=True)
 class Method:
-    """A function and its parameters after the session: one letter each, with ? where it may be left out."""
+    """A function that gets a Call and the parameters after the session, and their types: a letter each, with ? where one may be left out."""
 
     handler: Callable
-    signature: str
+    signature: str = ""
 
     def arguments(self, params: tuple) -> tuple:
         """Return the parameters the function takes; surplus ones are ignored, as the server does.
@@ -40,16 +40,3 @@ class Method:
                 raise Fault(WRONG_PARAMETERS, f"Parameter that is supposed to be {noun} is not")
             accepted.append(value)
         return tuple(accepted)
-
-
-METHODS: dict[str, Method] = {}
-
-
-def method(name: str, signature: str = "") -> Callable:
-    """Register the decorated function, which gets a Call and the parameters, as an API method."""
-
-    def register(handler: Callable) -> Callable:
-        METHODS[name] = Method(handler, signature)
-        return handler
-
-    return register
