@@ -91,15 +91,3 @@ RELEASES = {
     ),
 }
 NEWEST = "7.4"
-
-
-def shown(release: Release, path: str, value: object) -> object:
-    """Return what the release writes of an element's value; path is the element's."""
-    if not release.absent:
-        return value
-    if isinstance(value, dict):
-        parts = {name: f"{path}/{name}" for name in value}
-        return {name: shown(release, part, value[name]) for name, part in parts.items() if part not in release.absent}
-    if isinstance(value, list):
-        return [shown(release, path, item) for item in value]
-    return value

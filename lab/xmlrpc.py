@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import logging
 import xmlrpc.client
+from typing import TYPE_CHECKING
 from xml.parsers.expat import ExpatError
 
 from werkzeug.wrappers import Request, Response
 
-from lab.core.api import Core
 from lab.core.errors import INTERNAL, WRONG_PARAMETERS, OneError
+
+if TYPE_CHECKING:
+    from lab.core.api import Core
 
 _LOG = logging.getLogger(__name__)
 _PATH = "/RPC2"

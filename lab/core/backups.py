@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 
 from lab.core import images, machine_rules, rights, schedules
 from lab.core.call import Call, as_list, parse_template
-from lab.core.errors import ACTION, AUTHORIZATION, INTERNAL, OneError
-from lab.core.images import failure
+from lab.core.errors import ACTION, AUTHORIZATION, INTERNAL, OneError, failure
 from lab.core.kinds import KINDS
-from lab.core.markup import attributes, element, ids
+from lab.core.markup import attributes, element, ids, shown
 from lab.core.method import Method
-from lab.core.pools import FAILED_UPDATE, generic_methods, head, shown
+from lab.core.pools import FAILED_UPDATE, generic_methods, head
 from lab.core.states import ImageState, LcmState, VmState, vm_state_name
 
 if TYPE_CHECKING:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 from lab.core.call import Call, parse_template
 from lab.core.errors import ACTION, INTERNAL, OneError
-from lab.core.markup import Data, attributes, element, ids
+from lab.core.markup import Data, attributes, element, ids, shown
 from lab.core.method import Method
 from lab.core.pools import FAILED_UPDATE, generic_methods, head
-from lab.releases import shown
 
 if TYPE_CHECKING:
     from lab.core.api import Core

@@ -1,8 +1,14 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Errors of the XML-RPC API and their codes."""
+"""Errors: those that the XML-RPC API answers with, their codes, and how objects keep what went wrong with them."""
 
 from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lab.core.api import Core
 
 AUTHENTICATION = 256
 AUTHORIZATION = 512
@@ -28,3 +34,13 @@ class OneError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+
+def timestamped(core: Core, message: str) -> str:
+    """Return a message with the time in front, as OpenNebula writes them into VMs."""
+    return f"{time.asctime(time.gmtime(core.now()))}: {message}"
+
+
+def failure(core: Core, message: str) -> str:
+    """Return a message with the time in front, as OpenNebula writes them into everything but VMs."""
+    return f"{time.asctime(time.gmtime(core.now()))} : {message}"

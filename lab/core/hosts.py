@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from lab.core import devices
 from lab.core.call import Call
-from lab.core.errors import ACTION, INTERNAL, OneError
-from lab.core.images import failure
+from lab.core.errors import ACTION, INTERNAL, OneError, failure
 from lab.core.markup import Data, attributes, element, ids
 from lab.core.method import Method
 from lab.core.pools import generic_methods

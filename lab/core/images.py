@@ -4,13 +4,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from lab.core import quotas, restricted
 from lab.core.call import Call, parse_template
 from lab.core.datastores import PERSISTENT_ONLY, check_room
-from lab.core.errors import ACTION, ALLOCATE, INTERNAL, OneError
+from lab.core.errors import ACTION, ALLOCATE, INTERNAL, OneError, failure
 from lab.core.kinds import KINDS
 from lab.core.markup import Data, attributes, ids
 from lab.core.method import Method
@@ -31,16 +30,6 @@ _IN_USE = (ImageState.USED, ImageState.USED_PERS, ImageState.LOCKED_USED, ImageS
 _PERSISTENT_IN_USE = (ImageState.USED_PERS, ImageState.LOCKED_USED_PERS)
 _IN_WORK = (ImageState.LOCKED, ImageState.LOCKED_USED, ImageState.LOCKED_USED_PERS)
 SYSTEM, CDROM, BACKUP = _TYPES["OS"], _TYPES["CDROM"], _TYPES["BACKUP"]
-
-
-def timestamped(core: Core, message: str) -> str:
-    """Return a message with the time in front, as OpenNebula writes them into VMs."""
-    return f"{time.asctime(time.gmtime(core.now()))}: {message}"
-
-
-def failure(core: Core, message: str) -> str:
-    """Return a message with the time in front, as OpenNebula writes them into everything but VMs."""
-    return f"{time.asctime(time.gmtime(core.now()))} : {message}"
 
 
 def acquire(core: Core, image: dict, vm_id: int) -> None:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from lab.core import backups, hosts, images, machines, networks, scheduler, schedules
+from lab.core.errors import timestamped
 from lab.core.markup import attributes
 from lab.core.samples import Samples
 from lab.core.states import VM_ACTIONS, ImageState, LcmState, NetworkState, VmState
@@ -207,7 +208,7 @@ class Lifecycle:
                     lambda reason: self._failed_boot(vm, f"CLEANUP: {reason}"))
 
     def _failed_boot(self, vm: dict, reason: str) -> None:
-        vm["user_template"]["ERROR"] = images.timestamped(self._core, reason)
+        vm["user_template"]["ERROR"] = timestamped(self._core, reason)
         self.set_state(vm, VmState.ACTIVE, LcmState.BOOT_FAILURE)
 
     def can_migrate(self, vm: dict) -> bool:
@@ -283,7 +284,7 @@ class Lifecycle:
         self._stop_clock(vm)
 
         def failed(reason: str) -> None:
-            vm["user_template"]["ERROR"] = images.timestamped(core, f"EPILOG: {reason}")
+            vm["user_template"]["ERROR"] = timestamped(core, f"EPILOG: {reason}")
             self.set_state(vm, VmState.ACTIVE, LcmState.EPILOG_FAILURE)
 
         self._drive(vm, lambda spec: core.driver.shutdown(spec, hard), lambda: self._done(vm), failed)
@@ -314,7 +315,7 @@ class Lifecycle:
         )
 
         def failed(reason: str) -> None:
-            vm["user_template"]["ERROR"] = images.timestamped(self._core, f"RESTART: {reason}")
+            vm["user_template"]["ERROR"] = timestamped(self._core, f"RESTART: {reason}")
             self.set_state(vm, asleep)
 
         self._drive(vm, self._core.driver.resume, lambda: self._running(vm), failed)
@@ -369,7 +370,7 @@ class Lifecycle:
 
         def failed(reason: str) -> None:
             undo()
-            vm["user_template"]["ERROR"] = images.timestamped(self._core, reason)
+            vm["user_template"]["ERROR"] = timestamped(self._core, reason)
             self._back(vm, powered_off)
 
         driver = self._core.driver
@@ -408,7 +409,7 @@ class Lifecycle:
         self.set_state(vm, VmState.ACTIVE, LcmState.RUNNING)
 
     def _still_running(self, vm: dict, reason: str) -> None:
-        vm["user_template"]["ERROR"] = images.timestamped(self._core, reason)
+        vm["user_template"]["ERROR"] = timestamped(self._core, reason)
         self.set_state(vm, VmState.ACTIVE, LcmState.RUNNING)
 
     def _stop_clock(self, vm: dict) -> None:
@@ -433,7 +434,7 @@ class Lifecycle:
                 self._running(vm)
             self.samples.add("vm", vm["id"], self._sample(vm, result))
         elif state == "failed" and active and vm["lcm"] == LcmState.RUNNING:
-            vm["user_template"]["ERROR"] = images.timestamped(self._core, result.message)
+            vm["user_template"]["ERROR"] = timestamped(self._core, result.message)
             self.set_state(vm, VmState.ACTIVE, LcmState.UNKNOWN)
         elif state == "poweroff" and active:
             self.set_state(vm, VmState.POWEROFF)
@@ -455,7 +456,7 @@ class Lifecycle:
             elif lcm in _RESUMES:
                 self.set_state(vm, _RESUMES[lcm])
             else:
-                vm["user_template"]["ERROR"] = images.timestamped(self._core, "DEPLOY: the zone stopped during the boot")
+                vm["user_template"]["ERROR"] = timestamped(self._core, "DEPLOY: the zone stopped during the boot")
                 self.set_state(vm, VmState.ACTIVE, LcmState.BOOT_FAILURE)
         elif lcm in _LEAVES:
             self.leave(vm, stopped=_LEAVES[lcm] == VmState.STOPPED, hard=True)

@@ -18,10 +18,10 @@ from lab.core.datastores import TRANSFER_DRIVERS
 from lab.core.errors import ALLOCATE, INTERNAL, OneError
 from lab.core.states import LcmState, VmState
 from lab.driver import DiskSpec, NicSpec, VmSpec
-from lab.releases import Release
 
 if TYPE_CHECKING:
     from lab.core.api import Core
+    from lab.releases import Release
 
 _FAILED = "Error allocating a new virtual machine template. "
 #: attributes that describe the machine; all others are its user's and go to USER_TEMPLATE

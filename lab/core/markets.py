@@ -7,8 +7,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lab.core.call import Call, parse_template
-from lab.core.errors import ACTION, ALLOCATE, INTERNAL, OneError
-from lab.core.images import failure, spec
+from lab.core.errors import ACTION, ALLOCATE, INTERNAL, OneError, failure
+from lab.core.images import spec
 from lab.core.markup import Data, attributes, ids
 from lab.core.method import Method
 from lab.core.pools import generic_methods, head

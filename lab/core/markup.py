@@ -4,7 +4,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
+
+if TYPE_CHECKING:
+    from lab.releases import Release
 
 
 class Data(str):
@@ -34,6 +38,18 @@ def attributes(template: dict) -> dict:
 def ids(numbers: list[int]) -> dict:
     """Return a set of ids as children."""
     return {"ID": list(numbers)}
+
+
+def shown(release: Release, path: str, value: object) -> object:
+    """Return what the release writes of an element's value; path is the element's."""
+    if not release.absent:
+        return value
+    if isinstance(value, dict):
+        parts = {name: f"{path}/{name}" for name in value}
+        return {name: shown(release, part, value[name]) for name, part in parts.items() if part not in release.absent}
+    if isinstance(value, list):
+        return [shown(release, path, item) for item in value]
+    return value
 
 
 def _attribute(value: object) -> object:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from lab.core import ranges, restricted
 from lab.core.call import Call, as_list, parse_template
-from lab.core.errors import ACTION, INTERNAL, OneError
-from lab.core.images import failure
+from lab.core.errors import ACTION, INTERNAL, OneError, failure
 from lab.core.markup import Data, attributes, ids
 from lab.core.method import Method
 from lab.core.pools import FAILED_UPDATE, generic_methods, head

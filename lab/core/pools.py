@@ -12,9 +12,8 @@ from lab.core import quotas, restricted, rights
 from lab.core.call import UNLOCKED, Call, name_problem, parse_template
 from lab.core.errors import ACTION, INTERNAL, REQUEST, OneError
 from lab.core.kinds import KINDS, Kind
-from lab.core.markup import element
+from lab.core.markup import element, shown
 from lab.core.method import Method
-from lab.releases import shown
 
 #: how every refusal of a new template begins
 FAILED_UPDATE = "Cannot update template. "

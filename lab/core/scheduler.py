@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lab.core import devices, hosts, requirements, vm_groups
 from lab.core.call import Call, as_list
-from lab.core.images import timestamped
+from lab.core.errors import timestamped
 from lab.core.states import VmState
 
 if TYPE_CHECKING:

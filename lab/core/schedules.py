@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from lab.core.call import Call, as_list, parse_template
-from lab.core.errors import ACTION, INTERNAL, NO_EXISTS, OneError
+from lab.core.errors import ACTION, INTERNAL, NO_EXISTS, OneError, failure
 from lab.core.method import Method
 from lab.core.states import VmState
 
@@ -121,7 +121,7 @@ def run(core: Core, action: dict, act) -> None:
     try:
         act()
     except OneError as error:
-        action["MESSAGE"] = f"{time.asctime(time.gmtime(core.now()))} : {error.message}"
+        action["MESSAGE"] = failure(core, error.message)
     else:
         action["MESSAGE"] = ""
         _advance(action, core.now())

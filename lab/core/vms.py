@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from lab.core import quotas, restricted, schedules
 from lab.core.call import UNLOCKED, Call, parse_template
 from lab.core.errors import ACTION, INTERNAL, REQUEST, OneError
-from lab.core.markup import Data, attributes, element, ids
+from lab.core.markup import Data, attributes, element, ids, shown
 from lab.core.method import Method
-from lab.core.pools import FAILED_UPDATE, generic_methods, head, lock_of, merged, page, pool_document, shown, visible
+from lab.core.pools import FAILED_UPDATE, generic_methods, head, lock_of, merged, page, pool_document, visible
 from lab.core.states import VM_ACTIONS, LcmState, VmState, vm_state_name
 
 if TYPE_CHECKING:
