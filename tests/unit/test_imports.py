@@ -1,13 +1,16 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What may import what, read from the source: which room of the repository knows which."""
+"""What may import what, read from the source: which room of the repository knows which. And what importing does to others."""
 
 from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import pytest
@@ -116,10 +119,62 @@ class Tree:
 
         return next(filter(None, (visit(module, []) for module in self.imports)), [])
 
+    def in_order(self) -> list[str]:
+        """Return the modules, each behind those that it loads."""
+        order: dict[str, None] = {}
+
+        def add(module: str) -> None:
+            if module not in order:
+                for other in sorted(self.loads(module) | self.packages(module)):
+                    add(other)
+                order[module] = None
+
+        for module in self.imports:
+            add(module)
+        return list(order)
+
+
+def loaded(package: str) -> dict[str, ModuleType]:
+    """Return the modules of a package that are loaded."""
+    return {name: module for name, module in sys.modules.items() if is_in(name, package)}
+
+
+def contents(package: str) -> dict[str, str]:
+    """Return what is in the modules of a package that are loaded: of tables what they hold."""
+    return {
+        f"{name}.{key}": repr(value) for name, module in loaded(package).items()
+        for key, value in vars(module).items() if not key.startswith("__") and not isinstance(value, ModuleType)
+    }
+
+
+def changes(tree: Tree, package: str) -> list[str]:
+    """Import the modules of a package one by one, and return what each changes in those that were there before."""
+    assert tree.circle() == []
+    found, kept = [], loaded(package)
+    try:
+        for name in kept:
+            del sys.modules[name]
+        for module in tree.in_order():
+            before, there = contents(package), set(loaded(package))
+            import_module(module)
+            assert set(loaded(package)) - there == {module}
+            after = contents(package)
+            found += [f"{module} changes {name}" for name in before if after.get(name) != before[name]]
+    finally:
+        for name in loaded(package):
+            del sys.modules[name]
+        sys.modules.update(kept)
+    return found
+
 
 @pytest.fixture(scope="module")
 def utils() -> Tree:
     return Tree("plugins/module_utils", UTILS)
+
+
+@pytest.fixture(scope="module")
+def lab() -> Tree:
+    return Tree("lab", "lab")
 
 
 def is_in(name: str, *packages: str) -> bool:
@@ -161,13 +216,16 @@ def test_no_module_of_the_plugins_loads_itself(utils):
     assert utils.circle() == []
 
 
-def test_no_module_of_the_lab_loads_itself():
-    assert Tree("lab", "lab").circle() == []
+def test_no_module_of_the_lab_loads_itself(lab):
+    assert lab.circle() == []
 
 
-def test_one_file_of_the_labs_core_does_not_load_all_of_them():
-    tree = Tree("lab", "lab")
-    assert tree.loads("lab.core") == set()
+def test_one_file_of_the_lab_does_not_load_all_of_its_package(lab):
+    assert [package for package in ("lab", "lab.core", "lab.driver") if lab.loads(package)] == []
+
+
+def test_no_file_of_the_lab_changes_another_by_being_imported(lab):
+    assert changes(lab, "lab") == []
 
 
 @pytest.mark.parametrize("directory", ["plugins", "roles", "playbooks"])
@@ -191,3 +249,15 @@ def test_a_circle_is_found_and_an_import_inside_a_function_is_none(tmp_path, mon
         (tmp_path / package / "c.py").write_text(lazy.replace("room.c", "room.a"))
     assert Tree("lazy", "room").circle() == []
     assert Tree("eager", "room").circle() == ["room.a", "room.b", "room.c"]
+
+
+def test_a_file_that_registers_something_in_another_one_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.REPOSITORY", tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "hall").mkdir()
+    for name, text in {
+        "__init__": "", "table": "ALL = {}\nPARTS = {'one': []}\n", "a": "from hall.table import ALL\nALL['a'] = 1\n",
+        "b": "from hall import table\ntable.PARTS['one'].append('b')\n", "c": "from hall.table import ALL\nMORE = ALL | {'c': 1}\n",
+    }.items():
+        (tmp_path / "hall" / f"{name}.py").write_text(text)
+    assert changes(Tree("hall", "hall"), "hall") == ["hall.a changes hall.table.ALL", "hall.b changes hall.table.PARTS"]
