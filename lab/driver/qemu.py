@@ -62,6 +62,10 @@ class QemuDriver(Driver):
         """Return the address of this machine at the zone's networks."""
         return self._bridges.address()
 
+    def within(self, command: list[str]) -> list[str]:
+        """Return a command that runs where nothing but this machine and the VMs can be reached."""
+        return self._bridges.within(command)
+
     def deploy(self, vm: VmSpec) -> None:
         """Make the disks and start the machine; nothing is left of it when that fails."""
         if not vm.image:

@@ -33,8 +33,10 @@ READY, LOCKED, DONE = 1, 4, 6
 class BootZone:
     """The zone, the address of this machine at its networks, and what its driver keeps in this machine."""
 
-    def __init__(self, zone: Zone, host: str) -> None:
-        self.host = host
+    def __init__(self, zone: Zone, driver: QemuDriver) -> None:
+        self.host = driver.host_address()
+        self.within = driver.within
+        self.xmlrpc_url, self.oneflow_url = zone.xmlrpc_url, zone.oneflow_url
         self.api = OneServer(zone.xmlrpc_url, session=f"oneadmin:{PASSWORD}")
         self.directory = zone.config.state_dir / "qemu"
         self.network = self._network("private")
@@ -91,9 +93,9 @@ def zone(emulated: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
     driver = QemuDriver(NAME, str(state))
     try:
         host = driver.host_address()
-        zone = Zone(ZoneConfig(NAME, state, PASSWORD, port=0, oneflow_port=0, onegate_port=0, onegate_host=host, interval=0.5), driver)
+        zone = Zone(ZoneConfig(NAME, state, PASSWORD, host=host, port=0, oneflow_port=0, onegate_port=0, onegate_host=host, interval=0.5), driver)
         zone.start()
-        yield BootZone(zone, host)
+        yield BootZone(zone, driver)
         zone.stop()
     finally:
         driver.clean()
