@@ -52,6 +52,13 @@ _STATUS = {0: "idle", 1: "running", 2: "complete", 3: "failed"}
 _STATES = {None: "blue", 1: "green", 2: "blue", 3: "red"}
 _GATEWAY = 'job="fl_gateway",zone=~"$zone"'
 
+
+def _of_run(metric: str) -> str:
+    """Return the query of a run's metric. A run says its strategy once it has begun, which makes no other run of it."""
+    return f"max without (strategy) ({metric}{{{_RUN}}})"
+
+
+
 TRAINING = Dashboard(
     "flower-training",
     "FL Training Overview",
@@ -62,15 +69,15 @@ TRAINING = Dashboard(
             "Progress",
             "Complete rounds of those that the run is made of.",
             "percentunit",
-            {"{{run}}": f"fl_round_current{{{_RUN}}} / fl_round_total{{{_RUN}}}"},
+            {"{{run}}": f"{_of_run('fl_round_current')} / {_of_run('fl_round_total')}"},
             "stat",
             6,
         ),
-        Panel("Round", "The last complete round.", "none", {"{{run}}": f"fl_round_current{{{_RUN}}}"}, "stat", 6, 0),
+        Panel("Round", "The last complete round.", "none", {"{{run}}": _of_run("fl_round_current")}, "stat", 6, 0),
         Panel("Waiting runs", "Runs that were asked for and are not submitted.", "none", {"{{name}}": f"fl_runs_waiting{{{_LINK}}}"}, "stat", 6, 0),
-        Panel("Loss", "Loss of the global model on held-out data of the nodes.", "none", {"{{run}}": f"fl_aggregated_loss{{{_RUN}}}"}),
-        Panel("Accuracy", "Accuracy of the global model on held-out data of the nodes.", "percentunit", {"{{run}}": f"fl_aggregated_accuracy{{{_RUN}}}"}),
-        Panel("Other metrics", "Whatever else the app measures, by name.", "none", {"{{run}} {{metric}}": f"fl_aggregated_metric{{{_RUN}}}"}),
+        Panel("Loss", "Loss of the global model on held-out data of the nodes.", "none", {"{{run}}": _of_run("fl_aggregated_loss")}),
+        Panel("Accuracy", "Accuracy of the global model on held-out data of the nodes.", "percentunit", {"{{run}}": _of_run("fl_aggregated_accuracy")}),
+        Panel("Other metrics", "Whatever else the app measures, by name.", "none", {"{{run}} {{metric}}": _of_run("fl_aggregated_metric")}),
         Panel(
             "Time of a round",
             "Mean time of the rounds that ended within five minutes, training and evaluation together.",
@@ -107,7 +114,10 @@ TRAINING = Dashboard(
             "Rounds since the last checkpoint",
             "What a failure would cost now, and how many rounds are to lie between checkpoints.",
             "none",
-            {"{{run}}": f"fl_round_current{{{_RUN}}} - fl_checkpoint_round{{{_RUN}}}", "{{run}} wanted": f"fl_checkpoint_interval_rounds{{{_RUN}}}"},
+            {
+                "{{run}}": f"{_of_run('fl_round_current')} - {_of_run('fl_checkpoint_round')}",
+                "{{run}} wanted": _of_run("fl_checkpoint_interval_rounds"),
+            },
             decimals=0,
         ),
         Panel(

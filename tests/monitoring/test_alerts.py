@@ -137,4 +137,4 @@ def test_what_an_alert_says_names_the_machine_and_has_no_gaps(tmp_path: Path) ->
         for at in case.fires[:1]:
             (said,) = firing(case, at, tmp_path)
             assert "no value" not in said
-            assert "error" not in said.lower().replace("errors", "").replace("gpuxiderror", "")
+            assert "error expanding" not in said
