@@ -35,6 +35,15 @@ API_OPTIONS = {
     "oneflow_url": {"type": "str", "fallback": (env_fallback, ["ONEFLOW_URL"])},
 }
 
+# Documented in the fragments object and attributes.wait.
+STATE_OPTIONS = {
+    "name": {"type": "str", "required": True},
+    "template": {"type": "dict", "default": {}},
+    "update": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+}
+WAIT_OPTIONS = {"wait": {"type": "bool", "default": True}, "wait_timeout": {"type": "float", "default": 600}}
+
 
 class OneModule(ServerModule):
     """An Ansible module with the API options and a client for them."""

@@ -21,6 +21,8 @@ from .one.vm import facts as vm_facts
 T = TypeVar("T")
 
 SUPERLINK_ROLE = "superlink"
+# Documented in the fragment training.
+SERVICE_OPTIONS = {"service": {"type": "str", "required": True}}
 
 _POLL_SECONDS = 2
 _DIGEST_LENGTH = 12

@@ -22,11 +22,8 @@ extends_documentation_fragment:
   - opennebula.flower.api
   - opennebula.flower.attributes
   - opennebula.flower.attributes.one_group
+  - opennebula.flower.training
 options:
-  service:
-    description: Name or id of the service. Its role C(superlink) has exactly one VM.
-    type: str
-    required: true
   name:
     description: Name of the run. It has ended.
     type: str
@@ -95,7 +92,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.module import On
 from ansible_collections.opennebula.flower.plugins.module_utils.one.service import facts as service_facts
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, MISSING, WRONG_STATE, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.training_files import Download, sha256_of
-from ansible_collections.opennebula.flower.plugins.module_utils.trainings import Trainings, check_name
+from ansible_collections.opennebula.flower.plugins.module_utils.trainings import SERVICE_OPTIONS, Trainings, check_name
 
 
 def work(module):
@@ -186,7 +183,7 @@ def _fetch(module, download, token, file):
 def main():
     module = OneModule(
         argument_spec={
-            "service": {"type": "str", "required": True},
+            **SERVICE_OPTIONS,
             "name": {"type": "str", "default": "initial"},
             "dest": {"type": "path", "required": True},
             "files": {"type": "list", "elements": "str"},

@@ -22,11 +22,8 @@ extends_documentation_fragment:
   - opennebula.flower.api
   - opennebula.flower.attributes
   - opennebula.flower.attributes.one_group
+  - opennebula.flower.training
 options:
-  service:
-    description: Name or id of the service. Its role C(superlink) has exactly one VM.
-    type: str
-    required: true
   name:
     description:
       - Name of the run.
@@ -215,6 +212,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.module import On
 from ansible_collections.opennebula.flower.plugins.module_utils.one.service import facts as service_facts
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.trainings import (
+    SERVICE_OPTIONS,
     Trainings,
     check_name,
     check_not_failed,
@@ -325,7 +323,7 @@ def _result(module, run, before, vm_id=None):
 def main():
     module = OneModule(
         argument_spec={
-            "service": {"type": "str", "required": True},
+            **SERVICE_OPTIONS,
             "name": {"type": "str", "default": "initial"},
             "config": {"type": "dict"},
             "app": {"type": "str", "default": ""},

@@ -18,11 +18,8 @@ extends_documentation_fragment:
   - opennebula.flower.api
   - opennebula.flower.attributes.info
   - opennebula.flower.attributes.one_group
+  - opennebula.flower.training
 options:
-  service:
-    description: Name or id of the service. Its role C(superlink) has exactly one VM.
-    type: str
-    required: true
   name:
     description: Name of a run, to return only that one.
     type: str
@@ -54,7 +51,7 @@ runs:
 """
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.trainings import Trainings
+from ansible_collections.opennebula.flower.plugins.module_utils.trainings import SERVICE_OPTIONS, Trainings
 
 
 def work(module):
@@ -66,7 +63,7 @@ def work(module):
 
 def main():
     module = OneModule(
-        argument_spec={"service": {"type": "str", "required": True}, "name": {"type": "str"}},
+        argument_spec={**SERVICE_OPTIONS, "name": {"type": "str"}},
         supports_check_mode=True,
     )
     module.run(lambda: work(module))

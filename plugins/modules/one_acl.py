@@ -132,7 +132,7 @@ rules:
       sample: "@100 IMAGE/#5 USE #0"
 """
 
-from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
+from ansible_collections.opennebula.flower.plugins.module_utils.module import STATE_OPTIONS, OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import lookup
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core.names import Names
 from ansible_collections.opennebula.flower.plugins.module_utils.one.security import acl
@@ -274,7 +274,7 @@ def main() -> None:
                     "zone": {"type": "str"},
                 },
             },
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "state": STATE_OPTIONS["state"],
         },
         supports_check_mode=True,
     )

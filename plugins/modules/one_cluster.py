@@ -12,21 +12,23 @@ short_description: Manage clusters of OpenNebula
 version_added: 0.2.0
 description:
   - Makes, changes and removes clusters, and says which hosts, datastores and virtual networks belong to them.
+  - A cluster with members cannot be removed.
+  - Attributes for O(template) are C(RESERVED_CPU), C(RESERVED_MEM) or C(ONE_DRS), for instance.
 author:
   - opennebula.flower contributors (@opennebula)
 extends_documentation_fragment:
   - opennebula.flower.api
   - opennebula.flower.attributes
   - opennebula.flower.attributes.one_group
+  - opennebula.flower.object
+  - opennebula.flower.object.name
+  - opennebula.flower.object.template
 options:
-  name:
-    description: Name of the cluster, or the id of one that exists.
-    type: str
-    required: true
   hosts:
     description:
       - Names or ids of hosts that belong to the cluster.
-      - A host belongs to one cluster and leaves the one it is in for this one.
+      - A host belongs to one cluster and leaves the one it is in for this one. A host that is removed from it goes to OpenNebula's default
+        cluster.
     type: list
     elements: str
   datastores:
@@ -37,23 +39,6 @@ options:
     description: Names or ids of virtual networks that belong to the cluster; they may belong to others as well.
     type: list
     elements: str
-  template:
-    description: Attributes of the cluster in OpenNebula's terms, such as C(RESERVED_CPU), C(RESERVED_MEM) or C(ONE_DRS).
-    type: dict
-    default: {}
-  update:
-    description:
-      - What happens to attributes and members of an existing cluster that the task does not name.
-      - With V(merge) they stay, with V(replace) they are removed. Members are only removed if the list for their kind is
-        given. A removed host goes to OpenNebula's default cluster.
-    type: str
-    choices: [merge, replace]
-    default: merge
-  state:
-    description: Whether the cluster should exist. A cluster with members cannot be removed.
-    type: str
-    choices: [present, absent]
-    default: present
 """
 
 EXAMPLES = r"""
@@ -123,8 +108,8 @@ cluster:
 
 from typing import TYPE_CHECKING
 
-from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import STATE_OPTIONS, ReconciledObject
+from ansible_collections.opennebula.flower.plugins.module_utils.module import STATE_OPTIONS, OneModule
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import ReconciledObject
 from ansible_collections.opennebula.flower.plugins.module_utils.one.host import facts as host_facts
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException

@@ -12,6 +12,10 @@ short_description: Manage datastores of OpenNebula
 version_added: 0.2.0
 description:
   - Makes, changes and removes datastores, and says which clusters they belong to.
+  - A datastore with images cannot be removed.
+  - Attributes for O(template) are C(SAFE_DIRS), C(LIMIT_MB) or C(POOL_NAME), for instance. What follows from the transfer driver, such as
+    C(CLONE_TARGET) or C(SHARED), makes no difference there.
+  - The passwords and tokens that OpenNebula encrypts, such as C(RESTIC_PASSWORD), are never shown.
 author:
   - opennebula.flower contributors (@opennebula)
 extends_documentation_fragment:
@@ -19,11 +23,10 @@ extends_documentation_fragment:
   - opennebula.flower.attributes
   - opennebula.flower.attributes.one_group
   - opennebula.flower.attributes.ownership
+  - opennebula.flower.object
+  - opennebula.flower.object.name
+  - opennebula.flower.object.template
 options:
-  name:
-    description: Name of the datastore, or the id of one that exists.
-    type: str
-    required: true
   type:
     description: What the datastore keeps. Without it a new datastore is an V(image) datastore.
     type: str
@@ -44,26 +47,6 @@ options:
     description: Whether VMs are placed on a system datastore; other datastores are always enabled.
     type: str
     choices: [enabled, disabled]
-  template:
-    description:
-      - More attributes of the datastore in OpenNebula's terms, such as C(SAFE_DIRS), C(LIMIT_MB) or C(POOL_NAME).
-      - What follows from the transfer driver, such as C(CLONE_TARGET) or C(SHARED), makes no difference here.
-      - The passwords and tokens that OpenNebula encrypts, such as C(RESTIC_PASSWORD), are never shown.
-    type: dict
-    default: {}
-  update:
-    description:
-      - What happens to attributes and clusters of an existing datastore that the task does not name.
-      - With V(merge) they stay, with V(replace) they are removed, as far as the server does not set them itself. Clusters
-        are only removed if O(clusters) is given.
-    type: str
-    choices: [merge, replace]
-    default: merge
-  state:
-    description: Whether the datastore should exist. A datastore with images cannot be removed.
-    type: str
-    choices: [present, absent]
-    default: present
 """
 
 EXAMPLES = r"""
@@ -177,10 +160,10 @@ datastore:
 
 from typing import TYPE_CHECKING
 
-from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
+from ansible_collections.opennebula.flower.plugins.module_utils.module import STATE_OPTIONS, OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import lookup, states
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, mode
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import STATE_OPTIONS, ReconciledObject
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import ReconciledObject
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
 

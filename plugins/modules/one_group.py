@@ -23,33 +23,16 @@ extends_documentation_fragment:
   - opennebula.flower.api
   - opennebula.flower.attributes
   - opennebula.flower.attributes.one_group
+  - opennebula.flower.object
+  - opennebula.flower.object.given_template
+  - opennebula.flower.object.name
 options:
-  name:
-    description: Name of the group, or the id of one that exists.
-    type: str
-    required: true
   admins:
     description:
       - Names or ids of the group's administrators, who have to belong to it.
       - They may make and manage its users and manage what belongs to it.
     type: list
     elements: str
-  template:
-    description: Attributes of the group in OpenNebula's terms.
-    type: dict
-  update:
-    description:
-      - What happens to attributes and administrators of an existing group that the task does not name.
-      - With V(merge) they stay, with V(replace) they are removed, attributes if O(template) is given and administrators
-        if O(admins) is.
-    type: str
-    choices: [merge, replace]
-    default: merge
-  state:
-    description: Whether the group should exist.
-    type: str
-    choices: [present, absent]
-    default: present
 """
 
 EXAMPLES = r"""
@@ -112,9 +95,9 @@ group:
       sample: {"DESCRIPTION": "Everybody who trains at the hospital"}
 """
 
-from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
+from ansible_collections.opennebula.flower.plugins.module_utils.module import STATE_OPTIONS, OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core.names import Names
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import STATE_OPTIONS, ReconciledObject
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import ReconciledObject
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
 

@@ -12,6 +12,9 @@ short_description: Manage hosts of OpenNebula
 version_added: 0.2.0
 description:
   - Adds, changes and removes hosts, enables, disables and takes them offline, and waits until they are monitored.
+  - OpenNebula reaches a new host under its O(name). A host with VMs cannot be removed.
+  - Attributes for O(template) are C(RESERVED_CPU), C(RESERVED_MEM), C(PIN_POLICY) or C(PCI_FILTER), for instance. What monitoring finds out about
+    the host makes no difference there, and always stays.
 author:
   - opennebula.flower contributors (@opennebula)
 extends_documentation_fragment:
@@ -19,13 +22,10 @@ extends_documentation_fragment:
   - opennebula.flower.attributes
   - opennebula.flower.attributes.one_group
   - opennebula.flower.attributes.wait
+  - opennebula.flower.object
+  - opennebula.flower.object.name
+  - opennebula.flower.object.template
 options:
-  name:
-    description:
-      - Name of the host, or the id of one that exists.
-      - OpenNebula reaches a new host under this name.
-    type: str
-    required: true
   status:
     description:
       - What the host does. V(enabled) gets VMs, V(disabled) gets no more of them and is still monitored, V(offline) is
@@ -55,24 +55,6 @@ options:
   vm_mad:
     description: The driver that runs VMs on the host. Without it a new host gets V(kvm).
     type: str
-  template:
-    description:
-      - More attributes of the host in OpenNebula's terms, such as C(RESERVED_CPU), C(RESERVED_MEM), C(PIN_POLICY) or
-        C(PCI_FILTER). What monitoring finds out about the host makes no difference here.
-    type: dict
-    default: {}
-  update:
-    description:
-      - What happens to attributes of an existing host that O(template) does not name.
-      - With V(merge) they stay, with V(replace) they are removed, except what monitoring finds out about the host.
-    type: str
-    choices: [merge, replace]
-    default: merge
-  state:
-    description: Whether the host should exist. A host with VMs cannot be removed.
-    type: str
-    choices: [present, absent]
-    default: present
 seealso:
   - module: opennebula.flower.one_host_info
 """
@@ -168,9 +150,9 @@ host:
 
 from types import ModuleType
 
-from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
+from ansible_collections.opennebula.flower.plugins.module_utils.module import STATE_OPTIONS, WAIT_OPTIONS, OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import lookup
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import STATE_OPTIONS, WAIT_OPTIONS, ReconciledObject
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import ReconciledObject
 from ansible_collections.opennebula.flower.plugins.module_utils.one.host import facts as host_facts
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, WRONG_STATE, OneException
 

@@ -14,6 +14,7 @@ description:
   - Registers, changes and removes images, and waits until the datastore has them.
   - An image in state C(ERROR), as a failed registration leaves it, is registered again if the task says from what.
   - With O(version) another build takes the place of an image without touching the VMs that run from it.
+  - Attributes for O(template) are C(DEV_PREFIX) or C(DESCRIPTION), for instance.
 author:
   - opennebula.flower contributors (@opennebula)
 extends_documentation_fragment:
@@ -22,11 +23,10 @@ extends_documentation_fragment:
   - opennebula.flower.attributes.one_group
   - opennebula.flower.attributes.ownership
   - opennebula.flower.attributes.wait
+  - opennebula.flower.object
+  - opennebula.flower.object.name
+  - opennebula.flower.object.template
 options:
-  name:
-    description: Name of the image, or the id of one that exists.
-    type: str
-    required: true
   path:
     description:
       - Where the datastore gets the content from, a path or URL as its driver understands it.
@@ -105,22 +105,6 @@ options:
   enabled:
     description: Whether VMs can use the image. Without it an image that exists stays as it is, and a new one is enabled.
     type: bool
-  template:
-    description: More attributes of the image in OpenNebula's terms, such as C(DEV_PREFIX) or C(DESCRIPTION).
-    type: dict
-    default: {}
-  update:
-    description:
-      - What happens to attributes of an existing image that O(template) does not name.
-      - With V(merge) they stay, with V(replace) they are removed.
-    type: str
-    choices: [merge, replace]
-    default: merge
-  state:
-    description: Whether the image should exist.
-    type: str
-    choices: [present, absent]
-    default: present
 """
 
 EXAMPLES = r"""
@@ -249,10 +233,10 @@ replaced:
   sample: ["flower-superlink (2026-02)"]
 """
 
-from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
+from ansible_collections.opennebula.flower.plugins.module_utils.module import STATE_OPTIONS, WAIT_OPTIONS, OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import compare, lookup, states
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, mode
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import STATE_OPTIONS, WAIT_OPTIONS, ReconciledObject
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import ReconciledObject
 from ansible_collections.opennebula.flower.plugins.module_utils.one.image import states as image_states
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import CONFLICT, INVALID, OneException

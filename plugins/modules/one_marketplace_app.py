@@ -15,6 +15,7 @@ description:
     any marketplace to an image and a VM template.
   - An app in state C(ERROR), as a failed import leaves it, is imported again; an image in state C(ERROR), as a failed
     export leaves it, is exported again.
+  - Attributes for O(template) are C(DESCRIPTION), C(VERSION) or C(PUBLISHER), for instance.
 author:
   - opennebula.flower contributors (@opennebula)
 extends_documentation_fragment:
@@ -23,11 +24,10 @@ extends_documentation_fragment:
   - opennebula.flower.attributes.one_group
   - opennebula.flower.attributes.ownership
   - opennebula.flower.attributes.wait
+  - opennebula.flower.object
+  - opennebula.flower.object.name
+  - opennebula.flower.object.template
 options:
-  name:
-    description: Name of the app, or the id of one that exists.
-    type: str
-    required: true
   marketplace:
     description:
       - Name or id of the marketplace of a new app. Only your own marketplaces (C(http), C(s3)) take apps.
@@ -56,19 +56,6 @@ options:
       - With O(service), the app of the same marketplace whose image and VM template each role has, by the role's name.
       - Whoever exports the app with OpenNebula's tools gets those, too.
     type: dict
-  template:
-    description: Other attributes of the app in OpenNebula's terms, such as C(DESCRIPTION), C(VERSION) or C(PUBLISHER).
-    type: dict
-    default: {}
-  update:
-    description:
-      - What happens to attributes of an existing app that O(template), O(image_template) and O(vm_attributes) do not
-        name.
-      - With V(merge) they stay, with V(replace) they are removed. Those of O(image_template) and O(vm_attributes) are
-        only removed if the option is given.
-    type: str
-    choices: [merge, replace]
-    default: merge
   datastore:
     description: With O(state=exported), name or id of the datastore of a new image.
     type: str
@@ -235,10 +222,10 @@ vm_template:
 
 import json
 
-from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
+from ansible_collections.opennebula.flower.plugins.module_utils.module import STATE_OPTIONS, WAIT_OPTIONS, OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import compare, lookup
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, mode
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import STATE_OPTIONS, WAIT_OPTIONS, ReconciledObject
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import ReconciledObject
 from ansible_collections.opennebula.flower.plugins.module_utils.one.market import apps
 from ansible_collections.opennebula.flower.plugins.module_utils.one.market.export import AppExport
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import CONFLICT, INVALID, OneException

@@ -119,7 +119,7 @@ quota:
 
 import struct
 
-from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
+from ansible_collections.opennebula.flower.plugins.module_utils.module import STATE_OPTIONS, OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import lookup
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core.names import Names
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
@@ -306,8 +306,8 @@ def main() -> None:
             "datastores": {"type": "dict", "default": {}},
             "networks": {"type": "dict", "default": {}},
             "images": {"type": "dict", "default": {}},
-            "update": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "update": STATE_OPTIONS["update"],
+            "state": STATE_OPTIONS["state"],
         },
         mutually_exclusive=[("user", "group")],
         required_one_of=[("user", "group")],

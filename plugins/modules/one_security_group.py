@@ -13,6 +13,8 @@ version_added: 0.2.0
 description:
   - Makes, changes and removes security groups, and waits until the VMs that have one are filtered by its rules.
   - A rule that could not be applied to a VM is applied again by the next run.
+  - A security group that VMs have cannot be removed.
+  - An attribute for O(template) is C(DESCRIPTION), for instance.
 author:
   - opennebula.flower contributors (@opennebula)
 extends_documentation_fragment:
@@ -21,11 +23,10 @@ extends_documentation_fragment:
   - opennebula.flower.attributes.one_group
   - opennebula.flower.attributes.ownership
   - opennebula.flower.attributes.wait
+  - opennebula.flower.object
+  - opennebula.flower.object.name
+  - opennebula.flower.object.template
 options:
-  name:
-    description: Name of the security group, or the id of one that exists.
-    type: str
-    required: true
   rules:
     description:
       - All the rules that the group has, in OpenNebula's terms; other rules are removed. Without it rules stay as they
@@ -39,22 +40,6 @@ options:
       - The order of rules and ports, the case of names, and numbers written as text make no difference.
     type: list
     elements: dict
-  template:
-    description: Other attributes of the group in OpenNebula's terms, such as C(DESCRIPTION).
-    type: dict
-    default: {}
-  update:
-    description:
-      - What happens to attributes of an existing group that O(template) does not name.
-      - With V(merge) they stay, with V(replace) they are removed.
-    type: str
-    choices: [merge, replace]
-    default: merge
-  state:
-    description: Whether the security group should exist. A group that VMs have cannot be removed.
-    type: str
-    choices: [present, absent]
-    default: present
 """
 
 EXAMPLES = r"""
@@ -133,10 +118,10 @@ security_group:
 
 from typing import TYPE_CHECKING
 
-from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
+from ansible_collections.opennebula.flower.plugins.module_utils.module import STATE_OPTIONS, WAIT_OPTIONS, OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import lookup
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, mode
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import STATE_OPTIONS, WAIT_OPTIONS, ReconciledObject
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import ReconciledObject
 from ansible_collections.opennebula.flower.plugins.module_utils.one.security import rules as security_rules
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, WRONG_STATE, OneException

@@ -23,11 +23,8 @@ extends_documentation_fragment:
   - opennebula.flower.attributes.one_group
   - opennebula.flower.attributes.ownership
   - opennebula.flower.attributes.wait
+  - opennebula.flower.object.name
 options:
-  name:
-    description: Name of the service, or the id of one that exists.
-    type: str
-    required: true
   service_template:
     description:
       - Name or id of the service template of a new service.
@@ -198,7 +195,7 @@ service:
 import re
 from typing import TYPE_CHECKING
 
-from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
+from ansible_collections.opennebula.flower.plugins.module_utils.module import STATE_OPTIONS, WAIT_OPTIONS, OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import lookup
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, Ownership
 from ansible_collections.opennebula.flower.plugins.module_utils.one.service import documents
@@ -372,14 +369,13 @@ def main() -> None:
     """Run the module."""
     module = OneModule(
         argument_spec={
-            "name": {"type": "str", "required": True},
+            "name": STATE_OPTIONS["name"],
             "service_template": {"type": "str"},
             "roles": {"type": "dict", "default": {}},
             "user_inputs": {"type": "dict", "default": {}},
             "networks": {"type": "dict", "default": {}},
-            "wait": {"type": "bool", "default": True},
-            "wait_timeout": {"type": "float", "default": 600},
-            "template": {"type": "dict", "default": {}},
+            "template": STATE_OPTIONS["template"],
+            **WAIT_OPTIONS,
             **OPTIONS,
             "wait_for_cooldown": {"type": "bool", "default": False},
             "drain": {"type": "bool", "default": False},

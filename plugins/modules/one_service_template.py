@@ -22,11 +22,9 @@ extends_documentation_fragment:
   - opennebula.flower.attributes
   - opennebula.flower.attributes.one_group
   - opennebula.flower.attributes.ownership
+  - opennebula.flower.object
+  - opennebula.flower.object.name
 options:
-  name:
-    description: Name of the service template, or the id of one that exists.
-    type: str
-    required: true
   template:
     description:
       - The service template in OneFlow's terms, with the keys C(description), C(deployment) (V(none) or V(straight)),
@@ -39,18 +37,6 @@ options:
         templates of OpenNebula's marketplace; keys that OneFlow does not know are refused.
       - Required when O(state=present).
     type: dict
-  update:
-    description:
-      - What happens to keys and roles of an existing service template that O(template) does not name.
-      - With V(merge) they stay, with V(replace) they are removed.
-    type: str
-    choices: [merge, replace]
-    default: merge
-  state:
-    description: Whether the service template should exist.
-    type: str
-    choices: [present, absent]
-    default: present
 """
 
 EXAMPLES = r"""
@@ -122,10 +108,10 @@ service_template:
       sample: {"deployment": "straight", "name": "Flower Federated Learning", "roles": []}
 """
 
-from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
+from ansible_collections.opennebula.flower.plugins.module_utils.module import STATE_OPTIONS, OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import lookup
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, mode
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import STATE_OPTIONS, ReconciledObject
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import ReconciledObject
 from ansible_collections.opennebula.flower.plugins.module_utils.one.service import dialect, documents
 from ansible_collections.opennebula.flower.plugins.module_utils.one.service import templates as service_templates
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml

@@ -13,6 +13,9 @@ version_added: 0.1.0
 description:
   - Makes, changes and removes VM templates.
   - A template is compared by meaning; the order and case of attributes, and numbers written as text make no difference.
+  - Networks of C(NIC) and images of C(DISK) that O(template) names have to exist.
+  - C(SECURITY_GROUPS) of a C(NIC) takes names as well as ids, as a list or separated by commas; names are replaced by
+    ids, as the server knows these only.
 author:
   - opennebula.flower contributors (@opennebula)
 extends_documentation_fragment:
@@ -20,32 +23,9 @@ extends_documentation_fragment:
   - opennebula.flower.attributes
   - opennebula.flower.attributes.one_group
   - opennebula.flower.attributes.ownership
-options:
-  name:
-    description: Name of the VM template, or the id of one that exists.
-    type: str
-    required: true
-  template:
-    description:
-      - Attributes of the template in OpenNebula's terms. A dictionary is a vector attribute, a list a repeated one.
-      - Booleans are written as C(YES) and C(NO).
-      - Networks of C(NIC) and images of C(DISK) that are named have to exist.
-      - C(SECURITY_GROUPS) of a C(NIC) takes names as well as ids, as a list or separated by commas; names are replaced by
-        ids, as the server knows these only.
-    type: dict
-    default: {}
-  update:
-    description:
-      - What happens to attributes of an existing template that O(template) does not name.
-      - With V(merge) they stay, with V(replace) they are removed.
-    type: str
-    choices: [merge, replace]
-    default: merge
-  state:
-    description: Whether the VM template should exist.
-    type: str
-    choices: [present, absent]
-    default: present
+  - opennebula.flower.object
+  - opennebula.flower.object.name
+  - opennebula.flower.object.template
 """
 
 EXAMPLES = r"""
@@ -112,10 +92,10 @@ vm_template:
 
 from collections.abc import Callable
 
-from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
+from ansible_collections.opennebula.flower.plugins.module_utils.module import STATE_OPTIONS, OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import lookup
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, mode
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import STATE_OPTIONS, ReconciledObject
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import ReconciledObject
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
 
 # Attributes that mean another object by its name, and who else than the user may own that object.

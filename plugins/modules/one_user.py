@@ -13,17 +13,17 @@ version_added: 0.2.0
 description:
   - Makes, changes and removes users, their password, groups and attributes.
   - A user cannot be renamed, as OpenNebula has no way to do that.
+  - Attributes for O(template) are C(SSH_PUBLIC_KEY) and C(EMAIL), for instance. C(TOKEN_PASSWORD), which is the server's, always stays.
 author:
   - opennebula.flower contributors (@opennebula)
 extends_documentation_fragment:
   - opennebula.flower.api
   - opennebula.flower.attributes
   - opennebula.flower.attributes.one_group
+  - opennebula.flower.object
+  - opennebula.flower.object.given_template
+  - opennebula.flower.object.name
 options:
-  name:
-    description: Name of the user, or the id of one that exists.
-    type: str
-    required: true
   password:
     description:
       - The password, without white space. A new user of the driver V(core) needs one.
@@ -51,27 +51,11 @@ options:
     description: Names or ids of the other groups.
     type: list
     elements: str
-  template:
-    description: Attributes of the user in OpenNebula's terms, such as C(SSH_PUBLIC_KEY) and C(EMAIL).
-    type: dict
   enabled:
     description:
       - Whether the user may log in. A new user may.
       - OpenNebula's own user C(oneadmin) cannot be disabled.
     type: bool
-  update:
-    description:
-      - What happens to attributes and other groups of an existing user that the task does not name.
-      - With V(merge) they stay, with V(replace) they are removed, attributes if O(template) is given and groups if
-        O(groups) is. C(TOKEN_PASSWORD), which is the server's, stays in any case.
-    type: str
-    choices: [merge, replace]
-    default: merge
-  state:
-    description: Whether the user should exist.
-    type: str
-    choices: [present, absent]
-    default: present
 """
 
 EXAMPLES = r"""
@@ -147,9 +131,9 @@ user:
 
 import hashlib
 
-from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
+from ansible_collections.opennebula.flower.plugins.module_utils.module import STATE_OPTIONS, OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core.names import Names
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import STATE_OPTIONS, ReconciledObject
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import ReconciledObject
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
 

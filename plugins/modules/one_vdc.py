@@ -14,19 +14,17 @@ description:
   - Makes, changes and removes virtual data centers, which let groups use clusters, hosts, datastores and networks.
   - OpenNebula turns them into rules of the access control list. As rules of two virtual data centers that say the same
     are one, a group that leaves one of them loses the rule of both. Take a group out of one before it joins another.
+  - Every new group belongs to the virtual data center C(default), which lets it use everything.
 author:
   - opennebula.flower contributors (@opennebula)
 extends_documentation_fragment:
   - opennebula.flower.api
   - opennebula.flower.attributes
   - opennebula.flower.attributes.one_group
+  - opennebula.flower.object
+  - opennebula.flower.object.given_template
+  - opennebula.flower.object.name
 options:
-  name:
-    description:
-      - Name of the virtual data center, or the id of one that exists.
-      - Every new group belongs to V(default), which lets it use everything.
-    type: str
-    required: true
   groups:
     description: Names or ids of the groups that belong to it.
     type: list
@@ -61,21 +59,6 @@ options:
     description: Names or ids of the virtual networks that may be used, or V(all).
     type: list
     elements: str
-  template:
-    description: Attributes of the virtual data center in OpenNebula's terms.
-    type: dict
-  update:
-    description:
-      - What happens to groups, resources and attributes of an existing virtual data center that the task does not name.
-      - With V(merge) they stay, with V(replace) they are taken out, each only if its option is given.
-    type: str
-    choices: [merge, replace]
-    default: merge
-  state:
-    description: Whether the virtual data center should exist.
-    type: str
-    choices: [present, absent]
-    default: present
 """
 
 EXAMPLES = r"""
@@ -152,10 +135,10 @@ vdc:
 
 from urllib.parse import urlsplit
 
-from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
+from ansible_collections.opennebula.flower.plugins.module_utils.module import STATE_OPTIONS, OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import lookup
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core.names import Names
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import STATE_OPTIONS, ReconciledObject
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import ReconciledObject
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
 

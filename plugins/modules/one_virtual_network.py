@@ -12,6 +12,7 @@ short_description: Manage virtual networks of OpenNebula
 version_added: 0.1.0
 description:
   - Makes, changes and removes virtual networks, their address ranges and reservations, and keeps addresses on hold.
+  - Attributes for O(template) are C(VN_MAD), C(BRIDGE), C(NETWORK_ADDRESS), C(NETWORK_MASK), C(GATEWAY) and C(DNS), for instance.
 author:
   - opennebula.flower contributors (@opennebula)
 extends_documentation_fragment:
@@ -20,17 +21,10 @@ extends_documentation_fragment:
   - opennebula.flower.attributes.one_group
   - opennebula.flower.attributes.ownership
   - opennebula.flower.attributes.wait
+  - opennebula.flower.object
+  - opennebula.flower.object.name
+  - opennebula.flower.object.template
 options:
-  name:
-    description: Name of the virtual network, or the id of one that exists.
-    type: str
-    required: true
-  template:
-    description:
-      - Attributes of the network in OpenNebula's terms, such as C(VN_MAD), C(BRIDGE), C(NETWORK_ADDRESS),
-        C(NETWORK_MASK), C(GATEWAY) and C(DNS).
-    type: dict
-    default: {}
   address_ranges:
     description:
       - The address ranges in OpenNebula's terms, each with C(TYPE), C(SIZE) and what identifies it, C(IP), C(MAC)
@@ -64,26 +58,12 @@ options:
         description: The first new address, IP or MAC, which takes O(reservation.address_range). Without it any will do.
         type: str
   held:
-    description: IP or MAC addresses of the network that are on hold, so that no VM gets them.
+    description: IP or MAC addresses of the network that are on hold, so that no VM gets them. With O(update=replace) others are released.
     type: list
     elements: str
   cluster:
     description: Name or id of the cluster of a new network. Without it OpenNebula's default cluster is used.
     type: str
-  update:
-    description:
-      - What happens to attributes, address ranges and addresses on hold of an existing network that the task does not
-        name.
-      - With V(merge) they stay, with V(replace) they are removed, as far as the server does not set them itself.
-        Ranges are only removed if O(address_ranges) is given, and addresses released only if O(held) is.
-    type: str
-    choices: [merge, replace]
-    default: merge
-  state:
-    description: Whether the virtual network should exist.
-    type: str
-    choices: [present, absent]
-    default: present
 """
 
 EXAMPLES = r"""
@@ -186,10 +166,10 @@ virtual_network:
 
 from typing import TYPE_CHECKING
 
-from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
+from ansible_collections.opennebula.flower.plugins.module_utils.module import STATE_OPTIONS, WAIT_OPTIONS, OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import compare, lookup
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, mode
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import STATE_OPTIONS, WAIT_OPTIONS, ReconciledObject
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import ReconciledObject
 from ansible_collections.opennebula.flower.plugins.module_utils.one.network import facts as network_facts
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import CONFLICT, INVALID, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.scalars import boolean

@@ -332,7 +332,7 @@ vms:
       sample: {"LABELS": "front,web"}
 """
 
-from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
+from ansible_collections.opennebula.flower.plugins.module_utils.module import STATE_OPTIONS, WAIT_OPTIONS, OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS
 from ansible_collections.opennebula.flower.plugins.module_utils.one.vm.selection import VmSelection
 
@@ -348,7 +348,9 @@ def main() -> None:
     """Run the module."""
     module = OneModule(
         argument_spec={
-            "name": {"type": "str", "required": True},
+            **STATE_OPTIONS,
+            **WAIT_OPTIONS,
+            **OPTIONS,
             "count": {"type": "int"},
             "vm_template": {"type": "str"},
             "template": {"type": "dict"},
@@ -359,12 +361,8 @@ def main() -> None:
             "nics": {"type": "list", "elements": "dict"},
             "disks": {"type": "list", "elements": "dict"},
             "pcis": {"type": "list", "elements": "dict"},
-            "update": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
             "new_name": {"type": "str"},
-            **OPTIONS,
             "hard": {"type": "bool", "default": False},
-            "wait": {"type": "bool", "default": True},
-            "wait_timeout": {"type": "float", "default": 600},
             "state": {
                 "type": "str", "choices": ["present", "running", "poweroff", "suspended", "hold", "absent"],
                 "default": "present",

@@ -23,14 +23,6 @@ if TYPE_CHECKING:
     from .membership import Directory, Members
     from .ownership import Ownership
 
-STATE_OPTIONS = {
-    "name": {"type": "str", "required": True},
-    "template": {"type": "dict", "default": {}},
-    "update": {"type": "str", "choices": ["merge", "replace"], "default": "merge"},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-}
-WAIT_OPTIONS = {"wait": {"type": "bool", "default": True}, "wait_timeout": {"type": "float", "default": 600}}
-
 
 class ReconciledObject(ABC):
     """One object and what the task wants of it.

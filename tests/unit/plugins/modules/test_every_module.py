@@ -1,18 +1,21 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What holds for every module, also for one that is new: it ends in one sentence, shows no secret, and takes no text for a dictionary."""
+"""What holds for every module, also for one that is new: it ends in one sentence, shows no secret, takes no text for a dictionary, and is
+documented as it is specified, in the words that modules share."""
 
 from __future__ import annotations
 
 import importlib
 import io
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 import pytest
+import yaml
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.opennebula.flower.plugins.module_utils.outcome import SafeModule
@@ -20,6 +23,7 @@ from ansible_collections.opennebula.flower.tests.support.module_arguments import
 
 PACKAGE = "ansible_collections.opennebula.flower.plugins.modules"
 NAMES = sorted(path.stem for path in Path(importlib.import_module(PACKAGE).__path__[0]).glob("*.py") if path.stem != "__init__")
+FRAGMENTS = "ansible_collections.opennebula.flower.plugins.doc_fragments"
 SECRET = "s3cret-of-somebody"
 KEY = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA="
 #: options with which a module begins its work, beyond those that it requires
@@ -79,6 +83,44 @@ def dictionaries(spec: dict) -> Iterator[tuple[list[str], dict]]:
                 yield [name, *path], inner
 
 
+def page(name: str) -> dict:
+    """What a module's own file documents."""
+    return yaml.safe_load(importlib.import_module(f"{PACKAGE}.{name}").DOCUMENTATION)
+
+
+def fragment(name: str) -> dict:
+    """The options of a fragment, by the name that modules give it: FILE, or FILE.VARIABLE."""
+    file, _dot, variable = name.removeprefix("opennebula.flower.").partition(".")
+    found = importlib.import_module(f"{FRAGMENTS}.{file}").ModuleDocFragment
+    return yaml.safe_load(getattr(found, variable.upper() or "DOCUMENTATION"))["options"]
+
+
+def documented(name: str) -> dict:
+    """The documented options of a module, its own before those of its fragments, as ansible-doc puts them together."""
+    options: dict = {}
+    for used in page(name).get("extends_documentation_fragment", []):
+        options = {**fragment(used), **options}
+    return {**options, **page(name).get("options", {})}
+
+
+def fragments() -> list[dict]:
+    """The options of every fragment."""
+    found = []
+    for path in sorted(Path(importlib.import_module(FRAGMENTS).__path__[0]).glob("[!_]*.py")):
+        variables = vars(importlib.import_module(f"{FRAGMENTS}.{path.stem}").ModuleDocFragment)
+        found += [yaml.safe_load(text)["options"] for variable, text in variables.items() if variable.isupper()]
+    return found
+
+
+def form(option: dict, inner: str) -> dict:
+    """What a user may write for an option, of its documentation or of its specification."""
+    return {
+        "type": option.get("type", "str"), "elements": option.get("elements"), "required": option.get("required", False),
+        "default": option.get("default"), "choices": option.get("choices"),
+        "options": {name: form(below, inner) for name, below in (option.get(inner) or {}).items()},
+    }
+
+
 def check_sentence(result: dict) -> None:
     assert result.get("failed"), result
     assert "exception" not in result and result["msg"].isprintable(), result
@@ -117,3 +159,36 @@ def test_what_a_program_prints_that_is_not_understood_never_ends_in_a_traceback(
     result = run(name, {**required(spec), **WORK.get(name, {})})
     if result.get("failed"):
         check_sentence(result)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_options_are_documented_as_they_are_specified(name, monkeypatch):
+    specified = {option: form(spec, "options") for option, spec in made(name, monkeypatch).argument_spec.items()}
+    assert {option: form(text, "suboptions") for option, text in documented(name).items()} == specified
+
+
+def test_what_three_modules_say_of_an_option_is_in_a_fragment():
+    said = defaultdict(list)
+    for name in NAMES:
+        for option, text in page(name).get("options", {}).items():
+            said[option, json.dumps(text)].append(name)
+    assert {option: names for (option, _text), names in said.items() if len(names) > 2} == {}
+
+
+def test_no_module_repeats_a_fragment():
+    known = [(option, text) for options in fragments() for option, text in options.items()]
+    repeated = [(name, option) for name in NAMES for option, text in page(name).get("options", {}).items() if (option, text) in known]
+    assert repeated == []
+
+
+# The releases of ansible-core that the collection works with know fragments for options only.
+def test_what_modules_return_of_an_owned_object_has_the_same_words_everywhere():
+    words = {"owner": "The user it belongs to.", "group": "The group it belongs to.", "mode": "Its permissions as three octal digits."}
+    said = {}
+    for name in NAMES:
+        for key, value in (yaml.safe_load(importlib.import_module(f"{PACKAGE}.{name}").RETURN) or {}).items():
+            contained = value.get("contains", {})
+            if words.keys() <= contained.keys():
+                said[name, key] = {fact: contained[fact]["description"] for fact in words}
+    assert said == dict.fromkeys(said, words)
+    assert len(said) > 8
