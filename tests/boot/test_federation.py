@@ -115,9 +115,10 @@ def readme(bundle: Path) -> list[str]:
 
 
 def adapt(inventory: Path, zone: BootZone) -> None:
-    """Change in the copied inventory what is marked, and what the VMs get."""
+    """Change in the copied inventory what is marked, take the paths of the images out, and make the VMs small."""
     network = {"flower_network": {"name": "private"}, "flower_image_datastore": zone.api.datastore.info(DEFAULT_DATASTORE).NAME}
     addresses = {"one_api_url": zone.xmlrpc_url, "one_oneflow_url": zone.oneflow_url}
     for name, changed in {"host_vars/zone0.yml": {**ZONE, **addresses, **network}, "group_vars/all.yml": FEDERATION}.items():
         path = inventory / name
-        path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **changed}))
+        content = {**yaml.safe_load(path.read_text()), **changed}
+        path.write_text(yaml.safe_dump({key: value for key, value in content.items() if not key.endswith("_image_path")}))
