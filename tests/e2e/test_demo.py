@@ -1,165 +1,31 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""`make demo` as a new user runs it, and what must hold of the federation that it leaves. The tests build on each other.
-
-The user's checkout is a copy of this one: what somebody tries out here goes on meanwhile. Of that copy only the zone in a box is used: appliances,
-federation, trainings and teardown come from the collection's archive, installed elsewhere, by the names of its playbooks.
-"""
+"""`make demo` as a new user runs it, and what must hold of the federation that it leaves. The tests build on each other."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
-import os
-import pathlib
 import re
-import shutil
 import socket
 import ssl
-import subprocess
-import sys
-import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
-import pyone
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-
-HERE = pathlib.Path(__file__).resolve().parents[2]
-ROOT = pathlib.Path(tempfile.mkdtemp(prefix="flower-e2e-")).resolve() / "checkout"
-INSTALLED = ROOT.with_name("collections")
-REPORT = ROOT / "build/report"
-ZONE = ROOT / "build/lab/zone0"
-ONE_AUTH = ZONE / "one_auth"
-ALL, ANY = -2, -1
-# Of the copy; what belongs to this checkout carries its own name.
-ENVIRONMENT = os.environ | {
-    "PATH": f"{ROOT}/.venv/bin{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": f"{ROOT}:{ROOT}/tests/support/bytecode", "ANSIBLE_CONFIG": f"{ROOT}/ansible.cfg",
-    "ANSIBLE_COLLECTIONS_PATH": f"{INSTALLED}:{ROOT}/build/collections", "ANSIBLE_COLLECTIONS_SCAN_SYS_PATH": "false",
-    "PWD": str(ROOT),  # where reports go, as after `cd`
-}  # fmt: skip
-
-
-def identity(checkout: pathlib.Path) -> str:
-    return hashlib.sha256(str(checkout).encode()).hexdigest()[:6]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def checkout() -> Iterator[None]:
-    """The files of this checkout in another place, with what was downloaded for it, and the collection installed from its archive."""
-    listed = subprocess.check_output(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=HERE, text=True)
-    for name in filter(None, listed.split("\0")):
-        if (HERE / name).is_symlink() or (HERE / name).exists():
-            (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(HERE / name, ROOT / name, follow_symlinks=False)
-    galaxy = ("ansible-galaxy", "collection")
-    subprocess.run([*galaxy, "build", "--output-path", str(ROOT.parent)], cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True)
-    (archive,) = ROOT.parent.glob("opennebula-flower-*.tar.gz")
-    subprocess.run([*galaxy, "install", str(archive), "--no-deps", "-p", str(INSTALLED)], cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True)
-    shutil.rmtree(ROOT / "playbooks")
-    (ROOT / "build").mkdir()
-    (ROOT / ".venv").symlink_to((HERE / ".venv").resolve())
-    (ROOT / "build/collections").symlink_to((HERE / "build/collections").resolve())
-    shutil.copytree(HERE / "build/wheels", ROOT / "build/wheels", copy_function=os.link)
-    try:
-        yield
-    finally:  # a test that failed leaves its zone running
-        subprocess.run([sys.executable, "-m", "lab", "clean", "--name", "zone0"], cwd=ROOT, env=ENVIRONMENT, check=False)
-        shutil.rmtree(ROOT.parent)
-
-
-def run(*argv: str, timeout: int = 3600) -> str:
-    """Run a command in the checkout, show its output as it comes and return it; fails the test unless it succeeds."""
-    lines = []
-    with subprocess.Popen(argv, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        for line in process.stdout:
-            print(line, end="", flush=True)
-            lines.append(line)
-        code = process.wait(timeout)
-    output = "".join(lines)
-    assert code == 0, f"{' '.join(argv)} ended with {code}:\n{output[-4000:]}"
-    return output
-
-
-def make(*targets: str) -> str:
-    """The Makefile names this checkout as the place of the collection; what is given to make counts more."""
-    return run("make", f"ANSIBLE_COLLECTIONS_PATH={ENVIRONMENT['ANSIBLE_COLLECTIONS_PATH']}", *targets)
-
-
-def playbook(name: str, *extra: str) -> str:
-    return run("ansible-playbook", "-i", "inventories/lab", f"opennebula.flower.{name}", *extra)
-
-
-def recap(output: str) -> dict[str, int]:
-    """The counts that ansible-playbook printed for zone0."""
-    (line,) = re.findall(r"^zone0 +: (.*)$", output, re.MULTILINE)
-    return {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", line)}
-
-
-def endpoint() -> str:
-    """Where the zone answers; its ports are free ones."""
-    return re.search("^ONE_XMLRPC=(.*)$", (ZONE / "endpoints").read_text(), re.MULTILINE)[1]
-
-
-def zone() -> pyone.OneServer:
-    return pyone.OneServer(endpoint(), session=ONE_AUTH.read_text().strip())
-
-
-def vms() -> list:
-    return zone().vmpool.infoextended(ALL, ANY, ANY, -1).VM
-
-
-def vm_of_role(role: str) -> list:
-    return [vm for vm in vms() if vm.USER_TEMPLATE.get("ROLE_NAME") == role]
-
-
-def objects() -> dict[str, int]:
-    """How many objects of each kind the zone holds."""
-    one = zone()
-    return {
-        "vms": len(one.vmpool.info(ALL, ANY, ANY, ANY).VM),
-        "templates": len(one.templatepool.info(ALL, ANY, ANY).VMTEMPLATE),
-        "images": len(one.imagepool.info(ALL, ANY, ANY).IMAGE),
-        "networks": len(one.vnpool.info(ALL, ANY, ANY).VNET),
-        "service templates": len(one.documentpool.info(ALL, ANY, ANY, 101).DOCUMENT),
-        "services": len(one.documentpool.info(ALL, ANY, ANY, 100).DOCUMENT),
-    }
-
-
-def docker(*argv: str) -> str:
-    return subprocess.run(["docker", *argv], check=True, capture_output=True, text=True).stdout
-
-
-def leftovers() -> dict[str, str]:
-    """What of the zone the Docker engine holds."""
-    labels = ("--filter", "label=opennebula.zone=zone0", "--filter", f"label=opennebula.checkout={identity(ROOT)}")
-    return {
-        "containers": docker("ps", "--all", "--quiet", *labels),
-        "networks": docker("network", "ls", "--quiet", *labels),
-        "volumes": docker("volume", "ls", "--quiet", *labels),
-    }
-
-
-def images(checkout: pathlib.Path) -> list[str]:
-    """The images that the Docker engine holds for a checkout."""
-    return sorted(docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}", "--filter", f"reference=onelab-{identity(checkout)}/*").splitlines())
-
-
-NOTHING = {"containers": "", "networks": "", "volumes": ""}
+from lab_checkout import NOTHING, ONE_AUTH, REPORT, leftovers, make, objects, playbook, recap, vm_of_role, vms
 
 
 @pytest.fixture(scope="module")
-def demo() -> str:
+def demo(empty_zone: None) -> str:
     """Output of `make demo` from a zone without state, after a dry run in it."""
-    make("engine", "lab-reset", "images", "lab-up")
     before = objects()
     dry_run = playbook("site", "--check", "--diff")
     assert objects() == before, "the dry run made something"
@@ -326,24 +192,3 @@ def test_teardown_removes_the_federation(demo):
     assert objects() == {"vms": 0, "templates": 0, "images": 0, "networks": 0, "service templates": 0, "services": 0}
     assert leftovers() == NOTHING
     assert recap(playbook("teardown"))["changed"] == 0
-
-
-def test_reset_zone_leaves_no_machine_and_no_process(demo):
-    port = int(re.search(r":(\d+)/", endpoint())[1])
-    make("lab-reset")
-    assert leftovers() == NOTHING
-    assert not ONE_AUTH.parent.exists()
-    with pytest.raises(OSError):
-        socket.create_connection(("127.0.0.1", port), timeout=300)
-
-
-def test_clean_lab_leaves_no_image_and_no_file_and_what_is_not_its_own_alone(demo):
-    others = images(HERE)
-    make("clean-lab")
-    assert not (ROOT / "build/images").exists()
-    assert not (ROOT / "build/wheels").exists()
-    # An engine that was started for the demo is gone by now, and one that was there before holds nothing of it.
-    if subprocess.run(["docker", "version"], capture_output=True, check=False).returncode == 0:
-        assert images(ROOT) == []
-        assert identity(ROOT) not in docker("volume", "ls", "--format", "{{.Name}} {{.Labels}}")
-        assert images(HERE) == others

@@ -9,18 +9,16 @@ import re
 import subprocess
 import sys
 import time
-from base64 import b64decode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pyone
 import pytest
-import requests
 import yaml
 
 from ansible_collections.opennebula.flower.plugins.module_utils import appliances, contextualization
 from ansible_collections.opennebula.flower.tests.support.appliance_manifests import manifest
-from ansible_collections.opennebula.flower.tests.support.one_zone import PASSWORD, ModuleZone, changes, module_zone
+from ansible_collections.opennebula.flower.tests.support.marketplace_user import MarketplaceUser
+from ansible_collections.opennebula.flower.tests.support.one_zone import ModuleZone, changes, module_zone
 
 ROOT = Path(__file__).parents[2]
 FACTS = {"publisher": "Example", "version": "1", "logo": "flower.png", "image_url": "https://images.example.org"}
@@ -37,52 +35,12 @@ def zone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield zone
 
 
-class User:
-    """Somebody with OpenNebula's tools alone, who does what `onemarketapp export` and Sunstone's form of a service do."""
+def user_of(zone: ModuleZone) -> MarketplaceUser:
+    return MarketplaceUser(zone.options["api_url"], zone.options["oneflow_url"], zone.session)
 
-    def __init__(self, zone: ModuleZone) -> None:
-        self.one = pyone.OneServer(zone.options["api_url"], session=f"oneadmin:{PASSWORD}")
-        self.flow = zone.options["oneflow_url"]
 
-    def export(self, name: str) -> int:
-        """Export a service app with the apps of its roles; return the id of the service template."""
-        apps = {app.NAME: app for app in self.one.marketapppool.info(-2, -1, -1).MARKETPLACEAPP}
-        body = json.loads(b64decode(apps[name].TEMPLATE["APPTEMPLATE64"]))
-        app_of = {role["NAME"]: apps[role["APP"]] for role in apps[name].TEMPLATE["ROLE"]}
-        body["name"] = "mine"
-        for role in body["roles"]:
-            role["vm_template"] = self._export_image(app_of[role["name"]], f"mine-{role['name']}")
-        return int(self._post("/service_template", body)["DOCUMENT"]["ID"])
-
-    def instantiate(self, template: int, network: int, **inputs: str) -> int:
-        """Fill in the form of a service template as the form does, with the defaults of what is not given; return the service's id."""
-        body = requests.get(f"{self.flow}/service_template/{template}", auth=("oneadmin", PASSWORD), timeout=DEADLINE).json()["DOCUMENT"]["TEMPLATE"]["BODY"]
-        declared = "user_inputs" if "user_inputs" in body else "custom_attrs"
-
-        def values(part: dict) -> dict[str, dict[str, str]]:
-            return {f"{declared}_values": {key: inputs.get(key, text.split("|")[4]) for key, text in part.get(declared, {}).items()}}
-
-        merge = {
-            **values(body), "networks_values": [{name: {"id": str(network)}} for name in body["networks"]],
-            "roles": [{"name": role["name"], **values(role)} for role in body["roles"]],
-        }  # fmt: skip
-        action = {"action": {"perform": "instantiate", "params": {"merge_template": merge}}}
-        return int(self._post(f"/service_template/{template}/action", action)["DOCUMENT"]["ID"])
-
-    def vms(self, role: str) -> list:
-        return [vm for vm in self.one.vmpool.infoextended(-2, -1, -1, -1).VM if vm.USER_TEMPLATE.get("ROLE_NAME") == role]
-
-    def _export_image(self, app: object, name: str) -> int:
-        template = b64decode(app.TEMPLATE["APPTEMPLATE64"]).decode()
-        image = self.one.image.allocate(f'{template}\nNAME="{name}"\nFROM_APP="{app.ID}"', 1)
-        wait(lambda: self.one.image.info(image).STATE == 1, "an image that is READY")
-        attributes = b64decode(app.TEMPLATE["VMTEMPLATE64"]).decode()
-        return self.one.template.allocate(f'{attributes}\nNAME="{name}"\nDISK=[IMAGE_ID="{image}"]')
-
-    def _post(self, path: str, body: dict) -> dict:
-        answer = requests.post(self.flow + path, json=body, auth=("oneadmin", PASSWORD), timeout=DEADLINE)
-        assert answer.status_code == 201, answer.text
-        return answer.json()
+def vms(user: MarketplaceUser, role: str) -> list:
+    return [vm for vm in user.one.vmpool.infoextended(-2, -1, -1, -1).VM if vm.USER_TEMPLATE.get("ROLE_NAME") == role]
 
 
 def wait(condition: Callable[[], object], what: str) -> None:
@@ -108,19 +66,21 @@ def test_a_user_deploys_the_service_from_the_marketplace_without_ansible(zone: M
         zone.changed("one_marketplace_app", **wanted)
         zone.unchanged("one_marketplace_app", **wanted)
 
-    user = User(zone)
+    user = user_of(zone)
     network = user.one.vnpool.info(-2, -1, -1).VNET[0].ID
-    user.instantiate(user.export(SERVICE), network, ONEAPP_FL_USE_CASE="digits", ONEAPP_FL_NUM_ROUNDS="7", ONEAPP_FL_NODE_CONFIG="site=a")
-    wait(lambda: user.vms("superlink"), "a VM of the SuperLink")
-    assert not user.vms("supernode"), "they wait for the SuperLink"
-    (superlink,) = user.vms("superlink")
+    exported = user.export(SERVICE, "mine", "default")
+    assert [user.one.template.info(number).NAME for number in exported.vm_templates] == ["mine-superlink-0", "mine-supernode-1"]
+    user.instantiate(exported.service_template, network, ONEAPP_FL_USE_CASE="digits", ONEAPP_FL_NUM_ROUNDS="7", ONEAPP_FL_NODE_CONFIG="site=a")
+    wait(lambda: vms(user, "superlink"), "a VM of the SuperLink")
+    assert not vms(user, "supernode"), "they wait for the SuperLink"
+    (superlink,) = vms(user, "superlink")
     wait(lambda: user.one.vm.info(superlink.ID).LCM_STATE == 3, "a SuperLink that runs")
     user.one.vm.update(superlink.ID, "READY=YES", 1)
-    wait(lambda: len(user.vms("supernode")) == 2, "two SuperNodes")
+    wait(lambda: len(vms(user, "supernode")) == 2, "two SuperNodes")
 
     said = contextualization.validate(context(superlink), "superlink")
     assert (said["flower_num_rounds"], said["flower_use_case"], said["flower_strategy"]) == (7, "digits", "FedAvg")
-    for node in user.vms("supernode"):
+    for node in vms(user, "supernode"):
         said = contextualization.validate(context(node), "supernode")
         assert (said["flower_ml_framework"], said["flower_use_case"], said["flower_node_config"]) == ("sklearn", "digits", {"site": "a"})
         assert context(node)["TOKEN"] == "YES" and node.TEMPLATE["NIC"]["NETWORK_ID"] == str(network)
@@ -165,7 +125,7 @@ def test_the_playbook_writes_the_descriptions_and_fills_a_marketplace_once(zone:
     assert all(appliances.errors(each) == [] for each in described.values())
     assert all(path.stem == path.parent.name and path.with_name("README.md").exists() for path in files)
     assert (tmp_path / "shelf/logos/flower.png").read_bytes().startswith(b"\x89PNG")
-    assert {app.NAME for app in User(zone).one.marketapppool.info(-2, -1, -1).MARKETPLACEAPP} == set(described)
+    assert {app.NAME for app in user_of(zone).one.marketapppool.info(-2, -1, -1).MARKETPLACEAPP} == set(described)
 
     zone.calls.clear()
     status, output = play(marketplace_name="ours")
