@@ -174,7 +174,7 @@ recovery: images $(VENV)/.test ## Trainings whose nodes, SuperLink and VMs are b
 zones: engine $(VENV)/.test build/collections/.done ## One federation over several zones: changes and failures, and what many zones cost the control node
 	@scripts/timed.sh "zones" pytest -q -s tests/zones
 
-e2e: images $(VENV)/.test ## make demo with assertions, scaling and teardown
+e2e: images $(VENV)/.test ## make demo with assertions, scaling and teardown, and a training out of a marketplace without Ansible
 	@scripts/timed.sh "end to end" pytest -q -s tests/e2e
 
 tutorials: images $(VENV)/.test ## What docs/tutorials says, done word by word in a zone in a box and with Flower

@@ -33,8 +33,9 @@ def checkout() -> Iterator[None]:
     shutil.copytree(HERE / "build/wheels", ROOT / "build/wheels", copy_function=os.link)
     try:
         yield
-    finally:  # a test that failed leaves its zone running
-        subprocess.run([sys.executable, "-m", "lab", "clean", "--name", "zone0"], cwd=ROOT, env=ENVIRONMENT, check=False)
+    finally:  # a test that failed leaves its zone running, and one that was run by itself its images
+        for words in (("lab", "clean", "--name", "zone0"), ("lab.images", "clean")):
+            subprocess.run([sys.executable, "-m", *words], cwd=ROOT, env=ENVIRONMENT, check=False)
         shutil.rmtree(ROOT.parent)
 
 
