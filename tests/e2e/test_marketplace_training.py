@@ -29,6 +29,10 @@ USERS = 1
 SMALL = 'CPU="0.5"\nVCPU="1"\nMEMORY="1536"\n'
 READY, ERROR = 1, 5  # states of an image
 SECONDS = 3600  # the VMs share the processors of one machine, which may have other things to do
+# What the user puts in; all else has its default.
+FORM = {
+    "ONEAPP_FL_USE_CASE": "digits", "ONEAPP_FL_NUM_ROUNDS": str(ROUNDS), "ONEAPP_FL_NODES_TIMEOUT": str(SECONDS), "ONEAPP_FL_ROUND_TIMEOUT": str(SECONDS),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +83,7 @@ def exported(user: MarketplaceUser) -> Exported:
 def service(user: MarketplaceUser, exported: Exported) -> int:
     """A service that runs, instantiated with what the user put into the form."""
     network = next(net.ID for net in user.one.vnpool.info(ALL, ANY, ANY).VNET if net.NAME == NETWORK)
-    number = user.instantiate(exported.service_template, network, ONEAPP_FL_USE_CASE="digits", ONEAPP_FL_NUM_ROUNDS=str(ROUNDS))
-
+    number = user.instantiate(exported.service_template, network, **FORM)
     wait_until(lambda: state(user, number) == "RUNNING", f"service {number} to be RUNNING;", SECONDS, lambda: str(seen(user, number)))
     return number
 
