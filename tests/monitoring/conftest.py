@@ -207,7 +207,7 @@ def supervise(federation: Federation, flower: Path, files: Path, nodes: dict[Pat
         initial_run={"name": "initial", "config": {**run, "checkpoint-path": str(flower / "checkpoints")}},
         health_url=f"http://{federation.address}/health",
         metrics_file=str(files / "training.prom"),
-        superlink_seconds=DEADLINE,
+        failing_seconds=DEADLINE,
     )
     supervisor = Supervisor(config, NoBoard())
 

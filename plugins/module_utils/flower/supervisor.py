@@ -112,7 +112,10 @@ class Config:
     poll_seconds: float = 2
     client_seconds: float = 5
     quiet_seconds: float = 15
-    superlink_seconds: float = 300
+    # For a SuperLink that says no, or an app that cannot be had.
+    failing_seconds: float = 300
+    # For one that says nothing: a slow machine takes minutes to start it.
+    silent_seconds: float = 1800
 
     @classmethod
     def read(cls, path: str) -> Config:
@@ -408,8 +411,8 @@ class Supervisor:
             self._watch.silent_since = now
             run.message = f"waiting for the SuperLink ({sentence(problem)})"
             LOGGER.info("Run '%s' is %s.", run.name, run.message)
-        if now - self._watch.silent_since >= self._config.superlink_seconds:
-            self._end(run, FAILED, f"the SuperLink did not answer for {self._config.superlink_seconds:g} s: {problem}")
+        if now - self._watch.silent_since >= self._config.silent_seconds:
+            self._end(run, FAILED, f"the SuperLink did not answer for {self._config.silent_seconds:g} s: {problem}")
 
     def _submit_when_due(self, run: Run) -> None:
         if not self._client_due():
@@ -621,8 +624,8 @@ class Supervisor:
         if self._watch.failing_since is None:
             self._watch.failing_since = now
         self._say(run, str(error))
-        if now - max(self._watch.failing_since, self._watch.last_event) >= self._config.superlink_seconds:
-            self._end(run, FAILED, f"no success for {self._config.superlink_seconds:g} s: {error}")
+        if now - max(self._watch.failing_since, self._watch.last_event) >= self._config.failing_seconds:
+            self._end(run, FAILED, f"no success for {self._config.failing_seconds:g} s: {error}")
 
     def _say(self, run: Run, problem: str) -> None:
         """Show a problem of a run, in the log once and not at every look."""
