@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -196,8 +197,12 @@ def test_poll_sees_states_and_load(machines: Machines, vm: VmSpec) -> None:
     seen = driver.poll()[vm.id]
     assert seen.state == "running"
     assert 1_000 < seen.memory_kb < 512 * 1024
-    machines.script(vm, "timeout 1 sh -c 'while :; do :; done' || true")
-    assert driver.poll()[vm.id].cpu > 5
+    begin = time.monotonic()
+    driver.poll()
+    machines.run(vm, "python3", "-c", "import time\nwhile time.process_time() < 0.5: pass")
+    busy = driver.poll()[vm.id].cpu
+    # At least the 0.5 s of the loop, spread over no more than the time between these two calls.
+    assert busy >= 100 * 0.5 / (time.monotonic() - begin) - 0.1
     driver.poweroff(vm, hard=True)
     assert driver.poll()[vm.id].state == "poweroff"
 
