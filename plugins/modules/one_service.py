@@ -69,6 +69,13 @@ options:
       - Without it, a service in C(COOLDOWN) counts as scaled.
     type: bool
     default: false
+  error_attribute:
+    description:
+      - Name of the attribute in which a VM says why it will not report C(READY=YES), such as C(FL_ERROR) of the appliances of this collection.
+      - A running VM that has it and is not ready ends the wait at once, with the attribute's value. Without it, only OpenNebula's own states do.
+    type: str
+    default: ""
+    version_added: 0.2.0
   drain:
     description:
       - Whether a role that shrinks waits, for O(wait_timeout) seconds and whatever O(wait) says, until what runs in the VMs that go has finished its work
@@ -378,6 +385,7 @@ def main() -> None:
             **WAIT_OPTIONS,
             **OPTIONS,
             "wait_for_cooldown": {"type": "bool", "default": False},
+            "error_attribute": {"type": "str", "default": ""},
             "drain": {"type": "bool", "default": False},
             "state": {"type": "str", "choices": ["present", "scaled", "recovered", "absent"], "default": "present"},
         },

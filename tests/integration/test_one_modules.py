@@ -853,6 +853,22 @@ def test_a_superlink_that_never_gets_ready_is_reported_and_the_next_run_waits_fo
     assert zone.unchanged("one_service", name=service, **wanted)["service"]["id"] == number
 
 
+def test_a_vm_that_says_why_it_will_not_be_ready_ends_the_wait_at_once(zone, service):
+    wanted = template_of(zone, "gated", ready_status_gate=True)
+    number = zone.changed("one_service", name=service, wait=False, **wanted)["service"]["id"]
+    zone.running()
+    vm = zone.unchanged("one_service_info", name=service)["services"][0]["roles"]["superlink"]["vms"][0]
+    zone.call("one.vm.update", vm, 'FL_ERROR="gateway_setup_failed"', 1)
+    result = zone.fails("one_service", name=service, error_attribute="FL_ERROR", **{**wanted, "wait_timeout": 3600})
+    assert result["error"]["kind"] == "wrong_state"
+    assert f"(id {number})" in result["msg"] and f"VM {vm} RUNNING, READY missing, FL_ERROR is gateway_setup_failed." in result["msg"]
+    # What any VM may write there is one sentence among others.
+    zone.call("one.vm.update", vm, 'FL_ERROR=[A="1"]\nFL_OTHER="' + "x" * 5000 + '"', 1)
+    assert len(zone.fails("one_service", name=service, error_attribute="FL_OTHER", **{**wanted, "wait_timeout": 3600})["msg"]) < 600
+    zone.call("one.vm.update", vm, 'READY="YES"', 1)
+    assert zone.unchanged("one_service", name=service, error_attribute="FL_OTHER", **wanted)["service"]["state"] == "RUNNING"
+
+
 def test_a_vm_that_fails_to_boot_ends_the_wait_at_once_and_the_next_run_tries_again(zone, service):
     wanted = template_of(zone, "failing")
     zone.driver.boot_error = "no such hypervisor"

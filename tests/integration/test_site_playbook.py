@@ -187,10 +187,12 @@ def test_a_superlink_that_never_gets_ready_is_named_taken_over_and_torn_down(zon
     status, _output = play("site", flower_deploy_timeout=1)
     assert status != 0
     zone.running()
-    status, output = play("site", flower_deploy_timeout=1)
+    vm = re.search(r"<ID>(\d+)</ID>", zone.call("one.vmpool.info", -2, -1, -1, -1)).group(1)
+    zone.call("one.vm.update", int(vm), 'FL_ERROR="tls_setup_failed"', 1)
+    status, output = play("site", flower_deploy_timeout=3600)
     said = re.sub(r"\s+", " ", output)
     assert status != 0
-    assert "READY missing" in said and "superlink" in said and "federation" in said
+    assert f"VM {vm} RUNNING, READY missing, FL_ERROR is tls_setup_failed" in said and "superlink" in said and "federation" in said
     assert zone.call("one.documentpool.info", -2, -1, -1, 100).count("<DOCUMENT>") == 1
 
     status, output = play("teardown")

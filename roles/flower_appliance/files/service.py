@@ -44,6 +44,8 @@ FOREIGN = re.compile(r"ANSIBLE_.*|PYTHON.*|LD_.*")
 # A SuperLink or SuperNode that was healthy a moment ago, and an OneGate that is restarted.
 READY_SECONDS = 300
 READY_PAUSE = 5
+# What the status says after a step that failed.
+FAILURE = "failure\n"
 # Stages of the boot that need a link.
 LINK_STAGES = ("discovery", "health")
 
@@ -110,7 +112,7 @@ def run_at_edge(step: str) -> tuple[int, dict[str, str]]:
                 code = run_playbook(step, context)
                 if code == 0 or failed_stage() not in LINK_STAGES:
                     return code, context
-                publish_failure(context)
+                publish_failure(context, "FL_RETRYING")
                 waits_for = f"stage {failed_stage()} to succeed"
             seconds = link.pause(attempt, values["flower_edge_backoff"], values["flower_edge_max_backoff"])
             attempt += 1
@@ -126,17 +128,28 @@ def failed_stage() -> str:
     return failed.group(1) if failed else ""
 
 
-def publish_failure(context: dict[str, str]) -> None:
-    """Tell OneGate that this boot failed and in which stage; without OneGate, the log has to do."""
+def publish_failure(context: dict[str, str], attribute: str = "FL_ERROR") -> None:
+    """Tell OneGate in which stage this boot failed; without OneGate, the log has to do.
+
+    attribute: FL_ERROR when the boot has ended, which ends the wait of whoever deployed this VM, or FL_RETRYING.
+    """
     role = (APPLIANCE / "role").read_text(encoding="utf-8").strip()
     attributes = {
         "FL_READY" if role == "superlink" else "FL_NODE_READY": "NO",
-        "FL_ERROR": ERRORS.get(failed_stage(), "boot_failed"),
+        attribute: ERRORS.get(failed_stage(), "boot_failed"),
     }
     try:
         open_gate(context).put(attributes)
     except (ContextMissing, OneException) as problem:
         print(f"the failure could not be published: {problem}", file=sys.stderr)
+
+
+def withdraw_failure(context: dict[str, str]) -> None:
+    """Take back what the last boot said of its failure: this one is another try."""
+    try:
+        open_gate(context).delete(["FL_ERROR"])
+    except (ContextMissing, OneException) as problem:
+        print(f"the failure of the last boot could not be withdrawn: {problem}", file=sys.stderr)
 
 
 def report_ready(context: dict[str, str]) -> None:
@@ -209,8 +222,11 @@ def main() -> int:
     with open("/run/one-appliance.lock", "w", encoding="utf-8") as lock:
         # A changed context calls this again while the boot may still be at it.
         fcntl.flock(lock, fcntl.LOCK_EX)
+        failed_before = status.exists() and status.read_text(encoding="utf-8") == FAILURE
         status.unlink(missing_ok=True)
         context = machine_context()
+        if failed_before:
+            withdraw_failure(context)
         if step == "bootstrap" and unchanged.RECORD.exists() and restart_unchanged(context):
             code = 0
         else:
@@ -221,7 +237,7 @@ def main() -> int:
                 code = run_playbook(step, context)
             if code == 0 and step == "bootstrap":
                 unchanged.remember(context)
-        status.write_text(f"{step}_success\n" if code == 0 else "failure\n", encoding="utf-8")
+        status.write_text(f"{step}_success\n" if code == 0 else FAILURE, encoding="utf-8")
         if code:
             print(f"{step} failed, see flower-boot.log and flower-ansible.log in {LOGS}", file=sys.stderr)
             publish_failure(context)

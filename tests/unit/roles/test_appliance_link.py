@@ -177,16 +177,17 @@ class TestBoot:
             """Boot with what the playbook writes at its ends; return status, log and pauses."""
             log, left, slept = tmp_path / "flower-boot.log", list(endings), []
             log.touch()
+            (tmp_path / "role").write_text("supernode\n")
 
             def playbook(_step: str, _context: dict[str, str]) -> int:
                 ending = left.pop(0)
                 log.write_text(f"{log.read_text()}{ending}\n")
                 return int(ending != "succeeded")
 
+            monkeypatch.setattr(service, "APPLIANCE", tmp_path)
             monkeypatch.setattr(service, "BOOT_LOG", log)
             monkeypatch.setattr(service, "machine_context", context)
             monkeypatch.setattr(service, "run_playbook", playbook)
-            monkeypatch.setattr(service, "publish_failure", lambda _context: None)
             monkeypatch.setattr(service.time, "sleep", slept.append)
             code, _context = service.run_at_edge("bootstrap")
             assert left == []
@@ -218,9 +219,13 @@ class TestBoot:
             assert boot(lambda: self.context(next(ports)), "succeeded")[0] == 0
 
     def test_a_link_that_breaks_in_the_middle_of_a_boot_is_waited_for_again(self, boot: Callable) -> None:
-        with scripted((200, "")) as server:
-            code, log, slept = boot(lambda: self.context(server.server_port), "failed in stage health: gone", "failed in stage discovery: gone", "succeeded")
+        with scripted((200, "")) as server, scripted((200, "")) as gate:
+            context = {**self.context(server.server_port), "ONEGATE_ENDPOINT": gate.url, "VMID": "7", "ONEGATE_TOKEN": "secret"}
+            code, log, slept = boot(lambda: context, "failed in stage health: gone", "failed in stage discovery: gone", "succeeded")
         assert (code, len(slept)) == (0, 2)
+        # Not FL_ERROR, which says that the boot has ended.
+        said = [sorted(body.decode().splitlines()) for _method, _path, body, _headers in gate.requests]
+        assert said == [["FL_NODE_READY=NO", f"FL_RETRYING={reason}"] for reason in ("health_check_timeout", "superlink_not_found")]
         assert "waiting for stage health to succeed; looking again in" in log
 
     def test_what_is_no_matter_of_the_link_ends_the_boot(self, boot: Callable) -> None:

@@ -58,3 +58,13 @@ def test_an_appliance_that_never_gets_healthy_says_so(
         service.report_ready(context(gate.url, service))
     assert gate.requests == []
     assert "READY could not be reported: /bin/false" in capsys.readouterr().err
+
+
+def test_another_try_withdraws_what_the_last_boot_said_of_its_failure(service: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    with scripted((200, "")) as gate:
+        service.withdraw_failure(context(gate.url, service))
+        assert [(method, path, body) for method, path, body, _headers in gate.requests] == [("PUT", "/vm?type=2", b"FL_ERROR")]
+    with scripted((500, "no such attribute")) as gate:
+        service.withdraw_failure(context(gate.url, service))
+    service.withdraw_failure({})
+    assert capsys.readouterr().err.count("the failure of the last boot could not be withdrawn: ") == 2

@@ -181,7 +181,7 @@ class ServiceChanger:
             self._waiting(service, recovered).gone()
 
     def _waiting(self, service: dict, recovered: dict | None = None) -> ServiceWait:
-        return ServiceWait(self._client, service, self._params["wait_timeout"], self._progress, recovered)
+        return ServiceWait(self._client, service, self._params["wait_timeout"], self._progress, recovered, self._params["error_attribute"])
 
 
 def _size(service: dict, role: str) -> int:

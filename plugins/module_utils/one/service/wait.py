@@ -25,14 +25,15 @@ class ServiceWait:
 
     timeout: seconds for each of the waits. progress: called with how things stand. recovered: the failed service as it
     was when OneFlow was asked to recover it: it stays in its failed state until its VMs are as they should be, and only
-    its log tells that it failed again.
+    its log tells that it failed again. error_attribute: the attribute by which a VM says why it will not report READY.
     """
 
     def __init__(
         self, client: Client, service: dict, timeout: float, progress: Callable[[str], None],
-        recovered: dict | None = None,
+        recovered: dict | None = None, error_attribute: str = "",
     ) -> None:
         self._client = client
+        self._error_attribute = error_attribute
         self._id = int(service["ID"])
         self._name = service["NAME"]
         self._timeout = timeout
@@ -88,7 +89,8 @@ class ServiceWait:
         if state == WARNING and all(_is_finished(role) for role in others):
             return bool(resting)
         at_rest = {number for role in resting for number in service_facts.service_vms(self._service, role)}
-        if any(_is_stuck(vm, state) for number, vm in self._vms.items() if number not in at_rest):
+        expected = [vm for number, vm in self._vms.items() if number not in at_rest]
+        if any(_is_stuck(vm, state) or vm_facts.reported_error(vm, self._error_attribute) for vm in expected):
             raise self._stuck()
         return False
 
@@ -111,7 +113,7 @@ class ServiceWait:
         )
 
     def _description(self) -> str:
-        return describe(self._service, self._vms, self._old_log)
+        return describe(self._service, self._vms, self._old_log, self._error_attribute)
 
     def _stuck(self) -> OneException:
         return OneException(WRONG_STATE, f"Service {self._name!r} (id {self._id}) is {self._description()}.")
@@ -157,15 +159,15 @@ def unfinished_vms(client: Client, service: dict) -> dict[int, dict]:
     return vm_facts.by_id(client, numbers, vm_facts.ANY_STATE)
 
 
-def describe(service: dict | None, vm_documents: dict[int, dict], old_log: Counter | None = None) -> str:
+def describe(service: dict | None, vm_documents: dict[int, dict], old_log: Counter | None = None, error_attribute: str = "") -> str:
     """Return how a service stands: its state, and for each unfinished role which VM is in which state and why.
 
-    old_log: entries that say nothing of how it stands now.
+    old_log: entries that say nothing of how it stands now. error_attribute: where a VM that is not ready says why.
     """
     if not service:
         return "gone"
     parts = [
-        _describe_role(service, role, vm_documents)
+        _describe_role(service, role, vm_documents, error_attribute)
         for role in service_facts.roles(service).values()
         if not _is_finished(role)
     ]
@@ -176,7 +178,7 @@ def describe(service: dict | None, vm_documents: dict[int, dict], old_log: Count
     return f"{state}: {'; '.join(parts)}" if parts else state
 
 
-def _describe_role(service: dict, role: dict, vm_documents: dict[int, dict]) -> str:
+def _describe_role(service: dict, role: dict, vm_documents: dict[int, dict], error_attribute: str) -> str:
     start = f"role {role['name']} "
     cardinality = int(role.get("cardinality") or 0)
     if not role.get("nodes"):
@@ -184,20 +186,22 @@ def _describe_role(service: dict, role: dict, vm_documents: dict[int, dict]) -> 
         return f"{start}0/{cardinality} VMs" + (f", waits for {', '.join(role['parents'])}" if waiting else "")
     gated = bool(service_facts.body(service).get("ready_status_gate"))
     there = [vm_documents[vm] for vm in service_facts.service_vms(service, role["name"]) if vm in vm_documents]
-    unready = [vm for vm in there if not _is_up(vm, gated)]
-    named = [_describe_vm(vm, gated) for vm in unready[:_NAMED]]
+    # Those that say why not come first.
+    unready = sorted((vm for vm in there if not _is_up(vm, gated)), key=lambda vm: not vm_facts.reported_error(vm, error_attribute))
+    named = [_describe_vm(vm, gated, error_attribute) for vm in unready[:_NAMED]]
     more = [f"and {len(unready) - _NAMED} more"] if len(unready) > _NAMED else []
     return ", ".join([f"{start}{len(there) - len(unready)}/{cardinality} ready", *named, *more])
 
 
-def _describe_vm(vm: dict, gated: bool) -> str:
+def _describe_vm(vm: dict, gated: bool, error_attribute: str) -> str:
     text = f"VM {vm['ID']} {states.vm_state(vm)}"
     reason = vm_facts.reason(vm).strip().rstrip(".")
     if reason:
         text += f" ({reason})"
     if gated and not vm_facts.is_ready(vm):
         text += ", READY missing"
-    return text
+    error = vm_facts.reported_error(vm, error_attribute)
+    return f"{text}, {error_attribute} is {error}" if error else text
 
 
 def _state(role: dict) -> str:

@@ -15,6 +15,8 @@ from ..transport.values import decimal, number, text, words
 ANY_STATE, NOT_DONE = -2, -1
 # Ids that a warning names.
 _NAMED = 10
+# Of what a VM says of itself, a message shows that much.
+_ERROR_CHARACTERS = 200
 # Attributes of a user template that are read as one text.
 _TEXTS = ("ROLE_NAME", "ERROR", "SCHED_MESSAGE")
 # A range of ids takes the place of a page where single VMs are asked for.
@@ -210,6 +212,13 @@ def reason(vm: dict) -> str:
 def is_ready(vm: dict) -> bool:
     """Tell whether the VM reported READY=YES."""
     return xml.section(vm, "USER_TEMPLATE").get("READY") == "YES"
+
+
+def reported_error(vm: dict, attribute: str) -> str:
+    """Return what a running VM that is not ready says in this attribute, cut to a sentence; empty when it says nothing."""
+    if not attribute or is_ready(vm) or states.vm_state(vm) != "RUNNING":
+        return ""
+    return words(xml.section(vm, "USER_TEMPLATE").get(attribute))[:_ERROR_CHARACTERS]
 
 
 def all_vms(client: Client) -> dict[int, dict]:
