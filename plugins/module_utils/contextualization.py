@@ -40,6 +40,8 @@ INITIAL_RUN = "initial"
 _NODES = (SUPERNODE, EDGE)
 _ADAPTIVE = ("FedAdam", "FedYogi", "FedAdagrad")
 _LONGEST_SHOWN = 100
+# Of Linux, for TCP_KEEPIDLE and TCP_KEEPINTVL.
+_LONGEST_KEEPALIVE = 32767
 # The ports of Flower, the files of runs and the metrics behind the gateway.
 _TAKEN_PORTS = (8405, 8406, 18000, 18001)
 _OF_GENERATED = ("FL_CERT_EXTRA_SAN", "FL_CERT_DAYS", "FL_CA_DAYS", "FL_CERT_RENEWAL", "FL_CA_NUMBER", "FL_CA_ALSO_TRUSTED")
@@ -467,8 +469,25 @@ PARAMETERS: tuple[Parameter, ...] = (
         level=SUPERNODE,
         limits=Limits(above=0, maximum=1),
     ),
-    _planned("FL_GRPC_KEEPALIVE_TIME", "number", "60", ROLES, "Seconds between keepalives", minimum=1),
-    _planned("FL_GRPC_KEEPALIVE_TIMEOUT", "number", "20", ROLES, "Seconds to wait for an answer", minimum=1),
+    # Of the gateway's TCP connections: Flower sets no keepalive and offers no way to. Only one is an input, because OpenNebula 6.10 would replace
+    # the name of the first inside that of the second.
+    Parameter(
+        "FL_GRPC_KEEPALIVE_TIME",
+        "number",
+        "60",
+        (SUPERLINK,),
+        "Seconds after which the SuperLink probes a silent connection",
+        level=SUPERLINK,
+        limits=Limits(minimum=1, maximum=_LONGEST_KEEPALIVE),
+    ),
+    Parameter(
+        "FL_GRPC_KEEPALIVE_TIMEOUT",
+        "number",
+        "20",
+        (SUPERLINK,),
+        "Seconds without an answer to probes after which the SuperLink closes a connection",
+        limits=Limits(minimum=1, maximum=_LONGEST_KEEPALIVE),
+    ),
     Parameter(
         "FL_CERT_EXTRA_SAN",
         "alternative_names",
@@ -1301,6 +1320,7 @@ def _check_together(result: Checked, role: str, name: Name, address: str) -> lis
         *_check_minimums(values, name),
         *strategies.errors(values, name),
         *_check_ports(values, name),
+        *_check_keepalive(values, name),
         *_check_tls(result, name, address),
         *_check_node_keys(result, name),
         *_check_control(result, name),
@@ -1367,6 +1387,13 @@ def _check_ports(values: Mapping[str, Any], name: Name) -> list[str]:
         f"{name('FL_CONTROL_API_ADDRESS')}: '{control}' is not valid, expected another port than "
         f"{name('FL_FLEET_API_ADDRESS')}, which is '{fleet}'"
     ]
+
+
+def _check_keepalive(values: Mapping[str, Any], name: Name) -> list[str]:
+    time, timeout = values["flower_grpc_keepalive_time"], values["flower_grpc_keepalive_timeout"]
+    if timeout < time:
+        return []
+    return [f"{name('FL_GRPC_KEEPALIVE_TIMEOUT')}: '{timeout}' is not valid, expected less than {name('FL_GRPC_KEEPALIVE_TIME')}, which is '{time}'"]
 
 
 def _check_tls(result: Checked, name: Name, address: str) -> list[str]:

@@ -110,6 +110,7 @@ PRODUCTION = {
     "flower_supernode_vm": {"placement_rank": "FREE_MEMORY", "disk_size": 40960},
     "flower_firewall": {"ssh_from": ["192.0.2.0/28"]},
     "flower_superlink_image_version": "2026-01", "flower_supernode_image_version": "2026-01",
+    "flower_grpc_keepalive_time": 25, "flower_grpc_keepalive_timeout": 15,
 }  # fmt: skip
 
 
@@ -136,6 +137,7 @@ def test_settings_for_production_become_vm_templates_and_security_groups(zone, p
         ):  # fmt: skip
             assert part in each, each
         assert "GRAPHICS" not in each
+    assert "<ONEAPP_FL_GRPC_KEEPALIVE_TIMEOUT>15</ONEAPP_FL_GRPC_KEEPALIVE_TIMEOUT>" in superlink
     assert "SCHED_RANK" in supernode and "SCHED_RANK" not in superlink
     pool = zone.call("one.secgrouppool.info", -2, -1, -1)
     groups = {

@@ -188,6 +188,13 @@ def test_a_second_run_changes_nothing_and_a_dry_run_writes_nothing(gateway: Gate
     assert (again.failed, again.changed) == (False, 0), again.output
 
 
+def test_a_silent_connection_is_probed_and_not_forgotten_on_the_way(gateway: Gateway) -> None:
+    with gateway.connect() as stream:
+        port = stream.getsockname()[1]
+        timers = machine("ss", "--tcp", "--numeric", "--options", "--no-header", "dport", "=", f":{port}").stdout
+    assert re.search(r"timer:\(keepalive,(1min,|\d{1,2}sec,|[\d.]+ms,)", timers), timers
+
+
 class Held:
     """A request that goes on until ``release``, and others that come one after the other meanwhile."""
 

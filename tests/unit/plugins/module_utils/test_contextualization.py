@@ -71,7 +71,8 @@ class TestTable:
 
     def test_counts_add_up_as_in_the_specification(self) -> None:
         specified = [p for p in table.PARAMETERS if p.name in self.SPECIFIED]
-        both = {"FLOWER_VERSION", "FL_ISOLATION", "FL_LOG_LEVEL", "FL_GRPC_KEEPALIVE_TIME", "FL_GRPC_KEEPALIVE_TIMEOUT"}
+        # The specification has the keepalive for nodes too, whose HTTP client takes none.
+        both = {"FLOWER_VERSION", "FL_ISOLATION", "FL_LOG_LEVEL"}
         tls = {"FL_TLS_ENABLED", "FL_SSL_CA_CERTFILE", "FL_SSL_CERTFILE", "FL_SSL_KEYFILE"}
         superlink = {p.name for p in specified if "superlink" in p.applies and not p.platform} - tls
         assert len(specified) == 47
@@ -80,9 +81,9 @@ class TestTable:
         assert len(superlink) == 26
         assert both <= {p.name for p in specified if {"superlink", "supernode", "edge"} <= set(p.applies)}
 
-    def test_no_implemented_context_name_is_the_beginning_of_another(self) -> None:
+    def test_no_name_of_an_input_is_the_beginning_of_another(self) -> None:
         # OpenNebula 6.10 replaces $NAME inside $NAME_LONGER too.
-        names = sorted(p.context_name for p in IMPLEMENTED)
+        names = sorted(p.context_name for p in IMPLEMENTED if p.level)
         assert [(a, b) for a in names for b in names if a != b and b.startswith(a)] == []
 
     def test_variables_are_unique(self) -> None:
@@ -218,12 +219,21 @@ class TestValidation:
             ("FL_UPLINK_LIMIT", "1.5mbit"),
             ("FL_UPLINK_LIMIT", "512kbit burst 1"),
             ("FL_UPLINK_LIMIT", "--off"),
+            ("FL_GRPC_KEEPALIVE_TIME", "0"),
+            ("FL_GRPC_KEEPALIVE_TIME", "32768"),
+            ("FL_GRPC_KEEPALIVE_TIMEOUT", "60"),
+            ("FL_GRPC_KEEPALIVE_TIMEOUT", "1s"),
         ],
     )
     def test_refuses(self, name: str, value: str) -> None:
         (error,) = errors({f"ONEAPP_{name}": value})
         assert error.startswith(f"ONEAPP_{name}: ")
         assert "expected" in error
+
+    def test_a_probe_is_answered_before_the_next_is_due(self) -> None:
+        (error,) = errors({"ONEAPP_FL_GRPC_KEEPALIVE_TIME": "20"})
+        assert error == "ONEAPP_FL_GRPC_KEEPALIVE_TIMEOUT: '20' is not valid, expected less than ONEAPP_FL_GRPC_KEEPALIVE_TIME, which is '20'"
+        assert table.validate({"ONEAPP_FL_GRPC_KEEPALIVE_TIME": "2", "ONEAPP_FL_GRPC_KEEPALIVE_TIMEOUT": "1"}, "superlink")
 
     @pytest.mark.parametrize("rate", ["", "8kbit", "512kbit", "20mbit", "100gbit"])
     def test_a_rate_is_a_number_with_a_unit(self, rate: str) -> None:
@@ -766,7 +776,7 @@ class TestDerived:
     def test_each_user_input_is_declared_at_one_level_only(self) -> None:
         names = [name for level in table.LEVELS for name in table.user_inputs(level)]
         assert len(names) == len(set(names))
-        assert set(names) == {p.context_name for p in IMPLEMENTED} - {"ONEAPP_FL_SUPERLINK_ADDRESS"}
+        assert set(names) == {p.context_name for p in IMPLEMENTED} - {"ONEAPP_FL_SUPERLINK_ADDRESS", "ONEAPP_FL_GRPC_KEEPALIVE_TIMEOUT"}
 
     def test_context_section_refers_to_every_parameter_of_the_role(self) -> None:
         section = table.context_section("supernode")
