@@ -66,6 +66,7 @@ class FilterModule:
         functions = {
             "flower_superlink_command": releases.superlink_command,
             "flower_supernode_command": releases.supernode_command,
+            "flower_superexec_command": releases.superexec_command,
             "flower_image": releases.image,
             "flower_framework": frameworks.framework,
             "flower_user_inputs": contextualization.user_inputs,

@@ -58,10 +58,9 @@ class Parameter:
 
     ``default`` is the text that stands for the default in a context. ``applies`` names the roles it is for. ``level``
     says where a OneFlow service declares it as a user input: once for the ``service`` or for one role, None for nowhere.
-    ``run_config`` is its key in the run configuration of the Flower App. ``planned_choices`` are members of a list that
-    are specified but not available yet. ``only_with`` names another parameter and the values of it with which this one has
-    an effect. ``sensitive`` values never appear in messages. ``platform`` parameters belong
-    to OpenNebula's guest agent and have a fixed value.
+    ``run_config`` is its key in the run configuration of the Flower App. ``only_with`` names another parameter and the
+    values of it with which this one has an effect. ``sensitive`` values never appear in messages. ``platform`` parameters
+    belong to OpenNebula's guest agent and have a fixed value.
     """
 
     name: str
@@ -72,7 +71,6 @@ class Parameter:
     level: str | None = None
     run_config: str | None = None
     limits: Limits = Limits()
-    planned_choices: tuple[str, ...] = ()
     only_with: tuple[str, tuple[str, ...]] | None = None
     status: str = IMPLEMENTED
     since: str = "0.1.0"
@@ -263,8 +261,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         (SERVICE, *ROLES),
         "How Flower separates the app from itself",
         level=SERVICE,
-        limits=Limits(choices=("subprocess",)),
-        planned_choices=("process",),
+        limits=Limits(choices=("subprocess", "process")),
     ),
     Parameter(
         "FL_DATABASE",
@@ -1207,8 +1204,6 @@ def reference_table() -> str:
     lines = [head, "|" + " --- |" * 8]
     for p in PARAMETERS:
         values = p.value_kind.expected(p.limits) if not p.platform else "fixed"
-        if p.planned_choices:
-            values += f" (planned: {', '.join(p.planned_choices)})"
         cells = (
             f"`{p.context_name}`",
             f"`{p.variable}`" if p.variable else "",
@@ -1245,9 +1240,6 @@ def _for_role(role: str) -> list[Parameter]:
 def _value(parameter: Parameter, given: Any, read: Callable[[Parameter, Any], Any], name: str) -> Any:
     """Return the typed value; ValueError with a sentence that names the parameter, the value and what is expected."""
     given = given.strip() if isinstance(given, str) else given
-    if given in parameter.planned_choices:
-        available = ", ".join(parameter.limits.choices)
-        raise ValueError(f"{name}: '{given}' is planned and not available yet, expected one of: {available}")
     planned = parameter.status == PLANNED
     try:
         value = read(parameter, given)

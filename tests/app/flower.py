@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import requests
 
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.releases import DEFAULT_VERSION, superexec_command, superlink_command, supernode_command
 from ansible_collections.opennebula.flower.tests.support.ports import free_port
 
 from .event_schema import checked
@@ -196,6 +197,28 @@ class Federation:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         return path
+
+
+class IsolatedFederation(Federation):
+    """Apps run in a SuperExec beside each program, which knows a secret of that program; started as the roles start them."""
+
+    def add_node(self) -> None:
+        """Start a SuperNode and its SuperExec."""
+        port, name = free_port(), f"supernode-{len(list(self._directory.glob('supernode-*.log')))}"
+        home, secret = str(self._directory / name), self._secret(name)
+        command = supernode_command(DEFAULT_VERSION, self.address, isolation="process", superexec_secret=secret, port=port)
+        self._start(name, command, FLWR_HOME=home)
+        self._start(f"{name}-superexec", superexec_command(DEFAULT_VERSION, "supernode", port=port, secret=secret), FLWR_HOME=home)
+
+    def _start_superlink(self) -> None:
+        port, secret = int(self.address.rpartition(":")[2]), self._secret("superlink")
+        place = {"port": port, "database": str(self._directory / "state.db")}
+        self._superlink = self._start("superlink", superlink_command(DEFAULT_VERSION, isolation="process", superexec_secret=secret, **place))
+        self._wait(self._answers, "the SuperLink to answer")
+        self._start("superlink-superexec", superexec_command(DEFAULT_VERSION, "superlink", port=port, secret=secret), PYTHONPATH=str(self._without_sklearn))
+
+    def _secret(self, name: str) -> str:
+        return str(self._write(f"{name}.secret", f"a secret of {name} that is long enough"))
 
 
 def _read(events: Path) -> list[dict]:

@@ -158,7 +158,7 @@ USUAL: dict[str, Callable[[table.Parameter], st.SearchStrategy[str]]] = {
     "number": _number,
     "float": _float,
     "boolean": lambda _p: st.sampled_from(["YES", "NO", "yes", "No", "true", "1", "maybe"]),
-    "list": lambda p: st.sampled_from([*p.limits.choices, *p.planned_choices, p.limits.choices[0].lower()]),
+    "list": lambda p: st.sampled_from([*p.limits.choices, p.limits.choices[0].lower()]),
     "address": lambda _p: _ADDRESS,
     "remote_address": lambda _p: _ADDRESS,
     "state_file": lambda _p: st.one_of(_PATH, _PATH.map("state/{}".format), _PATH.map("state/runs/{}".format)),

@@ -47,7 +47,8 @@ class Config:
     healthy_command: list[str]
     state_file: str
     metrics_file: str
-    unit: str = "flower-supernode.service"
+    # ClientApps run in the second with the isolation process.
+    units: tuple[str, ...] = ("flower-supernode.service", "flower-superexec.service")
     ca_file: str = ""
 
 
@@ -115,14 +116,15 @@ class Counts:
         ]
 
 
-def read_journal(unit: str, counts: Counts) -> None:
+def read_journal(units: Iterable[str], counts: Counts) -> None:
     """Count the events after the cursor. Where there are more than can be read at once, the rest is lost."""
-    cursor = _journal(unit, counts, ["--after-cursor", counts.cursor] if counts.cursor else [])
-    counts.cursor = cursor or _journal(unit, Counts(), ["--lines", "1"])
+    units = list(units)
+    cursor = _journal(units, counts, ["--after-cursor", counts.cursor] if counts.cursor else [])
+    counts.cursor = cursor or _journal(units, Counts(), ["--lines", "1"])
 
 
-def _journal(unit: str, counts: Counts, which: list[str]) -> str:
-    command = ["journalctl", "--unit", unit, "--output", "cat", "--all", "--no-pager", "--quiet", "--show-cursor", *which]
+def _journal(units: list[str], counts: Counts, which: list[str]) -> str:
+    command = ["journalctl", *(f"--unit={unit}" for unit in units), "--output", "cat", "--all", "--no-pager", "--quiet", "--show-cursor", *which]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as journal:
         cursor = _count_lines(_lines(journal.stdout), counts)
         journal.kill()
@@ -181,7 +183,7 @@ def main() -> int:
     try:
         config = Config(**json.loads(Path(path).read_text(encoding="utf-8")))
         counts = Counts.read(config.state_file)
-        read_journal(config.unit, counts)
+        read_journal(config.units, counts)
         write(config.metrics_file, render(counts.metrics(is_connected(config))))
         counts.write(config.state_file)
     except (OSError, ValueError, TypeError) as problem:

@@ -56,6 +56,7 @@ def superlink_command(
     port: int | None = None,
     database: str = "",
     isolation: str = "subprocess",
+    superexec_secret: str = "",
     certificates: Mapping[str, str] | None = None,
     node_auth: bool = False,
 ) -> list[str]:
@@ -63,7 +64,8 @@ def superlink_command(
 
     ``certificates`` holds the paths `ca`, `certificate` and `key`; without them the SuperLink speaks plain HTTP,
     which is meant for a loopback address behind a gateway. With ``node_auth`` only SuperNodes with a registered key may join, which Flower
-    refuses without certificates. An empty ``database`` keeps the state in memory.
+    refuses without certificates. An empty ``database`` keeps the state in memory. ``superexec_secret`` is the path of what the SuperExec of the
+    isolation `process` has to know.
     Apps are never installed from the network at run time.
     """
     command = ["flower-superlink", "--host", host, "--port", str(port or release(version).superlink_port)]
@@ -74,7 +76,7 @@ def superlink_command(
         command.append("--insecure")
     if node_auth:
         command.append("--enable-supernode-auth")
-    command += ["--isolation", isolation, "--disable-runtime-dependency-installation"]
+    command += ["--isolation", isolation, *_secret(superexec_secret), "--disable-runtime-dependency-installation"]
     if database:
         command += ["--database", database]
     return command
@@ -88,6 +90,7 @@ def supernode_command(
     private_key: str = "",
     node_config: Mapping[str, str | int | float | bool] | None = None,
     isolation: str = "subprocess",
+    superexec_secret: str = "",
     max_retries: int = 0,
     max_wait_time: int = 0,
     port: int | None = None,
@@ -102,7 +105,7 @@ def supernode_command(
     command += ["--root-certificates", root_certificates] if root_certificates else ["--insecure"]
     if private_key:
         command += ["--auth-supernode-private-key", private_key]
-    command += ["--isolation", isolation, "--port", str(port or release(version).supernode_port)]
+    command += ["--isolation", isolation, *_secret(superexec_secret), "--port", str(port or release(version).supernode_port)]
     # Flower takes 0 for "one attempt"; only a missing flag means "without limit".
     if max_retries:
         command += ["--max-retries", str(max_retries)]
@@ -111,3 +114,20 @@ def supernode_command(
     if node_config:
         command += ["--node-config", inline_config(node_config)]
     return command
+
+
+def superexec_command(version: str, program: str, *, port: int | None = None, secret: str = "", root_certificates: str = "") -> list[str]:
+    """Return the command line of the SuperExec that runs the apps of a ``program`` (superlink or supernode) which listens on loopback beside it.
+
+    ``secret`` is the path of what both know, ``root_certificates`` that of the CA of the program's certificate; without it, the program speaks
+    plain HTTP. Raises ValueError for another program.
+    """
+    ports = {"superlink": release(version).superlink_port, "supernode": release(version).supernode_port}
+    if program not in ports:
+        raise ValueError(f"there is no SuperExec for '{program}', expected one of: {', '.join(ports)}")
+    trust = ["--root-certificates", root_certificates] if root_certificates else ["--insecure"]
+    return ["flower-superexec", "--runtime-api-address", f"127.0.0.1:{port or ports[program]}", *trust, *_secret(secret)]
+
+
+def _secret(path: str) -> list[str]:
+    return ["--superexec-auth-secret-file", path] if path else []

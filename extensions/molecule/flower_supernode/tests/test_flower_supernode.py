@@ -12,6 +12,7 @@ from testing import assert_limited, container, exposure, unit_property, wait_unt
 HEALTHY = "/opt/flower/bin/flower-healthy"
 CA = "/opt/flower/certs/ca.crt"
 UNIT = "flower-supernode"
+SUPEREXEC = "flower-superexec"
 
 
 @pytest.fixture(name="superlink", scope="module")
@@ -27,12 +28,43 @@ def online_nodes(superlink):
     return sum(node["status"] == "online" for node in json.loads(answer)["nodes"])
 
 
+def is_native(host):
+    return host.backend.name == container("mol-supernode-native")
+
+
 def healthy(host):
     return host.run(HEALTHY).rc == 0
 
 
 def test_superlink_sees_both_nodes(superlink):
     assert wait_until(lambda: online_nodes(superlink) == 2)
+
+
+def test_a_round_is_trained_by_apps_beside_flower_and_in_it(host, superlink):
+    def events():
+        return superlink.run("cat /opt/flower/state/runs/*/events.jsonl").stdout
+
+    assert wait_until(lambda: "training_end" in events(), 1800), events()
+    assert [json.loads(line)["data"]["num_clients_responded"] for line in events().splitlines() if '"round_end"' in line] == [2]
+    runs_beside = is_native(host)
+    for machine, program in [(superlink, "superlink"), *([(host, "supernode")] if runs_beside else [])]:
+        assert unit_property(machine, SUPEREXEC, "ActiveState") == "active"
+        assert f"Description=Flower SuperExec, in which the apps of the {program} run" in machine.check_output(f"systemctl cat {SUPEREXEC}")
+    told = host.check_output(f"journalctl --quiet --output cat --unit {SUPEREXEC if runs_beside else UNIT}")
+    assert '"client_trained"' in told, told
+
+
+def test_a_superexec_may_do_little_else_and_reads_neither_key_nor_state(host, superlink):
+    if not is_native(host):
+        assert not host.file(f"/etc/systemd/system/{SUPEREXEC}.service").exists
+        return
+    assert exposure(host, SUPEREXEC) <= 3.0 and exposure(superlink, SUPEREXEC) <= 3.0
+    assert_limited(host, SUPEREXEC)
+    process = unit_property(host, SUPEREXEC, "MainPID")
+    for hidden in ("/opt/flower/certs/node.key", "/opt/flower/state/flwr"):
+        assert host.run(f"nsenter --target {process} --mount -- runuser -u app -- ls {hidden}").rc != 0
+    secret = host.file("/opt/flower/config/superexec.secret")
+    assert (secret.user, secret.mode, len(secret.content)) == ("app", 0o400, 48)
 
 
 def test_both_joined_by_the_keys_that_the_superlink_was_given(superlink):

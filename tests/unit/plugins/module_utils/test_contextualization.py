@@ -402,10 +402,6 @@ class TestPlanned:
     def test_default_in_another_spelling(self) -> None:
         table.validate({"ONEAPP_FL_GPU_MEMORY_FRACTION": ".80", "ONEAPP_FL_GPU_ENABLED": "no"}, "superlink")
 
-    def test_planned_member_of_a_list(self) -> None:
-        (error,) = errors({"ONEAPP_FL_ISOLATION": "process"})
-        assert "'process' is planned and not available yet" in error
-
     def test_planned_parameters_are_no_user_inputs_and_no_role_variables(self) -> None:
         offered = {name for level in table.LEVELS for name in table.user_inputs(level)}
         assert offered.isdisjoint(p.context_name for p in PLANNED)

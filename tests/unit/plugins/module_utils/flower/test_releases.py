@@ -64,3 +64,15 @@ def test_settings_of_a_node_are_quoted_for_flower() -> None:
     config = {"partition-id": 0, "site": "two words"}
     command = releases.supernode_command("1.42.0", "10.0.0.1:9092", node_config=config)
     assert command[command.index("--node-config") + 1] == 'partition-id=0 site="two words"'
+
+
+def test_a_superexec_shows_the_secret_of_the_program_beside_it() -> None:
+    assert releases.superexec_command("1.42.0", "supernode", secret="/secret") == [
+        "flower-superexec", "--runtime-api-address", "127.0.0.1:9094", "--insecure", "--superexec-auth-secret-file", "/secret",
+    ]  # fmt: skip
+    assert releases.superexec_command("1.42.0", "superlink", port=18000, root_certificates="/ca.crt") == [
+        "flower-superexec", "--runtime-api-address", "127.0.0.1:18000", "--root-certificates", "/ca.crt",
+    ]  # fmt: skip
+    assert "--superexec-auth-secret-file" in releases.supernode_command("1.42.0", "a:1", isolation="process", superexec_secret="/secret")
+    with pytest.raises(ValueError, match="there is no SuperExec for 'app', expected one of: superlink, supernode"):
+        releases.superexec_command("1.42.0", "app")
