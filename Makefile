@@ -87,7 +87,7 @@ clean-lab: lab-reset clean-zones ## Remove the lab zone, its images, and the Doc
 SCENARIOS := $(ROLES:%=molecule-%)
 SCENARIOS_BESIDE := $(filter-out %-flower_appliance %-wireguard,$(SCENARIOS))
 
-.PHONY: monitoring tools check lint unit coverage fuzz sanity contract integration app foreign lab-test variants molecule $(SCENARIOS) machine-images vfio recovery zones e2e tutorials test docs
+.PHONY: monitoring tools check lint unit coverage fuzz sanity contract integration app foreign lab-test variants molecule $(SCENARIOS) machine-images vfio recovery zones edge e2e tutorials test docs
 
 # Suites that run thousands of tasks of Ansible; see tests/support/bytecode.
 WITH_PLAYBOOKS := integration lab-test e2e tutorials $(SCENARIOS)
@@ -168,6 +168,9 @@ monitoring: $(VENV)/.test build/collections/.done ## Alerts and dashboards: rule
 	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends $(filter-out promtool,$(MONITORS)) >/dev/null; }
 	@scripts/timed.sh "monitoring" pytest -q tests/monitoring
 
+edge: engine $(VENV)/.test build/collections/.done ## An existing machine that becomes a SuperNode of Flower's own SuperLink, by edge.yml
+	@scripts/timed.sh "edge" pytest -q tests/edge
+
 recovery: images $(VENV)/.test ## Trainings whose nodes, SuperLink and VMs are broken, with figures
 	@scripts/timed.sh "recovery" pytest -q tests/recovery
 
@@ -184,8 +187,8 @@ tutorials: images $(VENV)/.test ## What docs/tutorials says, done word by word i
 # first, so the images that most of them need are made before and taken as they are.
 # Not in here: make zones, whose playbooks run over several zones each time, make vfio, which emulates whole machines, make variants, whose frameworks
 # compute on all cores for ten minutes, make molecule-wireguard, whose five machines take as much processor time as three other roles (what its plans
-# are is part of make unit), make recovery, which mostly waits for VMs to boot and rounds to be trained again (what becomes of a training without
-# VMs is part of make app), and make fuzz, whose properties are part of make unit with fewer examples.
+# are is part of make unit), make edge, which installs Flower anew, make recovery, which mostly waits for VMs to boot and rounds to be trained again
+# (what becomes of a training without VMs is part of make app), and make fuzz, whose properties are part of make unit with fewer examples.
 test: $(VENV)/.test build/collections/.done machine-images ## Everything that CI runs
 	@rm -rf build/failed
 	@$(MAKE) --keep-going --jobs=3 --output-sync=target --assume-old=engine --assume-old=machine-images --assume-old=images \
