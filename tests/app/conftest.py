@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.releases import DEFAULT_VERSION
 
 from .flower import Federation
-from .shipped import APP, CLIENTAPP_PROGRAM, REPOSITORY
+from .shipped import APP, APP_PROGRAM, REPOSITORY
 
 sys.path.insert(0, str(APP))
 
@@ -26,7 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def make_flower_venv(version: str = DEFAULT_VERSION) -> Path:
-    """Return the bin directory of build/flower-VERSION, made at first use with the program for ClientApps that native nodes have.
+    """Return the bin directory of build/flower-VERSION, made at first use with the program for apps that machines have.
 
     Wheels that lie in build/wheels are not fetched again. Another release than the default one uses what is installed for that, where it fits.
     """
@@ -43,7 +43,8 @@ def make_flower_venv(version: str = DEFAULT_VERSION) -> Path:
             (_packages(venv) / "shared.pth").write_text(shared)
             subprocess.run([venv / "bin" / "pip", *install, f"flwr=={version}", "scikit-learn"], check=True)
             (venv / "complete").touch()
-        (venv / "bin" / "flwr-clientapp").write_text(f"#!{venv}/bin/python3\n{CLIENTAPP_PROGRAM.read_text()}")
+        for name in ("flwr-clientapp", "flwr-serverapp"):
+            (venv / "bin" / name).write_text(f"#!{venv}/bin/python3\n{APP_PROGRAM.read_text()}")
     return venv / "bin"
 
 

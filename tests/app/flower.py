@@ -19,6 +19,7 @@ import requests
 
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.releases import DEFAULT_VERSION, superexec_command, superlink_command, supernode_command
 from ansible_collections.opennebula.flower.tests.support.ports import free_port
+from lab.driver.qemu import cpu_seconds
 
 from .event_schema import checked
 
@@ -93,21 +94,29 @@ class Federation:
         (pid,) = self._helpers("flwr-serverapp")
         os.kill(pid, signal.SIGKILL)
 
+    def superlink_seconds(self) -> float:
+        """Return the processor time that the SuperLink has taken, its SuperExec and the apps left out."""
+        return cpu_seconds(self._superlink.pid)
+
+    def server_apps(self) -> list[int]:
+        """Return the processes of the ServerApps that run."""
+        return self._helpers("flwr-serverapp")
+
     def submit(self, **config: object) -> None:
         """Start a run with this run configuration, underscores for hyphens, and do not wait."""
         self._flwr("run", str(self._app), "local", "--format", "json", "-c", str(self._settings(config)))
 
-    def run(self, **config: object) -> Run:
-        """Run the app to its end with this run configuration, underscores for hyphens."""
+    def run(self, while_it_runs: Callable[[], object] = lambda: None, **config: object) -> Run:
+        """Run the app to its end with this run configuration, underscores for hyphens; call the function again and again meanwhile."""
         self._runs += 1
         values = {"output_directory": str(self._directory / f"run-{self._runs}"), **config}
         events = Path(values["output_directory"]) / "events.jsonl"
         ends = len(_ends(events))
         settings = self._settings(values)
         run_id = self._flwr("run", str(self._app), "local", "--format", "json", "-c", str(settings))["run-id"]
-        self._wait(lambda: len(_ends(events)) > ends, f"run {run_id} to end")
+        self._wait(lambda: while_it_runs() or len(_ends(events)) > ends, f"run {run_id} to end")
         # Asking Flower takes it as long as a round, so it is asked when it has something to say.
-        self._wait(lambda: not self._helpers("flwr-serverapp"), f"the ServerApp of run {run_id} to end")
+        self._wait(lambda: while_it_runs() or not self._helpers("flwr-serverapp"), f"the ServerApp of run {run_id} to end")
         finished = self._wait(lambda: self._finished(run_id), f"Flower to list run {run_id} as finished")
         return Run(finished["status"], finished["status-details"], checked(_read(events)), events.parent)
 

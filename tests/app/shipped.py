@@ -1,6 +1,6 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The app as it ships: its directory, its default run configuration, and the program that starts ClientApps on native nodes."""
+"""The app as it ships: its directory, its default run configuration, and the program that starts its ServerApps and ClientApps."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 APP = REPOSITORY / "apps" / "federation"
-CLIENTAPP_PROGRAM = REPOSITORY / "roles" / "_flower_runtime" / "files" / "flwr-clientapp"
+APP_PROGRAM = REPOSITORY / "roles" / "_flower_runtime" / "files" / "flwr-app"
 DEFAULTS = tomllib.loads((APP / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]

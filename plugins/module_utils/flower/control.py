@@ -20,6 +20,10 @@ class ControlError(Exception):
     """The client refused, failed or did not answer; the message says why."""
 
 
+class ControlTimeout(ControlError):
+    """The client did not answer in time, which a slow or busy machine explains as well as a fault."""
+
+
 @dataclass(frozen=True)
 class RunStatus:
     """How Flower sees a run: pending, starting, running or finished:{completed,failed,stopped}, and details."""
@@ -41,10 +45,10 @@ class RunStatus:
 class Control:
     """Runs the client with a command prefix (a list) against one of its configured connections.
 
-    ``timeout`` bounds each call, in seconds. All calls raise ControlError.
+    ``timeout`` bounds each call, in seconds. All calls raise ControlError, of the kind ControlTimeout when the time is over.
     """
 
-    def __init__(self, command: list[str], connection: str, timeout: float = 60) -> None:
+    def __init__(self, command: list[str], connection: str, timeout: float) -> None:
         self._command = list(command)
         self._connection = connection
         self._timeout = timeout
@@ -82,7 +86,7 @@ class Control:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise ControlError(f"{what} did not answer within {self._timeout:g} s") from None
+            raise ControlTimeout(f"{what} did not answer within {self._timeout:g} s") from None
         except OSError as problem:
             raise ControlError(f"{what} cannot be run: {problem.strerror}") from None
         answer = _json_object(done.stdout)

@@ -35,7 +35,7 @@ from . import unit_log
 from .apps import AppError, read_config, stage
 from .artifacts import ArtifactServer, Collection, collect
 from .board import Board, open_board
-from .control import Control, ControlError, RunStatus
+from .control import Control, ControlError, ControlTimeout, RunStatus
 from .events import end_of_events, read_events
 from .exposition import render, write
 from .metrics import supervisor_metrics
@@ -89,7 +89,7 @@ class Config:
     ``apps_directory_in_app``. ``artifacts_port`` is where the files of ended runs are served on loopback, None for nowhere, and
     ``metrics_file`` has the metrics, empty for none. ``health_ca`` is the certificate that the SuperLink shows at ``health_url``. Times
     are in seconds: between two looks at everything, between two uses of the client at least (each costs more than one second of
-    a core), without events until the client is asked, and until a silent SuperLink fails a run.
+    a core), until a client that does not answer is ended, without events until the client is asked, and until a silent SuperLink fails a run.
     """
 
     flwr_command: list[str]
@@ -111,10 +111,12 @@ class Config:
     health_ca: str = ""
     poll_seconds: float = 2
     client_seconds: float = 5
+    # Its start alone takes a second of a core, and a minute of one that is emulated.
+    client_timeout: float = 300
     quiet_seconds: float = 15
     # For a SuperLink that says no, or an app that cannot be had.
     failing_seconds: float = 300
-    # For one that says nothing: a slow machine takes minutes to start it.
+    # For one that says nothing, or a client that does not answer: a slow machine takes minutes to start them.
     silent_seconds: float = 1800
 
     @classmethod
@@ -161,7 +163,7 @@ class Supervisor:
         self._config = config
         self._board = board
         self._clock = clock
-        self._control = Control(config.flwr_command, config.superlink_connection)
+        self._control = Control(config.flwr_command, config.superlink_connection, config.client_timeout)
         self._store = Store(config.state_file)
         self._watch = _Watch()
         self._last_request: str | None = None
@@ -624,8 +626,10 @@ class Supervisor:
         if self._watch.failing_since is None:
             self._watch.failing_since = now
         self._say(run, str(error))
-        if now - max(self._watch.failing_since, self._watch.last_event) >= self._config.failing_seconds:
-            self._end(run, FAILED, f"no success for {self._config.failing_seconds:g} s: {error}")
+        # Slow is not no.
+        patience = self._config.silent_seconds if isinstance(error, ControlTimeout) else self._config.failing_seconds
+        if now - max(self._watch.failing_since, self._watch.last_event) >= patience:
+            self._end(run, FAILED, f"no success for {patience:g} s: {error}")
 
     def _say(self, run: Run, problem: str) -> None:
         """Show a problem of a run, in the log once and not at every look."""

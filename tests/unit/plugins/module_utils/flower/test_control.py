@@ -21,7 +21,7 @@ def python(program: str) -> list[str]:
 def test_submits_and_finds_a_run_whose_id_is_a_very_big_number(superlink: Any, tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text('use-case = "digits"\n')
-    control = Control(superlink.command, "local")
+    control = Control(superlink.command, "local", 60)
     run_id = control.run("/app", str(config))
     assert run_id == "18158515033870114575"
     assert control.runs()[run_id].status == "running"
@@ -31,19 +31,19 @@ def test_submits_and_finds_a_run_whose_id_is_a_very_big_number(superlink: Any, t
 
 
 def test_a_number_as_id_keeps_all_its_digits() -> None:
-    control = Control(python('print(\'{"success": true, "run-id": 18158515033870114575}\')'), "local")
+    control = Control(python('print(\'{"success": true, "run-id": 18158515033870114575}\')'), "local", 60)
     assert control.run("/app", "config.toml") == "18158515033870114575"
 
 
 def test_a_refusal_with_status_0_is_an_error(superlink: Any) -> None:
     superlink.refuse(list="[code: 1]\n  connection refused")
     with pytest.raises(ControlError, match=r"flwr list failed: \[code: 1\] connection refused"):
-        Control(superlink.command, "local").runs()
+        Control(superlink.command, "local", 60).runs()
 
 
 def test_notices_before_the_answer_are_skipped() -> None:
     program = 'print(\'Update available\\n{"success": true, "runs": []}\')'
-    assert Control(python(program), "local").runs() == {}
+    assert Control(python(program), "local", 60).runs() == {}
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_notices_before_the_answer_are_skipped() -> None:
 )
 def test_anything_else_than_an_answer_is_an_error(program: str, words: str) -> None:
     with pytest.raises(ControlError, match=words):
-        Control(python(program), "local").runs()
+        Control(python(program), "local", 60).runs()
 
 
 def test_a_client_that_hangs_is_ended() -> None:
@@ -67,4 +67,4 @@ def test_a_client_that_hangs_is_ended() -> None:
 
 def test_a_client_that_is_not_there() -> None:
     with pytest.raises(ControlError, match="cannot be run: No such file"):
-        Control(["/nonexistent/flwr"], "local").runs()
+        Control(["/nonexistent/flwr"], "local", 60).runs()

@@ -651,6 +651,15 @@ def test_an_app_that_is_not_there_fails_its_run_with_the_reason(scene: Scene, ow
     assert scene.newest()["message"] == "app '/nowhere/app': there is no such directory on the SuperLink's VM"
 
 
+def test_a_client_that_does_not_answer_has_more_time_than_one_that_says_no(scene: Scene) -> None:
+    scene.settings |= {"flwr_command": [sys.executable, "-c", "import threading; threading.Event().wait(600)"], "client_timeout": 0.1}
+    scene.step()
+    scene.step(1000)
+    assert (scene.newest()["status"], scene.newest()["message"]) == ("waiting", "flwr list did not answer within 0.1 s")
+    scene.step(800)
+    assert (scene.newest()["status"], scene.newest()["message"]) == ("failed", "no success for 1800 s: flwr list did not answer within 0.1 s")
+
+
 def test_a_repository_that_cannot_be_reached_is_tried_again_until_the_deadline(scene: Scene, own_app: OwnApp) -> None:
     scene.settings["initial_run"]["app"] = "file:///nowhere/app.git"
     scene.step()
