@@ -91,8 +91,10 @@ def _vm(number: int, role: str, vm: dict) -> view.Vm:
     if state != "RUNNING":
         standing = view.BROKEN if states.vm_failed(state) else view.STARTING if vm_facts.leads_to(state) == "RUNNING" else view.BROKEN
         return view.Vm(number, name, role, standing, sentence(f"{state} {vm_facts.reason(vm)}".strip(), _REASON_CHARACTERS))
-    if attributes.get("READY") != "YES" and isinstance(attributes.get("FL_ERROR"), str):
-        return view.Vm(number, name, role, view.BROKEN, sentence(attributes["FL_ERROR"], _REASON_CHARACTERS))
+    if attributes.get("READY") != "YES":
+        for attribute, standing in (("FL_ERROR", view.BROKEN), ("FL_RETRYING", view.STARTING)):
+            if isinstance(attributes.get(attribute), str):
+                return view.Vm(number, name, role, standing, sentence(attributes[attribute], _REASON_CHARACTERS))
     ready = view.READY if attributes.get("READY") == "YES" else view.STARTING
     if role == SUPERLINK_ROLE:
         return view.Vm(number, name, role, ready)

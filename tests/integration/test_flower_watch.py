@@ -70,6 +70,12 @@ def test_what_a_machine_writes_is_shown_in_a_line_and_moves_no_cursor(federation
     assert "the runs cannot be read: " in text
 
 
+def test_a_vm_that_still_tries_to_boot_says_what_it_waits_for(federation: Federation) -> None:
+    update_user_template(federation.client, federation.vm_id, {"READY": "NO", "FL_RETRYING": "superlink_not_found"})
+    (line,) = [each for each in federation.module("flower_watch", once=True)["view"] if "superlink_not_found" in each]
+    assert line.endswith("is starting, superlink_not_found")
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
