@@ -219,12 +219,15 @@ image-boot: appliance-images $(VENV)/.test ## The disk images and a small one bo
 bench: setup ## Speed against raw calls, printed as ratios
 	@status=0; python bench/inventory.py || status=1; python bench/modules.py || status=1; python bench/wireguard.py || status=1; exit $$status
 
-.PHONY: bench-checkpoints bench-memory
+.PHONY: bench-checkpoints bench-memory bench-scale
 bench-checkpoints: $(VENV)/.test ## Share of a round that checkpoints and events take
 	@python bench/checkpoints.py cost
 
 bench-memory: $(VENV)/.test ## Memory of the SuperLink over 200 rounds
 	@python bench/checkpoints.py memory
+
+bench-scale: $(VENV)/.test ## Processor time that a node costs its SuperLink
+	@python bench/scale.py
 
 docs: setup ## Write what follows from other files: the pages of parameters, metrics, alerts and events, the limits and defaults of the app, the dashboards
 	@for written in parameters dashboards metrics alerts events; do python -m scripts.$$written; done
