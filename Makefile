@@ -85,12 +85,11 @@ clean-lab: lab-reset clean-zones ## Remove the lab zone, its images, and the Doc
 # ---- Tests ---------------------------------------------------------------------------------------
 
 SCENARIOS := $(ROLES:%=molecule-%)
-SCENARIOS_BESIDE := $(filter-out %-flower_appliance %-wireguard,$(SCENARIOS))
 
-.PHONY: monitoring tools check lint unit coverage fuzz sanity contract integration app foreign lab-test variants molecule $(SCENARIOS) machine-images vfio recovery zones edge e2e tutorials test docs
+.PHONY: monitoring tools check lint unit coverage fuzz sanity contract integration app foreign lab-test roles long-cases variants molecule $(SCENARIOS) machine-images vfio recovery zones edge e2e tutorials test test-long docs
 
 # Suites that run thousands of tasks of Ansible; see tests/support/bytecode.
-WITH_PLAYBOOKS := integration lab-test e2e tutorials $(SCENARIOS)
+WITH_PLAYBOOKS := integration lab-test roles long-cases e2e tutorials $(SCENARIOS)
 $(WITH_PLAYBOOKS): export KEPT_BYTECODE := $(CURDIR)/build/bytecode
 $(WITH_PLAYBOOKS): export PYTHONPATH := $(CURDIR):$(CURDIR)/tests/support/bytecode
 
@@ -124,7 +123,7 @@ contract: $(VENV)/.test build/collections/.done ## Lab zone against recorded ans
 	@scripts/timed.sh "contract tests" pytest -q tests/contract
 
 integration: $(VENV)/.test build/collections/.done ## Modules against a zone that boots nothing
-	@scripts/timed.sh "integration tests" pytest -q --numprocesses 2 --dist worksteal tests/integration
+	@scripts/timed.sh "integration tests" pytest -q -m "not long" --numprocesses 2 --dist worksteal tests/integration
 
 build/foreign/.done: $(VENV)/.control requirements/foreign.txt scripts/fetch_collections.py
 	@echo "== clients of others"
@@ -138,13 +137,19 @@ foreign: $(VENV)/.test build/foreign/.done ## Command lines, clients and modules
 
 # What is killed comes back slowly, so these tests begin first and the others go on beside them.
 app: $(VENV)/.test build/collections/.done ## The Flower App in a real federation on this machine
-	@scripts/timed.sh "Flower App tests" pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/app/test_recovery.py tests/app
+	@scripts/timed.sh "Flower App tests" pytest -q -m "not long" --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/app
 
 sanity: $(VENV)/.test build/collections/.done ## ansible-test sanity
 	@scripts/timed.sh "ansible-test sanity" scripts/sanity.sh
 
-lab-test: images $(VENV)/.test ## The lab zone's own driver and guest agent, and a second disk in a machine
-	@scripts/timed.sh "lab tests" pytest -q tests/lab tests/roles
+lab-test: images $(VENV)/.test ## The lab zone's own driver and guest agent
+	@scripts/timed.sh "lab tests" pytest -q -m "not long" tests/lab
+
+roles: images $(VENV)/.test ## Parts of roles in a machine: gateway and certificates, checkpoint disk and storage, uplink limit
+	@scripts/timed.sh "parts of roles" pytest -q tests/roles
+
+long-cases: images $(VENV)/.test ## The cases of integration, app, lab-test and e2e that are too long for make test
+	@scripts/timed.sh "long cases" pytest -q -m long tests/integration tests/app tests/lab tests/e2e
 
 variants: engine $(VENV)/.test ## Use cases on the SuperNodes' images of every framework, in a real federation
 	@python -m lab.images variant sklearn pytorch tensorflow base
@@ -177,22 +182,29 @@ recovery: images $(VENV)/.test ## Trainings whose nodes, SuperLink and VMs are b
 zones: engine $(VENV)/.test build/collections/.done ## One federation over several zones: changes and failures, and what many zones cost the control node
 	@scripts/timed.sh "zones" pytest -q -s tests/zones
 
-e2e: images $(VENV)/.test ## make demo with assertions, scaling and teardown, and a training out of a marketplace without Ansible
-	@scripts/timed.sh "end to end" pytest -q -s tests/e2e
+e2e: images $(VENV)/.test ## make demo with assertions, scaling and teardown
+	@scripts/timed.sh "end to end" pytest -q -s -m "not long" tests/e2e
 
 tutorials: images $(VENV)/.test ## What docs/tutorials says, done word by word in a zone in a box and with Flower
 	@scripts/timed.sh "tutorials" pytest -q tests/tutorials
 
 # Machines and federations mostly wait for their disks and each other, so that three suites at a time keep two cores busy. The longest begin
 # first, so the images that most of them need are made before and taken as they are.
-# Not in here: make zones, whose playbooks run over several zones each time, make vfio, which emulates whole machines, make variants, whose frameworks
-# compute on all cores for ten minutes, make molecule-wireguard, whose five machines take as much processor time as three other roles (what its plans
-# are is part of make unit), make edge, which installs Flower anew, make recovery, which mostly waits for VMs to boot and rounds to be trained again
-# (what becomes of a training without VMs is part of make app), and make fuzz, whose properties are part of make unit with fewer examples.
+#
+# make test holds every kind of test once: what a machine is made into, what a zone answers, a training, a deployment. Within its limit of time it
+# leaves to make test-long what repeats these on other ground: more machines (roles, appliances, zones), more steps (the cases marked "long") and
+# more examples (fuzz, variants, recovery).
+TESTS := e2e app molecule-flower_supernode integration lab-test molecule-flower_superlink unit sanity contract foreign lint
+LONG_TESTS := $(filter-out $(TESTS),$(SCENARIOS)) roles long-cases edge zones recovery image-check tutorials variants fuzz vfio
+SUITES := $(MAKE) --keep-going --output-sync=target --assume-old=engine --assume-old=machine-images --assume-old=images
+
 test: $(VENV)/.test build/collections/.done machine-images ## Everything that CI runs
 	@rm -rf build/failed
-	@$(MAKE) --keep-going --jobs=3 --output-sync=target --assume-old=engine --assume-old=machine-images --assume-old=images \
-	  lab-test e2e app molecule-flower_appliance integration $(SCENARIOS_BESIDE) unit sanity contract lint foreign || { scripts/failures.sh; exit 1; }
+	@$(SUITES) --jobs=3 $(TESTS) 9>&2 || { scripts/failures.sh; exit 1; }
+
+test-long: $(VENV)/.test build/collections/.done machine-images ## What make test leaves out, before a release; hours
+	@rm -rf build/failed
+	@$(SUITES) --jobs=2 $(LONG_TESTS) 9>&2 || { scripts/failures.sh; exit 1; }
 
 # ---- Disk images ---------------------------------------------------------------------------------
 

@@ -21,6 +21,8 @@ from ansible_collections.opennebula.flower.tests.support.appliance_manifests imp
 from ansible_collections.opennebula.flower.tests.support.marketplace_user import Exported, MarketplaceUser
 from ansible_collections.opennebula.flower.tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 MARKETPLACE, NETWORK = "ours", "private"
 SERVICE = "Flower federated learning - scikit-learn"
 ROUNDS = 2  # not the default

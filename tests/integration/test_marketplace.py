@@ -111,6 +111,7 @@ def play(zone: ModuleZone, tmp_path: Path) -> Callable[..., tuple[int, str]]:
     return run
 
 
+@pytest.mark.long
 def test_the_playbook_writes_the_descriptions_and_fills_a_marketplace_once(zone: ModuleZone, play: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
     zone.calls.clear()
     status, output = play("--check", marketplace_name="ours")

@@ -193,6 +193,7 @@ def test_another_server_certificate(federation: Federation, rotate) -> None:
     assert federation.refused == []
 
 
+@pytest.mark.long
 def test_a_ca_is_replaced_in_all_zones_and_a_run_that_was_interrupted_at_any_step_goes_on(
     zones: list[ModuleZone], federation: Federation, rotate, tmp_path: Path
 ) -> None:

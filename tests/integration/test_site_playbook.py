@@ -184,7 +184,7 @@ def test_a_firewall_in_a_network_that_lets_everything_in_is_refused(zone, play):
     assert zone.writes == []
 
 
-@pytest.mark.parametrize("zone", ["7.4", "6.10"], indirect=True)
+@pytest.mark.parametrize("zone", ["7.4", pytest.param("6.10", marks=pytest.mark.long)], indirect=True)
 def test_a_superlink_that_never_gets_ready_is_named_taken_over_and_torn_down(zone, play):
     status, _output = play("site", flower_deploy_timeout=1)
     assert status != 0

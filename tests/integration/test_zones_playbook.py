@@ -13,6 +13,8 @@ import pytest
 
 from ansible_collections.opennebula.flower.tests.support.zones import Zones, certificate_authority, open_zones
 
+pytestmark = pytest.mark.long
+
 RELEASES = {"munich": "7.4", "lyon": "6.10", "madrid": "7.4"}
 SETTINGS = {
     "munich": {"flower_supernodes": 2, "flower_firewall": {}},
