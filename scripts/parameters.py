@@ -67,7 +67,7 @@ def _within(text: str, lines: Iterable[str]) -> str:
 
 
 def _training() -> dict[str, Parameter]:
-    return {p.variable: p for p in PARAMETERS if p.run_config and p.status == contextualization.IMPLEMENTED}
+    return {p.variable: p for p in PARAMETERS if p.run_config}
 
 
 def _role_defaults() -> Iterable[str]:
@@ -90,7 +90,7 @@ def _role_options() -> Iterable[str]:
 
 
 def _limits() -> str:
-    training = [p for p in PARAMETERS if p.run_config and p.status == contextualization.IMPLEMENTED]
+    training = [p for p in PARAMETERS if p.run_config]
     numbers = [p for p in training if p.kind in ("number", "float") and not p.limits.choices]
     options = [p for p in numbers if p.only_with]
     choices = {p.run_config: p.limits.choices for p in training if p.kind == "list" and p.run_config != "use-case"}

@@ -26,9 +26,6 @@ from .flower.releases import DEFAULT_VERSION, RELEASES
 from .pem import check_address, check_authority, check_certificates, check_server
 from .scalars import boolean
 
-IMPLEMENTED = "implemented"
-PLANNED = "planned"
-
 SUPERLINK = "superlink"
 SUPERNODE = "supernode"
 EDGE = "edge"
@@ -72,7 +69,6 @@ class Parameter:
     run_config: str | None = None
     limits: Limits = Limits()
     only_with: tuple[str, tuple[str, ...]] | None = None
-    status: str = IMPLEMENTED
     since: str = "0.1.0"
     sensitive: bool = False
     platform: bool = False
@@ -132,10 +128,6 @@ class Parameter:
         if self.sensitive or self.value_kind.user_input == "text64":
             return "the given value"
         return _quoted(given if isinstance(given, str) else str(given))
-
-
-def _planned(name: str, kind: str, default: str, applies: tuple[str, ...], meaning: str, **limits: Any) -> Parameter:
-    return Parameter(name, kind, default, applies, meaning, limits=Limits(**limits), status=PLANNED)
 
 
 def _training(name: str, kind: str, default: str, run_config: str, meaning: str, **more: Any) -> Parameter:
@@ -496,7 +488,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     _of_every_vm("FL_LOG_FORMAT", "list", "text", "Lines of the units around Flower in the journal", limits=Limits(choices=("text", "json"))),
     _of_every_vm("FL_METRICS_ENABLED", "boolean", "NO", "Offer metrics to Prometheus"),
     _of_every_vm("FL_METRICS_PORT", "number", "9101", "Port of the metrics", limits=Limits(minimum=1024, maximum=65535)),
-    _planned("FL_DCGM_ENABLED", "boolean", "NO", (SUPERNODE,), "Offer metrics of the GPU"),
+    Parameter("FL_DCGM_ENABLED", "boolean", "NO", (SUPERNODE,), "Offer NVIDIA's metrics of the GPU among those of the node", level=SUPERNODE),
     # Inputs of the role supernode: OneFlow knows no other role for nodes, and only the appliance for the edge heeds them.
     Parameter(
         "FL_EDGE_BACKOFF",
@@ -1058,8 +1050,6 @@ def _check(
         except ValueError as problem:
             errors.append(str(problem))
             continue
-        if parameter.status == PLANNED:
-            continue
         if role in parameter.applies:
             result.values[parameter.variable] = value
         elif value != parameter.typed_default and SERVICE not in parameter.applies:
@@ -1098,7 +1088,7 @@ def user_inputs(level: str) -> dict[str, str]:
     """Return the user inputs a OneFlow service declares at a level: service, superlink or supernode."""
     if level not in LEVELS:
         raise ValueError(f"there is no level '{level}', expected one of: {', '.join(LEVELS)}")
-    return {p.context_name: p.user_input for p in _OWN if p.level == level and p.status == IMPLEMENTED}
+    return {p.context_name: p.user_input for p in _OWN if p.level == level}
 
 
 def context_section(role: str) -> dict[str, str]:
@@ -1161,7 +1151,7 @@ def run_overrides(config: Mapping[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key, given in config.items():
         parameter = _BY_RUN_CONFIG.get(key) or _BY_VARIABLE.get(key)
-        if parameter is None or not (parameter.run_config and parameter.status == IMPLEMENTED):
+        if parameter is None or not parameter.run_config:
             errors.append(f"'{key}' is not part of the run configuration, expected one of: {', '.join(_BY_RUN_CONFIG)}")
         elif parameter.run_config in result:
             errors.append(f"'{key}' is given twice, also as '{parameter.run_config}'")
@@ -1200,7 +1190,7 @@ def role_argument_options(role: str) -> dict[str, dict[str, Any]]:
 
 def reference_table() -> str:
     """Return all parameters as a table in Markdown."""
-    head = "| Name in the context | Role variable | Values | Default | Applies to | Input of | Status | Meaning |"
+    head = "| Name in the context | Role variable | Values | Default | Applies to | Input of | Since | Meaning |"
     lines = [head, "|" + " --- |" * 8]
     for p in PARAMETERS:
         values = p.value_kind.expected(p.limits) if not p.platform else "fixed"
@@ -1211,7 +1201,7 @@ def reference_table() -> str:
             f"`{p.default}`" if p.default else "",
             ", ".join(role for role in p.applies if role != SERVICE),
             p.level or "",
-            f"since {p.since}" if p.status == IMPLEMENTED else PLANNED,
+            p.since,
             p.help + (f" (with {_context_name(p.only_with[0])} {', '.join(p.only_with[1])})" if p.only_with else ""),
         )
         lines.append("| " + " | ".join(cells) + " |")
@@ -1225,35 +1215,25 @@ def reference_page() -> str:
         "<!-- SPDX-License-Identifier: Apache-2.0 -->\n"
         "<!-- Generated from plugins/module_utils/contextualization.py; do not edit. -->\n\n"
         "# Contextualization parameters\n\n"
-        "Set them in the context of a VM or as inputs of a service; an empty value means the default. A VM with a value\n"
-        "that is not valid, or with a value other than the default for a planned parameter, does not start Flower and\n"
-        "says why in `/var/log/one-appliance/flower-boot.log`. In a playbook, and for the roles over SSH, the role variables mean the\n"
-        "same; their values may be typed.\n\n" + reference_table()
+        "Set them in the context of a VM or as inputs of a service; an empty value means the default. A VM with a value that\n"
+        "is not valid does not start Flower and says why in `/var/log/one-appliance/flower-boot.log`. In a playbook, and for\n"
+        "the roles over SSH, the role variables mean the same; their values may be typed.\n\n" + reference_table()
     )
 
 
 def _for_role(role: str) -> list[Parameter]:
     _check_role(role)
-    return [p for p in _OWN if role in p.applies and p.status == IMPLEMENTED]
+    return [p for p in _OWN if role in p.applies]
 
 
 def _value(parameter: Parameter, given: Any, read: Callable[[Parameter, Any], Any], name: str) -> Any:
     """Return the typed value; ValueError with a sentence that names the parameter, the value and what is expected."""
     given = given.strip() if isinstance(given, str) else given
-    planned = parameter.status == PLANNED
     try:
-        value = read(parameter, given)
+        return read(parameter, given)
     except ValueError:
-        if not planned:
-            expected = parameter.value_kind.expected(parameter.limits)
-            raise ValueError(f"{name}: {parameter.shown(given)} is not valid, expected {expected}") from None
-        value = given
-    if planned and value != parameter.typed_default:
-        raise ValueError(
-            f"{name}: {parameter.shown(given)} was given, but this parameter is planned and not available yet, "
-            f"expected it to be empty or '{parameter.default}'"
-        )
-    return value
+        expected = parameter.value_kind.expected(parameter.limits)
+        raise ValueError(f"{name}: {parameter.shown(given)} is not valid, expected {expected}") from None
 
 
 def _render(parameter: Parameter, value: Any) -> str:
@@ -1305,6 +1285,7 @@ def _check_together(result: Checked, role: str, name: Name, address: str) -> lis
     values = result.values
     if role != SUPERLINK:
         certificate = values["flower_ssl_ca_certfile"]
+        result.ignored += _ignored_dcgm(values, name)
         errors = _check_authority("FL_SSL_CA_CERTFILE", certificate, name) if certificate else []
         return [*errors, *_check_framework(values, name), *_check_metrics(result, name), *_check_firewall(result, name)]
     result.warnings += strategies.warnings(values, name)
@@ -1497,6 +1478,17 @@ def _check_metrics(result: Checked, name: Name) -> list[str]:
     if values["flower_metrics_from"]:
         result.warnings.append(f"{name('FL_METRICS_CERTFILE')} is empty: the metrics are not encrypted on their way")
     return []
+
+
+def _ignored_dcgm(values: Mapping[str, Any], name: Name) -> list[str]:
+    """Return why there are no metrics of a GPU although they are wanted."""
+    if not values.get("flower_dcgm_enabled"):
+        return []
+    return [
+        f"{name('FL_DCGM_ENABLED')} is ignored: {name(needed)} is NO"
+        for needed in ("FL_GPU_ENABLED", "FL_METRICS_ENABLED")
+        if not values[BY_NAME[needed].variable]
+    ]
 
 
 def _check_firewall(result: Checked, name: Name) -> list[str]:

@@ -83,7 +83,7 @@ def test_a_dry_run_shows_everything_and_makes_nothing(zone, play):
         ({"flower_min_available_clients": 3}, "flower_min_available_clients is 3, but there are only 2 SuperNodes"),
         ({"flower_supernodes": 5}, "flower_supernodes: 5 is not valid, expected flower_supernodes_min to flower_supernodes_max, 2 to 4"),
         ({"flower_elasticity": {"cooldown": 10}}, "flower_elasticity.cooldown: 10 is not valid, expected at least two rounds, 1200 s"),
-        ({"flower_dcgm_enabled": True}, "flower_dcgm_enabled"),
+        ({"flower_dcgm_enabled": "maybe"}, "flower_dcgm_enabled: 'maybe' is not valid, expected YES or NO"),
     ],
 )
 def test_bad_settings_end_the_run_before_anything_is_made(zone, play, settings, sentence):

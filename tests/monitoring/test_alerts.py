@@ -21,7 +21,7 @@ GATEWAY = 'instance="10.0.0.1:9101",job="fl_gateway",zone="north",name="link",pr
 RUN = f'{LINK},run="initial",strategy="FedAvg"'
 NODE = 'job="fl_supernode",zone="north",deployment="d"'
 DISK = f'{LINK},mountpoint="/"'
-GPU = 'instance="10.0.0.2:9400",job="dcgm_gpu",zone="north",name="node",gpu="0"'
+GPU = 'instance="10.0.0.2:9101",job="fl_supernode",zone="north",name="node",gpu="0"'
 HOUR = 60
 
 

@@ -1,7 +1,8 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The metrics of a SuperNode, from its journal: what its ClientApps tell of their work, and whether the node is connected.
+"""The metrics of a SuperNode, from its journal: what its ClientApps tell of their work, and whether the node is connected; beside them, those of its GPU
+from NVIDIA's DCGM exporter.
 
 A timer starts this again and again; nothing of it stays in memory. What was counted is kept together with how far the journal was read.
 
@@ -11,8 +12,10 @@ A timer starts this again and again; nothing of it stays in memory. What was cou
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import logging
+import re
 import ssl
 import subprocess
 import urllib.error
@@ -34,6 +37,9 @@ _LINE_BYTES = 16 << 10
 _MOST_BYTES = 64 << 20
 _STATE_BYTES = 1 << 20
 _TIMEOUT = 5  # seconds
+_DCGM_BYTES = 1 << 20
+# What the exporter may say: its own metrics, and what they are.
+_DCGM_LINE = re.compile(r"(# (HELP|TYPE) )?DCGM_[A-Z0-9_]+[ {]")
 _CURSOR = b"-- cursor: "
 _MOST_SECONDS = 10 * 365 * 86400
 
@@ -41,7 +47,7 @@ _MOST_SECONDS = 10 * 365 * 86400
 @dataclass(frozen=True)
 class Config:
     """The settings, as in their JSON file: where the SuperLink says that it is well, the CA that it has to be signed by (empty without TLS), the
-    command that succeeds when the node is connected, and where state and metrics go."""
+    command that succeeds when the node is connected, where state and metrics go, and where the DCGM exporter answers (empty for none)."""
 
     health_url: str
     healthy_command: list[str]
@@ -50,6 +56,8 @@ class Config:
     # ClientApps run in the second with the isolation process.
     units: tuple[str, ...] = ("flower-supernode.service", "flower-superexec.service")
     ca_file: str = ""
+    dcgm_url: str = ""
+    dcgm_file: str = ""
 
 
 @dataclass
@@ -161,13 +169,40 @@ def is_connected(config: Config) -> bool:
     if subprocess.run(config.healthy_command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode:
         return False
     context = ssl.create_default_context(cafile=config.ca_file) if config.ca_file else None
-    # Whatever proxy the environment names: Flower does not use one either.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), *([urllib.request.HTTPSHandler(context=context)] if context else []))
     try:
-        with opener.open(config.health_url, timeout=_TIMEOUT):
+        with _open(config.health_url, context):
             return True
     except (OSError, ValueError, urllib.error.URLError):
         return False
+
+
+def copy_gpu_metrics(config: Config) -> None:
+    """Keep what the DCGM exporter says as a file of metrics, or none where it does not answer: old figures would look like new ones. Raises OSError."""
+    if not config.dcgm_file:
+        return
+    try:
+        text = _gpu_metrics(config.dcgm_url) if config.dcgm_url else ""
+    except (OSError, ValueError, http.client.HTTPException) as problem:
+        LOGGER.error("The DCGM exporter at %s gives no metrics of the GPU: %s", config.dcgm_url, sentence(problem))
+        text = ""
+    if text:
+        write(config.dcgm_file, text)
+    else:
+        Path(config.dcgm_file).unlink(missing_ok=True)
+
+
+def _gpu_metrics(url: str) -> str:
+    with _open(url) as answer:
+        found = answer.read(_DCGM_BYTES + 1)
+    if len(found) > _DCGM_BYTES:
+        raise ValueError(f"its answer is longer than {_DCGM_BYTES} bytes")
+    return "".join(f"{line}\n" for line in found.decode().split("\n") if _DCGM_LINE.match(line))
+
+
+def _open(url: str, context: ssl.SSLContext | None = None) -> Any:
+    # Whatever proxy the environment names: Flower does not use one either.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), *([urllib.request.HTTPSHandler(context=context)] if context else []))
+    return opener.open(url, timeout=_TIMEOUT)
 
 
 def _seconds(value: Any) -> float:
@@ -186,6 +221,7 @@ def main() -> int:
         read_journal(config.units, counts)
         write(config.metrics_file, render(counts.metrics(is_connected(config))))
         counts.write(config.state_file)
+        copy_gpu_metrics(config)
     except (OSError, ValueError, TypeError) as problem:
         LOGGER.error("The metrics of this node cannot be written: %s", sentence(problem))
         return 1

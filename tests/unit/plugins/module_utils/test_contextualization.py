@@ -22,8 +22,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils import contextua
 from ansible_collections.opennebula.flower.plugins.module_utils import strategies
 
 REPOSITORY = Path(__file__).parents[4]
-IMPLEMENTED = [p for p in table.PARAMETERS if p.status == table.IMPLEMENTED and not p.platform]
-PLANNED = [p for p in table.PARAMETERS if p.status == table.PLANNED]
+OWN = [p for p in table.PARAMETERS if not p.platform]
 
 
 def errors(raw: dict[str, str], role: str = "superlink") -> list[str]:
@@ -83,20 +82,23 @@ class TestTable:
 
     def test_no_name_of_an_input_is_the_beginning_of_another(self) -> None:
         # OpenNebula 6.10 replaces $NAME inside $NAME_LONGER too.
-        names = sorted(p.context_name for p in IMPLEMENTED if p.level)
+        names = sorted(p.context_name for p in OWN if p.level)
         assert [(a, b) for a in names for b in names if a != b and b.startswith(a)] == []
 
     def test_variables_are_unique(self) -> None:
         variables = [p.variable for p in table.PARAMETERS if p.variable]
         assert len(set(variables)) == len(variables)
 
-    @pytest.mark.parametrize("parameter", IMPLEMENTED + PLANNED, ids=lambda p: p.name)
+    @pytest.mark.parametrize("parameter", OWN, ids=lambda p: p.name)
     def test_default_is_valid_and_survives_the_way_through_a_context(self, parameter: table.Parameter) -> None:
         (text,) = table.context_values({parameter.variable: parameter.typed_default}).values()
         assert parameter.parse(text) == parameter.typed_default
 
+    def test_a_default_in_another_spelling(self) -> None:
+        table.validate({"ONEAPP_FL_GPU_MEMORY_FRACTION": ".80", "ONEAPP_FL_GPU_ENABLED": "no"}, "superlink")
+
     def test_help_texts_fit_into_the_user_input_grammar(self) -> None:
-        assert [p.name for p in IMPLEMENTED if p.user_input.count("|") != 4] == []
+        assert [p.name for p in OWN if p.user_input.count("|") != 4] == []
 
     def test_page_in_the_documentation_is_up_to_date(self) -> None:
         assert (REPOSITORY / "docs" / "parameters.md").read_text() == table.reference_page()
@@ -390,22 +392,18 @@ class TestStrategies:
         assert not {"server-lr", "client-lr", "trim-beta", "dp-noise-multiplier"} & set(config)
 
 
-class TestPlanned:
-    @pytest.mark.parametrize("parameter", PLANNED, ids=lambda p: p.name)
-    def test_default_is_accepted_and_anything_else_is_an_error_that_says_so(self, parameter: table.Parameter) -> None:
-        role = parameter.applies[-1] if parameter.applies[-1] != "service" else "superlink"
-        table.validate({parameter.context_name: parameter.default}, role)
-        (error,) = errors({parameter.context_name: "other"}, role)
-        assert error.startswith(f"{parameter.context_name}: 'other'")
-        assert "planned" in error
-
-    def test_default_in_another_spelling(self) -> None:
-        table.validate({"ONEAPP_FL_GPU_MEMORY_FRACTION": ".80", "ONEAPP_FL_GPU_ENABLED": "no"}, "superlink")
-
-    def test_planned_parameters_are_no_user_inputs_and_no_role_variables(self) -> None:
-        offered = {name for level in table.LEVELS for name in table.user_inputs(level)}
-        assert offered.isdisjoint(p.context_name for p in PLANNED)
-        assert table.role_defaults("supernode").keys().isdisjoint(p.variable for p in PLANNED)
+class TestDcgm:
+    @pytest.mark.parametrize(
+        ("given", "ignored"),
+        [
+            ({}, []),
+            ({"DCGM": "YES", "GPU": "YES", "METRICS": "YES"}, []),
+            ({"DCGM": "YES", "METRICS": "YES"}, ["ONEAPP_FL_DCGM_ENABLED is ignored: ONEAPP_FL_GPU_ENABLED is NO"]),
+            ({"DCGM": "YES", "GPU": "YES"}, ["ONEAPP_FL_DCGM_ENABLED is ignored: ONEAPP_FL_METRICS_ENABLED is NO"]),
+        ],
+    )
+    def test_there_are_none_without_a_gpu_or_without_metrics(self, given: dict[str, str], ignored: list[str]) -> None:
+        assert table.check({f"ONEAPP_FL_{name}_ENABLED": value for name, value in given.items()}, "supernode").ignored == ignored
 
 
 class TestNodeConfig:
@@ -772,7 +770,7 @@ class TestDerived:
     def test_each_user_input_is_declared_at_one_level_only(self) -> None:
         names = [name for level in table.LEVELS for name in table.user_inputs(level)]
         assert len(names) == len(set(names))
-        assert set(names) == {p.context_name for p in IMPLEMENTED} - {"ONEAPP_FL_SUPERLINK_ADDRESS", "ONEAPP_FL_GRPC_KEEPALIVE_TIMEOUT"}
+        assert set(names) == {p.context_name for p in OWN} - {"ONEAPP_FL_SUPERLINK_ADDRESS", "ONEAPP_FL_GRPC_KEEPALIVE_TIMEOUT"}
 
     def test_context_section_refers_to_every_parameter_of_the_role(self) -> None:
         section = table.context_section("supernode")

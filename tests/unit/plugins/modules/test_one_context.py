@@ -44,7 +44,7 @@ def test_returns_typed_values(context: Path) -> None:
 
 
 def test_fails_with_every_problem(context: Path) -> None:
-    context.write_text("ONEAPP_FL_NUM_ROUNDS='0'\nONEAPP_FL_DCGM_ENABLED='YES'\n")
+    context.write_text("ONEAPP_FL_NUM_ROUNDS='0'\nONEAPP_FL_DCGM_ENABLED='maybe'\n")
     result = run(context)
     assert result["failed"] is True
     assert len(result["errors"]) == 2
