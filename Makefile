@@ -86,7 +86,7 @@ clean-lab: lab-reset clean-zones ## Remove the lab zone, its images, and the Doc
 
 SCENARIOS := $(ROLES:%=molecule-%)
 
-.PHONY: monitoring tools check lint unit coverage fuzz sanity contract integration app foreign lab-test roles long-cases variants molecule $(SCENARIOS) machine-images vfio recovery zones edge e2e tutorials test test-long docs
+.PHONY: monitoring tools check lint unit coverage fuzz sanity contract integration app foreign lab-test roles long-cases variants molecule $(SCENARIOS) machine-images vfio recovery zones edge e2e tutorials test test-long long-tests docs
 
 # Suites that run thousands of tasks of Ansible; see tests/support/bytecode.
 WITH_PLAYBOOKS := integration lab-test roles long-cases e2e tutorials $(SCENARIOS)
@@ -201,6 +201,9 @@ SUITES := $(MAKE) --keep-going --output-sync=target --assume-old=engine --assume
 test: $(VENV)/.test build/collections/.done machine-images ## Everything that CI runs
 	@rm -rf build/failed
 	@$(SUITES) --jobs=3 $(TESTS) 9>&2 || { scripts/failures.sh; exit 1; }
+
+long-tests: ## The names of the parts of make test-long
+	@echo $(LONG_TESTS)
 
 test-long: $(VENV)/.test build/collections/.done machine-images ## What make test leaves out, before a release; hours
 	@rm -rf build/failed
