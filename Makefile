@@ -194,8 +194,8 @@ tutorials: images $(VENV)/.test ## What docs/tutorials says, done word by word i
 # make test holds every kind of test once: what a machine is made into, what a zone answers, a training, a deployment. Within its limit of time it
 # leaves to make test-long what repeats these on other ground: more machines (roles, appliances, zones), more steps (the cases marked "long") and
 # more examples (fuzz, variants, recovery).
-TESTS := e2e app molecule-flower_supernode integration lab-test molecule-flower_superlink unit sanity contract foreign lint
-LONG_TESTS := $(filter-out $(TESTS),$(SCENARIOS)) roles long-cases edge zones recovery image-check tutorials variants fuzz vfio
+TESTS := e2e app integration molecule-flower_superlink lab-test edge unit sanity contract foreign lint
+LONG_TESTS := $(filter-out $(TESTS),$(SCENARIOS)) roles long-cases zones recovery image-check tutorials variants fuzz vfio
 SUITES := $(MAKE) --keep-going --output-sync=target --assume-old=engine --assume-old=machine-images --assume-old=images
 
 test: $(VENV)/.test build/collections/.done machine-images ## Everything that CI runs

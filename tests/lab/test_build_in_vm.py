@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 PASSWORD = "password-of-the-zone"
 NAME = "flower-superlink-native"
 PACKAGES = "git haproxy nftables openssl prometheus-node-exporter python3-cryptography python3-urllib3 e2fsprogs nfs-common python3-boto3 python3-venv"
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.long]
 
 
 class LabZone:
