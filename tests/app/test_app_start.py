@@ -38,6 +38,7 @@ def test_an_app_may_use_fastapi_nevertheless(flower_bin: Path) -> None:
     python(flower_bin, "-c", uses_it, APP_PROGRAM)
 
 
+@pytest.mark.long
 def test_apps_that_load_for_longer_than_their_tasks_are_kept_train(flower_bin: Path, tmp_path: Path) -> None:
     # Flower keeps it for 30 s.
     slow = """\

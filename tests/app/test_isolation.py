@@ -11,7 +11,7 @@ import pytest
 from .flower import IsolatedFederation
 from .shipped import APP
 
-pytestmark = pytest.mark.flower
+pytestmark = [pytest.mark.flower, pytest.mark.long]
 
 
 def test_a_training_in_superexecs_of_their_own(flower_bin: Path, tmp_path: Path) -> None:

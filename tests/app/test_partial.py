@@ -13,6 +13,8 @@ from federation.rounds import completing
 
 from .test_strategies import inside
 
+pytestmark = pytest.mark.long
+
 NODES, ROUNDS, ABSENT = 100, 5, 0.4
 # Nobody is waited for until the time-out, which would take hours.
 CONFIG = {

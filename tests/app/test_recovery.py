@@ -13,7 +13,7 @@ import pytest
 from .flower import Federation, Run, wait_for_event
 from .shipped import APP
 
-pytestmark = pytest.mark.flower
+pytestmark = [pytest.mark.flower, pytest.mark.long]
 
 ROUNDS = 4
 SETTINGS = {"num_server_rounds": ROUNDS, "strategy": "FedAdam", "checkpoint_enabled": True, "checkpoint_interval": 1, "checkpoint_keep": 2}

@@ -14,7 +14,7 @@ from .conftest import make_flower_venv
 from .flower import Federation
 from .shipped import APP
 
-pytestmark = pytest.mark.flower
+pytestmark = [pytest.mark.flower, pytest.mark.long]
 
 
 @pytest.mark.parametrize("version", [version for version in RELEASES if version != DEFAULT_VERSION])
