@@ -11,7 +11,7 @@
 set -uo pipefail
 name=$1
 shift
-limit=${SUITE_LIMIT:-2400}
+limit=${SUITE_LIMIT:-4500}
 log=build/suites/${name//[^A-Za-z0-9_-]/-}.log
 mkdir -p build/suites build/failed
 rm -f "build/failed/${log##*/}"
