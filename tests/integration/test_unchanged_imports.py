@@ -84,7 +84,7 @@ def test_a_run_without_change_loads_these_files_alone(zone, module):
     options, files = UNCHANGED[module]
     run = subprocess.run(
         [sys.executable, "-c", RUN], input=json.dumps([module, {**zone.options, **options}]),
-        capture_output=True, text=True, check=False, timeout=120,
+        capture_output=True, text=True, check=False, timeout=900,
     )
     result = json.loads(run.stdout)
     assert (result.get("msg", ""), result["changed"]) == ("", False)
