@@ -77,6 +77,7 @@ def test_a_strategy_with_its_parameters_privacy_around_it_and_small_replies_runs
     assert len(run.data("round_end")) == 1
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("trained")
 def test_a_strategy_that_needs_more_nodes_is_an_error_before_anything_starts(federation: Federation) -> None:
     run = federation.run(strategy="Krum", num_malicious=1, min_available_clients=5)
@@ -84,6 +85,7 @@ def test_a_strategy_that_needs_more_nodes_is_an_error_before_anything_starts(fed
     assert run.data("training_failed") == [{"reason": "min-fit-clients (2) must be at least 5 for Krum with num-malicious 1"}]
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_model(federation: Federation, trained: Run) -> None:
     again = federation.run(num_server_rounds=1)
     assert again.data("round_end")[0]["aggregated_loss"] == trained.data("round_end")[0]["aggregated_loss"]
@@ -121,7 +123,7 @@ def test_rounds_without_answers_are_tried_again_and_then_end_the_run(federation:
     ("setting", "value", "reason"),
     [
         ("use_case", "crystal-ball", f"use-case must be one of {', '.join(usecases.NAMES)}, not 'crystal-ball'"),
-        ("strategy", "FedMagic", f"strategy must be one of {', '.join(STRATEGIES)}, not 'FedMagic'"),
+        pytest.param("strategy", "FedMagic", f"strategy must be one of {', '.join(STRATEGIES)}, not 'FedMagic'", marks=pytest.mark.long),
     ],
 )
 def test_an_unknown_name_is_an_error_before_anything_starts(federation: Federation, setting: str, value: str, reason: str) -> None:

@@ -15,7 +15,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.flower.runs impo
 from . import flower
 from .shipped import APP
 
-pytestmark = pytest.mark.flower
+pytestmark = [pytest.mark.flower, pytest.mark.long]
 
 MEASURED = ["accuracy", "loss", "precision", "recall", "f1", "auc"]
 READINGS = "heat,noise,label\n" + "".join(f"{number % 7},{number % 5},0\n" for number in range(200)) + "900,900,1\n" * 20
