@@ -122,8 +122,9 @@ fuzz: $(VENV)/.test build/collections/.done ## 100,000 hostile contexts through 
 contract: $(VENV)/.test build/collections/.done ## Lab zone against recorded answers of OpenNebula
 	@scripts/timed.sh "contract tests" pytest -q tests/contract
 
+# Tests of a file share a zone and build on what it holds, so that a file stays in one process.
 integration: $(VENV)/.test build/collections/.done ## Modules against a zone that boots nothing
-	@scripts/timed.sh "integration tests" pytest -q -m "not long" --numprocesses 2 --dist worksteal tests/integration
+	@scripts/timed.sh "integration tests" pytest -q -m "not long" --numprocesses 2 --dist loadfile tests/integration
 
 build/foreign/.done: $(VENV)/.control requirements/foreign.txt scripts/fetch_collections.py
 	@echo "== clients of others"
