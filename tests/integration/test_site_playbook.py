@@ -120,6 +120,7 @@ def template(zone: ModuleZone, name: str) -> str:
     return next(each for each in re.findall("<VMTEMPLATE>.*?</VMTEMPLATE>", pool) if f"<NAME>{name}</NAME>" in each)
 
 
+@pytest.mark.long
 def test_settings_for_production_become_vm_templates_and_security_groups(zone, play):
     zone.call("one.vn.allocate", 'NAME="storage"\nVN_MAD="dummy"\nBRIDGE="br1"\nAR=[TYPE="IP4",IP="10.8.0.10",SIZE="9"]', 0)
     zone.calls.clear()
