@@ -146,7 +146,7 @@ sanity: $(VENV)/.test build/collections/.done ## ansible-test sanity
 lab-test: images $(VENV)/.test ## The lab zone's own driver and guest agent
 	@scripts/timed.sh "lab tests" pytest -q -m "not long" tests/lab
 
-roles: images $(VENV)/.test ## Parts of roles in a machine: gateway and certificates, checkpoint disk and storage, uplink limit
+roles: images $(VENV)/.test ## Parts of roles in a machine: gateway and certificates, checkpoint disk and storage, uplink limit, metrics of the GPU
 	@scripts/timed.sh "parts of roles" pytest -q tests/roles
 
 long-cases: images $(VENV)/.test ## The cases of integration, app, lab-test and e2e that are too long for make test
