@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.exposition import Definition
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.metric_table import BUCKETS, DEFINITIONS, GROUPS, Group
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.exposition import Definition
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.metric_table import BUCKETS, DEFINITIONS, GROUPS, Group
 
 from .alerts import alerts
 from .dashboards import DASHBOARDS
@@ -32,7 +32,7 @@ _WORDS = {"and", "or", "unless", "bool", "offset"}
 _HEAD = """<!--
 Copyright (c) 2026, opennebula.flower contributors
 SPDX-License-Identifier: Apache-2.0
-Generated from plugins/module_utils/flower/metric_table.py by make docs; do not edit.
+Generated from plugins/module_utils/supervisor/metric_table.py by make docs; do not edit.
 -->
 # Metrics
 

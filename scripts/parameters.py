@@ -14,8 +14,9 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ansible_collections.opennebula.flower.plugins.module_utils import contextualization, strategies
+from ansible_collections.opennebula.flower.plugins.module_utils import contextualization
 from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import PARAMETERS, Parameter
+from ansible_collections.opennebula.flower.plugins.module_utils.flower import strategies
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.frameworks import NO_USE_CASE, USE_CASES
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.run_config import toml_value
 

@@ -16,7 +16,7 @@ from ansible.template import Templar
 from ansible.utils.display import Display
 from ansible.utils.unsafe_proxy import wrap_var
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.protocol import ENDED
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.protocol import ENDED
 from ansible_collections.opennebula.flower.plugins.plugin_utils.progress import ProgressActionBase
 
 try:

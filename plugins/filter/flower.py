@@ -43,7 +43,7 @@ def _quote_character(character: str) -> str:
 def rounds(directory: str) -> list[Any]:
     """Return the rounds that the events of a run tell."""
     # Whoever needs a command line does not need what a supervisor says.
-    from ansible_collections.opennebula.flower.plugins.module_utils.flower import history
+    from ansible_collections.opennebula.flower.plugins.module_utils.supervisor import history
 
     return history.rounds(directory)
 

@@ -11,7 +11,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.opennebula.flower.plugins.module_utils import appliances, elasticity, vm_templates
-from ansible_collections.opennebula.flower.plugins.module_utils.flower import targets
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor import targets
 
 
 def _as_filter(function: Callable[..., Any]) -> Callable[..., Any]:

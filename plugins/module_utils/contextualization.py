@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Any
 
-from . import strategies
 from .addresses import read_interface
 from .context_values import KINDS, Kind, Limits, is_loopback, split_address
+from .flower import strategies
 from .flower.frameworks import FRAMEWORKS, NO_USE_CASE, USE_CASES
 from .flower.releases import DEFAULT_VERSION, RELEASES
 from .pem import check_address, check_authority, check_certificates, check_server

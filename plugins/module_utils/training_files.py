@@ -12,10 +12,10 @@ import tempfile
 from typing import Any, BinaryIO
 
 from .context_values import split_address
-from .flower.artifacts import TOKEN_HEADER, Artifact, artifact_path
-from .flower.untrusted import sentence
 from .one.transport.download import DownloadHttp
 from .one.transport.errors import INVALID, MISSING, NETWORK, PROTOCOL, TIMEOUT, OneException
+from .supervisor.artifacts import TOKEN_HEADER, Artifact, artifact_path
+from .supervisor.untrusted import sentence
 
 _BLOCK = 1 << 20
 _TRUST_HINT = "it is not one that the CA in FL_CA_CERT signed for this address; set address to a name in the certificate"

@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from .flower import protocol
-from .flower.artifacts import Collection, published_collections
 from .one.core.wait import wait_until
 from .one.service import facts as service_facts
 from .one.transport import xml
 from .one.transport.client import Client
 from .one.transport.errors import CONFLICT, INVALID, PROTOCOL, WRONG_STATE, OneException
 from .one.vm import facts as vm_facts
+from .supervisor import protocol
+from .supervisor.artifacts import Collection, published_collections
 
 T = TypeVar("T")
 

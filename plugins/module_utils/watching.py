@@ -9,9 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from .flower import view
-from .flower.protocol import ENDED
-from .flower.untrusted import sentence
 from .one.core import states
 from .one.service import facts as service_facts
 from .one.transport import xml
@@ -19,6 +16,9 @@ from .one.transport.answers import misread
 from .one.transport.client import Client
 from .one.transport.errors import MISREADINGS, OneException
 from .one.vm import facts as vm_facts
+from .supervisor import view
+from .supervisor.protocol import ENDED
+from .supervisor.untrusted import sentence
 from .trainings import SUPERLINK_ROLE, Trainings
 
 _AT_A_TIME = 8

@@ -87,10 +87,10 @@ import contextlib
 import os
 import tempfile
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower import protocol
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.service import facts as service_facts
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, MISSING, WRONG_STATE, OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor import protocol
 from ansible_collections.opennebula.flower.plugins.module_utils.training_files import Download, sha256_of
 from ansible_collections.opennebula.flower.plugins.module_utils.trainings import SERVICE_OPTIONS, Trainings, check_name
 

@@ -205,12 +205,12 @@ run:
 """
 
 from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import ContextError, run_overrides
-from ansible_collections.opennebula.flower.plugins.module_utils.flower import protocol
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.app_source import FORM, parse_source
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.run_config import toml_document
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.service import facts as service_facts
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor import protocol
 from ansible_collections.opennebula.flower.plugins.module_utils.trainings import (
     SERVICE_OPTIONS,
     Trainings,

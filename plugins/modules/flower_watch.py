@@ -135,9 +135,9 @@ import json
 import shutil
 import time
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower import view
 from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor import view
 from ansible_collections.opennebula.flower.plugins.module_utils.trainings import Trainings
 from ansible_collections.opennebula.flower.plugins.module_utils.watching import Watch, follow, has_ended
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower import protocol
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.history import rounds
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.runs import Run
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor import protocol
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.history import rounds
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.runs import Run
 
 from . import flower
 from .shipped import APP

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.node_keys import read_key
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.nodes import Node, Nodes, NodesError
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.registrar import Config, Registrar
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.releases import DEFAULT_VERSION, superlink_command, supernode_command
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.nodes import Node, Nodes, NodesError
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.registrar import Config, Registrar
 from ansible_collections.opennebula.flower.tests.support.ports import free_port
 
 pytestmark = pytest.mark.flower

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.board import NoBoard
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.protocol import ENDED
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.run_config import toml_value
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.runs import Run
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.supervisor import Config, Supervisor
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.board import NoBoard
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.protocol import ENDED
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.runs import Run
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.supervisor import Config, Supervisor
 
 from .flower import Federation
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils import contextualization, strategies
+from ansible_collections.opennebula.flower.plugins.module_utils import contextualization
+from ansible_collections.opennebula.flower.plugins.module_utils.flower import strategies
 from federation import catalogue, limits
 from scripts import parameters
 

@@ -186,7 +186,7 @@ def test_events_wait_while_the_disk_is_full(full_disk: tuple[Path, Path]) -> Non
 
 
 def test_the_schema_has_every_event_and_no_other() -> None:
-    registrar = APP.parents[1] / "plugins/module_utils/flower/registrar.py"
+    registrar = APP.parents[1] / "plugins/module_utils/supervisor/registrar.py"
     source = "".join(path.read_text() for path in (*(APP / "federation" / name for name in ("recorder.py", "client_app.py", "gpu.py")), registrar))
     assert set(SCHEMA["properties"]["event"]["enum"]) == set(re.findall(r'(?:_emit|_record|tell|@_told)\(\s*"([a-z_]+)"', source))
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from lab_checkout import ALL, ANY, ROOT, ZONE, endpoint, objects, playbook, zone
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower import protocol
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import states
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor import protocol
 from ansible_collections.opennebula.flower.tests.support.appliance_manifests import manifest
 from ansible_collections.opennebula.flower.tests.support.marketplace_user import Exported, MarketplaceUser
 from ansible_collections.opennebula.flower.tests.support.waiting import wait_until

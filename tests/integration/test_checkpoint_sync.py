@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.checkpoint_bucket import LARGEST_OBJECT, BucketError, Checkpoint
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.checkpoint_directory import CheckpointDirectory
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.checkpoint_sync import Config, Uploader, restore
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.checkpoint_bucket import LARGEST_OBJECT, BucketError, Checkpoint
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.checkpoint_directory import CheckpointDirectory
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.checkpoint_sync import Config, Uploader, restore
 from ansible_collections.opennebula.flower.tests.support.object_storage import Storage, empty_bucket, server
 from ansible_collections.opennebula.flower.tests.support.ports import free_port
 

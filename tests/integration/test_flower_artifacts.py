@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.protocol import ARTIFACTS_ATTRIBUTE
 from ansible_collections.opennebula.flower.plugins.module_utils.one.vm.facts import vm_info
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import decode, encode
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.protocol import ARTIFACTS_ATTRIBUTE
 from ansible_collections.opennebula.flower.tests.support.federation import Federation
 from ansible_collections.opennebula.flower.tests.support.one_servers import self_signed
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.certificates import Config, Keeper
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.certificates import Config, Keeper
 from ansible_collections.opennebula.flower.tests.support.one_servers import running
 from ansible_collections.opennebula.flower.tests.support.one_zone import PASSWORD, ModuleZone, changes, module_zone
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.targets import Zone, discover
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.targets import Zone, discover
 from ansible_collections.opennebula.flower.tests.support.one_zone import PASSWORD, ModuleZone, module_zone
 from ansible_collections.opennebula.flower.tests.support.ports import free_port
 
-MODULE = "ansible_collections.opennebula.flower.plugins.module_utils.flower.targets"
+MODULE = "ansible_collections.opennebula.flower.plugins.module_utils.supervisor.targets"
 ON = 'ONEAPP_FL_METRICS_ENABLED="YES"'
 
 

@@ -19,10 +19,10 @@ import pytest
 import requests
 import yaml
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.board import NoBoard
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.exposition import render, write
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.node_metrics import Counts
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.supervisor import Config, Supervisor
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.board import NoBoard
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.exposition import render, write
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.node_metrics import Counts
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.supervisor import Config, Supervisor
 from ansible_collections.opennebula.flower.tests.app.conftest import make_flower_venv
 from ansible_collections.opennebula.flower.tests.app.flower import Federation
 from ansible_collections.opennebula.flower.tests.app.shipped import APP

@@ -13,10 +13,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.protocol import STARTED_REQUEST, STOPPED_REQUEST, Request
 from ansible_collections.opennebula.flower.plugins.module_utils.one.service import facts as service_facts
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.client import Client
 from ansible_collections.opennebula.flower.plugins.module_utils.one.vm.facts import vm_info
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.protocol import STARTED_REQUEST, STOPPED_REQUEST, Request
 from ansible_collections.opennebula.flower.plugins.module_utils.trainings import Trainings
 from ansible_collections.opennebula.flower.tests.support.one_zone import run_module
 from lab.driver.docker import machine_prefix

@@ -27,7 +27,7 @@ from ansible_collections.opennebula.flower.tests.support.waiting import wait_unt
 from lab.engine import host_address
 
 COLLECTION = "/usr/share/ansible/collections/ansible_collections/opennebula/flower"
-PROGRAM = "ansible_collections.opennebula.flower.plugins.module_utils.flower.certificates"
+PROGRAM = "ansible_collections.opennebula.flower.plugins.module_utils.supervisor.certificates"
 DEADLINE = 300
 MOST_EXPOSURE = 3.0
 # What lies before the gateway's tasks in the role, without Flower itself: a stand-in answers in its place.

@@ -12,9 +12,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.artifacts import ArtifactServer
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.board import open_board
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.supervisor import Config, Supervisor
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import lookup
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core.wait import wait_until
 from ansible_collections.opennebula.flower.plugins.module_utils.one.service import actions as service_actions
@@ -22,6 +19,9 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.service impo
 from ansible_collections.opennebula.flower.plugins.module_utils.one.service import facts as service_facts
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.client import Client
 from ansible_collections.opennebula.flower.plugins.module_utils.one.vm.facts import update_user_template, vm_info
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.artifacts import ArtifactServer
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.board import open_board
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.supervisor import Config, Supervisor
 from ansible_collections.opennebula.flower.tests.support.one_zone import run_module
 from ansible_collections.opennebula.flower.tests.support.superlink import SuperLink
 from lab.zone import Zone

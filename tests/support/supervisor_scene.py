@@ -8,16 +8,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.board import open_board
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.protocol import (
+from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import decode, encode
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.board import open_board
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.protocol import (
     Request,
     published_refusal,
     published_runs,
     request_attributes,
     request_digest,
 )
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.supervisor import Config, Supervisor
-from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import decode, encode
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.supervisor import Config, Supervisor
 
 INITIAL = {"num-server-rounds": 3, "strategy": "FedAvg", "use-case": "digits"}
 

@@ -14,7 +14,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.unit_log import JsonLines
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.unit_log import JsonLines
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "unit-log.schema.json").read_text())
 _VALIDATOR = Draft202012Validator(SCHEMA)

@@ -18,8 +18,6 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 COLLECTION = "ansible_collections.opennebula.flower"
 UTILS = f"{COLLECTION}.plugins.module_utils"
-#: what says facts about Flower and has to be importable where no OpenNebula is
-PURE = ("releases", "frameworks", "run_config", "strategies")
 LAB = re.compile(r"\blab zone\b|\bpython3? -m lab\b|\binventories/lab\b|(?<![\w./-])lab/")
 
 
@@ -204,12 +202,8 @@ def test_onegate_knows_ansible_in_the_base_of_its_modules_only(utils):
     assert [line for line in outside(utils, f"{UTILS}.onegate", *allowed) if not line.startswith(f"{UTILS}.onegate.module ")] == []
 
 
-@pytest.mark.parametrize("name", PURE)
-def test_facts_about_flower_need_no_opennebula(utils, name):
-    modules = [module for module in utils.imports if module.rpartition(".")[2] == name]
-    assert modules
-    for module in modules:
-        assert [other for _module, other in utils.below(module) if is_in(other, f"{UTILS}.one", f"{UTILS}.onegate", "ansible")] == []
+def test_facts_about_flower_need_neither_opennebula_nor_the_programs_of_the_vms(utils):
+    assert outside(utils, f"{UTILS}.flower", f"{UTILS}.flower") == []
 
 
 def test_no_module_of_the_plugins_loads_itself(utils):

@@ -15,7 +15,7 @@ from typing import Any
 import promql_parser
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.metric_table import DEFINITIONS
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.metric_table import DEFINITIONS
 from scripts import alerts, dashboards, events, metrics
 
 ROOT = Path(__file__).parents[2]

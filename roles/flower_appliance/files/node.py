@@ -19,10 +19,10 @@ import service
 import unchanged
 
 from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import ContextError, check
-from ansible_collections.opennebula.flower.plugins.module_utils.flower import unit_log
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import OneGate
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.context_files import ContextMissing
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor import unit_log
 
 UNIT = "flower-supernode.service"
 BOOTSTRAP = ("/etc/one-appliance/service", "bootstrap")

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 
 from ansible_collections.opennebula.flower.plugins.module_utils import contextualization as table
-from ansible_collections.opennebula.flower.plugins.module_utils import strategies
+from ansible_collections.opennebula.flower.plugins.module_utils.flower import strategies
 
 REPOSITORY = Path(__file__).parents[4]
 OWN = [p for p in table.PARAMETERS if not p.platform]

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.exposition import render
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.node_metrics import Config, Counts, copy_gpu_metrics
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.exposition import render
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.node_metrics import Config, Counts, copy_gpu_metrics
 
 
 def event(name: str, **data: Any) -> dict[str, Any]:

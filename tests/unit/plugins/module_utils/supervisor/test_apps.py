@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower import apps
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.apps import AppError, stage
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor import apps
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.apps import AppError, stage
 
 PROJECT = """
 [tool.flwr.app.components]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.certificates import CertificateError, Config, Keeper, metrics
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.certificates import CertificateError, Config, Keeper, metrics
 from ansible_collections.opennebula.flower.tests.support.unit_log_schema import problem
 
 NOW = datetime.datetime.now(datetime.UTC)
@@ -223,7 +223,7 @@ class Program:
         (directory / "systemctl").chmod(0o755)
 
     def run(self, *options: str) -> subprocess.CompletedProcess:
-        module = "ansible_collections.opennebula.flower.plugins.module_utils.flower.certificates"
+        module = "ansible_collections.opennebula.flower.plugins.module_utils.supervisor.certificates"
         command, environment = [sys.executable, "-m", module, "--config", "-", *options], os.environ | {"PATH": f"{self._directory}:{os.environ['PATH']}"}
         return subprocess.run(command, input=self._settings, env=environment, capture_output=True, text=True, check=False)
 

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import ContextError, run_overrides
-from ansible_collections.opennebula.flower.plugins.module_utils.flower import protocol, runs
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.artifacts import published_collections
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.untrusted import MOST_DEPTH, count, decode_json, figure, sentence
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import encode
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor import protocol, runs
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.artifacts import published_collections
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.untrusted import MOST_DEPTH, count, decode_json, figure, sentence
 
 MOST = 1 << 20
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["NaN", "completed", "started", "a"])

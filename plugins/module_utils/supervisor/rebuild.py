@@ -10,10 +10,10 @@ from collections.abc import Container
 from itertools import islice
 from typing import Any
 
+from ..flower.run_config import flat
 from .artifacts import collect
 from .events import EVENTS_FILE
 from .protocol import COMPLETED, FAILED, RUN_NAME, STOPPED
-from .run_config import flat
 from .run_directory import RunDirectory
 from .runs import Run, catch_up
 from .untrusted import count

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.control import Control, ControlError
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.control import Control, ControlError
 
 
 def python(program: str) -> list[str]:

@@ -19,11 +19,11 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.protocol import PUBLISHED_ROUNDS
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.protocol import PUBLISHED_ROUNDS
 from ansible_collections.opennebula.flower.tests.support.ports import free_port
 from ansible_collections.opennebula.flower.tests.support.supervisor_scene import Scene
 
-MODULE = "ansible_collections.opennebula.flower.plugins.module_utils.flower.supervisor"
+MODULE = "ansible_collections.opennebula.flower.plugins.module_utils.supervisor.supervisor"
 HOSTILE = {
     "deep": "[" * 1000,
     "deeper": '{"a":' * 20_000,

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.artifacts import published_collections
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.protocol import digest
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import decode
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.artifacts import published_collections
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.protocol import digest
 from ansible_collections.opennebula.flower.tests.support.one_servers import ScriptedServer, running
 from ansible_collections.opennebula.flower.tests.support.supervisor_scene import INITIAL, Scene
 
@@ -553,7 +553,7 @@ def test_odd_events_harm_nothing(scene: Scene) -> None:
 def test_the_program_trains_and_ends_cleanly_on_sigterm(scene: Scene, tmp_path: Path) -> None:
     config_file = tmp_path / "supervisor.json"
     config_file.write_text(json.dumps(scene.settings))
-    module = "ansible_collections.opennebula.flower.plugins.module_utils.flower.supervisor"
+    module = "ansible_collections.opennebula.flower.plugins.module_utils.supervisor.supervisor"
     command = [sys.executable, "-m", module, "--config", str(config_file)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
         try:
@@ -571,7 +571,7 @@ def test_the_program_trains_and_ends_cleanly_on_sigterm(scene: Scene, tmp_path: 
 def test_the_program_says_what_is_wrong_with_its_settings(tmp_path: Path) -> None:
     config_file = tmp_path / "supervisor.json"
     config_file.write_text('{"colour": "blue"}')
-    module = "ansible_collections.opennebula.flower.plugins.module_utils.flower.supervisor"
+    module = "ansible_collections.opennebula.flower.plugins.module_utils.supervisor.supervisor"
     done = subprocess.run([sys.executable, "-m", module, "--config", str(config_file)], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "colour" in done.stdout

@@ -7,7 +7,7 @@ Flower starts no training by itself and loses a run when the SuperLink goes down
 contextualization asks for and the runs operators ask for, one after the other, follows them by their events, submits a
 run again after the SuperLink came back, and publishes how all of them stand.
 
-``python -m ansible_collections.opennebula.flower.plugins.module_utils.flower.supervisor --config FILE``
+``python -m ansible_collections.opennebula.flower.plugins.module_utils.supervisor.supervisor --config FILE``
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from ..contextualization import ContextError, run_overrides
+from ..flower.run_config import flat, toml_document
 from ..onegate.context_files import ContextMissing
 from . import unit_log
 from .apps import AppError, read_config, stage
@@ -57,7 +58,6 @@ from .protocol import (
     request_digest,
 )
 from .rebuild import CONFIG_FILE, LOST, find_runs
-from .run_config import flat, toml_document
 from .run_directory import RunDirectory
 from .runs import Run
 from .store import Store

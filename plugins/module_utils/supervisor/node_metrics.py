@@ -6,7 +6,7 @@ from NVIDIA's DCGM exporter.
 
 A timer starts this again and again; nothing of it stays in memory. What was counted is kept together with how far the journal was read.
 
-``python -m ansible_collections.opennebula.flower.plugins.module_utils.flower.node_metrics --config FILE``
+``python -m ansible_collections.opennebula.flower.plugins.module_utils.supervisor.node_metrics --config FILE``
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.view import (
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.view import (
     BROKEN,
     CONNECTED,
     DISCONNECTED,

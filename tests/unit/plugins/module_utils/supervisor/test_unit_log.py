@@ -16,7 +16,7 @@ import pytest
 
 from ansible_collections.opennebula.flower.tests.support.unit_log_schema import problem
 
-PACKAGE = "ansible_collections.opennebula.flower.plugins.module_utils.flower"
+PACKAGE = "ansible_collections.opennebula.flower.plugins.module_utils.supervisor"
 ROOT = Path(__file__).parents[5]
 # Each of them fails at once, since there is no such file.
 UNITS = {
@@ -77,6 +77,6 @@ def test_words_of_others_stay_in_their_line() -> None:
 
 def test_every_unit_of_a_vm_that_runs_a_program_of_the_collection_is_told_the_format() -> None:
     units = [path for role in ("flower_superlink", "flower_supernode") for path in (ROOT / "roles" / role / "templates").glob("*.service.j2")]
-    own = {path.name: path.read_text() for path in units if "plugins.module_utils.flower." in path.read_text()}
+    own = {path.name: path.read_text() for path in units if "plugins.module_utils.supervisor." in path.read_text()}
     assert own.keys() == {f"{unit}.service.j2" for unit in UNITS}
     assert [name for name, text in own.items() if "\nEnvironment=FL_LOG_FORMAT={{ flower_log_format }}\n" not in text] == []

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Makes and renews the certificates of a SuperLink's gateway, on its machine: the role runs it, and a timer.
 
-``python -m ansible_collections.opennebula.flower.plugins.module_utils.flower.certificates --config FILE [--check | --reload]``
+``python -m ansible_collections.opennebula.flower.plugins.module_utils.supervisor.certificates --config FILE [--check | --reload]``
 
 Answers with one line of JSON: what was done (``made``), and until when the server's certificate is valid (``not_after``). With ``--reload``,
 which is how the timer runs it, that goes to the log of the unit instead.

@@ -12,10 +12,10 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower import certificates, metric_table, node_metrics
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.checkpoint_sync import Config, Uploader
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.exposition import Definition, render
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.metric_table import GROUPS
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor import certificates, metric_table, node_metrics
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.checkpoint_sync import Config, Uploader
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.exposition import Definition, render
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.metric_table import GROUPS
 from ansible_collections.opennebula.flower.tests.support.supervisor_scene import INITIAL, Scene
 
 ROOT = Path(__file__).parents[5]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.exposition import Definition, Metric, render
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.exposition import Definition, Metric, render
 from ansible_collections.opennebula.flower.tests.support.supervisor_scene import INITIAL, Scene
 
 Read = Callable[..., "float | None"]

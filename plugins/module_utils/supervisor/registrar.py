@@ -10,7 +10,7 @@ starts again, or finds a new database, does what is missing. Nodes with other na
 Flower never takes a revoked key again. So a node of the service is taken out when OneGate said more than once that its VM is gone, or
 that the VM has another key; silence of OneGate, or of the VM, takes nobody out.
 
-``python -m ansible_collections.opennebula.flower.plugins.module_utils.flower.registrar --config FILE``
+``python -m ansible_collections.opennebula.flower.plugins.module_utils.supervisor.registrar --config FILE``
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..flower.node_keys import NodeKey, read_key
 from ..one.transport.errors import OneException
 from ..onegate.client import OneGate
 from ..onegate.context_files import ContextMissing, parse, read_token
 from . import unit_log
-from .node_keys import NodeKey, read_key
 from .nodes import INVALID_KEY, KEY_IN_USE, UNREGISTERED, Node, Nodes, NodesError
 from .untrusted import sentence
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .app_source import DIRECTORY, FAB, GIT, AppSource, parse_source
+from ..flower.app_source import DIRECTORY, FAB, GIT, AppSource, parse_source
 
 try:
     import tomllib

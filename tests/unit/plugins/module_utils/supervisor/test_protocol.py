@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower import protocol, runs
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import encode
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor import protocol, runs
 
 
 def trained(name: str, rounds: int, **metrics: Any) -> runs.Run:

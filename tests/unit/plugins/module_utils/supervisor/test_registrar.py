@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jsonschema import Draft202012Validator
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower import registrar as subject
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.node_keys import read_key
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.nodes import KEY_IN_USE, UNREGISTERED, Node, Nodes, NodesError, field, fields
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.registrar import Config, Registrar
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import NETWORK, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.context_files import ContextMissing
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor import registrar as subject
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.nodes import KEY_IN_USE, UNREGISTERED, Node, Nodes, NodesError, field, fields
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.registrar import Config, Registrar
 from ansible_collections.opennebula.flower.tests.support.one_servers import scripted
 
 

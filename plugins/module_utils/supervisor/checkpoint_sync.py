@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Copies the checkpoints of a SuperLink to object storage after they were written, and back onto an empty disk.
 
-``python -m ansible_collections.opennebula.flower.plugins.module_utils.flower.checkpoint_sync {upload,restore} --config FILE``
+``python -m ansible_collections.opennebula.flower.plugins.module_utils.supervisor.checkpoint_sync {upload,restore} --config FILE``
 """
 
 from __future__ import annotations

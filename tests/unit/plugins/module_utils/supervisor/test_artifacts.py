@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower import artifacts
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.artifacts import (
+from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import encode
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor import artifacts
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.artifacts import (
     TOKEN_HEADER,
     ArtifactServer,
     Collection,
@@ -25,9 +26,8 @@ from ansible_collections.opennebula.flower.plugins.module_utils.flower.artifacts
     collect,
     published_collections,
 )
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.protocol import ARTIFACTS_ATTRIBUTE
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.run_directory import RunDirectory
-from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import encode
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.protocol import ARTIFACTS_ATTRIBUTE
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.run_directory import RunDirectory
 
 SECRET = "what only root may read"
 

@@ -5,7 +5,7 @@
 
 A timer starts this again and again. A zone has a file of its own, which is replaced in one step; that of a zone that does not answer stays.
 
-``python -m ansible_collections.opennebula.flower.plugins.module_utils.flower.targets --config FILE``
+``python -m ansible_collections.opennebula.flower.plugins.module_utils.supervisor.targets --config FILE``
 """
 
 from __future__ import annotations
