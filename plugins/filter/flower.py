@@ -13,6 +13,7 @@ from ansible.errors import AnsibleFilterError
 
 from ansible_collections.opennebula.flower.plugins.module_utils import contextualization
 from ansible_collections.opennebula.flower.plugins.module_utils.flower import frameworks, releases
+from ansible_collections.opennebula.flower.plugins.plugin_utils import locks
 
 _SYSTEMD_PLAIN = re.compile(r"[A-Za-z0-9_@:/=,.+-]+")
 _SYSTEMD_ESCAPES = {"\\": "\\\\", '"': '\\"', "%": "%%", "$": "$$", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -69,6 +70,8 @@ class FilterModule:
             "flower_superexec_command": releases.superexec_command,
             "flower_image": releases.image,
             "flower_framework": frameworks.framework,
+            "flower_pip_download": locks.download_arguments,
+            "flower_pip_install": locks.install_arguments,
             "flower_user_inputs": contextualization.user_inputs,
             "flower_context_section": contextualization.context_section,
             "flower_context_values": contextualization.context_values,

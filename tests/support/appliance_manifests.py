@@ -16,6 +16,7 @@ def manifest(role: str, framework: str = "base", runtime: str = "native") -> dic
         "baked": {
             "flower_version": "1.42.0", "flower_runtime": runtime, "ml_framework": framework, "image": "", "role": role, "debian": "trixie",
             "kernel": "6.12.1-cloud-amd64", "architecture": "x86_64", "guest_agent": "one-context 7.2.1", "guest_agent_sha256": "4" * 64,
+            "python_packages": "locked",
         },
         "sbom": {"file": f"{name}.cdx.json", "sha256": "5" * 64, "components": 300},
     }  # fmt: skip

@@ -65,7 +65,7 @@ def make(machine: str, image: Path, facts: dict[str, Any], scratch: Path) -> dic
             "baked": {
                 **baked, "role": (root / "etc/one-appliance/role").read_text(encoding="utf-8").strip(), "debian": facts["suite"],
                 "kernel": kernel, "architecture": "x86_64", "guest_agent": f"{agent['name']} {agent['version']}",
-                "guest_agent_sha256": facts["agent_sha256"], **facts.get("gpu", {}),
+                "guest_agent_sha256": facts["agent_sha256"], "python_packages": facts["python_packages"], **facts.get("gpu", {}),
             },
             "sbom": {"file": sbom.name, "sha256": _digest(sbom, "sha256"), "components": len(bill["components"])},
         }
