@@ -6,6 +6,7 @@
 # Called again it finds all that and trains once more.
 #
 # ML_FRAMEWORK and USE_CASE: what the SuperNodes train with, and what; without them the digits with scikit-learn.
+# MONITORING=1: Prometheus beside the zone, which sees the training; at the end its targets, dashboards and alerts.
 # LAB_DRIVER: docker, whose VMs are containers, or qemu, which boots the disk images of the appliances.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -32,6 +33,13 @@ step 'Zone'
 python -m lab up --name zone0 --driver "$driver"
 step 'Appliances'
 ansible-playbook -i inventories/lab opennebula.flower.build_appliance "${settings[@]}"
+if [ -n "${MONITORING:-}" ]; then
+    step 'Monitoring'
+    settings+=(-e '{"flower_metrics_enabled": true, "flower_metrics_from": ["{{ lab_network }}.0/24"], "flower_checkpoint_enabled": true}')
+    ansible-playbook -i inventories/lab opennebula.flower.monitoring \
+        -e "{\"flower_monitoring_export\": \"$PWD/build/monitoring\", \"flower_monitoring_targets\": \"$PWD/build/monitoring/targets/*.json\"}"
+    python -m lab.monitoring up
+fi
 report=build/report/result.json
 trained_before=$(stat --format %Y "$report" 2>/dev/null || echo 0)
 step 'Federation'
@@ -39,6 +47,10 @@ ansible-playbook -i inventories/lab opennebula.flower.site "${settings[@]}" "$@"
 if [ "$(stat --format %Y "$report")" = "$trained_before" ]; then
     step 'The federation runs and has been trained: training again'
     ansible-playbook -i inventories/lab opennebula.flower.train "${settings[@]}" "$@"
+fi
+if [ -n "${MONITORING:-}" ]; then
+    step 'What Prometheus has seen'
+    python -m lab.monitoring show
 fi
 printf '\nReport: %s\n' "$PWD/build/report/index.html"
 python - "$report" "$SECONDS" <<'PYTHON'

@@ -27,6 +27,7 @@ from ansible_collections.opennebula.flower.tests.app.conftest import make_flower
 from ansible_collections.opennebula.flower.tests.app.flower import Federation
 from ansible_collections.opennebula.flower.tests.app.shipped import APP
 from ansible_collections.opennebula.flower.tests.support.ports import free_port
+from lab.monitoring import Prometheus
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROLES = REPOSITORY / "roles"
@@ -41,14 +42,14 @@ DCGM = "".join(
 CERTIFICATES = 'fl_certificate_not_after_timestamp_seconds{certificate="server"} %d\n'
 
 
-class Monitoring:
-    """What watches a federation. ``query`` asks Prometheus."""
+class Monitoring(Prometheus):
+    """What watches a federation."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._processes = ExitStack()
         self._targets: list[dict[str, Any]] = []
-        self.prometheus = f"127.0.0.1:{free_port()}"
+        super().__init__(f"127.0.0.1:{free_port()}")
         self.superlink = ""
 
     def close(self) -> None:
@@ -70,7 +71,7 @@ class Monitoring:
     def gateway(self, flower: str, exporter: int) -> None:
         """Start HAProxy with the role's own configuration."""
         ports = {name: free_port() for name in ("fleet", "control", "metrics", "loopback")}
-        variables = {
+        variables = yaml.safe_load((ROLES / "flower_superlink/defaults/main.yml").read_text()) | {
             "ansible_managed": "", "flower_tls_enabled": False, "flower_fleet_api_address": f"127.0.0.1:{ports['fleet']}",
             "flower_control_api_address": f"127.0.0.1:{ports['control']}", "flower_superlink_port": flower.rpartition(":")[2],
             "flower_superlink_artifacts_port": free_port(), "flower_metrics_enabled": True, "flower_metrics_from": [], "flower_metrics_auth": "",
@@ -93,37 +94,14 @@ class Monitoring:
         """Start Prometheus with the role's own configuration, which looks every second."""
         variables = yaml.safe_load((ROLES / "flower_monitoring/vars/main.yml").read_text()) | {
             "ansible_managed": "", "flower_monitoring_interval": 1, "flower_monitoring_alertmanager_address": "127.0.0.1:1",
-            "flower_monitoring_prometheus_address": self.prometheus, "flower_monitoring_targets": str(self.directory / "targets.json"),
+            "flower_monitoring_prometheus_address": self.address, "flower_monitoring_targets": str(self.directory / "targets.json"),
             "flower_monitoring_user": "", "flower_monitoring_ca": "",
         }  # fmt: skip
         text = rendered("flower_monitoring", "prometheus.yml.j2", variables)
         text = text.replace("/etc/prometheus/flower-rules.yml", str(ROLES / "flower_monitoring/files/rules.yml"))
         (self.directory / "prometheus.yml").write_text(text)
         flags = [f"--config.file={self.directory / 'prometheus.yml'}", f"--storage.tsdb.path={self.directory / 'tsdb'}"]
-        self.start("prometheus", "prometheus", *flags, f"--web.listen-address={self.prometheus}")
-
-    def ask(self, path: str, **parameters: object) -> Any:
-        """Ask Prometheus; None while it does not answer."""
-        try:
-            answer = requests.get(f"http://{self.prometheus}/api/v1/{path}", params=parameters, timeout=60)
-        except requests.ConnectionError:
-            return None
-        if answer.status_code == 503:  # it begins
-            return None
-        content = answer.json()
-        return content.get("data", content)
-
-    def query(self, expression: str) -> list[dict[str, Any]]:
-        """Return the series that an expression has now."""
-        answer = self.ask("query", query=expression)
-        return answer["result"] if answer and "result" in answer else []
-
-    def span(self, expression: str, seconds: float) -> list[dict[str, Any]]:
-        """Return the series that an expression has had lately."""
-        now = time.time()
-        answer = self.ask("query_range", query=expression, start=now - seconds, end=now, step=max(1, seconds / 300))
-        assert "result" in answer, f"{expression}: {answer}"
-        return answer["result"]
+        self.start("prometheus", "prometheus", *flags, f"--web.listen-address={self.address}")
 
 
 def rendered(role: str, template: str, variables: dict[str, Any]) -> str:

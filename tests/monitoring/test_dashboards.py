@@ -12,6 +12,8 @@ from typing import Any
 import promql_parser
 import pytest
 
+from lab.dashboard_pictures import page
+from lab.monitoring import filled, series
 from scripts.dashboards import DIRECTORY
 
 from .conftest import REPOSITORY, ROUNDS, Monitoring
@@ -23,11 +25,6 @@ SECONDS = 600
 
 def panels() -> list[Any]:
     return [pytest.param(document, panel, id=f"{name}: {panel['title']}") for name, document in DOCUMENTS.items() for panel in document["panels"]]
-
-
-def filled(expression: str) -> str:
-    """Return a query as Grafana sends it with all values of all variables."""
-    return re.sub(r"\$\w+", ".*", expression)
 
 
 @pytest.mark.parametrize(("document", "panel"), panels())
@@ -105,14 +102,9 @@ def test_the_files_of_metrics_are_small(monitored: Monitoring) -> None:
 
 def test_pictures_of_the_dashboards(monitored: Monitoring) -> None:
     """Draw what the dashboards would show, for people to look at."""
-    from .pictures import page  # noqa: PLC0415 - of no use to the others
-
     directory = REPOSITORY / "build" / "dashboards"
     directory.mkdir(parents=True, exist_ok=True)
     for name, document in DOCUMENTS.items():
-        drawn = {
-            (panel["id"], target["refId"]): monitored.span(filled(target["expr"]), SECONDS) for panel in document["panels"] for target in panel["targets"]
-        }
         path = Path(directory, name).with_suffix(".html")
-        path.write_text(page(document, drawn))
+        path.write_text(page(document, series(monitored, document, SECONDS)))
         assert path.stat().st_size > 0
