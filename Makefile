@@ -76,6 +76,7 @@ lab-down: setup ## Stop the lab zone and keep its state
 	@python -m lab down --name zone0
 
 lab-reset: setup ## Remove the lab zone and keep the images, so that the next one starts quickly
+	@python -m lab.monitoring down
 	@python -m lab clean --name zone0
 
 clean-lab: lab-reset clean-zones ## Remove the lab zone, its images, and the Docker engine if it was started for it
@@ -110,10 +111,10 @@ lint: $(VENV)/.test build/collections/.done
 unit: $(VENV)/.test build/collections/.done
 	@scripts/timed.sh "unit tests" pytest -q tests/unit tests/fuzz
 
-# Not in make unit, and so not in make test: measuring doubles the processor time of the unit tests. The floor is in .coveragerc.
-coverage: $(VENV)/.test build/collections/.done ## How much of the plugins the unit tests run, by file, not less than the floor
+# In make test in the place of make unit; make check does without, since measuring doubles the processor time. The floor is in .coveragerc.
+coverage: $(VENV)/.test build/collections/.done ## The unit tests, and how much of the plugins they run, by file, not less than the floor
 	@mkdir -p build/coverage
-	@scripts/timed.sh "coverage" pytest -q --cov --cov-report=term:skip-covered tests/unit
+	@scripts/timed.sh "unit tests, measured" pytest -q --cov --cov-report=term:skip-covered tests/unit tests/fuzz
 
 # The properties of tests/fuzz, which the unit tests try with a few hundred examples.
 fuzz: $(VENV)/.test build/collections/.done ## 100,000 hostile contexts through the roles' files, 100,000 of OpenNebula's templates read back
@@ -137,8 +138,13 @@ foreign: $(VENV)/.test build/foreign/.done ## Command lines, clients and modules
 	@scripts/timed.sh "foreign clients" pytest -q tests/foreign
 
 # What is killed comes back slowly, so these tests begin first and the others go on beside them.
+app: export APP_COVERAGE := $(CURDIR)/build/coverage/app
 app: $(VENV)/.test build/collections/.done ## The Flower App in a real federation on this machine
-	@scripts/timed.sh "Flower App tests" pytest -q -m "not long" --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/app
+	@rm -rf $(APP_COVERAGE); mkdir -p $(APP_COVERAGE)
+	@COVERAGE_PROCESS_START=$(CURDIR)/tests/app/coverage.ini scripts/timed.sh "Flower App tests" \
+	  pytest -q -m "not long" --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/app
+	@coverage combine --quiet --rcfile=tests/app/coverage.ini $(APP_COVERAGE)
+	@scripts/timed.sh "coverage of the Flower App" coverage report --rcfile=tests/app/coverage.ini --skip-covered
 
 sanity: $(VENV)/.test build/collections/.done ## ansible-test sanity
 	@scripts/timed.sh "ansible-test sanity" scripts/sanity.sh
@@ -195,7 +201,7 @@ tutorials: images $(VENV)/.test ## What docs/tutorials says, done word by word i
 # make test holds every kind of test once: what a machine is made into, what a zone answers, a training, a deployment. Within its limit of time it
 # leaves to make test-long what repeats these on other ground: more machines (roles, appliances, zones), more steps (the cases marked "long") and
 # more examples (fuzz, variants, recovery).
-TESTS := e2e app integration molecule-flower_superlink lab-test edge unit sanity contract foreign lint
+TESTS := e2e app integration molecule-flower_superlink lab-test edge coverage sanity contract foreign lint
 LONG_TESTS := $(filter-out $(TESTS),$(SCENARIOS)) roles long-cases zones recovery image-check tutorials variants fuzz vfio
 SUITES := $(MAKE) --keep-going --output-sync=target --assume-old=engine --assume-old=machine-images --assume-old=images
 
@@ -247,6 +253,15 @@ bench-scale: $(VENV)/.test ## Processor time that a node costs its SuperLink
 
 docs: setup ## Write what follows from other files: the pages of parameters, metrics, alerts and events, the limits and defaults of the app, the dashboards
 	@for written in parameters dashboards metrics alerts events; do python -m scripts.$$written; done
+
+build/locks/.done: $(VENV)/.control requirements/locks.txt
+	@[ -x build/locks/bin/pip ] || $(PYTHON) -m venv build/locks
+	@build/locks/bin/pip install --quiet --no-compile --disable-pip-version-check -r requirements/locks.txt
+	@touch $@
+
+.PHONY: locks
+locks: build/locks/.done ## Lock files of what images are baked from, with what the package index has today
+	@PATH="$(CURDIR)/build/locks/bin:$$PATH" python -m scripts.locks
 
 build/site/.tools: $(VENV)/.test requirements/site.txt
 	@echo "== what builds the site"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version as version_of
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from .flower import Federation
 from .shipped import APP, APP_PROGRAM, REPOSITORY
 
 sys.path.insert(0, str(APP))
+# Every process of the app is measured where make app asks for it.
+MEASURED = "import os; os.environ.get('COVERAGE_PROCESS_START') and __import__('coverage').process_startup()\n"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -41,7 +44,8 @@ def make_flower_venv(version: str = DEFAULT_VERSION) -> Path:
         if not (venv / "complete").exists():
             subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
             (_packages(venv) / "shared.pth").write_text(shared)
-            subprocess.run([venv / "bin" / "pip", *install, f"flwr=={version}", "scikit-learn"], check=True)
+            (_packages(venv) / "coverage.pth").write_text(MEASURED)
+            subprocess.run([venv / "bin" / "pip", *install, f"flwr=={version}", "scikit-learn", f"coverage=={version_of('coverage')}"], check=True)
             (venv / "complete").touch()
         for name in ("flwr-clientapp", "flwr-serverapp"):
             (venv / "bin" / name).write_text(f"#!{venv}/bin/python3\n{APP_PROGRAM.read_text()}")

@@ -1,18 +1,15 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The workflows name what they have to: releases of ansible-core, frameworks, suites."""
+"""The workflows name what they have to: releases of ansible-core, lock files, suites."""
 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
 import yaml
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.frameworks import FRAMEWORKS
+from ansible_collections.opennebula.flower.plugins.plugin_utils.locks import LOCKS
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,16 +22,10 @@ def test_ci_has_each_release_from_requires_ansible_to_the_pinned_one() -> None:
     assert jobs["ansible-core"]["strategy"]["matrix"]["release"] == wanted
 
 
-def test_the_packages_of_every_framework_are_audited() -> None:
+def test_whatever_is_locked_is_audited() -> None:
     jobs = yaml.safe_load((ROOT / ".github/workflows/audit.yml").read_text())["jobs"]
-    assert jobs["appliances"]["strategy"]["matrix"]["framework"] == list(FRAMEWORKS)
-
-
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_what_is_audited_has_exact_versions(framework: str) -> None:
-    printed = subprocess.run([sys.executable, "-m", "scripts.baked", framework], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    assert [name for name in printed if not re.fullmatch(r"[A-Za-z0-9._\[\]-]+={2,3}[0-9][0-9A-Za-z.+]*", name)] == []
-    assert {"flwr", "ansible-core"} <= {name.partition("==")[0] for name in printed}
+    (pattern,) = re.findall(r"for lock in (\S+); do", jobs["appliances"]["steps"][-1]["run"])
+    assert set(ROOT.glob(pattern)) == {path for path in LOCKS.rglob("*") if path.is_file()} != set()
 
 
 def test_every_suite_is_in_make_test_or_in_make_test_long() -> None:
@@ -42,6 +33,6 @@ def test_every_suite_is_in_make_test_or_in_make_test_long() -> None:
     targets = re.findall(r"^([a-z$()][^\s:]*): [^\n]*\n(?:\t[^\n]*\n)*?\t@scripts/timed\.sh", (ROOT / "Makefile").read_text(), re.MULTILINE)
     lists = dict(re.findall(r"^(TESTS|LONG_TESTS) := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert len(targets) > 15
-    elsewhere = {"coverage", "monitoring", "site", "$(SCENARIOS)"}
+    elsewhere = {"unit", "monitoring", "site", "$(SCENARIOS)"}
     once = [name for name in targets if name not in elsewhere and (name in lists["TESTS"].split()) + (name in lists["LONG_TESTS"].split()) != 1]
     assert once == []
