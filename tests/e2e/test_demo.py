@@ -20,7 +20,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from lab_checkout import NOTHING, ONE_AUTH, REPORT, leftovers, make, objects, playbook, recap, vm_of_role, vms
+from lab_checkout import NOTHING, ONE_AUTH, REPORT, leftovers, make, objects, playbook, recap, vm_of_role, vms, zone
+
+from ansible_collections.opennebula.flower.tests.support.waiting import wait_until
 
 THREE_NODES = ("-e", "flower_supernodes=3", "-e", "flower_supernodes_min=3", "-e", "flower_supernodes_max=5")
 
@@ -160,6 +162,10 @@ def test_second_run_changes_nothing_and_credentials_are_never_printed(demo, toke
     assert token not in demo + again
 
 
+def test_nodes_say_how_they_are(demo):
+    wait_until(lambda: {vm.USER_TEMPLATE.get("FL_CLIENT_STATUS") for vm in vm_of_role("supernode")} == {"1"}, "both nodes to be connected and idle")
+
+
 def test_bounds_of_the_running_service_follow_more_nodes(demo):
     playbook("site", *THREE_NODES)
     assert len(vm_of_role("supernode")) == 3
@@ -183,9 +189,11 @@ def test_lab_survives_a_restart(demo):
     assert recap(playbook("site", *THREE_NODES))["changed"] == 0
 
 
-def test_bounds_of_the_running_service_follow_fewer_nodes(demo):
+def test_nodes_that_go_leave_first(demo):
+    oldest, *others = vm_of_role("supernode")
     playbook("site")
-    assert len(vm_of_role("supernode")) == 2
+    assert [vm.ID for vm in vm_of_role("supernode")] == [vm.ID for vm in others]
+    assert zone().vm.info(oldest.ID).USER_TEMPLATE["DRAINED"] == "YES"
 
 
 def test_teardown_removes_the_federation(demo):
