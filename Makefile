@@ -89,10 +89,10 @@ SCENARIOS := $(ROLES:%=molecule-%)
 
 .PHONY: monitoring tools check lint unit coverage fuzz sanity contract integration app foreign lab-test roles long-cases variants molecule $(SCENARIOS) machine-images vfio recovery zones edge e2e tutorials test test-long long-tests docs
 
-# Suites that run thousands of tasks of Ansible; see tests/support/bytecode.
+# Suites that run thousands of tasks of Ansible; see roles/flower_appliance/files/bytecode.
 WITH_PLAYBOOKS := integration lab-test roles long-cases e2e tutorials $(SCENARIOS)
 $(WITH_PLAYBOOKS): export KEPT_BYTECODE := $(CURDIR)/build/bytecode
-$(WITH_PLAYBOOKS): export PYTHONPATH := $(CURDIR):$(CURDIR)/tests/support/bytecode
+$(WITH_PLAYBOOKS): export PYTHONPATH := $(CURDIR):$(CURDIR)/roles/flower_appliance/files/bytecode
 
 tools: $(VENV)/.test build/collections/.done ## What lint and tests need, in this checkout
 

@@ -26,7 +26,8 @@ ONE_AUTH = ZONE / "one_auth"
 ALL, ANY = -2, -1
 # Of the copy; what belongs to this checkout carries its own name.
 ENVIRONMENT = os.environ | {
-    "PATH": f"{ROOT}/.venv/bin{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": f"{ROOT}:{ROOT}/tests/support/bytecode", "ANSIBLE_CONFIG": f"{ROOT}/ansible.cfg",
+    "PATH": f"{ROOT}/.venv/bin{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": f"{ROOT}:{ROOT}/roles/flower_appliance/files/bytecode",
+    "ANSIBLE_CONFIG": f"{ROOT}/ansible.cfg",
     "ANSIBLE_COLLECTIONS_PATH": f"{INSTALLED}:{ROOT}/build/collections", "ANSIBLE_COLLECTIONS_SCAN_SYS_PATH": "false",
     "PWD": str(ROOT),  # where reports go, as after `cd`
 }  # fmt: skip

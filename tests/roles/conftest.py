@@ -21,14 +21,17 @@ from lab.images import SUITES, build
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEADLINE = 600  # seconds
 SANDBOX = REPOSITORY / "roles/_flower_runtime/files/sandbox.conf"
-BYTECODE = f"{REPOSITORY}/tests/support/bytecode:/opt/bytecode:ro"
+BYTECODE = (
+    f"--volume={REPOSITORY}/tests/support/bytecode:/opt/bytecode:ro",
+    f"--volume={REPOSITORY}/roles/flower_appliance/files/bytecode:/opt/bytecode-keeper:ro",
+)
 
 
 @pytest.fixture(scope="module")
 def booted() -> Iterator[None]:
     build("base", SUITES["bookworm"])
     flags = yaml.safe_load((REPOSITORY / "playbooks/vars/systemd_container.yml").read_text())["systemd_container_flags"]
-    subprocess.run(["docker", "run", "--detach", "--name", MACHINE, *flags, "--volume", BYTECODE, SUITES["bookworm"].vm_image, "/sbin/init"], check=True)
+    subprocess.run(["docker", "run", "--detach", "--name", MACHINE, *flags, *BYTECODE, SUITES["bookworm"].vm_image, "/sbin/init"], check=True)
     try:
         deadline = time.monotonic() + DEADLINE
         while machine("systemctl", "is-system-running", check=False).stdout.strip() not in ("running", "degraded"):

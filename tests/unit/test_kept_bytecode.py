@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-KEEPER = Path(__file__).parents[1] / "support" / "bytecode"
+KEEPER = Path(__file__).parents[2] / "roles/flower_appliance/files/bytecode"
 
 
 @pytest.fixture

@@ -44,7 +44,8 @@ def create(platforms: list[dict]) -> None:
         with suppress(EngineError):  # it is there
             docker("network", "create", network)
     for platform in platforms:
-        options = [f"--volume={mount}" for mount in (*platform.get("mounts", ()), "/var/lib/docker", f"{ROOT}/tests/support/bytecode:/opt/bytecode:ro")]
+        bytecode = (f"{ROOT}/tests/support/bytecode:/opt/bytecode:ro", f"{ROOT}/roles/flower_appliance/files/bytecode:/opt/bytecode-keeper:ro")
+        options = [f"--volume={mount}" for mount in (*platform.get("mounts", ()), "/var/lib/docker", *bytecode)]
         if "network" in platform:
             options += ["--network", f"{platform['network']}-{CHECKOUT}", "--network-alias", platform["name"]]
         docker(

@@ -21,8 +21,6 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, "/usr/share/ansible/collections")
-
 import link
 import unchanged
 
@@ -35,6 +33,8 @@ COLLECTIONS = Path("/usr/share/ansible/collections")
 PLAYBOOK = COLLECTIONS / "ansible_collections/opennebula/flower/playbooks/appliance.yml"
 APPLIANCE = Path("/etc/one-appliance")
 LOGS = Path("/var/log/one-appliance")
+# What Ansible would compile again in every task; see bytecode/sitecustomize.py.
+BYTECODE = Path("/var/cache/one-appliance")
 BOOT_LOG = LOGS / "flower-boot.log"
 HEALTH_CHECK = "/opt/flower/bin/health-check"
 # Of the context, only what describes the machine; the playbook reads and validates the rest itself.
@@ -85,6 +85,8 @@ def run_playbook(step: str, context: dict[str, str]) -> int:
         "ANSIBLE_LOCALHOST_WARNING": "false",
         # Saves three processes for every task.
         "ANSIBLE_PIPELINING": "true",
+        "PYTHONPATH": str(APPLIANCE / "bytecode"),
+        "KEPT_BYTECODE": str(BYTECODE),
         "ANSIBLE_INVENTORY_UNPARSED_WARNING": "false",
         "FLOWER_BOOT_LOG": str(BOOT_LOG),
         "FLOWER_STEP": step,

@@ -68,3 +68,19 @@ def test_another_try_withdraws_what_the_last_boot_said_of_its_failure(service: M
         service.withdraw_failure(context(gate.url, service))
     service.withdraw_failure({})
     assert capsys.readouterr().err.count("the failure of the last boot could not be withdrawn: ") == 2
+
+
+def test_the_playbook_runs_with_kept_byte_code_and_nothing_of_the_context_that_steers_it(
+    service: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    playbook = tmp_path / "ansible-playbook"
+    playbook.write_text("#!/bin/sh\nenv\n")
+    playbook.chmod(0o755)
+    monkeypatch.setattr(service.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(service, "LOGS", tmp_path)
+    for name in ("PYTHONPATH", "KEPT_BYTECODE", "ANSIBLE_CONFIG"):
+        monkeypatch.setenv(name, "/foreign")
+    assert service.run_playbook("bootstrap", {"VMID": "7", "PYTHONSTARTUP": "/foreign"}) == 0
+    lines = (tmp_path / "flower-ansible.log").read_text().splitlines()
+    assert {"PYTHONPATH=/etc/one-appliance/bytecode", "KEPT_BYTECODE=/var/cache/one-appliance", "VMID=7"} <= set(lines)
+    assert [line for line in lines if "/foreign" in line] == []

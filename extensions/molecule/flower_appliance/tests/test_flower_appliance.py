@@ -74,6 +74,22 @@ def test_boot_says_where_the_time_went(running_superlink, running_supernode, rol
     assert machine.boot_log()[-1] == "succeeded"
 
 
+def test_what_looks_after_a_node_says_how_it_is(running_supernode):
+    def connected():
+        assert running_supernode.host.run("systemctl start one-appliance-node.service").rc == 0
+        return running_supernode.published["FL_CLIENT_STATUS"] == "1"
+
+    assert wait_until(connected, BOOT_SECONDS), running_supernode.published
+
+
+@pytest.mark.parametrize("role", ["superlink", "supernode"])
+def test_what_the_boot_compiled_is_kept_for_root_alone(running_superlink, running_supernode, role):
+    host = {"superlink": running_superlink, "supernode": running_supernode}[role].host
+    kept = host.file("/var/cache/one-appliance")
+    assert (kept.user, kept.mode & 0o022) == ("root", 0)
+    assert host.run("ls /var/cache/one-appliance").stdout.count(".cpython-") > 10
+
+
 def test_supernode_joins_the_superlink_of_its_service(running_superlink, running_supernode):
     assert running_supernode.published["FL_NODE_READY"] == "YES"
     assert running_supernode.published["FL_NODE_ID"] == "11"
