@@ -49,7 +49,7 @@ setup: $(VENV)/.control build/collections/.done ## Virtual environment and colle
 
 # ---- Trying it out -------------------------------------------------------------------------------
 
-.PHONY: demo demo-zones clean-zones pilot engine images lab-up lab-down lab-reset clean-lab
+.PHONY: demo demo-zones demo-edge clean-zones clean-edge pilot engine images lab-up lab-down lab-reset clean-lab
 demo: setup ## Start a zone, bake the appliances, deploy a federation and train
 	@lab/demo.sh
 
@@ -58,6 +58,14 @@ pilot: setup ## The criteria of docs/project/pilot.md, measured in a new lab zon
 
 demo-zones: setup ## Start three zones with a router between them, deploy one federation over them and train
 	@lab/demo-zones.sh
+
+demo-edge: setup ## Start two zones and two machines behind bad links, deploy one federation over them and train while a link is cut
+	@lab/demo-edge.sh
+
+clean-edge: setup ## Remove the zones, the machines and the router of demo-edge
+	@python -m lab.router down
+	@python -m lab.machine down mast tower
+	@for zone in cloud harbour; do python -m lab clean --name $$zone; done
 
 clean-zones: setup ## Remove the zones and the router of demo-zones
 	@python -m lab.router down
@@ -79,7 +87,7 @@ lab-reset: setup ## Remove the lab zone and keep the images, so that the next on
 	@python -m lab.monitoring down
 	@python -m lab clean --name zone0
 
-clean-lab: lab-reset clean-zones ## Remove the lab zone, its images, and the Docker engine if it was started for it
+clean-lab: lab-reset clean-zones clean-edge ## Remove the lab zone, its images, and the Docker engine if it was started for it
 	@python -m lab.images clean
 	@python -m lab.engine stop
 

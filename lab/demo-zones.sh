@@ -29,12 +29,4 @@ if [ "$status" = 0 ]; then wait "$router"; else kill "$router" 2>/dev/null || tr
 step 'Packets between the zones'
 python -m lab.router show
 printf '\nReport: %s\n' "$PWD/build/report/index.html"
-python - build/report/result.json "$SECONDS" <<'PYTHON'
-import json
-import sys
-
-report, seconds = json.load(open(sys.argv[1])), sys.argv[2]
-for name, zone in report["zones"].items():
-    print(f"ZONE {name} nodes={zone['nodes']} rounds={zone['rounds']} failures={zone['failures']} examples={zone['examples']} seconds={zone['seconds']:.1f}")
-print(f"RESULT accuracy={float(report['metrics']['accuracy']):.4f} rounds={report['rounds']} nodes={report['nodes']} silent={report['zones_silent']} seconds={seconds}")
-PYTHON
+python -m lab.result build/report/result.json "$SECONDS"

@@ -6,13 +6,15 @@
 # Called again it finds all that and trains once more.
 #
 # ML_FRAMEWORK and USE_CASE: what the SuperNodes train with, and what; without them the digits with scikit-learn.
-# MONITORING=1: Prometheus beside the zone, which sees the training; at the end its targets, dashboards and alerts.
+# MONITORING=1: Prometheus beside the zone, which sees a training that finds anomalies; at the end its targets, dashboards and alerts.
 # LAB_DRIVER: docker, whose VMs are containers, or qemu, which boots the disk images of the appliances.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 SECONDS=0
 framework=${ML_FRAMEWORK:-sklearn}
-settings=(-e "flower_ml_framework=$framework" ${USE_CASE:+-e "flower_use_case=$USE_CASE"})
+# Of what its nodes report, every panel of a dashboard has something.
+use_case=${USE_CASE:-${MONITORING:+anomaly-detection}}
+settings=(-e "flower_ml_framework=$framework" ${use_case:+-e "flower_use_case=$use_case"})
 driver=${LAB_DRIVER:-docker}
 [[ $driver = docker || $driver = qemu ]] || { echo "LAB_DRIVER is $driver, expected docker or qemu" >&2; exit 1; }
 step() { printf '\n== %s (%d s)\n' "$1" "$SECONDS"; }

@@ -12,7 +12,6 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -20,13 +19,12 @@ from cryptography.x509.oid import NameOID
 
 from ansible_collections.opennebula.flower.tests.app.conftest import make_flower_venv
 from ansible_collections.opennebula.flower.tests.support.ports import free_port
-from ansible_collections.opennebula.flower.tests.support.waiting import wait_until
 from ansible_collections.opennebula.flower.tests.support.zones import open_zones
-from lab.checkout import CHECKOUT
-from lab.images import SUITES, build
+from lab.machine import container, down, up
 
 ROOT = Path(__file__).parents[2]
-MACHINE = f"edge-tower-{CHECKOUT}"
+NAME = "test-tower"
+MACHINE = container(NAME)
 NODE_LOG = "journalctl --unit flower-supernode --no-pager --lines 20"
 
 
@@ -65,15 +63,11 @@ def on_machine(command: str) -> str:
 @pytest.fixture
 def machine() -> Iterator[None]:
     """A machine of Debian 13 whose systemd runs."""
-    build("base", SUITES["trixie"])
-    build("wheels", SUITES["trixie"])
-    flags = yaml.safe_load((ROOT / "playbooks/vars/systemd_container.yml").read_text())["systemd_container_flags"]
     try:
-        docker("run", "--detach", "--name", MACHINE, *flags, "--volume", f"{ROOT}/build/wheels:/mnt/wheels:ro", SUITES["trixie"].vm_image, "/sbin/init")
-        wait_until(lambda: on_machine("systemctl is-system-running").strip() in ("running", "degraded"), "systemd")
+        up(NAME)
         yield
     finally:
-        docker("rm", "--force", "--volumes", MACHINE)
+        down(NAME)
 
 
 @pytest.fixture

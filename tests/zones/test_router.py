@@ -15,7 +15,7 @@ import pytest
 from lab import router
 from lab.addresses import free_subnet
 from lab.driver.docker import machine_prefix
-from lab.engine import docker
+from lab.engine import EngineError, docker
 
 ZONES = ("routed-a", "routed-b", "routed-c")
 IDLE_SECONDS = 5
@@ -116,3 +116,33 @@ def test_nothing_but_the_fleet_port_passes_and_all_of_it_is_counted(routed):
 def test_a_silent_connection_is_forgotten_unless_it_is_kept_alive(routed):
     assert asked(ZONES[1], pause=3 * IDLE_SECONDS) == ["198.51.100.1"]
     assert asked(ZONES[1], pause=3 * IDLE_SECONDS, keepalive=1) == ["198.51.100.1"] * 2
+
+
+def test_the_links_of_sites_lose_packets_and_are_thin(routed):
+    router.up(list(ZONES), IDLE_SECONDS, router.Link(rate="1mbit", loss=40))
+    try:
+        answered = 0
+        for _ in range(20):
+            answered += asked(ZONES[1]) == ["198.51.100.1"] * 2
+        counted = router.counted()
+        assert counted["routed-b_lost"] > 0 and counted["routed-c_lost"] == 0
+        assert answered > 0, "TCP says again what was lost"
+        for namespace, device in (([], f"r{router.CHECKOUT}1"), (["-n", router.NAMESPACE], "zone1")):
+            shown = subprocess.run(["tc", *namespace, "qdisc", "show", "dev", device], check=True, capture_output=True, text=True).stdout
+            assert "tbf" in shown and "rate 1Mbit" in shown
+    finally:
+        router.up(list(ZONES), IDLE_SECONDS)
+
+
+def test_a_link_that_is_cut_comes_back(routed):
+    with subprocess.Popen([sys.executable, "-m", "lab.router", "cut", *ZONES, "--site", ZONES[1], "--seconds", "5"]) as cutting:
+        while asked(ZONES[1]):
+            assert cutting.poll() is None, "the link was never away"
+        assert asked(ZONES[2]) == ["198.51.100.2"] * 2
+        assert cutting.wait() == 0
+    assert asked(ZONES[1]) == ["198.51.100.1"] * 2
+
+
+def test_a_site_that_is_not_joined_is_named():
+    with pytest.raises(EngineError, match="Zone moon is none of those that are joined: routed-a, routed-b, routed-c"):
+        router.cut(list(ZONES), "moon", 1)
