@@ -27,7 +27,7 @@ NAMESPACE = f"one-{CHECKOUT}-router"
 # Documentation networks: the world outside of all zones. Each site appears as one address of the second.
 PUBLIC_ADDRESS = "203.0.113.10"
 SITES = "198.51.100"
-WORLD = ("203.0.113.0/24", f"{SITES}.0/24")
+WORLD = (f"{PUBLIC_ADDRESS}/32", f"{SITES}.0/24")
 OWN_HOST = 254
 SUPERLINK_HOST = 10  # the first lease of the coordinator's network
 FLEET_PORT = 9092
