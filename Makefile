@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 VENV := $(CURDIR)/.venv
-ROLES := container_engine flower_superlink flower_supernode flower_appliance nvidia_container_toolkit wireguard
+ROLES := container_engine flower_superlink flower_supernode flower_appliance flower_monitoring nvidia_container_toolkit wireguard
 
 export PATH := $(VENV)/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)
@@ -209,8 +209,8 @@ tutorials: images $(VENV)/.test ## What docs/tutorials says, done word by word i
 # make test holds every kind of test once: what a machine is made into, what a zone answers, a training, a deployment. Within its limit of time it
 # leaves to make test-long what repeats these on other ground: more machines (roles, appliances, zones), more steps (the cases marked "long") and
 # more examples (fuzz, variants, recovery).
-TESTS := e2e app integration molecule-flower_superlink lab-test edge coverage sanity contract foreign lint
-LONG_TESTS := $(filter-out $(TESTS),$(SCENARIOS)) roles long-cases zones recovery image-check tutorials variants fuzz vfio
+TESTS := e2e app integration molecule-flower_superlink image-check lab-test edge coverage sanity contract foreign lint
+LONG_TESTS := $(filter-out $(TESTS),$(SCENARIOS)) roles long-cases zones recovery monitoring tutorials variants fuzz vfio
 SUITES := $(MAKE) --keep-going --output-sync=target --assume-old=engine --assume-old=machine-images --assume-old=images
 
 test: $(VENV)/.test build/collections/.done machine-images ## Everything that CI runs
@@ -236,14 +236,12 @@ appliance-images: images ## Disk images of the appliances with a stand-in of the
 	  -e "{\"appliance_image_archives\": {\"flower-superlink-container\": \"$$(python -c 'from lab.images import SUPERLINK_IMAGE, archive_path; print(archive_path(SUPERLINK_IMAGE))')\"}}"
 
 image-check: appliance-images $(VENV)/.test ## The disk images looked at without a boot: partitions, files, secrets, sizes, manifests
-	@echo "== disk images"
-	@pytest -q tests/images
+	@scripts/timed.sh "disk images" pytest -q tests/images
 
 # Takes half an hour on two cores, most of it emulated processors.
 image-boot: appliance-images $(VENV)/.test ## The disk images and a small one booted by the lab zone, with BIOS and UEFI
-	@echo "== disk images, booted"
 	@python -c 'from ansible_collections.opennebula.flower.tests.app.conftest import make_flower_venv; make_flower_venv()'
-	@pytest -q -s tests/boot
+	@scripts/timed.sh "disk images, booted" pytest -q -s tests/boot
 
 .PHONY: bench
 bench: setup ## Speed against raw calls, printed as ratios
