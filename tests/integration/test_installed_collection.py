@@ -106,7 +106,8 @@ def test_the_archive_holds_what_the_playbooks_need_and_nothing_of_the_workshop(i
     files = {path.relative_to(shipped).as_posix() for path in shipped.rglob("*") if path.is_file()}
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *PARTS]
     tracked = subprocess.run(listed, cwd=CHECKOUT, check=True, capture_output=True, text=True).stdout.split()
-    workshop = ("inventories/lab", "requirements/foreign.txt", "requirements/lab.txt", "requirements/site.txt", "requirements/test.txt", "docs/site.css")
+    requirements = (f"requirements/{name}.txt" for name in ("foreign", "lab", "locks", "site", "test"))
+    workshop = ("inventories/lab", "docs/site.css", *requirements)
     assert {name for name in tracked if not name.startswith(workshop)} == files - {"README.md", "LICENSE", "CHANGELOG.md", "FILES.json", "MANIFEST.json"}
     assert sum((shipped / name).stat().st_size for name in files) < 10_000_000
 
