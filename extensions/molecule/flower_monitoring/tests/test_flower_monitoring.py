@@ -41,19 +41,19 @@ def alerts(host, port, path):
 
 @pytest.fixture(name="superlink", scope="module")
 def a_superlink_that_nobody_finds_in_a_zone(host):
-    """A target as the service discovery writes it, whose training failed."""
-    target = [{"targets": ["127.0.0.1:9101"], "labels": {"zone": "lab", "vm": "1", "name": "link", "role": "superlink"}}]
+    """A target as the service discovery wrote it, in a zone that does not answer now, whose training failed."""
+    target = [{"targets": ["127.0.0.1:9101"], "labels": {"zone": "north", "vm": "1", "name": "link", "role": "superlink"}}]
     host.check_output("systemd-run --unit exporter python3 -c %s", EXPORTER)
-    host.check_output(f"printf %s %s > {TARGETS}/lab.json", "%s", json.dumps(target))
+    host.check_output(f"printf %s %s > {TARGETS}/north.json", "%s", json.dumps(target))
     yield
-    host.check_output(f"rm {TARGETS}/lab.json")
+    host.check_output(f"rm {TARGETS}/north.json")
     host.check_output("systemctl stop exporter")
 
 
 def test_a_target_is_scraped_as_soon_as_its_file_is_there(host, superlink):
     assert wait_until(lambda: query(host, "fl_training_status"))
     (found,) = query(host, "fl_training_status")
-    assert found["metric"].items() >= {"zone": "lab", "name": "link", "role": "superlink", "deployment": "flower-opennebula", "job": "fl_training"}.items()
+    assert found["metric"].items() >= {"zone": "north", "name": "link", "role": "superlink", "deployment": "flower-opennebula", "job": "fl_training"}.items()
 
 
 def test_only_a_superlink_has_a_gateway(host, superlink):
