@@ -96,8 +96,8 @@ def rules(joined: list[Joined], loss: int = 0) -> str:
         # a packet in the middle of one is not a beginning.
         *([
             "  chain unlucky { type filter hook forward priority filter;",
-            *(f"    {way}name zone{number} numgen random mod 100 < {loss} counter name {site.zone}_lost drop"
-              for number, site in enumerate(sites, 1) for way in ("iif", "oif")), "  }",
+            *(f"    {way} zone{number} numgen random mod 100 < {loss} counter name {site.zone}_lost drop"
+              for number, site in enumerate(sites, 1) for way in ("iifname", "oifname")), "  }",
         ] if loss else []),
         "  chain through { type filter hook prerouting priority dstnat + 10; policy drop;",
         *(
