@@ -20,8 +20,12 @@ from .flower import Federation
 from .shipped import APP, APP_PROGRAM, REPOSITORY
 
 sys.path.insert(0, str(APP))
-# Every process of the app is measured where make app asks for it.
-MEASURED = "import os; os.environ.get('COVERAGE_PROCESS_START') and __import__('coverage').process_startup()\n"
+# Every process of the app is measured where make app-coverage asks for it. Not even for a moment may coverage forget what other threads import, see
+# coverage.ini.
+MEASURED = (
+    "import os; os.environ.get('COVERAGE_PROCESS_START') and (__import__('coverage').process_startup(), "
+    "setattr(__import__('coverage.inorout').inorout, 'sys_modules_saved', __import__('contextlib').nullcontext))\n"
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:

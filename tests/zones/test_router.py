@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import pytest
 
+from ansible_collections.opennebula.flower.tests.support.waiting import wait_until
 from lab import router
 from lab.addresses import free_subnet
 from lab.driver.docker import machine_prefix
@@ -132,6 +133,9 @@ def test_the_links_of_sites_lose_packets_and_are_thin(routed):
             assert "tbf" in shown and "rate 1Mbit" in shown
     finally:
         router.up(list(ZONES), IDLE_SECONDS)
+        # The machines know a router with other addresses of its cards.
+        for number, site in enumerate(ZONES[1:], 1):
+            wait_until(lambda site=site, number=number: asked(site) == [f"198.51.100.{number}"] * 2, f"{site} to be answered")
 
 
 def test_a_link_that_is_cut_comes_back(routed):
