@@ -20,7 +20,7 @@ LINE = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!_-]+ --hash=sha256:[0-9a-f]{64
 
 
 def normalized(requirement: str) -> str:
-    name, _, version = requirement.replace("===", "==").partition("==")
+    name, _equals, version = requirement.replace("===", "==").partition("==")
     return re.sub(r"[-_.]+", "-", name.split("[")[0]).lower() + (f"=={version}" if version else "")
 
 
