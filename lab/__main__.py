@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import logging
 import os
@@ -17,8 +16,9 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import TextIO
 
-from lab import engine
+from lab import engine, pid_file
 from lab.addresses import free_port, free_subnet
 from lab.checkout import CHECKOUT, ROOT
 from lab.driver import DRIVERS, DriverError, load_driver
@@ -49,27 +49,15 @@ class ZoneFiles:
         self.settings = state_dir / "settings.json"
 
     def running_pid(self) -> int | None:
-        """Return the id of the zone's process, which holds a lock on its pid file."""
-        if not self.pid.exists():
-            return None
-        with self.pid.open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return int(file.read() or 0)
-        return None
+        """Return the id of the zone's process."""
+        return pid_file.running_pid(self.pid)
 
-    def hold_pid(self):
+    def hold_pid(self) -> TextIO:
         """Make this process the zone's; it is until the returned file is closed. Raises ZoneError."""
-        file = self.pid.open("a+")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return pid_file.hold(self.pid)
         except BlockingIOError as error:
             raise ZoneError(f"The zone in {self.state_dir} runs already.") from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        return file
 
     def password(self, wanted: str) -> str:
         """Return oneadmin's password: the wanted one, else the one kept, else a new one; it is kept for next time."""

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import logging
 import os
@@ -30,7 +29,7 @@ import urllib3
 import yaml
 
 from ansible_collections.opennebula.flower.plugins.module_utils.supervisor import targets
-from lab import engine
+from lab import engine, pid_file
 from lab.checkout import ROOT
 from lab.dashboard_pictures import page
 
@@ -89,15 +88,8 @@ class Files:
         self.address = directory / "address"
 
     def running_pid(self) -> int | None:
-        """Return the id of the process that holds a lock on its pid file."""
-        if not self.pid.exists():
-            return None
-        with self.pid.open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return int(file.read() or 0)
-        return None
+        """Return the id of the process that watches, or None."""
+        return pid_file.running_pid(self.pid)
 
     def dashboards(self) -> Iterator[dict[str, Any]]:
         """Yield the documents of the dashboards."""
@@ -143,11 +135,7 @@ def run(files: Files, zone: Path) -> int:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_args: stopped.set())
-    with files.pid.open("a+") as pid:
-        fcntl.flock(pid, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        pid.truncate(0)
-        pid.write(str(os.getpid()))
-        pid.flush()
+    with pid_file.hold(files.pid):
         prometheus = Prometheus(_configure(files))
         child = subprocess.Popen(
             ["prometheus", f"--config.file={files.config}", f"--storage.tsdb.path={files.directory / 'tsdb'}", f"--web.listen-address={prometheus.address}"]
