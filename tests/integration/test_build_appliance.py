@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -132,16 +131,13 @@ def test_packages_that_are_not_to_be_had(tmp_path: Path, agent: str) -> None:
     assert f") are not to be had as wheels for Python 3.13 on x86_64 from {wheels}: No matching distribution found for ansible-core==" in message
 
 
-def test_every_task_of_a_container_has_a_title_that_can_be_read(tmp_path: Path) -> None:
+def test_every_task_of_a_container_has_a_title_that_can_be_read() -> None:
     """Also those of stages in which there is nothing to do."""
-    docker = tmp_path / "docker"
-    docker.write_text("#!/bin/sh\necho no such image >&2; exit 1\n")
-    docker.chmod(0o755)
     command = [
         Path(sys.executable).with_name("ansible-playbook"), "-i", "localhost,", "playbooks/build_appliance.yml",
         "-e", json.dumps({"appliance_target": "container", "appliance_base_image": "nowhere:1"}),
     ]
-    path = f"{tmp_path}:{os.environ['PATH']}"
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "PATH": path})
-    assert done.returncode == 2 and "Identify the base image nowhere:1" in done.stdout and "no such image" in done.stdout + done.stderr
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 2 and "Identify the base image nowhere:1" in done.stdout
+    assert "the Docker engine of this machine lacks nowhere:1" in done.stdout + done.stderr
     assert "undefined" not in done.stdout + done.stderr
