@@ -149,7 +149,7 @@ foreign: $(VENV)/.test build/foreign/.done ## Command lines, clients and modules
 app: $(VENV)/.test build/collections/.done ## The Flower App in a real federation on this machine
 	@scripts/timed.sh "Flower App tests" pytest -q -m "not long" --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/app
 
-# Not in make test, where these tests are the longest: measuring takes a fifth more of the processor.
+# In make test in the place of make app.
 app-coverage: export APP_COVERAGE := $(CURDIR)/build/coverage/app
 app-coverage: $(VENV)/.test build/collections/.done ## The same, and how much of the app ran in the processes that Flower starts, not less than the floor
 	@rm -rf $(APP_COVERAGE); mkdir -p $(APP_COVERAGE)
@@ -207,19 +207,19 @@ e2e: images $(VENV)/.test ## make demo with assertions, scaling and teardown
 tutorials: images $(VENV)/.test ## What docs/tutorials says, done word by word in a zone in a box and with Flower
 	@scripts/timed.sh "tutorials" pytest -q tests/tutorials
 
-# Machines and federations mostly wait for their disks and each other, so that three suites at a time keep two cores busy. The longest begin
+# Machines and federations mostly wait for their disks and each other, so that four suites at a time keep two cores busy. The longest begin
 # first, so the images that most of them need are made before and taken as they are.
 #
 # make test holds every kind of test once: what a machine is made into, what a zone answers, a training, a deployment. Within its limit of time it
 # leaves to make test-long what repeats these on other ground: more machines (roles, appliances, zones), more steps (the cases marked "long") and
 # more examples (fuzz, variants, recovery).
-TESTS := e2e app integration molecule-flower_superlink image-check lab-test edge coverage sanity contract foreign lint
-LONG_TESTS := $(filter-out $(TESTS),$(SCENARIOS)) roles long-cases app-coverage zones recovery monitoring tutorials variants fuzz vfio
+TESTS := e2e integration app-coverage molecule-flower_superlink coverage lab-test edge foreign sanity image-check contract lint
+LONG_TESTS := $(filter-out $(TESTS),$(SCENARIOS)) roles long-cases zones recovery monitoring tutorials site variants fuzz vfio
 SUITES := $(MAKE) --keep-going --output-sync=target --assume-old=engine --assume-old=machine-images --assume-old=images
 
 test: $(VENV)/.test build/collections/.done machine-images ## Everything that CI runs
 	@rm -rf build/failed
-	@$(SUITES) --jobs=3 $(TESTS) 9>&2 || { scripts/failures.sh; exit 1; }
+	@$(SUITES) --jobs=4 $(TESTS) 9>&2 || { scripts/failures.sh; exit 1; }
 
 long-tests: ## The names of the parts of make test-long
 	@echo $(LONG_TESTS)
