@@ -33,6 +33,13 @@ else
 fi
 step 'Zone'
 python -m lab up --name zone0 --driver "$driver"
+if [ "$driver" = qemu ]; then
+    # The images of this checkout are registered where they are built; a datastore reads below /var/tmp alone unless told otherwise.
+    ansible zone0 -i inventories/lab -c local -o -e 'ansible_python_interpreter={{ ansible_playbook_python }}' -m opennebula.flower.one_datastore -a "{
+        \"name\": \"default\", \"template\": {\"SAFE_DIRS\": \"/var/tmp $PWD/build/appliances\"},
+        \"api_url\": \"{{ one_api_url }}\", \"api_username\": \"{{ one_api_username }}\", \"api_password\": \"{{ one_api_password }}\"
+    }" >/dev/null
+fi
 step 'Appliances'
 ansible-playbook -i inventories/lab opennebula.flower.build_appliance "${settings[@]}"
 if [ -n "${MONITORING:-}" ]; then

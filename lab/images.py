@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible_collections.opennebula.flower.plugins.module_utils.flower.frameworks import FRAMEWORKS
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.frameworks import FRAMEWORKS, framework
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.releases import DEFAULT_VERSION
 from ansible_collections.opennebula.flower.roles.flower_container_image.files import container_image
 from lab import engine
@@ -48,6 +48,8 @@ VARIANTS = {
     "pytorch": 1_600_000_000,
     "tensorflow": 1_800_000_000,
 }
+# Where PyTorch's builds for the CPU are, unless a wheel lies where pip looks anyway.
+BUILDS_FOR_THE_CPU = ("--retries", "2", "--extra-index-url", "https://download.pytorch.org/whl/cpu")
 DEMO_VARIANT = "sklearn"
 GUEST_PACKAGES = ("ansible-core==2.19.14", "urllib3", "cryptography")
 
@@ -128,12 +130,10 @@ def build_variant(name: str, superlink_digest: str) -> str:
 
     :raises EngineError: the image is larger than ``VARIANTS`` allows.
     """
-    framework, image = FRAMEWORKS[name], variant_image(name)
-    digest = _digest(superlink_digest, *framework.packages, *framework.image_packages)
+    packages, data, image = tuple(framework(name)["cpu_packages"]), FRAMEWORKS[name].image_packages, variant_image(name)
+    digest = _digest(superlink_digest, *packages, *data)
     if not _image_is(image, digest):
-        _step(image, lambda: _flower_image(
-            SUPERLINK_IMAGE, image, "flower-supernode", framework.packages, framework.image_packages, digest
-        ))
+        _step(image, lambda: _flower_image(SUPERLINK_IMAGE, image, "flower-supernode", packages, data, digest))
     size = int(docker("image", "inspect", "--format", "{{.Size}}", image))
     if size > VARIANTS[name]:
         raise EngineError(f"{image} has {size / 1e9:.2f} GB, more than the {VARIANTS[name] / 1e9:.2f} GB it may have")
@@ -145,8 +145,9 @@ def build_variants(names: Iterable[str], suite: Suite, archive: bool = False) ->
     build("wheels", suite)
     superlink_digest = build_superlink(suite, build_base(suite))
     for name in names:
-        if FRAMEWORKS[name].packages:
-            _wheels(suite, name, (*SUPERLINK_PACKAGES, *FRAMEWORKS[name].packages))
+        packages = framework(name)["cpu_packages"]
+        if packages:
+            _wheels(suite, name, (*SUPERLINK_PACKAGES, *packages), *(BUILDS_FOR_THE_CPU if any(each.endswith("+cpu") for each in packages) else ()))
         _wheels(suite, f"{name}-data", FRAMEWORKS[name].image_packages, "--no-deps")
         digest = build_variant(name, superlink_digest)
         if archive:

@@ -189,20 +189,34 @@ def vm_appliance(manifest: Mapping[str, Any], facts: Mapping[str, str]) -> dict[
     }  # fmt: skip
 
 
-def service_appliance(manifests: Iterable[Mapping[str, Any]], facts: Mapping[str, str]) -> dict[str, Any]:
-    """Return the description of the service of a SuperLink and SuperNodes, with ``id``, beside what SCHEMA says; see vm_appliance.
+def service_appliances(manifests: Iterable[Mapping[str, Any]], facts: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the descriptions of the services of a SuperLink and SuperNodes, one for each framework, with ``id``, beside what SCHEMA says; see
+    vm_appliance.
 
-    :raises ValueError: there is not exactly one image for each role.
+    manifests: those of nodes at the edge, which are no part of a service in one network, are left out.
+    :raises ValueError: there are nodes, and several images of the SuperLink or of a framework.
     """
-    baked = [manifest["baked"] for manifest in manifests]
-    by_role = {role: [each for each in baked if each["role"] == role] for role in (SUPERLINK, SUPERNODE)}
-    for role, images in by_role.items():
-        if len(images) != 1:
-            raise ValueError(f"a service needs one image of a {role}, but there are {len(images)}")
-    nodes = framework(by_role[SUPERNODE][0]["ml_framework"])
-    version = by_role[SUPERLINK][0]["flower_version"]
+    by_role: dict[str, list[Mapping[str, Any]]] = {SUPERLINK: [], SUPERNODE: []}
+    for manifest in manifests:
+        if not manifest["baked"].get("edge"):
+            by_role[manifest["baked"]["role"]].append(manifest)
+    by_framework: dict[str, list[Mapping[str, Any]]] = {}
+    for manifest in by_role[SUPERNODE]:
+        by_framework.setdefault(manifest["baked"]["ml_framework"], []).append(manifest)
+    if not by_role[SUPERLINK] or not by_framework:
+        return []
+    for what, found in (("SuperLink", by_role[SUPERLINK]), *((f"SuperNode with {framework(name)['title']}", by_framework[name]) for name in by_framework)):
+        if len(found) != 1:
+            raise ValueError(f"a service needs one image of a {what}, but there are several: {', '.join(sorted(each['name'] for each in found))}")
+    return [_service_appliance(by_role[SUPERLINK][0], nodes[0], facts) for nodes in by_framework.values()]
+
+
+def _service_appliance(superlink: Mapping[str, Any], supernode: Mapping[str, Any], facts: Mapping[str, str]) -> dict[str, Any]:
+    manifests = (superlink, supernode)
+    nodes = framework(supernode["baked"]["ml_framework"])
+    version = superlink["baked"]["flower_version"]
     title = f"{SERVICE_NAME} - {nodes['title']}"
-    apps = {role: appliance_name(role, images[0]["ml_framework"]) for role, images in by_role.items()}
+    apps = {manifest["baked"]["role"]: appliance_name(manifest["baked"]["role"], manifest["baked"]["ml_framework"]) for manifest in manifests}
     return {
         "id": str(uuid.uuid5(_NAMESPACE, title)),
         "name": title,
@@ -264,7 +278,7 @@ def appliance_name(role: str, ml_framework: str, edge: bool = False) -> str:
 
 
 def appliances(manifests: Iterable[Mapping[str, Any]], facts: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return the appliances of images and, where there is one for each role, of their service.
+    """Return the appliances of images and, where there is a SuperLink, of the service of it and the SuperNodes of each framework.
 
     Each has ``id``, ``name``, ``role`` (empty for the service), ``description`` as SCHEMA says, ``readme``, ``template`` (what a marketplace of
     OpenNebula keeps of it besides) and ``vm_attributes``, or ``service`` and ``service_roles``.
@@ -272,10 +286,7 @@ def appliances(manifests: Iterable[Mapping[str, Any]], facts: Mapping[str, str])
     """
     manifests = list(manifests)
     made = [(manifest["baked"]["role"], vm_appliance(manifest, facts)) for manifest in manifests]
-    # Nodes at the edge are no part of a service in one network.
-    inside = [manifest for manifest in manifests if not manifest["baked"].get("edge")]
-    if {manifest["baked"]["role"] for manifest in inside} >= {SUPERLINK, SUPERNODE}:
-        made.append(("", service_appliance(inside, facts)))
+    made += [("", service) for service in service_appliances(manifests, facts)]
     result = []
     for role, described in made:
         description = {name: value for name, value in described.items() if name != "id"}

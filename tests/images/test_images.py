@@ -145,6 +145,11 @@ def test_host_keys_are_made_when_there_are_none(image: Image) -> None:
     assert "ssh-keygen" in image.read("etc/systemd/system/sshd-keygen.service.d/host-keys.conf")
 
 
+def test_no_time_server_on_the_internet_is_asked(image: Image) -> None:
+    assert re.search(r"(?m)^FallbackNTP=$", image.read("etc/systemd/timesyncd.conf.d/servers.conf"))
+    assert b"pool.ntp.org" in (image.root / "usr/lib/systemd/systemd-timesyncd").read_bytes()
+
+
 def test_logs_are_limited(image: Image) -> None:
     assert "SystemMaxUse=200M" in image.read("etc/systemd/journald.conf.d/size.conf")
     assert "/var/log/one-appliance/*.log" in image.read("etc/logrotate.d/one-appliance")

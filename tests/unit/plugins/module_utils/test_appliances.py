@@ -123,6 +123,17 @@ def test_an_image_of_an_older_build_without_md5_is_refused() -> None:
         appliances.appliances([older], FACTS)
 
 
-def test_two_images_of_a_role_are_no_service() -> None:
-    with pytest.raises(ValueError, match="a service needs one image of a supernode, but there are 2"):
-        appliances.appliances([*IMAGES, manifest("supernode", "pytorch")], FACTS)
+def test_each_framework_has_a_service_of_its_own() -> None:
+    made = appliances.appliances([*IMAGES, manifest("supernode", "pytorch")], FACTS)
+    services = [each for each in made if not each["role"]]
+    assert [each["name"] for each in services] == ["Flower federated learning - scikit-learn", "Flower federated learning - PyTorch"]
+    assert [each["service_roles"]["supernode"] for each in services] == ["Flower SuperNode - scikit-learn", "Flower SuperNode - PyTorch"]
+    assert len({each["id"] for each in made}) == len(made) == 5
+
+
+def test_two_images_of_the_same_part_are_no_service() -> None:
+    message = "a service needs one image of a {}, but there are several: flower-{}-container, flower-{}-native"
+    with pytest.raises(ValueError, match=message.format("SuperLink", "superlink", "superlink")):
+        appliances.appliances([*IMAGES, manifest("superlink", runtime="container")], FACTS)
+    with pytest.raises(ValueError, match=message.format("SuperNode with scikit-learn", "supernode-sklearn", "supernode-sklearn")):
+        appliances.appliances([*IMAGES, manifest("supernode", "sklearn", "container")], FACTS)
