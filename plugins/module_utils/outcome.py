@@ -1,7 +1,7 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How every module of the collection ends: with its result, or with one sentence.
+"""The base of every module of the collection: it ends with its result, or with one sentence, and takes text in OpenNebula's syntax for dictionaries.
 
 Nothing that it says has a secret in it: neither its result, nor warnings, nor what Ansible logs of its options.
 """
@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .dict_options import DictModule
+from ansible.module_utils.basic import AnsibleModule
+
 from .one.core.compare import difference
 from .one.transport.errors import INVALID, MISREADINGS, OneException, TemplateSyntaxError, one_line
 from .redaction import HIDDEN, hidden, hidden_diff
@@ -22,6 +23,24 @@ if TYPE_CHECKING:
 
 # A shorter secret would be replaced in the middle of words, which makes every text unreadable and shows the secret.
 _LEAST_LENGTH = 4
+
+
+class DictModule(AnsibleModule):
+    """An Ansible module that understands text in the place of a dictionary, or refuses it in one sentence."""
+
+    def __init__(self, argument_spec: dict, **kwargs: object) -> None:
+        self._fault = ""
+        super().__init__(argument_spec=argument_spec, **kwargs)
+        if self._fault:
+            self.fail_json(msg=f"{self._fault}.", error={"kind": INVALID})
+
+    def _load_params(self) -> None:
+        """Read the parameters, before Ansible checks their types."""
+        super()._load_params()
+        if _has_text(self.argument_spec, self.params):
+            from .dict_texts import read
+
+            self._fault = read(self.argument_spec, self.params)
 
 
 class SafeModule(DictModule):
@@ -121,3 +140,15 @@ def changed_result(before: dict, after: dict, **facts: object) -> dict:
     """Return a module's result: changed and diff follow from the two states, facts are returned as they are."""
     left, right = difference(before, after)
     return {"changed": before != after, "diff": {"before": left, "after": right}, **facts}
+
+
+def _has_text(argument_spec: dict, params: dict) -> bool:
+    """Tell whether a parameter that should be a dictionary, or several, is text or has text in it."""
+    for name, option in argument_spec.items():
+        if "dict" not in (option.get("type"), option.get("elements")):
+            continue
+        for value in (params.get(key) for key in (name, *option.get("aliases", ()))):
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, str) or (isinstance(item, dict) and _has_text(option.get("options") or {}, item)):
+                    return True
+    return False

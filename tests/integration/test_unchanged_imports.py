@@ -29,7 +29,7 @@ with patch_module_args(options):
 """
 #: the files that every module loads
 EVERY = frozenset({
-    "dict_options", "module", "outcome", "redaction", "one.core.compare", "one.core.lookup", "one.transport.answers", "one.transport.client",
+    "module", "outcome", "redaction", "one.core.compare", "one.core.lookup", "one.transport.answers", "one.transport.client",
     "one.transport.errors", "one.transport.http", "one.transport.values", "one.transport.xml",
 })
 #: by module: options, and the files that it loads beside those that every module does
