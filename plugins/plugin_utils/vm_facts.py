@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core import states
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
-from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.values import decimal, number, text
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.values import number, text
 from ansible_collections.opennebula.flower.plugins.module_utils.one.vm import facts as vm_facts
 from ansible_collections.opennebula.flower.plugins.module_utils.redaction import hidden, is_secret
 
@@ -22,30 +21,17 @@ def inventory_facts(vm: dict, wanted: Callable[[str], bool] = lambda name: True)
 
     wanted: tells by its name whether an attribute of the user template is to be kept.
     """
-    template = xml.section(vm, "TEMPLATE")
-    attributes = xml.section(vm, "USER_TEMPLATE")
-    place = vm_facts.placement(vm)
-    service_id = number(attributes.get("SERVICE_ID"))
-    cluster_id = number(place.get("CID"))
+    said = vm_facts.summary(vm)
+    service_id, cluster_id = said["service_id"], said["cluster_id"]
     return {
-        "id": int(vm["ID"]),
-        "name": vm["NAME"],
-        "state": states.vm_state(vm),
-        "owner": vm.get("UNAME"),
-        "group": vm.get("GNAME"),
-        "service_id": service_id,
+        **said,
         "service": None if service_id is None else str(service_id),
-        "role": text(attributes.get("ROLE_NAME")) or None,
-        "host": place.get("HOSTNAME") or None,
-        "cluster_id": cluster_id,
+        "role": said["role"] or None,
+        "host": said["host"] or None,
         "cluster": None if cluster_id is None else str(cluster_id),
-        "labels": vm_facts.labels(vm),
-        "template_id": number(template.get("TEMPLATE_ID")),
-        "cpu": decimal(template.get("CPU")) or 0.0,
-        "vcpu": number(template.get("VCPU")) or 1,
-        "memory": number(template.get("MEMORY")),
-        "nics": _nics(template),
-        "user_template": _user_template(attributes, wanted),
+        "memory": said["memory"] or None,
+        "nics": _nics(xml.section(vm, "TEMPLATE")),
+        "user_template": _user_template(xml.section(vm, "USER_TEMPLATE"), wanted),
     }
 
 

@@ -100,14 +100,12 @@ def warn_of_odd(client: Client, listed: Iterable[dict]) -> None:
         client.warn(f"{name} cannot be read and counts as empty in VM {some}.")
 
 
-def facts(vm: dict) -> dict:
-    """Return what the modules say about a VM. What its owner wrote in another form than is expected is left out."""
+def summary(vm: dict) -> dict:
+    """Return what modules and inventory say about a VM. What its owner wrote in another form than is expected is left out."""
     template, attributes, place = xml.section(vm, "TEMPLATE"), xml.section(vm, "USER_TEMPLATE"), placement(vm)
     return {
         **lookup.identity(vm),
-        "mode": ownership.mode(vm),
         "state": states.vm_state(vm),
-        "reason": reason(vm),
         "host": place.get("HOSTNAME", ""),
         "cluster_id": number(place.get("CID")),
         "template_id": number(template.get("TEMPLATE_ID")),
@@ -117,11 +115,21 @@ def facts(vm: dict) -> dict:
         "memory": number(template.get("MEMORY")) or 0,
         "vcpu": number(template.get("VCPU")) or 1,
         "labels": labels(vm),
+    }
+
+
+def facts(vm: dict) -> dict:
+    """Return what the modules say about a VM, see summary."""
+    template = xml.section(vm, "TEMPLATE")
+    return {
+        **summary(vm),
+        "mode": ownership.mode(vm),
+        "reason": reason(vm),
         "addresses": addresses(vm),
         "nics": [_nic(nic) for nic in interfaces(vm) if number(nic.get("NIC_ID")) is not None],
         "disks": [_disk(disk) for disk in _numbered(template, "DISK", "DISK_ID")],
         "pcis": [_pci(pci) for pci in xml.vectors(template, "PCI")],
-        "attributes": attributes,
+        "attributes": xml.section(vm, "USER_TEMPLATE"),
     }
 
 

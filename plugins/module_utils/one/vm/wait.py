@@ -12,6 +12,7 @@ from ..core.wait import wait_until
 from ..transport import xml
 from ..transport.client import Client
 from ..transport.errors import WRONG_STATE, OneException
+from ..transport.values import words
 from . import facts as vm_facts
 
 DONE = "DONE"
@@ -104,12 +105,12 @@ class VmsWait:
 
 
 def _standing(vm: dict) -> tuple[str, str]:
-    return states.vm_state(vm), xml.section(vm, "USER_TEMPLATE").get("ERROR") or ""
+    return states.vm_state(vm), words(xml.section(vm, "USER_TEMPLATE").get("ERROR"))
 
 
 def _status(vm: dict) -> str:
     state, error = _standing(vm)
-    reason = xml.section(vm, "USER_TEMPLATE").get("SCHED_MESSAGE") if state == "PENDING" else error
+    reason = words(xml.section(vm, "USER_TEMPLATE").get("SCHED_MESSAGE")) if state == "PENDING" else error
     return f"{vm_facts.label(vm)} is {state}" + (f" ({' '.join(reason.split())})" if reason else "")
 
 

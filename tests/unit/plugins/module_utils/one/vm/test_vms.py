@@ -21,7 +21,7 @@ OPTIONS = dict.fromkeys((
 )) | {"update": "merge"}
 
 
-def vm(state: str = "RUNNING", error: str = "", **template: object) -> dict:
+def vm(state: str = "RUNNING", error: object = "", **template: object) -> dict:
     is_lcm = state in states.LCM
     return {
         "ID": "5", "NAME": "web", "UID": "0", "GID": "0", "UNAME": "oneadmin", "GNAME": "oneadmin",
@@ -78,6 +78,13 @@ def test_each_failure_ends_a_wait_at_the_first_look_with_the_reason(state):
         VmsWait(zone, [vm("PENDING")], timeout=600).reach("RUNNING")
     assert (caught.value.kind, zone.asked) == ("wrong_state", 1)
     assert caught.value.message == f"VM 'web' (id 5) is {state} (driver: no space), it does not become RUNNING."
+
+
+@pytest.mark.parametrize(("error", "said"), [(["a.", "b"], " (a; b)"), ({"A": "1"}, ""), (["a", {"A": "1"}], " (a)")])
+def test_an_error_of_another_form_than_the_server_writes_ends_a_wait_as_well(error, said):
+    with pytest.raises(OneException) as caught:
+        VmsWait(Zone(vm("BOOT_FAILURE", error=error)), [vm("PENDING")], timeout=600).reach("RUNNING")
+    assert caught.value.message == f"VM 'web' (id 5) is BOOT_FAILURE{said}, it does not become RUNNING."
 
 
 def test_an_action_may_take_a_moment_to_show():
