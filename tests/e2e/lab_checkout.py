@@ -100,6 +100,13 @@ def docker(*argv: str) -> str:
     return subprocess.run(["docker", *argv], check=True, capture_output=True, text=True).stdout
 
 
+def inside(vm: object, *argv: str, stdin: str = "") -> str:
+    """Run a command in a VM and return its output."""
+    label = ("--filter", f"label=opennebula.vm={vm.ID}", "--filter", "label=opennebula.zone=zone0")
+    (container,) = docker("ps", "--quiet", *label, "--filter", f"label=opennebula.checkout={identity(ROOT)}").split()
+    return subprocess.run(["docker", "exec", "--interactive", container, *argv], check=True, capture_output=True, text=True, input=stdin).stdout
+
+
 def leftovers() -> dict[str, str]:
     """What of the zone the Docker engine holds."""
     labels = ("--filter", "label=opennebula.zone=zone0", "--filter", f"label=opennebula.checkout={identity(ROOT)}")

@@ -13,6 +13,7 @@ import ssl
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -20,10 +21,24 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from lab_checkout import NOTHING, ONE_AUTH, REPORT, leftovers, make, objects, playbook, recap, vm_of_role, vms, zone
+from lab_checkout import NOTHING, ONE_AUTH, REPORT, inside, leftovers, make, objects, playbook, recap, vm_of_role, vms, zone
 
 from ansible_collections.opennebula.flower.tests.support.waiting import wait_until
 
+# Whom a VM or a container in it begins to talk to.
+RECORDER = """
+table inet seen {
+  set calls { typeof ip daddr . meta l4proto . th dport; flags dynamic; size 65535; }
+  set calls6 { typeof ip6 daddr . meta l4proto . th dport; flags dynamic; size 65535; }
+  chain out {
+    type filter hook postrouting priority -300;
+    oifname "lo" return
+    oifname "docker*" return
+    ct state new meta l4proto { tcp, udp } add @calls { ip daddr . meta l4proto . th dport }
+    ct state new meta l4proto { tcp, udp } add @calls6 { ip6 daddr . meta l4proto . th dport }
+  }
+}
+"""
 THREE_NODES = ("-e", "flower_supernodes=3", "-e", "flower_supernodes_min=3", "-e", "flower_supernodes_max=5")
 
 
@@ -83,6 +98,22 @@ def get(fleet: tuple[str, int], path: str, ca: str, headers: dict[str, str] | No
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code
+
+
+@pytest.fixture(scope="module")
+def recorded(demo) -> None:
+    """Every VM remembers its connections from here on, and every node connects once more."""
+    for vm in vms():
+        inside(vm, "nft", "-f", "-", stdin=RECORDER)
+    for vm in vm_of_role("supernode"):
+        inside(vm, "systemctl", "restart", "flower-supernode.service")
+
+
+def calls(vm: object) -> set[tuple[str, str, int]]:
+    """Whom a VM has begun to talk to: address, protocol, port."""
+    listed = json.loads(inside(vm, "nft", "--json", "list", "table", "inet", "seen"))["nftables"]
+    elements = [element for item in listed for element in item.get("set", {}).get("elem", [])]
+    return {tuple((element.get("elem", {}).get("val", element) if isinstance(element, dict) else element)["concat"]) for element in elements}
 
 
 def test_demo_trains_a_model(demo):
@@ -171,10 +202,19 @@ def test_bounds_of_the_running_service_follow_more_nodes(demo):
     assert len(vm_of_role("supernode")) == 3
 
 
-def test_scaled_up_node_trains_in_the_next_run(demo):
+def test_scaled_up_node_trains_in_the_next_run(demo, recorded):
     playbook("train", "-e", "flower_run_name=three", "-e", "flower_num_rounds=1", "-e", "flower_min_available_clients=3", "-e", "flower_supernodes=3")
     result = json.loads((REPORT / "result.json").read_text())
     assert (result["nodes"], result["rounds"]) == (3, 1)
+
+
+def test_a_federation_talks_to_its_own_superlink_and_onegate_alone(fleet, recorded):
+    """docs/decisions/network.md: at run time nothing else is contacted."""
+    for role in ("superlink", "supernode"):
+        for vm in vm_of_role(role):
+            onegate = urlsplit(vm.TEMPLATE["CONTEXT"]["ONEGATE_ENDPOINT"])
+            expected = {(onegate.hostname, "tcp", onegate.port)} | ({(fleet[0], "tcp", fleet[1])} if role == "supernode" else set())
+            assert calls(vm) == expected, vm.NAME
 
 
 def test_run_is_not_trained_twice_under_one_name(demo):
