@@ -21,6 +21,8 @@ from .flower.node_keys import EXPECTED as ONE_KEY
 from .flower.node_keys import read_key
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
+# TOML's integers have 64 bits.
+_MOST_DIGITS = 18
 _FLOAT = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
 _HOST_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
@@ -150,7 +152,7 @@ def _port(text: str) -> int:
 
 
 def _integer(text: str, limits: Limits) -> int:
-    if not _INTEGER.fullmatch(text) or len(text) > 18 or not limits.hold(int(text)):
+    if not _INTEGER.fullmatch(text) or len(text) > _MOST_DIGITS or not limits.hold(int(text)):
         raise ValueError("not a whole number in range")
     if limits.choices:
         _member(text, limits)
@@ -164,7 +166,7 @@ def _float(text: str, limits: Limits) -> float:
 
 
 def _typed_integer(value: Any, limits: Limits) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not limits.hold(value):
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 10**_MOST_DIGITS or not limits.hold(value):
         raise ValueError("not a whole number in range")
     if limits.choices:
         _member(str(value), limits)

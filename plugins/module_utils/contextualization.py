@@ -23,7 +23,7 @@ from .context_values import KINDS, Kind, Limits, is_loopback, split_address
 from .flower import strategies
 from .flower.frameworks import FRAMEWORKS, NO_USE_CASE, USE_CASES
 from .flower.releases import DEFAULT_VERSION, RELEASES
-from .pem import check_address, check_authority, check_certificates, check_server
+from .pem import check_address, check_authority, check_certificates, check_pair, check_server
 from .scalars import boolean
 
 SUPERLINK = "superlink"
@@ -402,7 +402,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "trim-beta",
         "Share of the nodes that is cut at each end",
         ("FedTrimmedAvg",),
-        above=0,
+        minimum=0.001,
         below=0.5,
     ),
     Parameter(
@@ -1474,7 +1474,8 @@ def _check_metrics(result: Checked, name: Name) -> list[str]:
         given, missing = ("FL_METRICS_CERTFILE", "FL_METRICS_KEYFILE") if certificate else ("FL_METRICS_KEYFILE", "FL_METRICS_CERTFILE")
         return [f"{name(missing)}: nothing was given, expected a value because {name(given)} was given"]
     if certificate:
-        return [f"{name('FL_METRICS_CERTFILE')}: the given value {problem}" for problem in check_certificates(certificate)]
+        problems = zip(("FL_METRICS_CERTFILE", "FL_METRICS_KEYFILE"), check_pair(certificate, key), strict=True)
+        return [f"{name(parameter)}: the given value {problem}" for parameter, found in problems for problem in found]
     if values["flower_metrics_from"]:
         result.warnings.append(f"{name('FL_METRICS_CERTFILE')} is empty: the metrics are not encrypted on their way")
     return []

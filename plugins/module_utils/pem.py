@@ -88,6 +88,19 @@ def check_server(authority: str, certificate: str, key: str) -> list[Problem]:
     return problems + [Problem(_CERTIFICATE, text) for text in _unique(found)]
 
 
+def check_pair(certificate: str, key: str) -> tuple[list[str], list[str]]:
+    """Return what is wrong with a server certificate (with intermediates after it), and with its key, whoever vouches for it."""
+    if x509 is None:
+        return [], []
+    chain = _load(certificate)
+    unusable = _unusable(chain)
+    own, unusable_key = _public_part(key)
+    keys = [unusable_key] if unusable_key else []
+    if chain and own is not None and own != _public_bytes(chain[0]):
+        keys.append("does not belong to the certificate, expected its private key")
+    return unusable or _server_problems(chain[0]), keys
+
+
 def check_address(certificate: str, address: str) -> str | None:
     """Return what is wrong with a server certificate, which has passed ``check_server``, for clients that connect to an address or name."""
     if x509 is None:

@@ -16,7 +16,7 @@ FORMER, NEW = "the former one", "a new one"
 # Of any attribute's or option's name; public keys may be seen.
 _SECRET_NAME = re.compile(
     r"PASSW|PASSPHRASE|(^|_)PASS(_|$)|SECRET|TOKEN|CREDENTIAL|PRIVATE|(^|_)(?<!PUBLIC_)(?<!FL_NODE_)KEY(FILE)?S?(_|$)|APIKEY|"
-    r"AUTHORIZATION|METRICS_AUTH$|SIGNATURE|^SIG$",
+    r"AUTHORIZATION|METRICS_AUTH$|SIGNATURE|^SIG$|PW(D)?(_|$)|PRIVKEY|(^|_)(PSK|JWT|OTP)(_|$)",
     re.IGNORECASE,
 )
 # Flags, and references to what is given elsewhere.
@@ -24,7 +24,10 @@ _NO_SECRET = r"|YES|NO|TRUE|FALSE|\$\w+|\$\{\w+\}"
 # The declaration of a user input, whose last field is its default.
 _INPUT = r"([MO]\|[^|]*\|[^|]*\|[^|]*\|)(.*)"
 # Signs of a text that may have names and values in it.
-_has_signs = re.compile("[=\"'|]|</|PRIVATE KEY|://.*@|[Bb](asic|earer) |X-").search
+_has_signs = re.compile(r"[=\"'|]|</|PRIVATE KEY|://[^\s@]{0,600}@|[Bb](asic|earer) |X-").search
+# Where templates declare what their user may say, passwords among them.
+_DECLARATIONS = ("USER_INPUTS", "user_inputs", "custom_attrs")
+_is_password = re.compile(r"[MO0]\|\s*password\s*(\||$)").match
 # A text in base 64, as templates and OneGate carry what they would not keep as it is.
 ENCODED = re.compile(r"(?:[A-Za-z0-9+/]{60,76}\r?\n)+[A-Za-z0-9+/]{1,76}={0,2}|[A-Za-z0-9+/_-]{16,}={0,2}")
 
@@ -35,8 +38,11 @@ def is_secret(name: str) -> bool:
     return bool(_SECRET_NAME.search(name))
 
 
-def hidden(value: object) -> object:
-    """Return a document without the secrets in it, at any depth and in texts in OpenNebula's syntax, JSON or XML."""
+def hidden(value: object, passwords: frozenset[str] = frozenset()) -> object:
+    """Return a document without the secrets in it, at any depth and in texts in OpenNebula's syntax, JSON or XML.
+
+    passwords: names, in capitals, of values that are secrets whatever they are called; a template that declares inputs adds its own.
+    """
     if isinstance(value, str):
         if not _has_signs(value) and not any(_has_signs(decoded(word)) for word in ENCODED.findall(value)):
             return value
@@ -47,8 +53,17 @@ def hidden(value: object) -> object:
 
         return hidden_text(value)
     if isinstance(value, dict):
-        return {name: masked(item) if is_secret(str(name)) else hidden(item) for name, item in value.items()}
-    return [hidden(item) for item in value] if isinstance(value, (list, tuple)) else value
+        passwords |= _declared(value)
+        return {
+            name: masked(item) if is_secret(str(name)) or str(name).upper() in passwords else hidden(item, passwords) for name, item in value.items()
+        }
+    return [hidden(item, passwords) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _declared(template: dict) -> frozenset[str]:
+    """Return the names of the inputs that a template declares as passwords."""
+    forms = [template[name] for name in _DECLARATIONS if isinstance(template.get(name), dict)]
+    return frozenset(str(name).upper() for inputs in forms for name, text in inputs.items() if isinstance(text, str) and _is_password(text))
 
 
 def decoded(word: str) -> str:
@@ -60,20 +75,21 @@ def decoded(word: str) -> str:
         return ""
 
 
-def hidden_diff(before: object, after: object) -> tuple[object, object]:
-    """Return both sides of a difference without secrets; of one that changes is said that it does."""
+def hidden_diff(before: object, after: object, passwords: frozenset[str] = frozenset()) -> tuple[object, object]:
+    """Return both sides of a difference without secrets; of one that changes is said that it does. passwords: see hidden."""
     if isinstance(before, dict) and isinstance(after, dict):
-        left, right = hidden(before), hidden(after)
+        passwords |= _declared(before) | _declared(after)
+        left, right = hidden(before, passwords), hidden(after, passwords)
         for name in before.keys() & after.keys():
-            if not is_secret(str(name)):
-                left[name], right[name] = hidden_diff(before[name], after[name])
+            if not is_secret(str(name)) and str(name).upper() not in passwords:
+                left[name], right[name] = hidden_diff(before[name], after[name], passwords)
             elif before[name] != after[name] and left[name] == right[name]:
                 left[name], right[name] = FORMER, NEW
         return left, right
     if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
-        pairs = [hidden_diff(*pair) for pair in zip(before, after, strict=True)]
+        pairs = [hidden_diff(*pair, passwords) for pair in zip(before, after, strict=True)]
         return [left for left, _right in pairs], [right for _left, right in pairs]
-    return hidden(before), hidden(after)
+    return hidden(before, passwords), hidden(after, passwords)
 
 
 def masked(value: object) -> object:

@@ -16,7 +16,7 @@ _ASSIGNED = re.compile(
     r"""(?<![\w$])(?P<name>\w[\w-]{0,80})(?P<sign>\\?["']?[ \t]*=>?[ \t]*|\\?["'][ \t]*:[ \t]*)"""
     r"""(?P<value>\\?"(?:[^"]|"(?![\s,\]}]|\Z))*"?|'[^']*'?|[^\s,\[\]{}"']+)"""
 )
-_ELEMENT = re.compile(r"<(?P<name>[A-Za-z_][\w-]{0,80})>(?P<value>[^<]+|<!\[CDATA\[.*?\]\]>)</(?P=name)>", re.DOTALL)
+_ELEMENT = re.compile(r"<(?P<name>[A-Za-z_][\w-]{0,80})>(?P<value>[^<]+|<!\[CDATA\[(?:(?!<!\[CDATA\[|\]\]>).)*\]\]>)</(?P=name)>", re.DOTALL)
 # Of a URL: user and password, in which people forget to encode @ and /, and a user who is a token.
 _CREDENTIALS = re.compile(
     r"""(?<=://)(?:[^/\s"']{0,300}:[^/\s"']{0,300}@|[^/@:\s"']{1,300}:(?!\d+/)[^@\s"']{0,300}@)|(?<=\bhttps://)[^/@\s"']{1,300}@"""

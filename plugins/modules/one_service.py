@@ -272,7 +272,7 @@ class Service:
             return self.module.result({}, after, service=after)
         from ansible_collections.opennebula.flower.plugins.module_utils.one.service import contents as service_contents
 
-        self.module.no_log_values.update(self.desired.secrets(template))
+        self.module.no_log_values.update(self.desired.secrets(template, shown=True))
         merge = {**self.params["template"], **self.desired.instantiation(self.client, template, self.name)}
         merge |= self._networks(template)
         service_contents.check(self.client, template, merge, self.module.warn)

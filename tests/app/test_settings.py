@@ -157,7 +157,7 @@ def test_parameters_of_other_strategies_are_named_and_ignored() -> None:
 
 
 def test_parameters_of_other_strategies_are_checked_all_the_same() -> None:
-    with pytest.raises(SettingsError, match="trim-beta must be a number above 0 and below 0.5"):
+    with pytest.raises(SettingsError, match="trim-beta must be a number of at least 0.001 and below 0.5"):
         settings(strategy="FedAvg", trim_beta=0.7)
 
 

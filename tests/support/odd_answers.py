@@ -21,6 +21,11 @@ DEEP, DEEP_JSON = 2_000, 30_000
 NO_NUMBERS = ("", "-1", "abc", "1_0", "9" * 5000, "\u0663")
 
 
+def _nested(levels: int) -> str:
+    """A VM as OneGate shows it whose owner wrote brackets into it."""
+    return '{"VM": {"ID": "1", "NAME": "x", "USER_TEMPLATE": ' + '{"A": ' * levels + "1" + "}" * levels + "}}"
+
+
 class Answer(NamedTuple):
     """An answer of a zone: what was asked, as a call or as method and path, and the body."""
 
@@ -146,7 +151,7 @@ def odd_documents(answer: Answer) -> Iterator[tuple[str, bytes | tuple[int, byte
         '{"DOCUMENT_POOL": []}', '{"DOCUMENT_POOL": null}', '{"DOCUMENT_POOL": {"DOCUMENT": 5}}',
         '{"DOCUMENT_POOL": {"DOCUMENT": [null, {}]}}', '{"VM": null}', '{"VM": []}', '{"VM": {"ID": "1"}}',
         '{"VM": {"USER_TEMPLATE": {}}}', '{"SERVICE": 5}', '{"SERVICE": {}}', '{"SERVICE": {"roles": 5}}',
-        '{"SERVICE": {"roles": [{}]}}',
+        '{"SERVICE": {"roles": [{}]}}', *(_nested(levels) for levels in (100, 600, 900)),
     )
     for text in texts:
         yield f"the text {text[:40]}", text.encode()

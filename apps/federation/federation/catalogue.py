@@ -123,10 +123,9 @@ def trimmed(share: float, nodes: int) -> int:
 
 def fewest_for_trimming(share: float, malicious: int) -> int:
     """Return how many nodes have to train for FedTrimmedAvg to bear that many malicious ones."""
+    # The product may be rounded down; beyond what a float tells apart one more node changes nothing.
     nodes = max(1, math.floor(malicious / share))
-    while trimmed(share, nodes) < malicious:
-        nodes += 1
-    return nodes
+    return next((more for more in (nodes, nodes + 1, nodes + 2) if trimmed(share, more) >= malicious), nodes)
 
 
 def epsilon(noise_multiplier: float, rounds: int, delta: float) -> float:

@@ -36,7 +36,7 @@ OPTIONS = {
     "server-lr": Limits(above=0),
     "client-lr": Limits(above=0),
     "num-malicious": Limits(whole=True, minimum=0),
-    "trim-beta": Limits(above=0, below=0.5),
+    "trim-beta": Limits(minimum=0.001, below=0.5),
     "server-momentum": Limits(minimum=0, below=1),
     "beta-1": Limits(minimum=0, below=1),
     "beta-2": Limits(minimum=0, below=1),

@@ -9,6 +9,7 @@ knows it. ``name`` gives the name of a parameter in messages.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -99,7 +100,6 @@ def warnings(values: Mapping[str, Any], name: Callable[[str], str]) -> Iterator[
 
 def _fewest_for_trimming(share: float, malicious: int) -> int:
     """Return how many nodes have to train until as many values are cut at each end."""
-    nodes = max(1, int(malicious / share))
-    while int(share * nodes) < malicious:
-        nodes += 1
-    return nodes
+    # The product may be rounded down; beyond what a float tells apart one more node changes nothing.
+    nodes = max(1, math.floor(malicious / share))
+    return next((more for more in (nodes, nodes + 1, nodes + 2) if int(share * more) >= malicious), nodes)

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 
 from ..one.transport import errors
-from ..one.transport.answers import not_understood
+from ..one.transport.answers import not_understood, of_json
 from ..one.transport.errors import OneException
 from ..one.transport.http import Http, without_credentials
 
@@ -67,9 +66,8 @@ class OneGate:
     def _read(self, path: str, element: str) -> dict:
         content = self._send("GET", path, None)
         try:
-            document = json.loads(content)
-        # Too many brackets are a RecursionError.
-        except (ValueError, RecursionError):
+            document = of_json(content)
+        except ValueError:
             raise self._not_understood("something that is not JSON") from None
         found = document.get(element) if isinstance(document, dict) else None
         if not isinstance(found, dict):

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 
 from ..core import lookup, states
 from ..transport import xml
+from ..transport.answers import of_json
 from ..transport.client import Client
 from ..transport.errors import INVALID, WRONG_STATE, OneException, TemplateSyntaxError
 from ..transport.template import parse, render
@@ -58,27 +58,35 @@ def decoded(app: dict, attribute: str) -> dict:
 
     Raises OneException of kind invalid for one that cannot be read.
     """
-    encoded_text = text(xml.section(app, "TEMPLATE").get(attribute))
     try:
-        # OpenNebula's tools do without the padding.
-        return parse(base64.b64decode(f"{encoded_text}==").decode())
-    except (binascii.Error, UnicodeError, TemplateSyntaxError) as error:
-        raise OneException(
-            INVALID,
-            f"{attribute} of marketplace app {app['NAME']!r} (id {app['ID']}) is no template that can be read: "
-            f"{str(error).rstrip('.')}.",
-        ) from error
+        template = _plain(app, attribute)
+        found = parse(template)
+        if found or not template.strip():
+            return found
+        problem = "it has no attributes"
+    except (ValueError, TemplateSyntaxError) as error:
+        problem = str(error).rstrip(".")
+    raise OneException(INVALID, f"{attribute} of marketplace app {app['NAME']!r} (id {app['ID']}) is no template that can be read: {problem}.")
+
+
+def _plain(app: dict, attribute: str) -> str:
+    """Return the text that an attribute of the app holds in base 64, empty if it has none. Raises ValueError for one that is not."""
+    value = xml.section(app, "TEMPLATE").get(attribute, "")
+    if not isinstance(value, str):
+        raise ValueError("it is there twice, or no text")
+    # OpenNebula's tools break lines and do without the padding.
+    packed = "".join(value.split()).rstrip("=")
+    return base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True).decode()
 
 
 def service(app: dict) -> dict:
     """Return the service template of an app that is one. Raises OneException of kind invalid for one that cannot be read."""
-    encoded_text = text(xml.section(app, "TEMPLATE").get(OWN_TEMPLATE))
     try:
-        found = json.loads(base64.b64decode(f"{encoded_text}=="))
+        found = of_json(_plain(app, OWN_TEMPLATE))
         if isinstance(found, dict):
             return found
         problem = "it is no object"
-    except (binascii.Error, ValueError, RecursionError) as error:
+    except ValueError as error:
         problem = str(error)
     raise OneException(INVALID, f"{OWN_TEMPLATE} of marketplace app {app['NAME']!r} (id {app['ID']}) is no service template that can be read: {problem}.")
 

@@ -65,9 +65,9 @@ class DesiredService:
         if self._has_inputs:
             self._service_inputs.check(client, service)
 
-    def secrets(self, document: dict) -> list[str]:
-        """Return the wanted values that the document declares as passwords."""
-        return self._service_inputs.secrets(document) if self._has_inputs else []
+    def secrets(self, document: dict, shown: bool = False) -> list[str]:
+        """Return the values that the document declares as passwords. shown: also without wanted ones, because those of the document are."""
+        return self._service_inputs.secrets(document) if shown or self._has_inputs else []
 
     @cached_property
     def _service_inputs(self) -> ServiceInputs:

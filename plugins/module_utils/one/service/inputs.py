@@ -48,10 +48,10 @@ class ServiceInputs:
             )
 
     def secrets(self, document: dict) -> list[str]:
-        """Return the wanted values that the document declares as passwords."""
-        result = user_inputs.secrets(dialect.declared_inputs(service_facts.body(document)), self._inputs)
+        """Return the values, those that are there and the wanted ones, that the document declares as passwords."""
+        result = _secrets(service_facts.body(document), self._inputs)
         for name, role in service_facts.roles(document).items():
-            result += user_inputs.secrets(dialect.declared_inputs(role), self._by_role.get(name, {}))
+            result += _secrets(role, self._by_role.get(name, {}))
         return result
 
     def _check_levels(self, template: dict) -> None:
@@ -71,6 +71,11 @@ def _values(client: Client, declaring: dict, given: dict[str, object], where: st
     if not declared:
         return {}
     return {"user_inputs_values": {name: dialect.render_value(client, value) for name, value in values.items()}}
+
+
+def _secrets(part: dict, given: dict[str, object]) -> list[str]:
+    declared = dialect.declared_inputs(part)
+    return user_inputs.secrets(declared, dialect.input_values(part)) + user_inputs.secrets(declared, given)
 
 
 def _differing(client: Client, part: dict, given: dict[str, object], where: str) -> list[str]:

@@ -10,10 +10,15 @@ where it is used; whatever else is broken ends in ``misread``.
 
 from __future__ import annotations
 
+import json
 import re
 
 from . import values, xml
 from .errors import PROTOCOL, OneException
+
+# OpenNebula's own documents have about ten levels.
+_MOST_LEVELS = 50
+_TOO_DEEP = f"it has more than {_MOST_LEVELS} brackets in each other"
 
 # Elements of the objects that XML-RPC methods are about.
 _ELEMENTS = {
@@ -66,6 +71,25 @@ def of_call(place: str, method: str, value: object, arguments: tuple) -> object:
     elif isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     raise not_understood(place, method, _shown(value))
+
+
+def of_json(content: str | bytes) -> object:
+    """Return a JSON document. Raises ValueError for what is none, and for one that is nested deeper than those of OpenNebula are."""
+    try:
+        document = json.loads(content)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    _check_levels(document, _MOST_LEVELS)
+    return document
+
+
+def _check_levels(value: object, levels: int) -> None:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if not levels and parts:
+        raise ValueError(_TOO_DEEP)
+    for part in parts:
+        if isinstance(part, (dict, list)):
+            _check_levels(part, levels - 1)
 
 
 def of_flow(place: str, request: str, answer: object) -> dict:

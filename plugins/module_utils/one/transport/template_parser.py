@@ -182,10 +182,13 @@ class _XmlReader:
         self._result: dict = {}
         self._path: list[str] = []
         self._vector: dict | None = None
-        self._text: str | None = None
+        # Pieces of the text of an element; None for an element without any node in it.
+        self._text: list[str] | None = None
 
     def template(self, text: str) -> dict:
         parser = expat.ParserCreate()
+        parser.buffer_text = True
+        parser.StartDoctypeDeclHandler = _refuse
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._add
@@ -208,13 +211,21 @@ class _XmlReader:
     def _end(self, name: str) -> None:
         if len(self._path) == 3:
             if self._text is not None:
-                self._vector[name.upper()] = self._text
+                self._vector[name.upper()] = "".join(self._text)
         elif len(self._path) == 2:
-            value = self._text if self._vector is None else self._vector
-            if value is not None:
-                add(self._result, _stored_name(name), value)
+            if self._vector is not None:
+                add(self._result, _stored_name(name), self._vector)
+            elif self._text is not None:
+                add(self._result, _stored_name(name), "".join(self._text))
         self._path.pop()
 
     def _add(self, text: str) -> None:
         if len(self._path) in (2, 3):
-            self._text = (self._text or "") + text
+            if self._text is None:
+                self._text = []
+            self._text.append(text)
+
+
+def _refuse(*_declaration: object) -> None:
+    """Refuse a document type: a few lines of entities can stand for gigabytes."""
+    raise TemplateSyntaxError("XML Template malformed")

@@ -340,6 +340,16 @@ class TestStrategies:
             f"ONEAPP_FL_NUM_MALICIOUS {malicious} and ONEAPP_FL_TRIM_BETA {share:g}, which cuts {cut} of {fewest - 1} values at each end"
         ]
 
+    @pytest.mark.parametrize(("share", "malicious"), [(1e-25, 1), (1e-300, 10**17), (0.0009, 1)])
+    def test_a_share_that_cuts_nothing_of_any_number_of_nodes(self, share: float, malicious: int) -> None:
+        with pytest.raises(table.ContextError) as caught:
+            self.check(strategy="FedTrimmedAvg", num_malicious=malicious, trim_beta=f"{share:.320f}", **self.nodes(5))
+        assert caught.value.errors[0].endswith("is not valid, expected a number of at least 0.001 and below 0.5")
+
+    def test_more_malicious_nodes_than_can_be_counted(self) -> None:
+        with pytest.raises(table.ContextError, match="expected at least 1000000000000000000000 for"):
+            self.check(strategy="FedTrimmedAvg", num_malicious=10**18 - 1, trim_beta=0.001, **self.nodes(5))
+
     def test_enough_connected_nodes_do_not_make_up_for_few_that_train(self) -> None:
         with pytest.raises(table.ContextError, match="ONEAPP_FL_MIN_FIT_CLIENTS: 2 .* at least 3"):
             self.check(strategy="Krum", min_available_clients=9)
@@ -362,7 +372,7 @@ class TestStrategies:
 
     def test_parameters_of_another_strategy_are_checked_all_the_same(self) -> None:
         assert errors({"ONEAPP_FL_TRIM_BETA": "0.5"}) == [
-            "ONEAPP_FL_TRIM_BETA: '0.5' is not valid, expected a number above 0 and below 0.5"
+            "ONEAPP_FL_TRIM_BETA: '0.5' is not valid, expected a number of at least 0.001 and below 0.5"
         ]
 
     @pytest.mark.parametrize(
@@ -532,6 +542,27 @@ class TestTls:
     def test_key_of_another_certificate(self) -> None:
         (error,) = errors(_tls(key=_pem(OTHER_KEY)))
         assert error.startswith("ONEAPP_FL_SSL_KEYFILE: the given value does not belong to")
+
+    def _metrics(self, certificate: str, key: str) -> list[str]:
+        given = {"ONEAPP_FL_METRICS_ENABLED": "YES", "ONEAPP_FL_METRICS_CERTFILE": certificate, "ONEAPP_FL_METRICS_KEYFILE": key}
+        return [error for role in ("superlink", "supernode") for error in errors(given, role)]
+
+    def test_certificate_and_key_of_the_metrics(self) -> None:
+        given = {"ONEAPP_FL_METRICS_ENABLED": "YES", "ONEAPP_FL_METRICS_CERTFILE": SERVER, "ONEAPP_FL_METRICS_KEYFILE": _pem(SERVER_KEY)}
+        assert table.validate(given, "supernode")["flower_metrics_certfile"] == SERVER
+
+    @pytest.mark.parametrize(
+        ("certificate", "key", "said"),
+        [
+            (SERVER, _pem(OTHER_KEY), "METRICS_KEYFILE: the given value does not belong to the certificate"),
+            (_certificate("client", SERVER_KEY, "ca", CA_KEY, extensions=(AKI,)), _pem(SERVER_KEY), "METRICS_CERTFILE: the given value names no server"),
+            (SERVER, _pem(dsa.generate_private_key(2048)), "METRICS_KEYFILE: the given value "),
+            (SERVER, "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----", "METRICS_KEYFILE: the given value is not a usable private key"),
+        ],
+    )
+    def test_certificate_and_key_that_no_metrics_can_be_served_with(self, certificate: str, key: str, said: str) -> None:
+        found = self._metrics(certificate, key)
+        assert len(found) >= 2 and all(error.startswith(f"ONEAPP_FL_{said}") for error in found)
 
     def test_certificate_of_another_authority(self) -> None:
         (error,) = errors(_tls(ca=_certificate("ca", OTHER_KEY, "ca", OTHER_KEY)))
@@ -932,7 +963,7 @@ class TestRunOverrides:
             ({"flower_strategy": "Krum", "min-fit-clients": 2}, "min-fit-clients: 2 is not valid, expected at least 3 for Krum"),
             ({"min-fit-clients": 4, "min-available-clients": 3}, "min-fit-clients: 4 is not valid, expected at most min-available-clients"),
             ({"strategy": "MultiKrum", "nodes-to-select": 4, "flower_min_fit_clients": 3}, "nodes-to-select: 4 is not valid, expected at most"),
-            ({"trim-beta": 0.5}, "trim-beta: '0.5' is not valid, expected a number above 0 and below 0.5"),
+            ({"trim-beta": 0.5}, "trim-beta: '0.5' is not valid, expected a number of at least 0.001 and below 0.5"),
             ({"output-directory": "/etc"}, "'output-directory' is not part of the run configuration"),
             ({"flower_log_level": "INFO"}, "'flower_log_level' is not part of the run configuration"),
             ({"flower_num_rounds": 1, "num-server-rounds": 2}, "given twice"),
@@ -949,6 +980,12 @@ def test_a_request_may_hold_the_typed_values_of_a_playbook():
     typed = {"flower_checkpoint_enabled": False, "flower_num_rounds": 2}
     texts = {"flower_checkpoint_enabled": "NO", "flower_num_rounds": "2"}
     assert table.run_overrides(typed) == table.run_overrides(texts)
+
+
+@pytest.mark.parametrize("number", [10**18, 10**19, -(10**20)])
+def test_a_number_that_toml_cannot_hold_may_not_be_requested(number):
+    with pytest.raises(table.ContextError, match="num-server-rounds: .* is not valid"):
+        table.run_overrides({"num-server-rounds": number})
 
 
 def test_every_default_of_the_run_configuration_may_be_requested():

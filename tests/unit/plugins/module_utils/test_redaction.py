@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 
 import pytest
 
@@ -18,7 +19,8 @@ PEM = f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}\n-----END RSA PRIVATE KEY-----
 
 
 @pytest.mark.parametrize("name", ["PASSWORD", "password", "CRYPTED_PASSWORD_BASE64", "GRAPHICS_PASSWD", "API_TOKEN", "ONEGATE_TOKEN", "SECRET",
-                                  "FL_S3_SECRET_KEY", "ONEAPP_FL_SSL_KEYFILE", "PRIVATE_KEY", "NETAPP_PASS", "DB_CREDENTIALS", "APIKEY", "KEY"])
+                                  "FL_S3_SECRET_KEY", "ONEAPP_FL_SSL_KEYFILE", "PRIVATE_KEY", "NETAPP_PASS", "DB_CREDENTIALS", "APIKEY", "KEY",
+                                  "DB_PWD", "ADMIN_PW", "ROOTPW", "WG_PSK", "PRIVKEY", "JWT"])
 def test_these_are_secrets(name):
     assert SECRET not in str(hidden({"A": [{name: SECRET}, {name: [SECRET, {"B": SECRET}]}], name: {"B": SECRET}}))
 
@@ -43,6 +45,37 @@ def test_the_default_of_a_password_is_hidden_whatever_it_is_called():
     assert hidden({"USER_INPUTS": {"WORDS": declared, "ROUNDS": "O|number|How many||3"}}) == {
         "USER_INPUTS": {"WORDS": "O|password|The words||********", "ROUNDS": "O|number|How many||3"}
     }
+
+
+@pytest.mark.parametrize("declarations", ["USER_INPUTS", "user_inputs", "custom_attrs"])
+def test_what_a_template_declares_as_a_password_is_hidden_wherever_the_template_has_its_value(declarations):
+    template = {
+        declarations: {"DB": "M|password|The words||", "ROUNDS": "O|number|How many||3"}, "DB": SECRET, "ROUNDS": "4", "CONTEXT": {"DB": SECRET},
+        f"{declarations}_values": {"db": SECRET, "ROUNDS": "4"}, "roles": [{"user_inputs_values": {"DB": SECRET}}],
+    }  # fmt: skip
+    shown = hidden({"attributes": template})["attributes"]
+    assert SECRET not in str(shown)
+    assert (shown["ROUNDS"], shown[declarations]["DB"]) == ("4", "M|password|The words||")
+    before, after = hidden_diff({"template": template}, {"template": {**template, "DB": "another one", "ROUNDS": "5"}})
+    assert SECRET not in str(before) and "another one" not in str(after)
+    assert before["template"]["DB"] != after["template"]["DB"] and (before["template"]["ROUNDS"], after["template"]["ROUNDS"]) == ("4", "5")
+    assert hidden({"DB": "value"}) == {"DB": "value"}
+
+
+@pytest.mark.parametrize(
+    "part", ["://", "://a", "<A><![CDATA[", "<A>", 'a="', "a=", "-----BEGIN PRIVATE KEY", "https://a:", "?a=", "Bearer ", "A" * 60 + "\n", "[=]"]
+)
+def test_the_work_grows_with_the_length_of_the_text_alone(part):
+    def least_time(text: str) -> float:
+        times = []
+        for _repetition in range(5):
+            start = time.process_time()
+            hidden({"text": text, "more": f"{text}="})
+            times.append(time.process_time() - start)
+        return min(times)
+
+    # Work that grows with the square of the length would take 256 times as long.
+    assert least_time(part * 8000) < 80 * max(least_time(part * 500), 1e-4)
 
 
 @pytest.mark.parametrize("text", [
