@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.opennebula.flower.plugins.module_utils.one.vm.facts import update_user_template
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import encode
 from ansible_collections.opennebula.flower.tests.support.federation import Federation
+from ansible_collections.opennebula.flower.tests.support.waiting import wait_until
 
 MEASURED = {"aggregated_loss": 0.25, "aggregated_accuracy": 0.5, "aggregated_auc": 0.75, "aggregated_perplexity": "Infinity", "aggregated_<b>": 1}
 
@@ -86,7 +87,7 @@ def test_a_failed_run_fails_with_the_message_of_the_supervisor(federation: Feder
 def test_the_deadline_says_how_the_run_stands(federation: Federation) -> None:
     federation.train = federation.linger
     federation.supervise()
-    federation.run(state="started")
+    wait_until(lambda: federation.run(state="started")["run"]["status"] == "running", "the run to begin")
     result = federation.run(wait_timeout=1)
     assert result["error"]["kind"] == "timeout"
     assert "Run 'initial' of service 'federation' has not ended: it is running" in result["msg"]

@@ -15,10 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lab.checkout import CHECKOUT
 
-PROGRAM = Path(__file__).resolve().parents[2] / "roles/flower_supernode/files/flower-uplink"
+ROLE = Path(__file__).resolve().parents[2] / "roles/flower_supernode"
+PROGRAM = ROLE / "files/flower-uplink"
 NODE, SUPERLINK = f"node{CHECKOUT}", f"link{CHECKOUT}"
 HOSTS = Path("/etc/netns") / NODE / "hosts"
 FLEET, OTHER = 9092, 9093
@@ -47,6 +49,30 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as connection:
     connection.shutdown(socket.SHUT_WR)
     assert connection.recv(1)
 print(time.monotonic() - started)
+"""
+
+
+# Sends a reply as Flower does, which waits 30 s for any progress, while another connection asks again and again whether anybody is there.
+REPLY = """
+import socket, sys, threading
+
+def ask(size):
+    with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=30) as connection:
+        connection.sendall(bytes(size))
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1)
+
+done, beats = threading.Event(), []
+def beat():
+    while not done.wait(1):
+        ask(200)
+        beats.append(done.is_set())
+heart = threading.Thread(target=beat, daemon=True)
+heart.start()
+ask(int(sys.argv[3]))
+done.set()
+heart.join()
+print(beats.count(False))
 """
 
 
@@ -158,6 +184,28 @@ def test_it_follows_the_name_and_the_route_and_stays_while_the_name_is_not_known
     away = limit("1mbit", superlink)
     assert (away.returncode, away.stdout) == (0, "")
     assert limited("up2") == "1Mbit"
+
+
+def bound(rate: str) -> str:
+    """Return what the role bounds the kernel to."""
+    variables = yaml.safe_load((ROLE / "vars/main.yml").read_text())
+    wanted = {name: variables[name] for name in ("flower_supernode_uplink_bits", "flower_supernode_uplink_buffer")}
+    command = ["ansible", "localhost", "-i", "localhost,", "-m", "ansible.builtin.debug", "-a", "msg=BOUND={{ flower_supernode_uplink_buffer }}."]
+    done = subprocess.run([*command, "-e", json.dumps({**wanted, "flower_uplink_limit": rate})], capture_output=True, text=True, check=True)
+    return re.search(r"BOUND=(\d+)\.", done.stdout)[1]
+
+
+@pytest.mark.parametrize(("rate", "most"), [("8kbit", "16384"), ("64kbit", "16384"), ("512kbit", "128000"), ("2mbit", "500000"), ("1gbit", "4194304")])
+def test_the_kernel_takes_two_seconds_of_a_reply_ahead(rate: str, most: str) -> None:
+    assert bound(rate) == most
+
+
+@pytest.mark.usefixtures("superlink")
+def test_a_reply_that_takes_longer_than_flower_waits_arrives_and_others_are_served_meanwhile() -> None:
+    node("sysctl", "--write", f"net.ipv4.tcp_wmem=4096 16384 {bound('64kbit')}")
+    limit("64kbit", f"10.77.1.2:{FLEET}")
+    # 50 seconds.
+    assert int(node(sys.executable, "-c", REPLY, "10.77.1.2", FLEET, 400_000)) >= 3
 
 
 def test_an_interface_that_went_and_came_back_is_limited_again() -> None:

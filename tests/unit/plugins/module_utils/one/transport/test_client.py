@@ -116,9 +116,9 @@ def test_an_endpoint_that_drips_bytes_ends_at_the_timeout_too(head):
 
 
 def test_repetitions_end_at_the_timeout_too():
-    # The pauses before them are 0.2 and 0.8 seconds, so that a third request would come too late.
+    # The pauses before them are 0.2 and 0.8 seconds, so that a third request would come too late. On a busy machine even the first may.
     with scripted(None) as server:
-        assert error_of(client(server.url, timeout=0.9).call, "one.image.info", 1).kind == "network"
+        assert error_of(client(server.url, timeout=0.9).call, "one.image.info", 1).kind in ("network", "timeout")
     assert len(server.requests) <= 2
 
 
