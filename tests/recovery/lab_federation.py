@@ -62,7 +62,11 @@ class LabFederation:
         self._options = {"api_url": url, "oneflow_url": flow, "api_username": "oneadmin", "api_password": password}
         self.trainings = Trainings(self._client, SERVICE)
         self.superlink = self.trainings.vm_id
-        self.supernodes = service_facts.service_vms(service_facts.get_service(self._client, SERVICE), "supernode")
+
+    @property
+    def supernodes(self) -> list[int]:
+        """The VMs of the nodes, oldest first."""
+        return service_facts.service_vms(service_facts.get_service(self._client, SERVICE), "supernode")
 
     # Trainings
 
@@ -137,6 +141,16 @@ class LabFederation:
 
     def boot_vm(self, vm: int) -> None:
         self._client.call("one.vm.action", "resume", vm)
+
+    def scale(self, nodes: int) -> None:
+        """Change the number of nodes as an operator does; those that go finish what they do first."""
+        options = {"name": SERVICE, "state": "scaled", "roles": {"supernode": {"cardinality": nodes}}, "drain": True, "wait_timeout": 3600}
+        result = run_module("one_service", {**self._options, **options})
+        assert "msg" not in result, result["msg"]
+
+    def attributes(self, vm: int) -> dict[str, Any]:
+        """Return what a VM published, also after its end."""
+        return vm_info(self._client, vm)["USER_TEMPLATE"]
 
 
 def when(event: Event) -> float:

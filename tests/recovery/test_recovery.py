@@ -164,6 +164,21 @@ def test_a_node_that_stops_cleanly_is_not_waited_for_and_is_used_again_when_it_i
     assert together["data"]["num_clients_responded"] == 2
 
 
+def test_nodes_come_and_go_without_a_failure(federation: LabFederation, lively: str, figures: list[str]) -> None:
+    asked, leaving = now(), federation.supernodes
+    federation.scale(4)
+    four = next_rounds(federation, lively, asked, 4)
+    figures.append(f"two SuperNodes more: first round with them complete after {when(four) - asked:.0f} s")
+    grown = now()
+    federation.scale(2)
+    two = next_rounds(federation, lively, now(), 2)
+    figures.append(f"two SuperNodes less: first round without them complete after {when(two) - grown:.0f} s")
+    assert (four["data"]["num_clients_responded"], two["data"]["num_clients_responded"]) == (4, 2)
+    assert [event for event in federation.events(lively) if event["event"] == "client_failure" and when(event) > asked] == []
+    assert {federation.attributes(vm)["DRAINED"] for vm in leaving} == {"YES"}
+    assert not set(leaving) & set(federation.supernodes)
+
+
 def test_a_node_whose_vm_is_killed_costs_no_round_and_is_back_after_its_boot(
     federation: LabFederation, lively: str, figures: list[str]
 ) -> None:

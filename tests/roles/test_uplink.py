@@ -58,7 +58,9 @@ import socket, sys, threading
 
 def ask(size):
     with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=30) as connection:
-        connection.sendall(bytes(size))
+        data = memoryview(bytes(size))
+        while data:
+            data = data[connection.send(data):]
         connection.shutdown(socket.SHUT_WR)
         assert connection.recv(1)
 
