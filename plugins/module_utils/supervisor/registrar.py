@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The registrar of a SuperLink: it registers at Flower the keys of the SuperNodes that belong to the federation, and takes out the others.
 
-Keys come from the operator's list and from the VMs of the SuperLink's OneFlow service, which publish theirs through OneGate. What is
+Keys come from the operator's list and from the VMs of role supernode of the SuperLink's OneFlow service, which publish theirs through OneGate. What is
 registered stands in Flower's own database alone, under names that say where a key came from (``operator/site-3``, ``service/vm-12``): a registrar that
 starts again, or finds a new database, does what is missing. Nodes with other names were registered by hand and are left alone.
 
@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..contextualization import SUPERNODE
 from ..flower.node_keys import NodeKey, read_key
 from ..one.transport.errors import OneException
 from ..onegate.client import OneGate
@@ -315,6 +316,7 @@ class Registrar:
 def read_members(service: dict) -> dict[int, Member]:
     """Return the VMs of a service that are not gone, by number, as OneGate tells; any VM of it may have written what they publish.
 
+    A VM of another role, the SuperLink's say, has no key, whatever it publishes: who took it over would have a node more.
     Raises ValueError when it is no service, so that nobody is taken for gone.
     """
     members: dict[int, Member] = {}
@@ -328,7 +330,7 @@ def read_members(service: dict) -> dict[int, Member]:
                 continue
             attributes = vm.get("USER_TEMPLATE")
             published = attributes.get(KEY_ATTRIBUTE) if isinstance(attributes, dict) else None
-            members[number] = _member(number, published)
+            members[number] = _member(number, published) if role.get("name") == SUPERNODE else _no_supernode(number, role.get("name"), published)
     if len(members) > MOST_VMS:
         raise ValueError(f"OneGate told of {len(members)} VMs, more than {MOST_VMS}")
     return dict(sorted(members.items()))
@@ -352,6 +354,10 @@ def _member(vm_id: int, published: object) -> Member:
         return Member(vm_id, read_key(published))
     except ValueError as problem:
         return Member(vm_id, problem=f"{KEY_ATTRIBUTE} is no usable key: {problem}")
+
+
+def _no_supernode(vm_id: int, role: object, published: object) -> Member:
+    return Member(vm_id, problem=f"it publishes {KEY_ATTRIBUTE} and is of role {sentence(repr(role), 80)}, expected 'supernode'" if published else "")
 
 
 def open_gate(settings: dict[str, Any] | None) -> OneGate | None:

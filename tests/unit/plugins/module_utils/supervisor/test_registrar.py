@@ -110,6 +110,20 @@ def test_each_vm_is_registered_once_under_its_number(scene: Scene) -> None:
     assert scene.flower.names == ["service/vm-3", "service/vm-4"]
 
 
+def test_a_key_of_a_vm_of_another_role_registers_nobody_and_says_so(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    def role(name: object, number: int, key: str) -> dict:
+        return {"name": name, "nodes": [{"deploy_id": number, "vm_info": {"VM": {"STATE": "3", "USER_TEMPLATE": {"FL_NODE_KEY": key}}}}]}
+
+    scene.gate.document = {"roles": [role("superlink", 2, KEYS[0]), role("supernode", 3, KEYS[1]), role("x\n" * 999, 4, KEYS[2]), role(None, 5, KEYS[3])]}
+    for _i in range(3):
+        scene.look()
+    assert scene.flower.names == ["service/vm-3"]
+    lines = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert lines[0] == "VM 2: it publishes FL_NODE_KEY and is of role 'superlink', expected 'supernode'."
+    assert len(lines) == 3
+    assert all(line.isprintable() and len(line) < 200 for line in lines)
+
+
 def test_a_lost_database_is_filled_again(scene: Scene) -> None:
     scene.gate.published = {3: KEYS[0]}
     scene.look()
