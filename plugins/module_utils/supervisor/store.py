@@ -57,12 +57,14 @@ class Store:
         """Return the run to work on: the oldest that has not ended."""
         return next((run for run in self.runs if run.status not in ENDED), None)
 
-    def add(self, run: Run, lasting: str | None) -> None:
-        """Take a run in, and forget the oldest one that has ended when there are too many, but never the lasting one."""
+    def add(self, run: Run, lasting: str | None) -> list[Run]:
+        """Take a run in, and forget the oldest ones that have ended when there are too many, but never the lasting one; return these."""
         self.runs.append(run)
         ended = [old for old in self.runs if old.status in ENDED and old.name != lasting]
-        for old in ended[: max(0, len(self.runs) - _MOST_RUNS)]:
+        forgotten = ended[: max(0, len(self.runs) - _MOST_RUNS)]
+        for old in forgotten:
             self.runs.remove(old)
+        return forgotten
 
     def save(self) -> None:
         """Write the file. Raises OSError, and then the older file is as it was."""

@@ -58,7 +58,7 @@ from .protocol import (
     request_digest,
 )
 from .rebuild import CONFIG_FILE, LOST, find_runs
-from .run_directory import RunDirectory
+from .run_directory import RunDirectory, remove_discarded
 from .runs import Run
 from .store import Store
 from .untrusted import sentence
@@ -75,6 +75,8 @@ _MOST_WAITING = 50
 _BLOCKS_AT_ONCE = 8
 _SHOWN_EVENTS = 50
 _KIND_CHARACTERS = 40
+# Of what forgotten runs left, so many files are removed at a look.
+_REMOVED_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ class Config:
     run configuration to start with. ``run_config`` is what requested runs are based on, by default that of the initial
     run. ``own_app`` is the operator's own app, with its source and its run configuration, and ``app_requests`` says whether
     requests may name another one; apps are kept in ``apps_directory``, which the client sees as
-    ``apps_directory_in_app``. ``artifacts_port`` is where the files of ended runs are served on loopback, None for nowhere, and
+    ``apps_directory_in_app``. What a forgotten run left goes with it, its checkpoints in ``checkpoints_directory``, too, if that is not empty.
+    ``artifacts_port`` is where the files of ended runs are served on loopback, None for nowhere, and
     ``metrics_file`` has the metrics, empty for none. ``health_ca`` is the certificate that the SuperLink shows at ``health_url``. Times
     are in seconds: between two looks at everything, between two uses of the client at least (each costs more than one second of
     a core), until a client that does not answer is ended, without events until the client is asked, and until a silent SuperLink fails a run.
@@ -107,6 +110,7 @@ class Config:
     app_requests: bool = False
     apps_directory: str = "/nonexistent"
     apps_directory_in_app: str = "/nonexistent"
+    checkpoints_directory: str = ""
     health_url: str = "http://127.0.0.1:18000/health"
     health_ca: str = ""
     poll_seconds: float = 2
@@ -172,6 +176,8 @@ class Supervisor:
         self._unsaved = False
         self._problems: dict[str, str] = {}
         self._lost: set[str] = set()
+        # Where there may be something that forgotten runs left, also when this process has just started.
+        self._left = self._directories_of_runs()
         if self._store.put_aside:
             self._find_again()
         self.collections = {run.name: Collection.from_record(run.artifacts) for run in self._store.runs if run.artifacts}
@@ -209,6 +215,8 @@ class Supervisor:
         run = self._store.current()
         if run:
             self._survive("a run", lambda: self._advance(run))
+        if self._left:
+            self._survive("what forgotten runs left", self._remove_left)
         if self._unsaved:
             self._save()
         self.publish()
@@ -349,11 +357,28 @@ class Supervisor:
     def _add(self, run: Run) -> None:
         ahead = self._store.current()
         run.message = f"waiting for run '{ahead.name}' to end" if ahead else "waiting for the SuperLink"
-        self._store.add(run, self._initial)
-        for forgotten in [name for name in self.collections if not self._store.find(name)]:
-            del self.collections[forgotten]  # the server has this very dictionary
+        for forgotten in self._store.add(run, self._initial):
+            self.collections.pop(forgotten.name, None)  # the server has this very dictionary
+            self._discard(forgotten.name)
         self._save()
         LOGGER.info("Run '%s' was asked for, %s.", run.name, run.message)
+
+    def _directories_of_runs(self) -> list[str]:
+        return [directory for directory in (self._config.runs_directory, self._config.checkpoints_directory) if directory]
+
+    def _discard(self, name: str) -> None:
+        """Put aside what a forgotten run left, and let it be removed bit by bit: an app may have left any number of files."""
+        shutil.rmtree(Path(self._config.apps_directory, name), ignore_errors=True)
+        self._left = self._directories_of_runs()
+        for directory in self._left:
+            self._survive(f"what run '{name}' left in {directory}", RunDirectory(directory, name).discard)
+
+    def _remove_left(self) -> None:
+        """Remove some of it. What cannot be removed, as on a server that does not let root, stays there until more is left."""
+        directory = self._left.pop()
+        with suppress(FileNotFoundError):
+            if not remove_discarded(directory, _REMOVED_AT_ONCE):
+                self._left.append(directory)
 
     def _stop_run(self, run: Run) -> None:
         try:

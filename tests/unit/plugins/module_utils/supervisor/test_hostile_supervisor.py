@@ -19,7 +19,9 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor import store
 from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.protocol import PUBLISHED_ROUNDS
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.run_directory import RunDirectory, remove_discarded
 from ansible_collections.opennebula.flower.tests.support.ports import free_port
 from ansible_collections.opennebula.flower.tests.support.supervisor_scene import Scene
 
@@ -118,6 +120,97 @@ def test_runs_that_ended_long_ago_are_forgotten_but_never_the_initial_one(scene:
     scene.restart()
     scene.step()
     assert scene.superlink.calls("run") == 1
+
+
+# What forgotten runs left
+
+
+def forget(scene: Scene, *names: str) -> None:
+    """Let these runs end, and as many after them as are remembered."""
+    scene.superlink.healthy = False
+    for name in (*names, "later-1", "later-2"):
+        scene.request(name)
+        scene.step()
+        scene.request(name, state="stopped")
+        scene.step()
+    assert not {run.name for run in scene.supervisor.runs} & {*names}
+
+
+def leave_files(directory: Path) -> None:
+    directory.mkdir(parents=True)
+    for name in ("events.jsonl", "model.npz", ".hidden"):
+        (directory / name).write_text("{}")
+
+
+@pytest.fixture
+def checkpoints(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(store, "_MOST_RUNS", 2)
+    directory = tmp_path / "checkpoints"
+    directory.mkdir()
+    scene.settings |= {"checkpoints_directory": str(directory), "initial_run": None, "run_config": {}}
+    return directory
+
+
+def test_a_forgotten_run_leaves_neither_files_nor_checkpoints_and_the_others_keep_theirs(scene: Scene, checkpoints: Path, tmp_path: Path) -> None:
+    for name in ("old", "later-1"):
+        for directory in (scene.runs_directory, checkpoints, tmp_path / "apps"):
+            leave_files(directory / name)
+    forget(scene, "old")
+    for directory in (scene.runs_directory, checkpoints, tmp_path / "apps"):
+        assert [path.name for path in directory.iterdir()] == ["later-1"], directory
+        assert len(list((directory / "later-1").iterdir())) == 3
+
+
+def test_what_an_app_left_in_the_place_of_a_forgotten_run_leads_nowhere_else(scene: Scene, checkpoints: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    leave_files(elsewhere)
+    leave_files(scene.runs_directory / "old")
+    (scene.runs_directory / "old/link").symlink_to(elsewhere)
+    (scene.runs_directory / "old/inner").mkdir(mode=0)
+    (scene.runs_directory / "link").symlink_to(elsewhere)
+    os.mkfifo(scene.runs_directory / "pipe")
+    (checkpoints / "old").symlink_to(elsewhere)
+    forget(scene, "old", "link", "pipe")
+    assert [*scene.runs_directory.iterdir(), *checkpoints.iterdir()] == []
+    assert len(list(elsewhere.iterdir())) == 3
+
+
+def test_directories_of_any_depth_are_removed_bit_by_bit_also_after_a_restart(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    leave_files(runs / "deep")
+    handle = os.open(runs / "deep", os.O_RDONLY)
+    for _level in range(3000):
+        os.mkdir("d" * 100, dir_fd=handle)
+        inner = os.open("d" * 100, os.O_RDONLY, dir_fd=handle)
+        os.close(handle)
+        handle = inner
+    os.close(handle)
+    RunDirectory(str(runs), "deep").discard()
+    leave_files(runs / "deep")
+    looks = 1
+    while not remove_discarded(str(runs), 500):
+        looks += 1
+    assert 6 < looks < 30
+    assert [path.name for path in runs.iterdir()] == ["deep"]
+    assert len(list((runs / "deep").iterdir())) == 3
+
+
+def test_what_cannot_be_removed_is_said_once_and_ends_nothing(
+    scene: Scene, checkpoints: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    leave_files(scene.runs_directory / "old")
+
+    def refused(_directory: str, _most: int) -> bool:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{MODULE}.remove_discarded", refused)
+        forget(scene, "old")
+    assert sum("Something is wrong with what forgotten runs left: PermissionError" in record.getMessage() for record in caplog.records) == 1
+    scene.restart()
+    scene.step()
+    scene.step()
+    assert list(scene.runs_directory.iterdir()) == []
 
 
 def test_odd_lines_among_the_events_are_skipped(scene: Scene) -> None:
