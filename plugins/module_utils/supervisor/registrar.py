@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -307,8 +308,13 @@ class Registrar:
         try:
             if path.exists() and path.stat().st_size > _MOST_EVENT_BYTES:
                 path.replace(path.with_suffix(".old"))
-            with path.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(line) + "\n")
+            with path.open("a+b") as stream:
+                torn = False
+                if stream.tell():
+                    # Who was killed while it wrote left a line without its end.
+                    stream.seek(-1, os.SEEK_END)
+                    torn = stream.read(1) != b"\n"
+                stream.write(b"\n" * torn + json.dumps(line).encode() + b"\n")
         except OSError as problem:
             self._say("Events", f"they cannot be written to {path}: {problem.strerror}")
 

@@ -269,6 +269,16 @@ def test_events_say_who_came_and_went(scene: Scene, tmp_path: Path) -> None:
     ]
 
 
+def test_a_line_that_a_killed_registrar_left_without_its_end_costs_no_other(scene: Scene, tmp_path: Path) -> None:
+    events = tmp_path / "events.jsonl"
+    events.write_text('{"event": "node_re')
+    scene.gate.published = {3: KEYS[0], 4: KEYS[1]}
+    scene.look(events_file=str(events))
+    torn, *whole = events.read_text().splitlines()
+    assert torn == '{"event": "node_re'
+    assert [json.loads(line)["data"]["name"] for line in whole] == ["service/vm-3", "service/vm-4"]
+
+
 def test_whatever_happens_it_goes_on(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
     scene.flower.nodes = [None]
     scene.look()
