@@ -40,7 +40,7 @@ def test_three_rounds_recognise_the_digits(trained: Run) -> None:
 
 def test_events_tell_the_run_in_order(trained: Run) -> None:
     names = [entry["event"] for entry in trained.events if entry["event"] not in NODES]
-    assert names == ["training_start", *["round_start", "round_end"] * 3, "model_saved", "model_saved", "training_end"]
+    assert names == ["training_start", *["round_start", "evaluation_result", "round_end"] * 3, "model_saved", "model_saved", "training_end"]
     assert [data["round"] for data in trained.data("round_end")] == [1, 2, 3]
     for data in trained.data("round_end"):
         assert (data["num_clients_selected"], data["num_clients_responded"]) == (2, 2)

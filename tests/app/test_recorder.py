@@ -185,10 +185,60 @@ def test_events_wait_while_the_disk_is_full(full_disk: tuple[Path, Path]) -> Non
     assert [event["data"]["round"] for event in written] == list(range(1, 201))
 
 
+@pytest.mark.parametrize("torn", [b'{"event": "round_start", "da', b"\xff"])
+def test_a_line_that_a_killed_attempt_left_without_its_end_costs_no_other(tmp_path: Path, torn: bytes) -> None:
+    path = tmp_path / "events.jsonl"
+    for content in (b"", b"{}\n"):
+        path.write_bytes(content + torn)
+        recorder = Recorder(str(tmp_path))
+        recorder.training_started(SETTINGS)
+        recorder.client_failed(1, 1, "crashed")
+        recorder.close()
+        *before, start, failure = path.read_bytes().splitlines()
+        assert b"".join(before) == content.strip() + torn
+        assert [event["event"] for event in checked([json.loads(start), json.loads(failure)])] == ["training_start", "client_failure"]
+
+
+def test_a_file_that_is_too_large_takes_the_course_and_then_the_end_alone(
+    recorder: Recorder, clock: Clock, events: Callable[[], list[dict]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("federation.events._MOST_BYTES", 20_000)
+    recorder.training_started(SETTINGS)
+    for _round in range(100):
+        recorder.client_failed(1, 1, "crashed")
+        one_round(recorder, clock)
+    recorder.training_ended()
+    written = events()
+    assert sum(len(json.dumps(event)) + 1 for event in written) < 42_000
+    kinds = [event["event"] for event in written]
+    (told,) = (position for position, kind in enumerate(kinds) if kind == "events_dropped")
+    assert 20_000 <= written[told]["data"]["size_bytes"] < 21_000
+    assert "client_failure" in kinds[:told]
+    assert {*kinds[told + 1 : -1]} == {"round_end"}
+    assert kinds[-1] == "training_end"
+
+
+def test_a_training_that_waits_for_nodes_for_a_minute_stands_still(recorder: Recorder, clock: Clock, events: Callable[[], list[dict]]) -> None:
+    for seconds in (0, 59.9, 60.04):
+        recorder.nodes_waiting(1, 2, seconds)
+    one_round(recorder, clock)
+    recorder.nodes_waiting(1, 3, 3600)
+    stalled = [event for event in events() if event["event"] == "training_stalled"]
+    assert [event["level"] for event in stalled] == ["WARNING", "WARNING"]
+    assert [tuple(event["data"].values()) for event in stalled] == [(0, 60.0, 1, 2), (1, 3600, 1, 3)]
+
+
+def test_an_evaluation_is_told_with_its_examples(recorder: Recorder, events: Callable[[], list[dict]]) -> None:
+    recorder.evaluated(float("inf"), 0.5, f1=0.25)
+    recorder.evaluation_ended(2, 300)
+    assert events()[-1]["data"] == {"round": 2, "loss": "Infinity", "accuracy": 0.5, "num_examples": 300}
+
+
 def test_the_schema_has_every_event_and_no_other() -> None:
     registrar = APP.parents[1] / "plugins/module_utils/supervisor/registrar.py"
-    source = "".join(path.read_text() for path in (*(APP / "federation" / name for name in ("recorder.py", "client_app.py", "gpu.py")), registrar))
-    assert set(SCHEMA["properties"]["event"]["enum"]) == set(re.findall(r'(?:_emit|_record|tell|@_told)\(\s*"([a-z_]+)"', source))
+    app = (APP / "federation" / name for name in ("recorder.py", "client_app.py", "gpu.py", "events.py"))
+    source = "".join(path.read_text() for path in (*app, registrar))
+    assert set(SCHEMA["properties"]["event"]["enum"]) == set(re.findall(r'(?:(?:_emit|_record|tell|@_told)\(\s*|_DROPPED = )"([a-z_]+)"', source))
 
 
 def test_an_event_with_another_field_level_or_writer_is_not_as_the_schema_has_it(recorder: Recorder, events: Callable[[], list[dict]]) -> None:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.cl
 from ansible_collections.opennebula.flower.plugins.module_utils.one.vm.facts import vm_info
 from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.protocol import STARTED_REQUEST, STOPPED_REQUEST, Request
 from ansible_collections.opennebula.flower.plugins.module_utils.trainings import Trainings
+from ansible_collections.opennebula.flower.tests.app.event_schema import checked
 from ansible_collections.opennebula.flower.tests.support.one_zone import run_module
 from lab.driver.docker import machine_prefix
 
@@ -110,8 +112,13 @@ class LabFederation:
         if not text:
             # The VM is down, or has not begun the run.
             time.sleep(0.5)
-        lines = text.splitlines(keepends=True)
-        return len(text.encode()), [json.loads(line) for line in lines if line.endswith("\n")]
+        events = []
+        for line in text.splitlines(keepends=True):
+            # The last line may be half written, and one that a killed attempt began has no end.
+            if line.endswith("}\n"):
+                with suppress(ValueError):
+                    events.append(json.loads(line))
+        return len(text.encode()), checked(events)
 
     def fetch(self, name: str, directory: Path) -> None:
         """Bring the files of a run here as an operator does."""

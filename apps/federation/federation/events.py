@@ -19,12 +19,18 @@ LOGGER = logging.getLogger("flwr")
 LOGGER.setLevel(logging.DEBUG)  # as Flower has it: handlers choose, and events do not depend on FLWR_LOG_LEVEL
 
 _MOST_UNWRITTEN = 1000
+# So large a file takes only the events by which a supervisor follows a run, and twice as large only its end.
+_MOST_BYTES = 64 << 20
+_COURSE = frozenset({"training_start", "training_resumed", "round_end"})
+_DROPPED = "events_dropped"
+_END = frozenset({"training_end", "training_failed"})
 
 
 class EventFile(logging.Handler):
     """Appends the log records that carry an event to a file; each line is complete when the call returns.
 
-    While the disk is full, events wait for the next one.
+    While the disk is full, events wait for the next one. What an interrupted attempt left of a line stays a line by itself, and a file
+    that is too large gets no more than it must have, after an event that says so.
     """
 
     def __init__(self, path: Path, role: str = "superlink") -> None:
@@ -32,10 +38,20 @@ class EventFile(logging.Handler):
         self._path = path
         self._role = role
         self._unwritten: deque[bytes] = deque(maxlen=_MOST_UNWRITTEN)
+        self._dropping = False
         self.addFilter(lambda record: hasattr(record, "event"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._unwritten.append(_line(record, self._role, record.event, record.data).encode() + b"\n")
+        size = self._size()
+        if size < _MOST_BYTES or record.event in _END or (size < 2 * _MOST_BYTES and record.event in _COURSE):
+            self._unwritten.append(_line(record, self._role, record.event, record.data).encode() + b"\n")
+        elif not self._dropping:
+            self._dropping = True
+            words = f"the file of the events has {size} bytes; from now on it gets the course and the end of the training alone"
+            said = logging.LogRecord(record.name, logging.WARNING, record.pathname, record.lineno, words, (), None)
+            self._unwritten.append(_line(said, self._role, _DROPPED, {"size_bytes": size}).encode() + b"\n")
+        if not self._unwritten:
+            return
         try:
             self._append(b"".join(self._unwritten))
         except OSError:
@@ -46,14 +62,24 @@ class EventFile(logging.Handler):
 
     def _append(self, lines: bytes) -> None:
         """Append all or nothing."""
-        with self._path.open("ab", buffering=0) as stream:
+        with self._path.open("a+b", buffering=0) as stream:
             end = stream.seek(0, os.SEEK_END)
+            if end:
+                stream.seek(end - 1)
+                lines = lines if stream.read(1) == b"\n" else b"\n" + lines
             try:
                 if stream.write(lines) != len(lines):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             except OSError:
                 stream.truncate(end)
                 raise
+
+    def _size(self) -> int:
+        try:
+            return self._path.stat().st_size
+        except OSError:
+            return 0
+
 
 def tell(event: str, message: str, level: int = logging.INFO, **data: object) -> None:
     """Print an event of a node on one line, which ends up in the node's journal: a ClientApp has no file to write to."""

@@ -5,8 +5,13 @@
 from __future__ import annotations
 
 import logging
+import re
+from pathlib import Path
 
 from federation.events import tell
+
+DRIVER = Path("/proc/driver/nvidia/version")
+_VERSION = re.compile(r"Kernel Module\b.*?\s([0-9]+(?:\.[0-9]+)+)\s")
 
 
 def prepare(framework: str, memory_fraction: float | None) -> str:
@@ -16,24 +21,34 @@ def prepare(framework: str, memory_fraction: float | None) -> str:
     """
     if framework not in ("pytorch", "tensorflow"):
         return "Using CPU"
-    names = _pytorch(memory_fraction) if framework == "pytorch" else _tensorflow()
+    names, memory = _pytorch(memory_fraction) if framework == "pytorch" else (_tensorflow(), {})
     if not names:
         tell("gpu_unavailable", "no GPU can be used", level=logging.WARNING, fallback_device="cpu")
         return "CUDA not available, using CPU"
-    tell("gpu_detected", f"GPU: {', '.join(names)}", gpu_name=", ".join(names))
+    tell("gpu_detected", f"GPU: {', '.join(names)}", gpu_name=", ".join(names), **memory, **_driver())
     return f"Using GPU: {', '.join(names)}"
 
 
-def _pytorch(memory_fraction: float | None) -> list[str]:
+def _driver() -> dict[str, str]:
+    """Return the version of NVIDIA's driver, which is that of the machine in a container, too; nothing where it cannot be known."""
+    try:
+        found = _VERSION.search(DRIVER.read_text(encoding="ascii", errors="replace"))
+    except OSError:
+        return {}
+    return {"driver_version": found[1]} if found else {}
+
+
+def _pytorch(memory_fraction: float | None) -> tuple[list[str], dict[str, int]]:
     import torch  # noqa: PLC0415 - on nodes only, see UseCase
 
     if not torch.cuda.is_available():
-        return []
+        return [], {}
     devices = range(torch.cuda.device_count())
     if memory_fraction is not None:
         for device in devices:
             torch.cuda.set_per_process_memory_fraction(memory_fraction, device)
-    return [torch.cuda.get_device_name(device) for device in devices]
+    memory = sum(torch.cuda.get_device_properties(device).total_memory for device in devices)
+    return [torch.cuda.get_device_name(device) for device in devices], {"gpu_memory_mb": memory >> 20}
 
 
 def _tensorflow() -> list[str]:

@@ -21,6 +21,8 @@ from federation.settings import Settings
 
 # What a round spends beside the training, and round_end tells apart.
 OVERHEAD = ("checkpoint", "events")
+# A training that waits for nodes for longer does not go on by itself, as far as anybody knows.
+_STALLED_SECONDS = 60
 
 
 @dataclass
@@ -119,6 +121,16 @@ class Recorder:
             required=required,
             waited_seconds=round(waited_seconds, 1),
         )
+        if waited_seconds >= _STALLED_SECONDS:
+            self._emit(
+                "training_stalled",
+                f"the training stands still since {waited_seconds:.0f} s: {connected} of {required} nodes are connected",
+                level=logging.WARNING,
+                round=self._round.number if self._round else 0,
+                waiting_since_seconds=round(waited_seconds, 1),
+                connected_clients=connected,
+                required_clients=required,
+            )
 
     def round_started(self, number: int, selected: int) -> None:
         """The model goes out to the selected nodes for training."""
@@ -153,6 +165,18 @@ class Recorder:
     def evaluated(self, /, loss: float, accuracy: float, **others: float) -> None:
         """The new global model was evaluated on held-out data; what else was measured depends on the use case."""
         self._evaluation = {"loss": loss, "accuracy": accuracy, **others}
+
+    def evaluation_ended(self, number: int, examples: int) -> None:
+        """Nodes evaluated the model of a round on so many examples of theirs."""
+        loss, accuracy = self._evaluation["loss"], self._evaluation["accuracy"]
+        self._emit(
+            "evaluation_result",
+            f"round {number}: loss {loss:.4f}, accuracy {accuracy:.4f} on {examples} examples",
+            round=number,
+            loss=loss,
+            accuracy=accuracy,
+            num_examples=examples,
+        )
 
     def round_ended(self) -> None:
         """The round is complete: trained, aggregated and evaluated."""

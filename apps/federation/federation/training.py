@@ -19,6 +19,7 @@ from federation import strategies
 from federation.checkpoints import Checkpoint, CheckpointStore
 from federation.grid import WatchedGrid
 from federation.recorder import Recorder
+from federation.replies import EXAMPLES
 from federation.rounds import EVALUATION, TRAINING, RoundFailed, TooManyFailedRounds, short
 from federation.settings import Settings
 
@@ -99,11 +100,13 @@ class Training:
 
         messages = self._strategy.configure_evaluate(number, trained, ConfigRecord(), self._grid)
         replies = self._grid.send_and_receive(messages, timeout=self._settings.round_timeout)
+        examples = sum(int(reply.content["metrics"][EXAMPLES]) for reply in replies)
         try:
             metrics = self._strategy.aggregate_evaluate(number, replies)
             self._recorder.evaluated(**metrics)
         except _UNUSABLE_REPLIES as error:
             raise _unusable(number, EVALUATION, error) from error
+        self._recorder.evaluation_ended(number, examples)
         return trained
 
 

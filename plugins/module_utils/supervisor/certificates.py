@@ -409,7 +409,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
         return 1
     answer = {"made": keeper.made, "not_after": stamp(ends["server"]) if "server" in ends else ""}
     if options.reload:
-        told = unit_log.event("certificates_kept", **answer)
+        told = unit_log.event("certificates_renewed" if keeper.made else "certificates_kept", **answer)
         LOGGER.info("Made: %s; the server's certificate is valid until %s.", ", ".join(keeper.made) or "nothing", answer["not_after"], extra=told)
     else:
         sys.stdout.write(json.dumps(answer) + "\n")

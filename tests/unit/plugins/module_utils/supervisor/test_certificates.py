@@ -258,6 +258,10 @@ def test_the_timers_log_is_for_people_or_programs(machine: Machine, program: Pro
     made = program.run("--reload").stdout
     assert made.startswith("INFO Made: CA 1, bundle, server certificate; the server's certificate is valid until 20")
     monkeypatch.setenv("FL_LOG_FORMAT", "json")
+    machine.server.unlink()
+    (line,) = map(json.loads, program.run("--reload").stdout.splitlines())
+    assert problem(line) == ""
+    assert (line["event"], line["data"]["made"]) == ("certificates_renewed", ["server certificate"])
     (line,) = map(json.loads, program.run("--reload").stdout.splitlines())
     assert problem(line) == ""
     assert (line["unit"], line["event"], line["data"]["made"]) == ("flower-certificates", "certificates_kept", [])
