@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import os
+import selectors
 import subprocess
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +17,7 @@ from .untrusted import decode_json, sentence
 _FINISHED = "finished:"
 # Flower's client lists all runs of its SuperLink, each with its details.
 _ANSWER_BYTES = 64 << 20
+_BLOCK = 1 << 16
 
 
 class ControlError(Exception):
@@ -76,26 +80,58 @@ class Control:
     def _call(self, *arguments: str) -> dict[str, Any]:
         what = f"flwr {arguments[0]}"
         try:
-            done = subprocess.run(
-                [*self._command, *arguments, "--format", "json"],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=self._timeout,
-                check=False,
-            )
+            status, output, errors = _run([*self._command, *arguments, "--format", "json"], self._timeout)
         except subprocess.TimeoutExpired:
             raise ControlTimeout(f"{what} did not answer within {self._timeout:g} s") from None
         except OSError as problem:
             raise ControlError(f"{what} cannot be run: {problem.strerror}") from None
-        answer = _json_object(done.stdout)
+        except _EndlessError:
+            raise ControlError(f"{what} wrote more than {_ANSWER_BYTES >> 20} MiB and was ended") from None
+        answer = _json_object(output)
         if answer is None:
-            raise ControlError(f"{what} ended with status {done.returncode}: {_last_line(done.stderr or done.stdout)}")
+            raise ControlError(f"{what} ended with status {status}: {_last_line(errors or output)}")
         # The status of the process is 0 for failures too.
         if answer.get("success") is not True:
             raise ControlError(f"{what} failed: {_one_line(answer.get('error-message') or 'no reason given')}")
         return answer
+
+
+class _EndlessError(Exception):
+    """A program writes more than anybody wants to keep."""
+
+
+def _run(command: list[str], timeout: float) -> tuple[int, str, str]:
+    """Run a program; return its status and what it wrote, and end it when it takes too long or writes too much."""
+    deadline = time.monotonic() + timeout
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            written: dict[int, bytearray] = {}
+            with selectors.DefaultSelector() as selector:
+                for stream in (process.stdout, process.stderr):
+                    selector.register(stream, selectors.EVENT_READ)
+                    written[stream.fileno()] = bytearray()
+                output, errors = written.values()
+                while selector.get_map():
+                    for key, _events in _ready(selector, command, timeout, deadline):
+                        block = os.read(key.fd, _BLOCK)
+                        written[key.fd] += block
+                        if not block:
+                            selector.unregister(key.fileobj)
+                    if len(output) + len(errors) > _ANSWER_BYTES:
+                        raise _EndlessError
+            status = process.wait(max(0.0, deadline - time.monotonic()))
+        except BaseException:
+            process.kill()
+            raise
+    return status, output.decode(errors="replace"), errors.decode(errors="replace")
+
+
+def _ready(selector: selectors.BaseSelector, command: list[str], timeout: float, deadline: float) -> list[tuple[selectors.SelectorKey, int]]:
+    left = deadline - time.monotonic()
+    ready = selector.select(left) if left > 0 else []
+    if not ready:
+        raise subprocess.TimeoutExpired(command, timeout)
+    return ready
 
 
 def _json_object(text: str) -> dict[str, Any] | None:

@@ -39,15 +39,17 @@ class Http:
     timeout: seconds after which a request ends, repetitions included, whatever the server does meanwhile.
     ca_path: file with the certificates to trust instead of the system's.
     trust_hint: what to do about a certificate that is not trusted.
+    most_bytes: of an answer, if it cannot be as long as those of OpenNebula itself.
     """
 
     def __init__(
-        self, timeout: float, validate_certs: bool = True, ca_path: str | None = None, trust_hint: str = _TRUST_HINT
+        self, timeout: float, validate_certs: bool = True, ca_path: str | None = None, trust_hint: str = _TRUST_HINT, most_bytes: int | None = None
     ) -> None:
         self._timeout = timeout
         self._validate_certs = validate_certs
         self._ca_path = ca_path
         self._trust_hint = trust_hint
+        self._most_bytes = most_bytes or _MOST_BYTES
         self._pool: urllib3.PoolManager | None = None
 
     def send(
@@ -63,7 +65,7 @@ class Http:
 
         def request() -> tuple[int, bytes]:
             with self._request(method, url, body=body, headers=headers, preload_content=False) as response:
-                return response.status, _body(url, response)
+                return response.status, _body(url, response, self._most_bytes)
 
         while True:
             try:
@@ -134,13 +136,13 @@ def until(deadline: float, request: Callable[[], Answer]) -> Answer:
     return answer
 
 
-def _body(url: str, response: urllib3.BaseHTTPResponse) -> bytes:
-    parts, left = [], _MOST_BYTES
+def _body(url: str, response: urllib3.BaseHTTPResponse, most_bytes: int) -> bytes:
+    parts, left = [], most_bytes
     # Nothing packed was asked for, and a little of it can unpack to more than the memory holds.
     for part in response.stream(_BLOCK, decode_content=False):
         left -= len(part)
         if left < 0:
-            raise OneException(PROTOCOL, f"{without_credentials(url)} answers with more than {_MOST_BYTES >> 20} MiB.")
+            raise OneException(PROTOCOL, f"{without_credentials(url)} answers with more than {most_bytes >> 20} MiB.")
         parts.append(part)
     return b"".join(parts)
 

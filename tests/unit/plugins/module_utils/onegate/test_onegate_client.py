@@ -50,6 +50,17 @@ def test_a_service_is_read_with_the_attributes_of_its_vms():
     assert server.requests[0][1] == "/service?extended=true"
 
 
+@pytest.mark.parametrize("mebibytes", [15, 17])
+def test_an_answer_is_as_long_as_a_service_can_be(mebibytes):
+    attribute = "x" * (mebibytes << 20)
+    with scripted((200, f'{{"SERVICE":{{"id":"6","roles":[],"x":"{attribute}"}}}}')) as server:
+        if mebibytes < 16:
+            assert gate(server.url, timeout=600).get_service()["x"] == attribute
+        else:
+            with pytest.raises(OneException, match="answers with more than 16 MiB"):
+                gate(server.url, timeout=600).get_service()
+
+
 def test_attributes_are_put_as_lines_and_removed_one_by_one():
     with scripted((200, "")) as server:
         gate(server.url).put({"READY": "YES", "NOTE": "a b=c"})
