@@ -841,6 +841,16 @@ PARAMETERS: tuple[Parameter, ...] = (
         level=SUPERLINK,
     ),
     Parameter(
+        "FL_ARTIFACTS_DAYS",
+        "number",
+        "30",
+        (SUPERLINK,),
+        "Days after which the token for the files of a run is replaced by another one, 0 for never",
+        level=SUPERLINK,
+        since="0.2.0",
+        limits=Limits(minimum=0, maximum=3650),
+    ),
+    Parameter(
         "FL_CERT_DAYS",
         "number",
         "365",

@@ -4,7 +4,7 @@
 """What a run leaves behind: its files with their checksums, and the server that hands them out.
 
 The server listens on loopback; the gateway forwards to it. Whoever knows the token of a run gets the files that were
-registered for it, as long as they were then, and nothing else.
+registered for it, as long as they were then, and nothing else. A token expires, and the supervisor publishes another one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,7 +29,7 @@ from urllib.parse import quote, unquote
 
 from .protocol import published_files
 from .run_directory import RunDirectory
-from .untrusted import sentence
+from .untrusted import count, sentence
 
 LOGGER = logging.getLogger("flower-supervisor")
 
@@ -62,25 +62,35 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Collection:
-    """The files of a run that has ended and the token that opens them."""
+    """The files of a run that has ended, the token that opens them, and when that was made, in seconds since the epoch."""
 
     token: str
     files: tuple[Artifact, ...]
+    made: int = 0
 
     def to_record(self) -> dict[str, Any]:
         """Return the collection as JSON takes it."""
-        return {"token": self.token, "files": [[file.name, file.size, file.sha256] for file in self.files]}
+        return {"token": self.token, "files": [[file.name, file.size, file.sha256] for file in self.files], "made": self.made}
+
+    def expired(self, now: float, lifetime: float) -> bool:
+        """Say whether the token was made longer ago than so many seconds, or by a clock that was ahead; 0 seconds are no limit."""
+        return lifetime > 0 and not 0 <= now - self.made < lifetime
+
+    def renewed(self, now: float) -> Collection:
+        """Return the same files under a new token."""
+        return Collection(secrets.token_hex(_TOKEN_BYTES), self.files, int(now))
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Collection:
         """Return the collection of a record; ValueError when it is none."""
         try:
             token, files = record["token"], tuple(Artifact(*file) for file in record["files"])
-        except (KeyError, TypeError):
+            made = count(record.get("made", 0))
+        except (AttributeError, KeyError, TypeError):
             raise ValueError("not a collection of files") from None
-        if not isinstance(token, str) or not _TOKEN.fullmatch(token) or len(files) > _ARTIFACTS or not all(map(_is_artifact, files)):
+        if not isinstance(token, str) or not _TOKEN.fullmatch(token) or len(files) > _ARTIFACTS or made is None or not all(map(_is_artifact, files)):
             raise ValueError("not a collection of files")
-        return cls(token, files)
+        return cls(token, files, made)
 
 
 def published_collections(attributes: Mapping[str, Any]) -> dict[str, Collection]:
@@ -107,18 +117,24 @@ def collect(directory: RunDirectory) -> Collection:
                 files.append(Artifact(name, *_measure(stream, size)))
         except OSError as problem:
             LOGGER.warning("%s is not offered: %s.", name, sentence(problem.strerror or problem))
-    return Collection(secrets.token_hex(_TOKEN_BYTES), tuple(files))
+    return Collection("", tuple(files)).renewed(time.time())
 
 
 class ArtifactServer:
-    """Serves collections on a port of the loopback; ``collections`` is read at every request and may change."""
+    """Serves collections on a port of the loopback; ``collections`` is read at every request and may change.
 
-    def __init__(self, port: int, runs_directory: str, collections: Mapping[str, Collection]) -> None:
+    A token opens nothing any more after ``lifetime`` seconds, 0 for no limit.
+    """
+
+    def __init__(
+        self, port: int, runs_directory: str, collections: Mapping[str, Collection], lifetime: float = 0, clock: Callable[[], float] = time.time
+    ) -> None:
         """Raises OSError when the port is taken."""
 
         class Handler(_Handler):
             served_directory = runs_directory
             served = collections
+            expired = staticmethod(lambda collection: collection.expired(clock(), lifetime))
 
         try:
             self._server = _Server(("127.0.0.1", port), Handler)
@@ -221,6 +237,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
     served_directory: str
     served: Mapping[str, Collection]
+    expired: Callable[[Collection], bool]
 
     def setup(self) -> None:
         """Read no more than a request may have."""
@@ -250,7 +267,7 @@ class _Handler(BaseHTTPRequestHandler):
         run, name = unquote(run), unquote(name)
         collection = self.served[run]
         given = (self.headers.get(TOKEN_HEADER) or "").encode()
-        if not hmac.compare_digest(given, collection.token.encode()):
+        if not hmac.compare_digest(given, collection.token.encode()) or self.expired(collection):
             raise KeyError(run)
         file = {file.name: file for file in collection.files}[name]
         return run, file, RunDirectory(self.served_directory, run).open(name)

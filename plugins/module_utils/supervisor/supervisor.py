@@ -45,6 +45,7 @@ from .protocol import (
     ENDED,
     FAILED,
     MESSAGE_CHARACTERS,
+    PUBLISHED_RUNS,
     RUNNING,
     STARTED_REQUEST,
     STOPPED,
@@ -89,7 +90,8 @@ class Config:
     run. ``own_app`` is the operator's own app, with its source and its run configuration, and ``app_requests`` says whether
     requests may name another one; apps are kept in ``apps_directory``, which the client sees as
     ``apps_directory_in_app``. What a forgotten run left goes with it, its checkpoints in ``checkpoints_directory``, too, if that is not empty.
-    ``artifacts_port`` is where the files of ended runs are served on loopback, None for nowhere, and
+    ``artifacts_port`` is where the files of ended runs are served on loopback, None for nowhere, with tokens that expire after
+    ``artifacts_days``, 0 for never, and
     ``metrics_file`` has the metrics, empty for none. ``health_ca`` is the certificate that the SuperLink shows at ``health_url``. Times
     are in seconds: between two looks at everything, between two uses of the client at least (each costs more than one second of
     a core), until a client that does not answer is ended, without events until the client is asked, and until a silent SuperLink fails a run.
@@ -105,6 +107,7 @@ class Config:
     initial_run: dict[str, Any] | None = None
     run_config: dict[str, Any] | None = None
     artifacts_port: int | None = None
+    artifacts_days: float = 30
     metrics_file: str = ""
     own_app: dict[str, Any] | None = None
     app_requests: bool = False
@@ -131,6 +134,11 @@ class Config:
             return cls(**content)
         except TypeError as problem:
             raise ValueError(f"{path}: {problem}") from None
+
+    @property
+    def artifacts_seconds(self) -> float:
+        """How long a token for the files of a run is good, 0 for ever."""
+        return self.artifacts_days * 86400
 
     @property
     def base(self) -> dict[str, Any]:
@@ -215,6 +223,7 @@ class Supervisor:
         run = self._store.current()
         if run:
             self._survive("a run", lambda: self._advance(run))
+        self._survive("the tokens of files", self._renew_tokens)
         if self._left:
             self._survive("what forgotten runs left", self._remove_left)
         if self._unsaved:
@@ -630,6 +639,22 @@ class Supervisor:
             run.artifacts = found.to_record()
             self.collections[run.name] = found
 
+    def _renew_tokens(self) -> None:
+        """Give the files of runs that are published new tokens when theirs have expired; those of older runs are not offered any more."""
+        now = time.time()
+        expired = [run for run in self._store.runs if run.name in self.collections and self.collections[run.name].expired(now, self._config.artifacts_seconds)]
+        published = {run.name for run in self._store.runs[-PUBLISHED_RUNS:]}
+        for run in expired:
+            if run.name in published:
+                self.collections[run.name] = self.collections[run.name].renewed(now)
+                run.artifacts = self.collections[run.name].to_record()
+            else:
+                del self.collections[run.name]
+                run.artifacts = {}
+        if expired:
+            self._save()
+            LOGGER.info("Tokens of files that expired: %d.", len(expired))
+
     # Helpers
 
     def _client(self, call: Callable[[], Any]) -> Any:
@@ -677,7 +702,7 @@ def main() -> int:
         config = Config.read(path)
         supervisor = Supervisor(config, open_board(config.onegate))
         if config.artifacts_port is not None:
-            ArtifactServer(config.artifacts_port, config.runs_directory, supervisor.collections).start()
+            ArtifactServer(config.artifacts_port, config.runs_directory, supervisor.collections, config.artifacts_seconds).start()
     except (OSError, ValueError, KeyError, TypeError, ContextMissing) as problem:
         LOGGER.error("The supervisor cannot start: %s", sentence(problem))
         return 1

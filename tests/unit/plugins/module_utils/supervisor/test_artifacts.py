@@ -133,6 +133,20 @@ def test_everything_else_is_not_there(runs: Path, tmp_path: Path, server: Artifa
         assert get(server, path, given) == (404, b""), path
 
 
+def test_a_token_opens_nothing_after_its_time_nor_before_it(runs: Path) -> None:
+    (runs / "one/model.npz").write_bytes(b"weights")
+    made = collect(RunDirectory(str(runs), "one"))
+    now = made.made
+    server = ArtifactServer(0, str(runs), {"one": made}, lifetime=100, clock=lambda: now)
+    server.start()
+    answers = []
+    for seconds in (0, 99, 100, 1000, -1):
+        now = made.made + seconds
+        answers.append(get(server, artifact_path("one", "model.npz"), made.token)[0])
+    server.close()
+    assert answers == [200, 200, 404, 404, 404]
+
+
 def test_a_file_that_became_a_link_is_not_served(runs: Path, tmp_path: Path, server: ArtifactServer, served: dict[str, Collection]) -> None:
     (runs / "one/model.npz").write_bytes(b"weights")
     served["one"] = collect(RunDirectory(str(runs), "one"))
@@ -158,6 +172,8 @@ def test_what_was_appended_later_is_not_sent(runs: Path, server: ArtifactServer,
         '{"one": 1}',
         '{"one": {"token": "a"}}',
         '{"one": {"token": 1, "files": []}}',
+        '{"one": {"token": "a", "files": [], "made": -1}}',
+        '{"one": {"token": "a", "files": [], "made": "x"}}',
         '{"one": {"token": "a", "files": [["model.npz", -1, "' + "0" * 64 + '"]]}}',
         '{"one": {"token": "a", "files": [["../model.npz", 1, "' + "0" * 64 + '"]]}}',
         '{"one": {"token": "a", "files": [["model.npz", 1, "0"]]}}',

@@ -8,13 +8,14 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import decode
-from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.artifacts import published_collections
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.artifacts import Collection, published_collections
 from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.protocol import digest
 from ansible_collections.opennebula.flower.tests.support.one_servers import ScriptedServer, running
 from ansible_collections.opennebula.flower.tests.support.supervisor_scene import INITIAL, Scene
@@ -692,3 +693,45 @@ def test_an_app_by_request_is_code_and_needs_the_consent_of_the_context(scene: S
     scene.restart()
     scene.step()
     assert scene.newest()["status"] == "running"
+
+
+def offered(scene: Scene) -> dict[str, Collection]:
+    return published_collections(scene.onegate.attributes)
+
+
+@pytest.mark.parametrize(("days", "replaced"), [(30, True), (0, False)])
+def test_the_token_of_files_is_replaced_when_it_expired(scene: Scene, monkeypatch: pytest.MonkeyPatch, days: int, replaced: bool) -> None:
+    scene.settings["artifacts_days"] = days
+    scene.step()
+    scene.train()
+    scene.step()
+    first = offered(scene)["initial"]
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 29 * 86400)
+    scene.restart()
+    scene.step()
+    assert offered(scene)["initial"] == first
+    monkeypatch.setattr(time, "time", lambda: now + 31 * 86400)
+    scene.step()
+    second = offered(scene)["initial"]
+    assert (second.token != first.token, second.files) == (replaced, first.files)
+    assert scene.supervisor.collections["initial"] == second
+    scene.restart()
+    scene.step()
+    assert offered(scene)["initial"] == second
+
+
+def test_files_of_runs_that_are_not_published_any_more_are_not_offered_for_ever(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.step()
+    scene.train()
+    scene.step()
+    scene.superlink.healthy = False
+    for number in range(20):
+        scene.request(f"run-{number}")
+        scene.step()
+    assert "initial" in scene.supervisor.collections
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 31 * 86400)
+    scene.step()
+    assert scene.supervisor.collections == {}
+    assert (scene.runs_directory / "initial/events.jsonl").exists()
