@@ -161,6 +161,6 @@ def test_the_program_says_what_went_wrong_and_no_secret(scene: Scene, tmp_path: 
     config.write_text(json.dumps({"directory": str(scene.directory), "zones": [wrong]}))
     done = subprocess.run([sys.executable, "-m", MODULE, "--config", str(config)], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("Zone north keeps its last targets: ")
-    assert "not-the-password" not in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stdout.startswith("ERROR Zone north keeps its last targets: ")
+    assert "not-the-password" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

@@ -13,9 +13,9 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import json
+import logging
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -27,7 +27,10 @@ from ..one.transport.answers import misread
 from ..one.transport.client import Client
 from ..one.transport.errors import MISREADINGS, OneException
 from ..scalars import boolean
+from . import unit_log
 from .untrusted import sentence
+
+LOGGER = logging.getLogger("flower-targets")
 
 SCOPES = {"own": -3, "own_and_groups": -1, "all": -2}
 ROLES = ("superlink", "supernode", "edge")
@@ -175,13 +178,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Writes what Prometheus is to scrape.")
     parser.add_argument("--config", required=True, help="JSON file with directory and zones")
     path = parser.parse_args().config
+    unit_log.set_up("flower-targets")
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         zones = [Zone(**zone) for zone in content["zones"]]
         problems = discover(Path(content["directory"]), zones)
     except (OSError, ValueError, KeyError, TypeError) as problem:
         problems = [f"The targets cannot be written: {sentence(problem)}."]
-    sys.stderr.writelines(f"{problem}\n" for problem in problems)
+    for problem in problems:
+        LOGGER.error("%s", problem)
     return 1 if problems else 0
 
 

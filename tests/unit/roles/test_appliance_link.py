@@ -8,6 +8,7 @@ import base64
 import datetime
 import ipaddress
 import json
+import os
 import ssl
 import subprocess
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.contextualizatio
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import OneGate
 from ansible_collections.opennebula.flower.tests.support.one_servers import ScriptedServer, running, scripted, self_signed
 from ansible_collections.opennebula.flower.tests.support.ports import free_port
+from ansible_collections.opennebula.flower.tests.support.unit_log_schema import problem
 
 CLOCK = Path(__file__).parents[3] / "roles" / "flower_supernode" / "files" / "flower-clock"
 DAY = datetime.timedelta(days=1)
@@ -131,6 +133,14 @@ class TestClock:
         done = subprocess.run(["sh", CLOCK, signed(tmp_path, DAY, 2 * DAY)[0]], capture_output=True, text=True, check=False)
         assert done.returncode == 1
         assert done.stderr.startswith("Waiting for the right time: the clock of this machine says ")
+
+    def test_the_unit_says_so_to_programs(self, tmp_path: Path) -> None:
+        environment = {**os.environ, "FL_LOG_FORMAT": "json"}
+        done = subprocess.run(["sh", CLOCK, signed(tmp_path, DAY, 2 * DAY)[0]], env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (1, "")
+        line = json.loads(done.stdout)
+        assert problem(line) == ""
+        assert line["message"].startswith("Waiting for the right time: the clock of this machine says ")
 
     def test_the_unit_starts_with_the_right_time(self, tmp_path: Path) -> None:
         subprocess.run(["sh", CLOCK, signed(tmp_path, -DAY, DAY)[0]], check=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from datetime import datetime
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.opennebula.flower.tests.support.unit_log_schema import problem
+from ansible_collections.opennebula.flower.tests.support.unit_log_schema import SCHEMA, problem
 
 PACKAGE = "ansible_collections.opennebula.flower.plugins.module_utils.supervisor"
 ROOT = Path(__file__).parents[5]
@@ -25,7 +26,13 @@ UNITS = {
     "flower-checkpoint-upload": ("checkpoint_sync", "upload"),
     "flower-checkpoint-restore": ("checkpoint_sync", "restore"),
     "flower-node-metrics": ("node_metrics",),
+    "flower-targets": ("targets",),
 }
+# Units that run, or begin with, another program of the collection.
+OTHERS = {"flower-certificates", "flower-uplink", "flower-supernode"}
+# Units whose lines come from programs without a unit file here: the clock's check is a part of flower-supernode, the other is the appliance's.
+WITHOUT_FILE = {"flower-clock", "one-appliance-node"}
+TOLD = re.compile(r"^Environment=FL_LOG_FORMAT=\{\{ flower_(monitoring_)?log_format \}\}$", re.MULTILINE)
 
 
 def said(form: str, *arguments: str) -> list[str]:
@@ -75,8 +82,21 @@ def test_words_of_others_stay_in_their_line() -> None:
     assert [line["message"] for line in found] == ["a\nb\u2028c", "<class 'object'>"]
 
 
-def test_every_unit_of_a_vm_that_runs_a_program_of_the_collection_is_told_the_format() -> None:
-    units = [path for role in ("flower_superlink", "flower_supernode") for path in (ROOT / "roles" / role / "templates").glob("*.service.j2")]
-    own = {path.name: path.read_text() for path in units if "plugins.module_utils.supervisor." in path.read_text()}
-    assert own.keys() == {f"{unit}.service.j2" for unit in UNITS}
-    assert [name for name, text in own.items() if "\nEnvironment=FL_LOG_FORMAT={{ flower_log_format }}\n" not in text] == []
+def test_the_uplink_writes_one_json_object_in_a_line() -> None:
+    (text,) = said("json", str(ROOT / "roles/flower_supernode/files/flower-uplink"), "--limit", "1mbit", "\N{SNOWMAN}.invalid:1")
+    line = json.loads(text)
+    assert problem(line) == ""
+    assert (line["level"], line["unit"]) == ("ERROR", "flower-uplink")
+    assert line["message"].startswith("The uplink is not limited: ")
+
+
+def test_every_unit_that_runs_a_program_of_the_collection_is_told_the_format() -> None:
+    roles = ("flower_superlink", "flower_supernode", "flower_monitoring")
+    texts = {path.name.removesuffix(".service.j2"): path.read_text() for role in roles for path in (ROOT / "roles" / role / "templates").glob("*.service.j2")}
+    own = {unit for unit, text in texts.items() if "plugins.module_utils.supervisor." in text}
+    assert own == UNITS.keys()
+    assert [unit for unit in own | OTHERS if not TOLD.search(texts[unit])] == []
+
+
+def test_the_schema_has_every_unit_that_logs() -> None:
+    assert {*SCHEMA["properties"]["unit"]["enum"]} == UNITS.keys() | (OTHERS - {"flower-supernode"}) | WITHOUT_FILE
