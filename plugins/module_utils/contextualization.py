@@ -993,6 +993,25 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Networks that the VM and its containers may open connections to, those of OneGate, name servers and the SuperLink among them, with commas "
         "between; empty for all",
     ),
+    # Flower cuts arrays into objects of 5 MiB.
+    Parameter(
+        "FL_GATEWAY_MAX_BODY",
+        "number",
+        "64",
+        (SUPERLINK,),
+        "Largest request of a node in MiB",
+        level=SUPERLINK,
+        limits=Limits(minimum=8, maximum=4096),
+    ),
+    Parameter(
+        "FL_GATEWAY_MAX_CONNECTIONS",
+        "number",
+        "1000",
+        (SUPERLINK,),
+        "Most connections of nodes from one address",
+        level=SUPERLINK,
+        limits=Limits(minimum=10, maximum=100000),
+    ),
 )
 
 BY_NAME: Mapping[str, Parameter] = {parameter.name: parameter for parameter in PARAMETERS}

@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
+import itertools
 import json
 import re
 import socket
@@ -30,6 +32,8 @@ COLLECTION = "/usr/share/ansible/collections/ansible_collections/opennebula/flow
 PROGRAM = "ansible_collections.opennebula.flower.plugins.module_utils.supervisor.certificates"
 DEADLINE = 300
 MOST_EXPOSURE = 3.0
+MIB = 2**20
+NODES = itertools.count()
 # What lies before the gateway's tasks in the role, without Flower itself: a stand-in answers in its place.
 PLAYBOOK = """
 - hosts: all
@@ -56,7 +60,7 @@ PLAYBOOK = """
       vars: {flower_supernode_gpu: false}
       when: flower_onegate_endpoint | default('') != ''
 """
-# Answers as Flower's port does; /v1/fleet/hold goes on until the file /run/release is there.
+# Answers as Flower's port does; /v1/fleet/hold goes on until the file /run/release is there. It takes the key of every node but of the stranger's.
 STAND_IN = """
 import http.server, pathlib, ssl, time
 
@@ -64,7 +68,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        self.send_response(200)
+        left = int(self.headers.get("Content-Length") or 0)
+        while left:
+            left -= len(self.rfile.read(min(left, 65536)))
+        self.send_response(401 if self.headers.get("flwr-public-key") == "c3RyYW5nZXI=" else 200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         while self.path.endswith("/hold") and not pathlib.Path("/run/release").exists():
@@ -434,6 +441,114 @@ def test_slow_connections_keep_nobody_else_waiting_and_cost_little_memory(gatewa
     finally:
         for stream in slow:
             stream.close()
+
+
+# Asks from the machine itself, with a name and password or without one.
+ASK = """
+import ssl, sys, urllib.error, urllib.request
+
+request = urllib.request.Request(sys.argv[1], headers=dict(header.split(": ") for header in sys.argv[2:]))
+try:
+    with urllib.request.urlopen(request, context=ssl._create_unverified_context()) as answer:
+        print(answer.status, answer.read().decode(), end="")
+except urllib.error.HTTPError as answer:
+    print(answer.code, end="")
+"""
+
+
+class Node:
+    """What sends requests as a SuperNode does, with a key and the time that it signs."""
+
+    def __init__(self, gateway: Gateway, key: str = "node") -> None:
+        self._gateway, self._key, self._times = gateway, base64.b64encode(key.encode()).decode(), itertools.count()
+
+    def headers(self) -> str:
+        return f"flwr-public-key: {self._key}\r\nflwr-timestamp: {self._key}-{next(self._times)}\r\nflwr-signature: x\r\n"
+
+    def post(self, body: bytes = b"", length: str = "", headers: str | None = None, path: str = "/v1/fleet/push-object") -> int:
+        """Send a request, as much of it as is taken, and return the status of the answer."""
+        length = length or f"Content-Length: {len(body)}"
+        head = f"POST {path} HTTP/1.1\r\nHost: s\r\n{length}\r\nConnection: close\r\n{self.headers() if headers is None else headers}\r\n"
+        with self._gateway.connect() as stream:
+            stream.sendall(head.encode())
+            with contextlib.suppress(OSError):
+                stream.sendall(body)
+            return int(stream.recv(65536).split()[1])
+
+
+@pytest.fixture
+def node(gateway: Gateway) -> Node:
+    """A node of its own for each test, which the gateway has not seen."""
+    return Node(gateway, f"node-{next(NODES)}")
+
+
+def test_a_node_that_flower_knows_uploads_a_model(gateway: Gateway, node: Node) -> None:
+    assert node.post() == 200
+    assert node.post(bytes(6 * MIB)) == 200
+
+
+@pytest.mark.parametrize(
+    ("status", "length"),
+    [(413, f"Content-Length: {64 * MIB + 1}"), (413, f"Content-Length: {2**32 + 1}"), (411, "Transfer-Encoding: chunked")],
+    ids=["too-long", "longer-than-32-bits", "without-a-length"],
+)
+def test_a_body_without_bounds_does_not_reach_flower(gateway: Gateway, node: Node, status: int, length: str) -> None:
+    assert node.post() == 200
+    before = passed_on()
+    assert node.post(length=length) == status
+    assert passed_on() == before
+    assert b"done" in gateway.ask()
+
+
+def test_who_flower_does_not_know_sends_it_what_fits_into_the_gateway_alone(gateway: Gateway) -> None:
+    stranger = Node(gateway, "stranger")
+    assert stranger.post(b"x" * 1000) == 401
+    before = passed_on()
+    for headers in (None, ""):
+        assert stranger.post(bytes(MIB), headers=headers) == 503
+    # An answer to everybody makes nobody known.
+    assert stranger.post(path="/health", headers="flwr-public-key: aGVhbHRo\r\n") == 200
+    assert stranger.post(bytes(MIB), headers="flwr-public-key: aGVhbHRo\r\n") == 503
+    assert passed_on() == before + 1
+
+
+def test_a_body_that_trickles_takes_no_place_at_flower(gateway: Gateway, node: Node) -> None:
+    before = passed_on()
+    slow = [gateway.connect() for _connection in range(50)]
+    try:
+        for stream in slow:
+            stream.sendall(f"POST /v1/fleet/activate-node HTTP/1.1\r\nHost: s\r\nContent-Length: 1000\r\n{node.headers()}\r\nx".encode())
+        assert node.post() == 200
+        assert passed_on() == before + 1
+        for stream in slow:
+            assert stream.recv(65536).split()[1] == b"408"
+        assert passed_on() == before + 1
+    finally:
+        for stream in slow:
+            stream.close()
+
+
+def test_one_address_does_not_take_all_connections(gateway: Gateway, gateway_play) -> None:
+    done = gateway_play(flower_gateway_max_connections=10)
+    assert not done.failed, done.output
+    streams: list[ssl.SSLSocket] = []
+
+    def refused() -> bool:
+        try:
+            streams.append(gateway.connect())
+        except OSError:
+            return True
+        return False
+
+    try:
+        eventually(refused, "the new limit")
+        assert len(streams) >= 10
+        # From another address: this machine's own.
+        assert machine("python3", "-c", ASK, "https://127.0.0.1:9092/health").stdout == "200 done"
+    finally:
+        for stream in streams:
+            stream.close()
+        assert not gateway_play().failed
 
 
 RELAY = """

@@ -62,6 +62,7 @@ class TestTable:
         "FL_LLM_LORA_RANK", "FL_LLM_LORA_ALPHA", "FL_LLM_SEQUENCE_LENGTH",
         "FL_METRICS_FROM", "FL_METRICS_CERTFILE", "FL_METRICS_KEYFILE", "FL_METRICS_AUTH",
         "FL_HOST_FIREWALL_ENABLED", "FL_HOST_FIREWALL_SSH_FROM", "FL_HOST_FIREWALL_OPEN", "FL_HOST_FIREWALL_OUTBOUND",
+        "FL_GATEWAY_MAX_BODY", "FL_GATEWAY_MAX_CONNECTIONS",
     )  # fmt: skip
 
     def test_holds_every_specified_name_in_order(self) -> None:
