@@ -34,6 +34,8 @@ DEADLINE = 300
 MOST_EXPOSURE = 3.0
 MIB = 2**20
 NODES = itertools.count()
+# Two texts that are the same bytes.
+KEY_SPELLINGS = ("YWJjZA==", "YWJjZB==")
 # What lies before the gateway's tasks in the role, without Flower itself: a stand-in answers in its place.
 PLAYBOOK = """
 - hosts: all
@@ -526,6 +528,29 @@ def test_a_body_that_trickles_takes_no_place_at_flower(gateway: Gateway, node: N
     finally:
         for stream in slow:
             stream.close()
+
+
+def test_the_headers_of_a_node_are_good_for_one_request(node: Node) -> None:
+    used = node.headers()
+    assert node.post(headers=used) == 200
+    before = passed_on()
+    assert node.post(b"other content", headers=used) == 503
+    # The same key in another spelling of BASE64, the same time with another signature.
+    key, spelled = KEY_SPELLINGS
+    other = "flwr-public-key: {}\r\nflwr-timestamp: 1\r\nflwr-signature: {}\r\n"
+    assert [node.post(headers=other.format(*which)) for which in ((key, "a"), (spelled, "b"), (key, "c"))] == [200, 503, 503]
+    # Flower takes the first of two.
+    assert node.post(headers=f"{used}{node.headers()}") == 400
+    assert passed_on() == before + 1
+    assert node.post() == 200
+    # Not the gateway but Flower says what it takes without a signature.
+    assert [node.post(headers=""), node.post(headers="")] == [200, 200]
+
+
+def test_two_nodes_may_sign_the_same_time(gateway: Gateway, node: Node) -> None:
+    signed = node.headers()
+    other = re.sub("flwr-public-key: .*?\r", "flwr-public-key: b3RoZXI=\r", signed)
+    assert [node.post(headers=signed), node.post(headers=other), node.post(headers=other)] == [200, 200, 503]
 
 
 def test_one_address_does_not_take_all_connections(gateway: Gateway, gateway_play) -> None:
