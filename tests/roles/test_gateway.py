@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import http.client
 import itertools
 import json
 import re
@@ -15,12 +16,12 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
-from checkpoint_machine import MACHINE, machine, machine_log
+from checkpoint_machine import MACHINE, Outcome, machine, machine_log
 from conftest import REPOSITORY, player
 
 from ansible_collections.opennebula.flower.tests.app.conftest import make_flower_venv
@@ -64,7 +65,7 @@ PLAYBOOK = """
 """
 # Answers as Flower's port does; /v1/fleet/hold goes on until the file /run/release is there. It takes the key of every node but of the stranger's.
 STAND_IN = """
-import http.server, pathlib, ssl, time
+import http.server, pathlib, ssl, threading, time
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -87,6 +88,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
+# And as the exporter of the metrics does.
+threading.Thread(target=http.server.ThreadingHTTPServer(("127.0.0.1", 8406), Handler).serve_forever, daemon=True).start()
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 18000), Handler)
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain("/opt/flower/loopback/flower.crt", "/opt/flower/loopback/flower.key")
@@ -574,6 +577,78 @@ def test_one_address_does_not_take_all_connections(gateway: Gateway, gateway_pla
         for stream in streams:
             stream.close()
         assert not gateway_play().failed
+
+
+METRICS = ("/metrics", "/metrics/gateway")
+# htpasswd -bnB -C 5 prometheus scrape
+METRICS_AUTH = "prometheus:$2y$05$abcdefghijklmnopqrstuuoMt/3RSWy9nt1XJ.fOvAVtRBAZkrjKK"
+
+
+def scrape(gateway: Gateway, path: str, scheme: str = "http", password: str = "") -> int:
+    """Return the status of an answer of the metrics to this machine, 0 without an answer."""
+    kinds = {"http": http.client.HTTPConnection, "https": partial(http.client.HTTPSConnection, context=ssl._create_unverified_context())}
+    connection = kinds[scheme](gateway.address, 9101, timeout=DEADLINE)
+    headers = {"Authorization": "Basic " + base64.b64encode(f"prometheus:{password}".encode()).decode()} if password else {}
+    try:
+        connection.request("GET", path, headers=headers)
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()
+
+
+def machine_scrapes(address: str, path: str) -> str:
+    """Return the status of an answer of the metrics to the machine itself, by one of its addresses, nothing without an answer."""
+    return machine("python3", "-c", ASK, f"http://{address}:9101{path}", check=False).stdout[:3]
+
+
+@pytest.fixture
+def metrics_play(gateway: Gateway, gateway_play) -> Iterator[Callable[..., Outcome]]:
+    """Run the role with metrics that this machine may read."""
+    with gateway.connect() as stream:
+        source = stream.getsockname()[0]
+
+    def run(*arguments: str, **variables: object) -> Outcome:
+        done = gateway_play(*arguments, flower_metrics_enabled=True, **{"flower_metrics_from": [source], **variables})
+        assert not done.failed, done.output
+        return done
+
+    yield run
+    assert not gateway_play().failed
+
+
+def test_metrics_are_for_the_networks_that_are_named_and_nobody_else(gateway: Gateway, metrics_play) -> None:
+    metrics_play()
+    eventually(lambda: scrape(gateway, "/metrics") == 200, "the metrics")
+    machine("sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/lo/disable_ipv6; ip address add fd00:1::1/128 dev lo; ip address add fd00:2::1/128 dev lo")
+    for path in METRICS:
+        assert (scrape(gateway, path), machine_scrapes("127.0.0.1", path), machine_scrapes(gateway.address, path)) == (200, "200", "")
+    assert scrape(gateway, "/other") == 404
+    metrics_play(flower_metrics_from=["fd00:1::/64"])
+    eventually(lambda: scrape(gateway, "/metrics") == 0, "the end of the metrics for this machine")
+    for path in METRICS:
+        assert [machine_scrapes(f"[{address}]", path) for address in ("::1", "fd00:1::1", "fd00:2::1")] == ["200", "200", ""]
+
+
+def test_metrics_with_a_password_are_for_who_has_it_and_its_hash_is_shown_to_nobody(gateway: Gateway, metrics_play) -> None:
+    done = metrics_play("--diff", flower_metrics_auth=METRICS_AUTH)
+    assert done.changed > 0
+    assert METRICS_AUTH.split(":")[1] not in done.output
+    assert machine("stat", "--format", "%U %G %a", "/etc/haproxy/haproxy.cfg").stdout == "root root 600\n"
+    eventually(lambda: scrape(gateway, "/metrics") == 401, "the password")
+    for path in METRICS:
+        assert [scrape(gateway, path, password=password) for password in ("", "wrong", "scrape")] == [401, 401, 200]
+
+
+def test_metrics_with_a_certificate_are_served_by_https_alone(gateway: Gateway, metrics_play) -> None:
+    files = {"certfile": "/opt/flower/config/metrics/server.crt", "keyfile": "/opt/flower/config/metrics/server.key"}
+    request = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=metrics"
+    machine("sh", "-c", f"mkdir -p /opt/flower/config/metrics && {request} -out {files['certfile']} -keyout {files['keyfile']}")
+    metrics_play(**{f"flower_metrics_{name}": machine("cat", path).stdout for name, path in files.items()})
+    eventually(lambda: scrape(gateway, "/metrics", "https") == 200, "the metrics")
+    for path in METRICS:
+        assert (scrape(gateway, path, "https"), scrape(gateway, path)) in ((200, 0), (200, 400))
 
 
 RELAY = """
