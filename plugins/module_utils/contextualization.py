@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Any
+from urllib.parse import urlsplit
 
 from .addresses import read_interface
 from .context_values import KINDS, Kind, Limits, is_loopback, split_address
@@ -1047,7 +1048,21 @@ def check(raw: Mapping[str, str], role: str) -> Checked:
     _check_role(role)
     # Nodes are told the VM's first address.
     address = next((raw[name] for name in ("ETH0_IP", "ETH1_IP", "ETH2_IP", "ETH3_IP") if raw.get(name)), "")
-    return _check(_OWN, lambda p: raw.get(p.context_name, ""), Parameter.parse, role, _context_name, _unknown_names(raw), address)
+    result = _check(_OWN, lambda p: raw.get(p.context_name, ""), Parameter.parse, role, _context_name, _unknown_names(raw), address)
+    result.warnings += _open_onegate(raw.get("ONEGATE_ENDPOINT", "").strip())
+    return result
+
+
+def _open_onegate(endpoint: str) -> list[str]:
+    """Return what looks unwise about the OneGate that the guest agent was told."""
+    try:
+        parts = urlsplit(endpoint)
+        if parts.scheme != "http" or is_loopback(parts.hostname or ""):
+            return []
+    except ValueError:
+        # Whoever asks it says so.
+        return []
+    return [f"ONEGATE_ENDPOINT is {_quoted(endpoint)}: the token of this VM and the CA that nodes trust travel unencrypted"]
 
 
 def check_variables(given: Mapping[str, Any], role: str, address: str = "") -> Checked:

@@ -67,3 +67,17 @@ def test_warnings_and_what_is_ignored(context: Path) -> None:
 
 def test_says_when_there_is_no_context(tmp_path: Path) -> None:
     assert "the context of this VM cannot be read" in run(tmp_path / "missing")["msg"]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "warned"),
+    [
+        *((endpoint, 1) for endpoint in ("http://10.0.0.1:5030", "HTTP://onegate", "http://[fd00::1]:5030")),
+        *((endpoint, 0) for endpoint in ("https://10.0.0.1", "http://127.0.0.1:5030", "http://[::1]", "http://[", "")),
+    ],
+)
+def test_warns_once_of_an_onegate_that_carries_tokens_in_the_open(context: Path, endpoint: str, warned: int) -> None:
+    context.write_text(f"ONEGATE_ENDPOINT='{endpoint}'\n")
+    warnings = run(context).get("warnings", [])
+    assert [warning for warning in warnings if "travel unencrypted" in str(warning) and endpoint in str(warning)] == warnings
+    assert len(warnings) == warned
