@@ -4,13 +4,15 @@
 
 Published are numbers, which is all that OneFlow's policies read: FL_CLIENT_STATUS, FL_TRAINING_ACTIVE and FL_ROUND_NUMBER. DRAIN=YES in the
 attributes of the VM asks the node to leave: it stops once it has sent what it trained, and says DRAINED=YES; without DRAIN it comes back. Any VM
-of the service may write there, as it may remove this one.
+of the service may write there, as it may remove this one. A node that is to leave is looked at every second: in a training that goes on and on, the
+time between two messages is short.
 """
 
 import logging
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,23 +29,37 @@ from ansible_collections.opennebula.flower.plugins.module_utils.supervisor impor
 UNIT = "flower-supernode.service"
 BOOTSTRAP = ("/etc/one-appliance/service", "bootstrap")
 IDLE, TRAINING, DISCONNECTED = "1", "2", "3"
-# What Flower says at the beginning and at the end of its work on a message, and how many lines there may be between. Below INFO it says nothing.
+# What Flower says at the beginning and at the end of its work on a message. Below INFO it says nothing.
 BEGIN = "Receiving: "
-ENDS = ("Sent successfully", "Failed to send message", "Failed to receive message", "Ignoring")
-LINES = "500"
+ENDS = (
+    "Sent successfully", "Failed to send message ", "Failed to receive message ", "Failed to create task for run ID ", "is not in `RUNNING` status. Ignoring ",
+)
+MESSAGE = rf"^(\x1b\[[0-9]+m)?(INFO|ERROR) (\x1b\[0m)?: .*({'|'.join(re.escape(text) for text in (BEGIN, *ENDS))})"
+# How long a node that is to leave is watched before OneGate is asked again whether it still is, and how long all together before the timer's next turn.
+WATCH_SECONDS = 30
+LEAVING_SECONDS = 600
+PAUSE = 1
 
 
 def look_after(context: Mapping[str, str], gate: OneGate) -> None:
-    """Look once, publish what changed and act on it. Raises OneException, ContextError."""
+    """Look once, publish what changed and act on it; while the node is to leave and works, again and again. Raises OneException, ContextError."""
+    deadline = time.monotonic() + LEAVING_SECONDS
+    while look(context, gate) and time.monotonic() < deadline:
+        pass
+
+
+def look(context: Mapping[str, str], gate: OneGate) -> bool:
+    """Look, publish what changed and act on it; return whether the node is to leave and still works."""
     values = check(context, "supernode").values
     mine = gate.get_vm()["USER_TEMPLATE"]
-    busy = is_busy()
-    drained = mine.get("DRAIN") == "YES" and not busy
+    leaving = mine.get("DRAIN") == "YES"
+    busy = is_busy(WATCH_SECONDS if leaving else 0)
+    drained = leaving and not busy
     found = {}
     if drained:
         systemctl("stop")
         found["DRAINED"] = "YES"
-    elif mine.get("DRAIN") != "YES" and "DRAINED" in mine:
+    elif not leaving and "DRAINED" in mine:
         systemctl("start")
         gate.delete(["DRAINED"])
     connected = not drained and is_connected(values)
@@ -54,19 +70,28 @@ def look_after(context: Mapping[str, str], gate: OneGate) -> None:
         gate.put(changed)
     if not connected and not drained and not values["flower_superlink_address"] and has_moved(gate):
         subprocess.run(BOOTSTRAP, check=False)
+    return leaving and busy
 
 
-def is_busy() -> bool:
-    """Say whether Flower works on a message, from the last of what it said in the present run of its unit."""
-    run = subprocess.run(["systemctl", "show", "--property", "InvocationID", "--value", UNIT], capture_output=True, text=True, check=False)
-    journal = ["journalctl", "--quiet", "--output", "cat", "--lines", LINES, f"_SYSTEMD_INVOCATION_ID={run.stdout.strip()}"]
-    lines = subprocess.run(journal, capture_output=True, text=True, errors="replace", check=False).stdout.splitlines()
-    for line in reversed(lines):
-        if any(end in line for end in ENDS):
-            return False
-        if BEGIN in line:
+def is_busy(seconds: float) -> bool:
+    """Say whether Flower works on a message, and still does after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while works():
+        if time.monotonic() >= deadline:
             return True
+        time.sleep(PAUSE)
     return False
+
+
+def works() -> bool:
+    """Say whether Flower works on a message now, from the last that it said of one in the present run of its unit, whatever an app said since."""
+    show = ["systemctl", "show", "--property", "ActiveState", "--property", "InvocationID", UNIT]
+    state = dict(line.partition("=")[::2] for line in subprocess.run(show, capture_output=True, text=True, check=False).stdout.splitlines())
+    if state.get("ActiveState") != "active":
+        return False
+    journal = ["journalctl", "--quiet", "--output", "cat", "--reverse", "--lines", "1", "--grep", MESSAGE]
+    command = [*journal, f"_SYSTEMD_INVOCATION_ID={state.get('InvocationID', '')}"]
+    return BEGIN in subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout
 
 
 def is_connected(values: Mapping[str, Any]) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -18,6 +18,15 @@ from ansible_collections.opennebula.flower.tests.support.ports import free_port
 
 WORKING = "INFO :      [RUN 1, ROUND 2]\nINFO :      Receiving: train message (ID: a)\nINFO :      Received successfully\n"
 SENT = WORKING + "INFO :      Sending: train message (ID: b)\nINFO :      Sent successfully\n"
+# As journalctl does it with --reverse, --lines 1 and --grep: the last line that matches, of a journal that is given before or else of the journal.
+JOURNALCTL = """
+echo "$@" >>{root}/read
+while [ "$1" != --grep ]; do shift; done
+next=$(ls {root}/before-* 2>/dev/null | head -n 1)
+grep -P -e "$2" "${{next:-{root}/journal}}" | tail -n 1
+rm -f "$next"
+"""
+CHATTER = "an app says: Sent successfully?\n" * 2000
 
 
 class Node:
@@ -26,19 +35,24 @@ class Node:
     def __init__(self, node: ModuleType, root: Path) -> None:
         self.node = node
         self.root = root
-        self.asked: list[str] = []
+        self.state = "active"
         self.put: list[dict[str, str]] = []
         self.deleted: list[str] = []
 
     def configure(self, address: str) -> None:
         (self.root / "unit").write_text(f'ExecStart=flower-supernode --superlink {address} --insecure "--port" 9094\n')
 
-    def look(self, journal: str, mine: dict[str, str], published: dict[str, str] | None = None, in_service: bool = True, **parameters: str) -> None:
-        """Look after the node once. published: attributes of the SuperLink in the service."""
+    def look(
+        self, journal: str, mine: dict[str, str], published: dict[str, str] | None = None, in_service: bool = True,
+        later: Sequence[dict[str, str]] = (), **parameters: str,
+    ) -> None:
+        """Look after the node once. published: attributes of the SuperLink in the service; later: those of the node at each further question."""
         (self.root / "journal").write_text(journal)
+        (self.root / "state").write_text(f"InvocationID=1234\nActiveState={self.state}\n")
         superlink = {"ID": "2", "USER_TEMPLATE": published or {}}
         service = {"SERVICE": {"roles": [{"name": "superlink", "nodes": [{"vm_info": {"VM": superlink}}]}]}}
-        answers = {"/vm": {"VM": {"ID": "7", "USER_TEMPLATE": mine}}, "/vms/2": {"VM": superlink}}
+        self.attributes = [mine, *later]
+        answers = {"/vms/2": {"VM": superlink}}
         if in_service:
             answers |= {"/service": service, "/service?extended=true": service}
         with scripted((200, "")) as gate:
@@ -54,6 +68,8 @@ class Node:
             else:
                 self.put.append(dict(line.split("=", 1) for line in body.decode().splitlines()))
             return 200, ""
+        if path == "/vm":
+            return 200, json.dumps({"VM": {"ID": "7", "USER_TEMPLATE": self.attributes.pop(0)}})
         return (200, json.dumps(answers[path])) if path in answers else (400, "no service")
 
     @property
@@ -68,8 +84,8 @@ def node(service: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     commands = tmp_path / "commands"
     commands.mkdir()
     scripts = {
-        "systemctl": f'case $1 in show) echo 1234;; is-active) exit 0;; *) echo "$@" >>{tmp_path}/done;; esac',
-        "journalctl": f"cat {tmp_path}/journal",
+        "systemctl": f'case $1 in show) cat {tmp_path}/state;; is-active) exit 0;; *) echo "$@" >>{tmp_path}/done;; esac',
+        "journalctl": JOURNALCTL.format(root=tmp_path),
         "bootstrap": f'echo bootstrap >>{tmp_path}/done',
     }
     for name, text in scripts.items():
@@ -77,6 +93,9 @@ def node(service: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         (commands / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{commands}:/usr/bin:/bin")
     monkeypatch.setattr(module, "BOOTSTRAP", ("bootstrap",))
+    monkeypatch.setattr(module, "PAUSE", 0)
+    monkeypatch.setattr(module, "WATCH_SECONDS", 0)
+    monkeypatch.setattr(module, "LEAVING_SECONDS", 0)
     monkeypatch.setattr(service.unchanged, "NODE_UNIT", tmp_path / "unit")
     made = Node(module, tmp_path)
     made.configure(f"127.0.0.1:{free_port()}")
@@ -93,10 +112,19 @@ def connected(node: Node) -> Callable:
 @pytest.mark.parametrize(("journal", "status"), [
     ("", "1"), (SENT, "1"), (WORKING, "2"), (SENT + WORKING, "2"), (WORKING + "ERROR :     Failed to send message b: gone\n", "1"),
     (WORKING + "INFO :      Run ID 1 is not in `RUNNING` status. Ignoring reply message b.\n", "1"),
+    (WORKING + "ERROR :     Failed to create task for run ID 1. The message will not be processed.\n", "1"),
+    (WORKING.replace("INFO :", "\x1b[92mINFO \x1b[0m:"), "2"), (SENT.replace("INFO :", "\x1b[92mINFO \x1b[0m:"), "1"),
+    (WORKING + CHATTER, "2"), (SENT + CHATTER.replace("Sent successfully", "Receiving: "), "1"),
 ])
 def test_what_the_node_does_is_a_number(connected: Node, journal: str, status: str) -> None:
     connected.look(journal, {}, in_service=False)
     assert connected.put == [{"FL_CLIENT_STATUS": status, "FL_TRAINING_ACTIVE": str(int(status == "2"))}]
+
+
+def test_a_node_that_does_not_run_works_on_nothing(connected: Node) -> None:
+    connected.state = "activating"
+    connected.look(WORKING, {}, in_service=False)
+    assert connected.put[0]["FL_TRAINING_ACTIVE"] == "0"
 
 
 def test_what_did_not_change_is_not_published_again(connected: Node) -> None:
@@ -123,6 +151,21 @@ class TestLeaving:
         connected.look(SENT, {"DRAIN": "YES", "DRAINED": "NO"}, in_service=False)
         assert connected.commands == ["stop flower-supernode.service"]
         assert connected.put[1] == {"DRAINED": "YES", "FL_CLIENT_STATUS": "3", "FL_TRAINING_ACTIVE": "0"}
+
+    def test_it_leaves_in_the_moment_in_which_it_works_on_nothing(self, connected: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(connected.node, "WATCH_SECONDS", 3600)
+        for number, journal in enumerate([WORKING, SENT + WORKING, WORKING + CHATTER, SENT]):
+            (connected.root / f"before-{number}").write_text(journal)
+        connected.look(SENT, {"DRAIN": "YES"}, in_service=False)
+        assert connected.commands == ["stop flower-supernode.service"]
+        assert len((connected.root / "read").read_text().splitlines()) == 4
+        assert connected.put == [{"DRAINED": "YES", "FL_CLIENT_STATUS": "3", "FL_TRAINING_ACTIVE": "0"}]
+
+    def test_while_it_works_it_is_asked_again_whether_it_is_to_leave(self, connected: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(connected.node, "LEAVING_SECONDS", 3600)
+        connected.look(WORKING, {"DRAIN": "YES"}, in_service=False, later=[{"DRAIN": "YES"}, {"DRAIN": "NO"}])
+        assert connected.commands == []
+        assert connected.attributes == []
 
     def test_a_node_that_may_stay_comes_back(self, connected: Node) -> None:
         connected.look(SENT, {"DRAIN": "NO", "DRAINED": "YES"}, in_service=False)
