@@ -1,6 +1,7 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Looks after a node, started by one-appliance-node.timer: says how it is, lets it leave between two messages, and finds a SuperLink that moved.
+"""Looks after a node, started by one-appliance-node.timer: says how it is, lets it leave between two messages, and finds a SuperLink that moved, and gets a
+new key for one whose key was revoked.
 
 Published are numbers, which is all that OneFlow's policies read: FL_CLIENT_STATUS, FL_TRAINING_ACTIVE and FL_ROUND_NUMBER. DRAIN=YES in the
 attributes of the VM asks the node to leave: it stops once it has sent what it trained, and says DRAINED=YES; without DRAIN it comes back. Any VM
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import link
@@ -39,6 +41,9 @@ MESSAGE = rf"^(\x1b\[[0-9]+m)?(INFO|ERROR) (\x1b\[0m)?: .*({'|'.join(re.escape(t
 WATCH_SECONDS = 30
 LEAVING_SECONDS = 600
 PAUSE = 1
+# When this last booted the node for a new key, by the clock that begins with the machine, as /run does; and the least time between two of these.
+RENEWED = Path("/run/one-appliance-renewed")
+RENEWAL_SECONDS = 600
 
 
 def look_after(context: Mapping[str, str], gate: OneGate) -> None:
@@ -62,14 +67,19 @@ def look(context: Mapping[str, str], gate: OneGate) -> bool:
     elif not leaving and "DRAINED" in mine:
         systemctl("start")
         gate.delete(["DRAINED"])
-    connected = not drained and is_connected(values)
+    reached = not drained and is_reached(values)
+    # Flower may be refused by a SuperLink that can be reached.
+    connected = reached and is_healthy()
     found["FL_CLIENT_STATUS"] = TRAINING if busy else IDLE if connected else DISCONNECTED
     found |= {"FL_TRAINING_ACTIVE": str(int(busy)), **training(gate)}
     changed = {name: value for name, value in found.items() if mine.get(name) != value}
     if changed:
         gate.put(changed)
-    if not connected and not drained and not values["flower_superlink_address"] and has_moved(gate):
-        subprocess.run(BOOTSTRAP, check=False)
+    if not connected and not drained and not values["flower_superlink_address"]:
+        published = link.superlink(gate.get_service())
+        moved = not reached and has_moved(published)
+        if moved or (values["flower_node_auth_enabled"] and unchanged.is_revoked(context, published) and is_due()):
+            subprocess.run(BOOTSTRAP, check=False)
     return leaving and busy
 
 
@@ -94,10 +104,13 @@ def works() -> bool:
     return BEGIN in subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout
 
 
-def is_connected(values: Mapping[str, Any]) -> bool:
+def is_healthy() -> bool:
+    """Say whether the SuperLink accepted the present run of the node."""
+    return subprocess.run([unchanged.HEALTHY], stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def is_reached(values: Mapping[str, Any]) -> bool:
     """Say whether the SuperLink that the unit names can be reached."""
-    if subprocess.run(["systemctl", "is-active", "--quiet", UNIT], check=False).returncode:
-        return False
     address = re.search(r'--superlink"?\s+"?([^\s"]+)', unchanged.NODE_UNIT.read_text(encoding="utf-8"))
     authority = (unchanged.CERTIFICATES / "ca.crt").read_text(encoding="ascii") if values["flower_tls_enabled"] else None
     return bool(address) and not link.unreachable(address.group(1), authority)
@@ -115,10 +128,23 @@ def training(gate: OneGate) -> dict[str, str]:
     return {name: text for name, text in numbers.items() if isinstance(text, str) and re.fullmatch(r"\d{1,9}", text, re.ASCII)}
 
 
-def has_moved(gate: OneGate) -> bool:
-    """Say whether the SuperLink of this service that is ready is another one than the unit names."""
-    published = link.superlink(gate.get_service()).get("FL_ENDPOINT")
-    return isinstance(published, str) and published not in unchanged.NODE_UNIT.read_text(encoding="utf-8").replace('"', " ").split()
+def has_moved(published: Mapping[str, Any]) -> bool:
+    """Say whether the SuperLink of this service that is ready is another one than the unit names. published: by it."""
+    endpoint = published.get("FL_ENDPOINT")
+    return isinstance(endpoint, str) and endpoint not in unchanged.NODE_UNIT.read_text(encoding="utf-8").replace('"', " ").split()
+
+
+def is_due() -> bool:
+    """Say whether the last boot for a new key is long enough ago, and take it that one follows: any VM of the service may call a key revoked."""
+    now = time.monotonic()
+    try:
+        last = float(RENEWED.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        last = now - RENEWAL_SECONDS
+    if now - last < RENEWAL_SECONDS:
+        return False
+    RENEWED.write_text(str(now), encoding="ascii")
+    return True
 
 
 def systemctl(action: str) -> None:

@@ -13,11 +13,14 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import link
 
 from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import ContextError, check
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.node_keys import read_key
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import OneGate
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.context_files import ContextMissing
@@ -54,6 +57,8 @@ UNITS = {
 METRICS = ("flower-metrics.service", "flower-node-metrics.timer")
 # There is one unless everybody may join.
 REGISTRAR_UNIT = Path("/etc/systemd/system/flower-registrar.service")
+# Where the SuperLink's registrar says which keys of nodes were revoked.
+REVOKED_ATTRIBUTE = "FL_NODE_KEYS_REVOKED"
 HEALTHY = "/opt/flower/bin/flower-healthy"
 HEALTH_SECONDS = 120
 PAUSE = 1
@@ -149,15 +154,29 @@ def _published(context: dict[str, str], role: str, gate: OneGate, values: dict) 
     superlink = link.superlink(gate.get_service())
     if not superlink:
         return "no SuperLink is ready"
+    if values["flower_node_auth_enabled"] and is_revoked(context, superlink):
+        return "the SuperLink says that the key of this VM was revoked"
     words = NODE_UNIT.read_text(encoding="utf-8").replace('"', " ").split()
     if superlink["FL_ENDPOINT"] not in words or superlink.get("FL_VERSION") != mine.get("FL_VERSION"):
         return "the SuperLink is another one"
     return "" if values["flower_ssl_ca_certfile"] or _same_authority(superlink, values) else "the SuperLink has another CA"
 
 
-def _same_key(context: dict[str, str], mine: dict) -> bool:
-    own = (CERTIFICATES / f"node-vm-{context['VMID']}.key.pub").read_text(encoding="ascii").split()[:2]
-    return mine.get("FL_NODE_KEY") == " ".join(own)
+def is_revoked(context: Mapping[str, str], published: Mapping[str, Any]) -> bool:
+    """Say whether the SuperLink published that the key of this VM is of no use any more. Any VM of the service may write that."""
+    revoked = published.get(REVOKED_ATTRIBUTE)
+    try:
+        return isinstance(revoked, str) and read_key(_key(context)).fingerprint in revoked.split()
+    except (OSError, ValueError):
+        return False
+
+
+def _same_key(context: Mapping[str, str], mine: dict) -> bool:
+    return mine.get("FL_NODE_KEY") == " ".join(_key(context).split()[:2])
+
+
+def _key(context: Mapping[str, str]) -> str:
+    return (CERTIFICATES / f"node-vm-{context['VMID']}.key.pub").read_text(encoding="ascii")
 
 
 def _same_authority(published: dict, values: dict) -> bool:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
 import json
 from collections.abc import Callable, Sequence
@@ -12,12 +13,17 @@ from types import ModuleType
 
 import pytest
 
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.node_keys import read_key
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import OneGate
 from ansible_collections.opennebula.flower.tests.support.one_servers import ScriptedServer, scripted
 from ansible_collections.opennebula.flower.tests.support.ports import free_port
 
 WORKING = "INFO :      [RUN 1, ROUND 2]\nINFO :      Receiving: train message (ID: a)\nINFO :      Received successfully\n"
 SENT = WORKING + "INFO :      Sending: train message (ID: b)\nINFO :      Sent successfully\n"
+# Its point need not lie on the curve: no one signs with it.
+KEY = "ecdsa-sha2-nistp384 " + base64.b64encode(
+    b"".join(len(part).to_bytes(4, "big") + part for part in (b"ecdsa-sha2-nistp384", b"nistp384", b"\x04" + bytes(96)))
+).decode()
 # As journalctl does it with --reverse, --lines 1 and --grep: the last line that matches, of a journal that is given before or else of the journal.
 JOURNALCTL = """
 echo "$@" >>{root}/read
@@ -57,7 +63,7 @@ class Node:
             answers |= {"/service": service, "/service?extended=true": service}
         with scripted((200, "")) as gate:
             gate.next_answer = lambda: self._answer(gate, answers)
-            context = {"ONEAPP_FL_TLS_ENABLED": "NO", **{f"ONEAPP_FL_{name}": value for name, value in parameters.items()}}
+            context = {"VMID": "7", "ONEAPP_FL_TLS_ENABLED": "NO", **{f"ONEAPP_FL_{name}": value for name, value in parameters.items()}}
             self.node.look_after(context, OneGate(gate.url, 7, "secret"))
 
     def _answer(self, gate: ScriptedServer, answers: dict[str, dict]) -> tuple[int, str]:
@@ -84,8 +90,9 @@ def node(service: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     commands = tmp_path / "commands"
     commands.mkdir()
     scripts = {
-        "systemctl": f'case $1 in show) cat {tmp_path}/state;; is-active) exit 0;; *) echo "$@" >>{tmp_path}/done;; esac',
+        "systemctl": f'case $1 in show) cat {tmp_path}/state;; *) echo "$@" >>{tmp_path}/done;; esac',
         "journalctl": JOURNALCTL.format(root=tmp_path),
+        "flower-healthy": f"[ ! -e {tmp_path}/refused ]",
         "bootstrap": f'echo bootstrap >>{tmp_path}/done',
     }
     for name, text in scripts.items():
@@ -96,7 +103,11 @@ def node(service: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(module, "PAUSE", 0)
     monkeypatch.setattr(module, "WATCH_SECONDS", 0)
     monkeypatch.setattr(module, "LEAVING_SECONDS", 0)
+    monkeypatch.setattr(module, "RENEWED", tmp_path / "renewed")
+    monkeypatch.setattr(service.unchanged, "HEALTHY", str(commands / "flower-healthy"))
+    monkeypatch.setattr(service.unchanged, "CERTIFICATES", tmp_path)
     monkeypatch.setattr(service.unchanged, "NODE_UNIT", tmp_path / "unit")
+    (tmp_path / "node-vm-7.key.pub").write_text(f"{KEY} vm-7\n")
     made = Node(module, tmp_path)
     made.configure(f"127.0.0.1:{free_port()}")
     return made
@@ -171,6 +182,50 @@ class TestLeaving:
         connected.look(SENT, {"DRAIN": "NO", "DRAINED": "YES"}, in_service=False)
         assert connected.commands == ["start flower-supernode.service"]
         assert connected.deleted == ["DRAINED"]
+
+
+class TestRevokedKey:
+    """A SuperLink that can be reached and does not accept the node."""
+
+    REVOKED = {"FL_READY": "YES", "FL_NODE_KEYS_REVOKED": f"SHA256:another {read_key(KEY).fingerprint}"}
+
+    @pytest.fixture
+    def refused(self, connected: Node) -> Node:
+        (connected.root / "refused").touch()
+        return connected
+
+    def test_a_node_that_is_refused_is_not_connected(self, refused: Node) -> None:
+        refused.look(SENT, {})
+        assert refused.put[0]["FL_CLIENT_STATUS"] == "3"
+        assert refused.commands == []
+
+    def test_the_node_gets_a_new_one_once_in_a_while(self, refused: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+        refused.look(SENT, {}, self.REVOKED)
+        refused.look(SENT, {}, self.REVOKED)
+        assert refused.commands == ["bootstrap"]
+        monkeypatch.setattr(refused.node, "RENEWAL_SECONDS", 0)
+        refused.look(SENT, {}, self.REVOKED)
+        assert refused.commands == ["bootstrap"] * 2
+
+    def test_of_a_node_that_is_connected_nobody_says_that_its_key_is_revoked(self, connected: Node) -> None:
+        connected.look(SENT, {}, self.REVOKED)
+        assert connected.commands == []
+
+    @pytest.mark.parametrize("said", ["none", "", "SHA256:another", read_key(KEY).fingerprint[:-1], "x" * 100_000])
+    def test_another_key_is_not_its_own(self, refused: Node, said: str) -> None:
+        refused.look(SENT, {}, {"FL_READY": "YES", "FL_NODE_KEYS_REVOKED": said})
+        assert refused.commands == []
+
+    @pytest.mark.parametrize("more", [{"SUPERLINK_ADDRESS": ""}, {"NODE_AUTH_ENABLED": "NO"}])
+    def test_a_given_address_or_none_to_authenticate_keeps_the_key(self, refused: Node, more: dict[str, str]) -> None:
+        address = (refused.root / "unit").read_text().split()[2]
+        refused.look(SENT, {}, self.REVOKED, **{name: text or address for name, text in more.items()})
+        assert refused.commands == []
+
+    def test_a_node_without_a_key_asks_for_none(self, refused: Node) -> None:
+        (refused.root / "node-vm-7.key.pub").write_text("")
+        refused.look(SENT, {}, self.REVOKED)
+        assert refused.commands == []
 
 
 class TestSuperLinkThatMoved:

@@ -13,6 +13,7 @@ from types import ModuleType
 
 import pytest
 
+from ansible_collections.opennebula.flower.plugins.module_utils.flower.node_keys import read_key
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import OneGate
 from ansible_collections.opennebula.flower.tests.support.one_servers import scripted
 
@@ -132,6 +133,16 @@ def test_a_node_that_was_not_ready_is_configured_again(appliance: Appliance) -> 
 @pytest.mark.parametrize("key", [{}, {"FL_NODE_KEY": "ecdsa-sha2-nistp384 BBBB"}])
 def test_a_node_whose_key_onegate_does_not_show_publishes_it_anew(appliance: Appliance, key: dict) -> None:
     assert "key" in appliance.difference("supernode", mine={"FL_NODE_READY": "YES", "FL_VERSION": "1.41.0", **key})
+
+
+def test_a_node_whose_key_was_revoked_is_configured_again(appliance: Appliance) -> None:
+    parts = (b"ecdsa-sha2-nistp384", b"nistp384", b"\x04" + bytes(96))
+    key = f"ecdsa-sha2-nistp384 {base64.b64encode(b''.join(len(part).to_bytes(4, 'big') + part for part in parts)).decode()}"
+    (appliance.root / "certs/node-vm-7.key.pub").write_text(f"{key}\n")
+    appliance.unchanged.remember(CONTEXT)
+    mine = {"FL_NODE_READY": "YES", "FL_VERSION": "1.41.0", "FL_NODE_KEY": key}
+    for revoked, difference in (("SHA256:another", ""), (read_key(key).fingerprint, "the SuperLink says that the key of this VM was revoked")):
+        assert appliance.difference("supernode", {**PUBLISHED, "FL_NODE_KEYS_REVOKED": revoked}, mine) == difference
 
 
 def test_without_a_record_or_with_an_onegate_that_fails_it_is_configured(appliance: Appliance) -> None:
