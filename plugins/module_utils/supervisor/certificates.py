@@ -22,7 +22,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -43,6 +42,7 @@ from ..pem import validity
 from . import unit_log
 from .exposition import render
 from .metric_table import metric
+from .state_file import write
 
 LOGGER = logging.getLogger(__name__)
 
@@ -242,21 +242,6 @@ class Keeper:
 def pending_reload(config: Config) -> Path:
     """Return the file that is there while the gateway has not been told of what it is to serve."""
     return Path(config.authorities) / "reload"
-
-
-def write(path: Path, text: str, mode: int) -> None:
-    """Put a file in the place of another one, if there is any, whole or not at all."""
-    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(descriptor, "w", encoding="ascii") as stream:
-            os.fchmod(descriptor, mode)
-            stream.write(text)
-            stream.flush()
-            os.fsync(descriptor)
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
 
 
 def metrics(ends: dict[str, datetime.datetime]) -> str:

@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from . import unit_log
+from . import state_file, unit_log
 from .exposition import Metric, render, write
 from .metric_table import metric
 from .untrusted import count, decode_json, sentence
@@ -88,9 +88,7 @@ class Counts:
 
     def write(self, path: str) -> None:
         """Put them in place in one step. Raises OSError."""
-        partial = Path(f"{path}.partial")
-        partial.write_text(json.dumps(asdict(self)), encoding="utf-8")
-        partial.replace(path)
+        state_file.write(Path(path), json.dumps(asdict(self)), 0o644)
 
     def add(self, event: Any) -> None:
         """Count an event of a ClientApp; anything else is nothing."""

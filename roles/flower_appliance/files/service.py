@@ -28,6 +28,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.contextualizatio
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import AUTHENTICATION, AUTHORIZATION, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import OneGate
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.context_files import ContextMissing, read_context, read_token
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor import state_file
 
 COLLECTIONS = Path("/usr/share/ansible/collections")
 PLAYBOOK = COLLECTIONS / "ansible_collections/opennebula/flower/playbooks/appliance.yml"
@@ -239,7 +240,7 @@ def main() -> int:
                 code = run_playbook(step, context)
             if code == 0 and step == "bootstrap":
                 unchanged.remember(context)
-        status.write_text(f"{step}_success\n" if code == 0 else FAILURE, encoding="utf-8")
+        state_file.write(status, f"{step}_success\n" if code == 0 else FAILURE, 0o644)
         if code:
             print(f"{step} failed, see flower-boot.log and flower-ansible.log in {LOGS}", file=sys.stderr)
             publish_failure(context)

@@ -24,6 +24,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.flower.node_keys
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import OneGate
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.context_files import ContextMissing
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor import state_file
 
 # Who has the directory may decide what boots: root alone.
 RECORD = Path("/var/lib/one-appliance/bootstrap")
@@ -67,7 +68,7 @@ PAUSE = 1
 def remember(context: dict[str, str]) -> None:
     """Write down what this VM was bootstrapped with."""
     RECORD.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    RECORD.write_text(fingerprint(context), encoding="ascii")
+    state_file.write(RECORD, fingerprint(context), 0o600)
 
 
 def forget() -> None:
