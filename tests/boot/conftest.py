@@ -114,13 +114,13 @@ def boot(zone: BootZone, key: Path) -> Iterator[Callable[..., Vm]]:
     """Boots an appliance with BIOS (machine type pc) or UEFI (q35) and this in its context; returns the VM."""
     running: list[Vm] = []
 
-    def start(name: str, firmware: str, **context: str) -> Vm:
+    def start(name: str, firmware: str, memory_mb: int = 2048, vcpu: int = 2, **context: str) -> Vm:
         path = IMAGES / f"{name}.qcow2"
         assert path.is_file(), f"{path} is not there; make appliance-images makes it"
         board = {"bios": {"MACHINE": qemu.BIOS_MACHINE}, "uefi": {"MACHINE": qemu.UEFI_MACHINE, "FIRMWARE": "UEFI"}}[firmware]
         login = {"SSH_PUBLIC_KEY": key.with_suffix(".pub").read_text().strip()}
         # The disk is larger than the image, so that there is something to grow into.
-        vm = zone.allocate(zone.add_image(path), 2048, 8192, {**APPLIANCE, **login, **context}, OS=board)
+        vm = zone.allocate(zone.add_image(path), memory_mb, 8192, {**APPLIANCE, **login, **context}, OS=board, VCPU=str(vcpu))
         vm.key = key
         running.append(vm)
         return vm

@@ -12,11 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Federation
+from conftest import IMAGES, Federation
 from vm import Vm
 
-SUPERNODE, SUPERLINK = "flower-supernode-sklearn-native", "flower-superlink-container"
+SUPERNODE, SUPERLINK, EDGE = "flower-supernode-sklearn-native", "flower-superlink-container", "flower-supernode-edge-sklearn"
 GIB = 1 << 30
+MIB = 1 << 20
+EDGE_IDLE_MEMORY = 250 * MIB
 # What the guest took, and its services that took most.
 COSTS = r"""
 cat /var/log/one-appliance/flower-boot.log; cut -d' ' -f1 /proc/uptime; head -1 /proc/stat
@@ -70,6 +72,23 @@ def test_supernode_joins_and_trains(boot: Callable, federation: Federation, firm
     )
     print(f"SuperNode with {firmware.upper()}: a round trained after {vm.until('a round', lambda: events(output, 'round_end'))}", flush=True)
     assert [event["round"] for event in events(output, "round_end")] == [1]
+
+
+@pytest.mark.skipif(not (IMAGES / f"{EDGE}.qcow2").is_file(), reason=f"build/appliances has no {EDGE}")
+def test_a_small_machine_at_the_edge_waits_for_its_superlink(boot: Callable) -> None:
+    # Nothing answers there: that address is for documents (RFC 5737).
+    vm = boot(
+        EDGE, "bios", memory_mb=1024, vcpu=1,
+        ONEAPP_FL_SUPERLINK_ADDRESS="192.0.2.1:9092", ONEAPP_FL_TLS_ENABLED="NO", ONEAPP_FL_NODE_AUTH_ENABLED="NO", ONEAPP_ML_FRAMEWORK="sklearn",
+    )  # fmt: skip
+    print(f"\nedge: SSH after {vm.until('SSH', vm.answers)}", flush=True)
+    log = "cat /var/log/one-appliance/flower-boot.log"
+    print(f"edge: waits after {vm.until('what it waits for', lambda: 'waiting for' in vm.ssh(log).stdout)}", flush=True)
+    assert "waiting for the SuperLink at 192.0.2.1:9092: " in vm.ssh(log).stdout
+    assert "FL_ERROR" not in vm.published() and vm.published().get("READY") != "YES"
+    print(f"edge: the guest says:\n{vm.ssh('free -m; df -m /').stdout}", flush=True)
+    total, available = (int(vm.ssh(f"awk '/^{name}:/ {{print $2}}' /proc/meminfo").stdout) * 1024 for name in ("MemTotal", "MemAvailable"))
+    assert total - available < EDGE_IDLE_MEMORY
 
 
 def test_superlink_publishes_its_endpoint(boot: Callable) -> None:

@@ -16,7 +16,14 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 # Bytes that the compressed image of an appliance may have.
-LIMITS = {"flower-superlink": 450_000_000, "flower-supernode-sklearn": 300_000_000, "flower-supernode-pytorch": 750_000_000}
+LIMITS = {
+    "flower-superlink": 450_000_000, "flower-supernode-sklearn": 300_000_000, "flower-supernode-pytorch": 750_000_000,
+    "flower-supernode-edge-sklearn": 400_000_000, "flower-supernode-edge-base": 300_000_000,
+}  # fmt: skip
+# Bytes that its root file system may have in use.
+USED_LIMITS = {"flower-supernode-edge": 1_000_000_000}
+# Those for the edge have one runtime, which their names leave out.
+NAME = re.compile(r"flower-(superlink|supernode)(-edge)?(?:(?<=-edge)-(\w+)|(?<!-edge)(?:-(\w+))?-(\w+))")
 BIOS_BOOT, EFI_SYSTEM = "21686148-6449-6E6F-744E-656564454649", "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 ENABLED = "etc/systemd/system/{target}.target.wants/{unit}.service"
 # Where the image, its agent or its user may keep something; packages of Python bring keys for their own tests.
@@ -66,9 +73,26 @@ def test_size_is_within_its_limit(image: Image) -> None:
         assert image.path.stat().st_size <= limit
 
 
+def test_what_is_used_of_the_disk_is_within_its_limit(image: Image) -> None:
+    limit = next((limit for name, limit in USED_LIMITS.items() if image.name.startswith(name)), None)
+    if limit:
+        said = run("dumpe2fs", "-h", f"{image.disk}?offset={image.root_offset}")
+        count, free, size = (int(re.search(rf"^{what}: +(\d+)$", said, re.MULTILINE).group(1)) for what in ("Block count", "Free blocks", "Block size"))
+        assert (count - free) * size <= limit
+
+
+@pytest.mark.parametrize(("name", "parts"), [
+    ("flower-superlink-container", ("superlink", None, False, "container")), ("flower-supernode-sklearn-native", ("supernode", "sklearn", False, "native")),
+    ("flower-supernode-pytorch-cuda", ("supernode", "pytorch", False, "cuda")), ("flower-supernode-edge-sklearn", ("supernode", "sklearn", True, "native")),
+    ("flower-supernode-edge-base", ("supernode", "base", True, "native")),
+])
+def test_a_name_says_what_the_image_is(name: str, parts: tuple[str, str | None, bool, str]) -> None:
+    assert parts_of(name) == parts
+
+
 def test_manifest_says_what_the_image_is(image: Image) -> None:
     manifest, baked = image.manifest, image.manifest["baked"]
-    role, framework, runtime = re.fullmatch(r"flower-(superlink|supernode)(?:-(\w+))?-(\w+)", image.name).groups()
+    role, framework, edge, runtime = parts_of(image.name)
     with image.path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     assert (manifest["sha256"], manifest["size"]) == (digest, image.path.stat().st_size)
@@ -76,6 +100,7 @@ def test_manifest_says_what_the_image_is(image: Image) -> None:
     assert (baked["role"], baked["flower_runtime"]) == (role, "native" if runtime == "cuda" else runtime)
     assert ({"cuda", "driver"} <= baked.keys()) == (runtime == "cuda")
     assert framework is None or baked["ml_framework"] == framework
+    assert baked.get("edge", False) == edge
     assert baked["kernel"] in os.readlink(image.root / "vmlinuz")
 
 
@@ -161,6 +186,12 @@ def test_only_root_may_change_what_runs(image: Image) -> None:
     # The copy has lost the bits for other users and the like, the disk has not.
     for name, mode in {"/tmp": "01777", "/var/tmp": "01777", "/usr/bin/sudo": "04755"}.items():
         assert f"Mode:  {mode}" in run("debugfs", "-R", f"stat {name}", f"{image.disk}?offset={image.root_offset}")
+
+
+def parts_of(name: str) -> tuple[str, str | None, bool, str]:
+    """Return role, framework, whether it is for the edge, and runtime of the image with a name."""
+    role, edge, edge_framework, framework, runtime = NAME.fullmatch(name).groups()
+    return role, edge_framework or framework, bool(edge), runtime or "native"
 
 
 def _walk(root: Path) -> list[Path]:
