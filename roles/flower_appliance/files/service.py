@@ -8,7 +8,7 @@ configure_success, bootstrap_success or failure, and in /var/log/one-appliance t
 when the context asks for that: the guest agent gives up after three tries, which a long boot outlasts. A restart in which
 nothing changed runs no playbook; `service configure` makes the next bootstrap run it.
 
-A node at the edge waits for its SuperLink, without Ansible and for as long as it takes, and flower-boot.log says what for.
+A node at the edge, and any with a given address, waits for its SuperLink, without Ansible and for as long as it takes, and flower-boot.log says what for.
 """
 
 import fcntl
@@ -24,7 +24,7 @@ from pathlib import Path
 import link
 import unchanged
 
-from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import EDGE, ContextError, check
+from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import BY_NAME, EDGE, SUPERNODE, ContextError, check
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import AUTHENTICATION, AUTHORIZATION, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import OneGate
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.context_files import ContextMissing, read_context, read_token
@@ -98,31 +98,48 @@ def run_playbook(step: str, context: dict[str, str]) -> int:
         ).returncode
 
 
-def run_at_edge(step: str) -> tuple[int, dict[str, str]]:
-    """Run the playbook once the SuperLink can be used, and again if the link broke meanwhile; return exit status and context."""
+def run_node(step: str, edge: bool) -> tuple[int, dict[str, str]]:
+    """Run the playbook of a node once its SuperLink can be used, and again if the link broke meanwhile; return exit status and context.
+
+    In a service the SuperLink boots with its nodes, so that the playbook waits for it, and says what is wrong after a while. That of a given address
+    may come days later, as any at the edge may.
+    """
     attempt = 0
     while True:
         # Whoever waits may be given another address, or another law.
         context = machine_context()
-        waits_for, seconds = link.too_early(context), link.FIRST_PAUSE
+        waits_for, seconds = link.too_early(context) if edge or is_given(context) else "", link.FIRST_PAUSE
         if not waits_for:
             try:
-                values = check(context, EDGE).values
+                values = check(context, EDGE if edge else SUPERNODE).values
             except ContextError:
+                return run_playbook(step, context), context
+            if not edge and not values["flower_superlink_address"]:
                 return run_playbook(step, context), context
             waits_for = link.missing(values, functools.partial(open_gate, context))
             if not waits_for:
                 code = run_playbook(step, context)
                 if code == 0 or failed_stage() not in LINK_STAGES:
                     return code, context
+                # Elsewhere than at the edge, a SuperLink that is there and refuses the node is a failure that is told.
+                if not edge and not link.missing(values, functools.partial(open_gate, context)):
+                    return code, context
                 publish_failure(context, "FL_RETRYING")
                 waits_for = f"stage {failed_stage()} to succeed"
-            seconds = link.pause(attempt, values["flower_edge_backoff"], values["flower_edge_max_backoff"])
+            law, longest = (values.get(BY_NAME[name].variable, BY_NAME[name].typed_default) for name in ("FL_EDGE_BACKOFF", "FL_EDGE_MAX_BACKOFF"))
+            seconds = link.pause(attempt, law, longest)
             attempt += 1
+        shown = "".join(character if character.isprintable() else "?" for character in waits_for)
+        line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} waiting for {shown}; looking again in {seconds:.0f} s"
         with open(BOOT_LOG, "a", encoding="utf-8") as log:
-            shown = "".join(character if character.isprintable() else "?" for character in waits_for)
-            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} waiting for {shown}; looking again in {seconds:.0f} s\n")
+            log.write(f"{line}\n")
+        print(line, flush=True)
         time.sleep(seconds)
+
+
+def is_given(context: dict[str, str]) -> bool:
+    """Say whether a context has the address of a SuperLink, valid or not."""
+    return bool(context.get(BY_NAME["FL_SUPERLINK_ADDRESS"].context_name, "").strip())
 
 
 def failed_stage() -> str:
@@ -234,8 +251,9 @@ def main() -> int:
             code = 0
         else:
             unchanged.forget()
-            if json.loads((APPLIANCE / "baked.json").read_text(encoding="utf-8")).get("edge"):
-                code, context = run_at_edge(step)
+            if (APPLIANCE / "role").read_text(encoding="utf-8").strip() == SUPERNODE:
+                edge = json.loads((APPLIANCE / "baked.json").read_text(encoding="utf-8")).get("edge", False)
+                code, context = run_node(step, edge)
             else:
                 code = run_playbook(step, context)
             if code == 0 and step == "bootstrap":

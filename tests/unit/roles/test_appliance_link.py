@@ -179,11 +179,11 @@ class TestDiscovery:
 
 
 class TestBoot:
-    """The life cycle of an appliance for the edge, with a playbook that is a script."""
+    """The life cycle of a node's appliance, of one for the edge unless a test says otherwise, with a playbook that is a script."""
 
     @pytest.fixture
     def boot(self, service: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, list[float]]]:
-        def run(context: Callable[[], dict[str, str]], *endings: str) -> tuple[int, str, list[float]]:
+        def run(context: Callable[[], dict[str, str]], *endings: str, edge: bool = True) -> tuple[int, str, list[float]]:
             """Boot with what the playbook writes at its ends; return status, log and pauses."""
             log, left, slept = tmp_path / "flower-boot.log", list(endings), []
             log.touch()
@@ -199,7 +199,7 @@ class TestBoot:
             monkeypatch.setattr(service, "machine_context", context)
             monkeypatch.setattr(service, "run_playbook", playbook)
             monkeypatch.setattr(service.time, "sleep", slept.append)
-            code, _context = service.run_at_edge("bootstrap")
+            code, _context = service.run_node("bootstrap", edge)
             assert left == []
             return code, log.read_text(), slept
 
@@ -254,6 +254,32 @@ class TestBoot:
     def test_a_context_that_is_not_valid_ends_the_boot(self, boot: Callable) -> None:
         code, _log, slept = boot(lambda: {"ONEAPP_FL_EDGE_BACKOFF": "never"}, "failed in stage context: not valid")
         assert (code, slept) == (1, [])
+
+    def test_any_node_with_a_given_address_waits_as_long_as_it_takes(self, boot: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+        with scripted(*[(503, "")] * 40, (200, "")) as server:
+            code, log, slept = boot(lambda: self.context(server.server_port), "succeeded", edge=False)
+        assert code == 0
+        assert sum(slept) > 3600
+        # The parameters of the edge are for the edge.
+        assert max(slept) <= 300
+        assert f"waiting for the SuperLink at 127.0.0.1:{server.server_port}: it answers with status 503" in log
+        assert capsys.readouterr().out.count("waiting for the SuperLink at") == 40
+
+    def test_a_node_that_finds_its_superlink_in_its_service_leaves_the_wait_to_the_playbook(self, boot: Callable, tmp_path: Path) -> None:
+        context = {"ONEAPP_FL_SSL_CA_CERTFILE": signed(tmp_path, DAY, 2 * DAY)[0].read_text()}
+        code, _log, slept = boot(lambda: context, "failed in stage discovery: none", edge=False)
+        assert (code, slept) == (1, [])
+
+    def test_a_node_that_its_superlink_refuses_waits_at_the_edge_alone(self, boot: Callable) -> None:
+        with scripted((200, "")) as server:
+            code, _log, slept = boot(lambda: self.context(server.server_port), "failed in stage health: refused", edge=False)
+        assert (code, slept) == (1, [])
+
+    def test_any_node_whose_link_breaks_in_the_middle_of_a_boot_waits_again(self, boot: Callable) -> None:
+        with scripted((200, ""), (503, ""), (200, "")) as server:
+            code, log, slept = boot(lambda: self.context(server.server_port), "failed in stage health: gone", "succeeded", edge=False)
+        assert (code, len(slept)) == (0, 1)
+        assert "waiting for stage health to succeed" in log
 
 
 def signed(directory: Path, begin: datetime.timedelta, end: datetime.timedelta) -> tuple[Path, Path]:
