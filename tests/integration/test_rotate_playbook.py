@@ -141,8 +141,6 @@ def zones(tmp_path: Path) -> Iterator[list[ModuleZone]]:
     with module_zone(tmp_path / "zone0") as first, module_zone(tmp_path / "zone1") as second:
         for zone, roles in ((first, ("superlink", "supernode", "supernode")), (second, ("supernode",))):
             zone.changed("one_template", name="small", template={"CPU": 0.1, "MEMORY": 64, "CONTEXT": {"TOKEN": True}})
-            # As site.yml leaves it; the first CA is another one, of which only its place counts.
-            zone.changed("one_template", name="federation-supernode", template={"CONTEXT": {"ONEAPP_FL_SSL_CA_CERTFILE": "Zmlyc3Q="}})
             described = [{"name": role, "vm_template": "small", "cardinality": roles.count(role)} for role in dict.fromkeys(roles)]
             zone.changed("one_service_template", name="federation", template={"deployment": "none", "ready_status_gate": False, "roles": described})
             zone.changed("one_service", name="federation", service_template="federation", wait_timeout=300)
@@ -154,6 +152,10 @@ def federation(zones: list[ModuleZone], tmp_path: Path) -> Iterator[Federation]:
     for name in ("ca", "certs"):
         (tmp_path / name).mkdir()
     keep(tmp_path)
+    for zone in zones:
+        # As site.yml leaves it.
+        given = base64.b64encode((tmp_path / "certs/ca.crt").read_bytes()).decode()
+        zone.changed("one_template", name="federation-supernode", template={"CONTEXT": {"ONEAPP_FL_SSL_CA_CERTFILE": given}})
     with running(Gateway(tmp_path / "certs")) as gateway:
         federation = Federation(zones, tmp_path, gateway)
         thread = threading.Thread(target=federation.live)
@@ -232,17 +234,41 @@ def test_a_zone_that_does_not_answer_is_named_before_anything_is_changed(zones: 
     assert [zone.writes for zone in zones] == [[], []]
 
 
-def test_cas_that_another_vm_published_are_not_handed_to_the_nodes(federation: Federation, rotate, tmp_path: Path) -> None:
-    (tmp_path / "federation-ca.crt").write_text((tmp_path / "certs/ca.crt").read_text())
+@pytest.fixture
+def foreign(tmp_path: Path) -> Iterator[Gateway]:
+    """The gateway of another VM, with a CA of its own."""
     for name in ("foreign", "foreign/ca", "foreign/certs"):
         (tmp_path / name).mkdir()
     keep(tmp_path / "foreign")
+    with running(Gateway(tmp_path / "foreign/certs")) as gateway:
+        yield gateway
+
+
+@pytest.mark.parametrize("seen_before", [True, False])
+def test_cas_that_another_vm_published_are_not_handed_to_the_nodes(
+    federation: Federation, foreign: Gateway, rotate, tmp_path: Path, seen_before: bool
+) -> None:
+    if seen_before:
+        (tmp_path / "federation-ca.crt").write_text((tmp_path / "certs/ca.crt").read_text())
     trusted = dict(federation.trust)
-    with running(Gateway(tmp_path / "foreign/certs")) as foreign:
-        status, output, _changed = rotate(flower_rotate="ca", flower_fleet_address=f"127.0.0.1:{foreign.server_port}")
+    status, output, _changed = rotate(flower_rotate="ca", flower_fleet_address=f"127.0.0.1:{foreign.server_port}")
     assert status != 0
     assert "cannot be asked for its CAs, is not trusted by" in output
     assert federation.trust == trusted
+
+
+def test_a_ca_that_shares_nothing_with_the_one_in_the_vm_template_is_refused_before_anything_is_changed(
+    zones: list[ModuleZone], federation: Federation, foreign: Gateway, rotate, tmp_path: Path
+) -> None:
+    published = base64.b64encode((foreign.certificates / "ca.crt").read_bytes()).decode()
+    federation.superlink.publish(FL_CA_CERT=published, FL_ENDPOINT=f"127.0.0.1:{foreign.server_port}")
+    for zone in zones:
+        zone.calls.clear()
+    status, output, _changed = rotate(flower_rotate="ca")
+    assert status != 0
+    assert f"VM {federation.superlink.number} says that it has another CA (FL_CA_CERT) than the one that the VM template federation-supernode gives" in output
+    assert [zone.writes for zone in zones] == [[], []]
+    assert not (tmp_path / "federation-ca.crt").exists()
 
 
 @pytest.mark.parametrize(("settings", "sentence"), [
