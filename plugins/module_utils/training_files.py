@@ -9,6 +9,7 @@ import base64
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterable
 from typing import Any, BinaryIO
 
 from .context_values import split_address
@@ -18,24 +19,27 @@ from .supervisor.artifacts import TOKEN_HEADER, Artifact, artifact_path
 from .supervisor.untrusted import sentence
 
 _BLOCK = 1 << 20
-_TRUST_HINT = "it is not one that the CA in FL_CA_CERT signed for this address; set address to a name in the certificate"
+_MEBIBYTE = 1 << 20
+_PEM = b"-----BEGIN CERTIFICATE-----"
+_TRUST_HINT = "it is not one that the CA in {} signed for this address; set address to a name in the certificate"
 
 
 class Download:
     """A connection to the SuperLink that published some attributes, for use in a with statement.
 
-    place: its Fleet address, host:port. timeout: seconds without a sign of it. Raises OneException.
+    place: its Fleet address, host:port. timeout: seconds without a sign of it. authority: certificates of the CA that vouches for it, in PEM; without
+    them the attributes say whether there is TLS and by which CA, which all who may write them can forge. Raises OneException.
     """
 
-    def __init__(self, place: str | None, attributes: dict[str, Any], vm_id: int, timeout: float) -> None:
+    def __init__(self, place: str | None, attributes: dict[str, Any], vm_id: int, timeout: float, authority: str | None = None) -> None:
         self._place = _checked(place, vm_id)
         self._vm_id = vm_id
         self._ca_path: str | None = None
         self._scheme = "http"
-        if attributes.get("FL_TLS") != "NO":
+        if authority or attributes.get("FL_TLS") != "NO":
             self._scheme = "https"
-            self._ca_path = _write_ca(attributes.get("FL_CA_CERT"), vm_id)
-        self._http = DownloadHttp(timeout, True, self._ca_path, _TRUST_HINT)
+            self._ca_path = _write_ca(_given_ca(authority) if authority else _published_ca(attributes.get("FL_CA_CERT"), vm_id))
+        self._http = DownloadHttp(timeout, True, self._ca_path, _TRUST_HINT.format("ca_certificate" if authority else "FL_CA_CERT"))
 
     def __enter__(self) -> Download:
         return self
@@ -71,6 +75,17 @@ class Download:
             f"{file.name} of run '{run}' cannot be fetched: {problem.message.rstrip('.')}; this machine must reach the "
             f"Fleet port of VM {self._vm_id}, at {self._place} or at what the option address names.",
         )
+
+
+def check_size(run: str, files: Iterable[Artifact], most: int) -> None:
+    """Raise OneException for files that would take more than so many MiB: how large they are says whoever may write to the VM."""
+    size = 0
+    for file in files:
+        size += file.size
+        if size > most * _MEBIBYTE:
+            raise OneException(
+                INVALID, f"Run '{run}' offers {sentence(size)} bytes with {file.name}, expected at most {most} MiB in all, which max_megabytes says."
+            )
 
 
 def sha256_of(path: str) -> str | None:
@@ -113,14 +128,25 @@ def _checked(place: str | None, vm_id: int) -> str:
     return place
 
 
-def _write_ca(encoded: object, vm_id: int) -> str:
-    """Keep the published CA certificate in a file, which is what TLS libraries take."""
+def _given_ca(authority: str) -> bytes:
+    content = authority.encode()
+    if _PEM not in content:
+        raise OneException(INVALID, "ca_certificate holds no certificate, expected X.509 in PEM.")
+    return content
+
+
+def _published_ca(encoded: object, vm_id: int) -> bytes:
     try:
         content = base64.b64decode(f"{encoded or ''}==")
     except ValueError:
         content = b""
-    if b"-----BEGIN CERTIFICATE-----" not in content:
+    if _PEM not in content:
         raise OneException(PROTOCOL, f"VM {vm_id} has published no CA certificate in FL_CA_CERT.")
+    return content
+
+
+def _write_ca(content: bytes) -> str:
+    """Keep certificates in a file, which is what TLS libraries take."""
     handle, path = tempfile.mkstemp(suffix=".crt")
     with os.fdopen(handle, "wb") as stream:
         stream.write(content)

@@ -13,8 +13,10 @@ version_added: 0.2.0
 description:
   - Brings what a run left behind to this machine, the final model in every form that the app exports and the events.
   - Needs no log-in to a VM and leaves Flower's own control closed. The SuperLink offers the files on its Fleet port under
-    a random token per run, which only those who may read the VM in OpenNebula know. The connection is verified with the
-    CA certificate that the VM published, every file with its size and SHA-256.
+    a random token per run, which only those who may read the VM in OpenNebula know. The connection is verified with
+    O(ca_certificate), every file with its size and SHA-256.
+  - Address, CA, size and SHA-256 are attributes of the SuperLink's VM, which every VM of its service can write through OneGate.
+    O(ca_certificate) keeps these from passing off files of their own.
   - A file that is there with the right content is not fetched again.
 author:
   - opennebula.flower contributors (@opennebula)
@@ -41,6 +43,17 @@ options:
       - Fleet address of the SuperLink as this machine reaches it, as C(host:port).
       - Without it, it is the address that the SuperLink published for its nodes.
     type: str
+  ca_certificate:
+    description:
+      - Certificates in PEM of the CA that signed the SuperLink's. With it files come over TLS only, whatever the VM published.
+      - Without it, it is the one that the VM published, and files come without TLS where the VM says that there is none.
+    type: str
+    version_added: 0.2.0
+  max_megabytes:
+    description: How many MiB the files that are not here yet may have together.
+    type: int
+    default: 16384
+    version_added: 0.2.0
 """
 
 EXAMPLES = r"""
@@ -56,6 +69,7 @@ EXAMPLES = r"""
     dest: /srv/models/ten-rounds
     files: [events.jsonl]
     address: flower.example.org:9092
+    ca_certificate: "{{ lookup('ansible.builtin.file', 'flower-ca.crt') }}"
 """
 
 RETURN = r"""
@@ -91,7 +105,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.module import On
 from ansible_collections.opennebula.flower.plugins.module_utils.one.service import facts as service_facts
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, MISSING, WRONG_STATE, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.supervisor import protocol
-from ansible_collections.opennebula.flower.plugins.module_utils.training_files import Download, sha256_of
+from ansible_collections.opennebula.flower.plugins.module_utils.training_files import Download, check_size, sha256_of
 from ansible_collections.opennebula.flower.plugins.module_utils.trainings import SERVICE_OPTIONS, Trainings, check_name
 
 
@@ -125,10 +139,11 @@ def _bring(module, trainings, attributes, collection):
     files = _selected(module, collection)
     before = {file.name: sha256_of(_path(module, file)) for file in files}
     missing = [file for file in files if before[file.name] != file.sha256]
+    check_size(module.params["name"], missing, module.params["max_megabytes"])
     if missing and not module.check_mode:
         _make_directory(module.params["dest"])
         place = module.params["address"] or attributes.get("FL_ENDPOINT")
-        with Download(place, attributes, trainings.vm_id, module.params["api_timeout"]) as download:
+        with Download(place, attributes, trainings.vm_id, module.params["api_timeout"], module.params["ca_certificate"]) as download:
             for file in missing:
                 module.progress(f"{file.name}, {file.size} bytes")
                 _fetch(module, download, collection.token, file)
@@ -188,6 +203,8 @@ def main():
             "dest": {"type": "path", "required": True},
             "files": {"type": "list", "elements": "str"},
             "address": {"type": "str"},
+            "ca_certificate": {"type": "str"},
+            "max_megabytes": {"type": "int", "default": 16384},
         },
         supports_check_mode=True,
     )

@@ -7,6 +7,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,10 @@ import pytest
 from ansible_collections.opennebula.flower.plugins.module_utils.one.vm.facts import vm_info
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import decode, encode
 from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.protocol import ARTIFACTS_ATTRIBUTE
-from ansible_collections.opennebula.flower.tests.support.federation import Federation
+from ansible_collections.opennebula.flower.tests.support.federation import PASSWORD, Federation
 from ansible_collections.opennebula.flower.tests.support.one_servers import self_signed
 
+ROOT = Path(__file__).parents[2]
 MODEL = bytes(range(256)) * 5000
 
 
@@ -120,6 +123,63 @@ def test_the_published_ca_is_trusted_and_no_other(trained: Federation, tmp_path:
     assert theirs.requests == []
     assert fetched["changed"] is True
     assert (tmp_path / "files/model.npz").read_bytes() == MODEL
+
+
+@pytest.mark.parametrize("tls", ["YES", "NO"])
+def test_only_whom_the_given_ca_vouches_for_is_asked_whatever_was_published(trained: Federation, tmp_path: Path, tls: str) -> None:
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "theirs").mkdir()
+    with self_signed(tmp_path / "ours", (200, MODEL)) as (ours, ca), self_signed(tmp_path / "theirs", (200, MODEL)) as (theirs, forged):
+        trained.publish(FL_TLS=tls, FL_CA_CERT=base64.b64encode(forged.read_bytes()).decode(), FL_ENDPOINT=f"127.0.0.1:{theirs.server_port}")
+        options = {"files": ["model.npz"], "ca_certificate": ca.read_text()}
+        refused = fetch(trained, tmp_path / "files", **options)
+        fetched = fetch(trained, tmp_path / "files", **options, address=f"127.0.0.1:{ours.server_port}")
+    assert "has a certificate that is not trusted" in refused["msg"] and "the CA in ca_certificate" in refused["msg"]
+    assert theirs.requests == []
+    assert fetched["changed"] is True
+
+
+def test_with_a_ca_nothing_is_fetched_without_tls(trained: Federation, tmp_path: Path) -> None:
+    with self_signed(tmp_path, (200, MODEL)) as (_ours, ca):
+        message = fetch(trained, tmp_path / "files", ca_certificate=ca.read_text())["msg"]
+    assert "events.jsonl of run 'initial' cannot be fetched" in message
+    assert list((tmp_path / "files").iterdir()) == []
+
+
+def test_a_ca_that_is_none_is_refused(trained: Federation, tmp_path: Path) -> None:
+    assert fetch(trained, tmp_path / "files", ca_certificate="ours")["msg"] == "ca_certificate holds no certificate, expected X.509 in PEM."
+
+
+def test_train_yml_asks_nobody_but_whom_the_ca_in_the_vm_template_vouches_for(trained: Federation, tmp_path: Path) -> None:
+    with self_signed(tmp_path, (200, MODEL)) as (_ours, ca):
+        given = base64.b64encode(ca.read_bytes()).decode()
+    template = trained.client.call("one.template.allocate", f'NAME="federation-supernode"\nCONTEXT=[ONEAPP_FL_SSL_CA_CERTFILE="{given}"]')
+    variables = {
+        "one_api_url": trained.zone.xmlrpc_url, "one_oneflow_url": trained.zone.oneflow_url, "one_api_username": "oneadmin", "one_api_password": PASSWORD,
+        "flower_service_name": "federation", "flower_supernodes": 2, "flower_supernodes_min": 2, "flower_supernodes_max": 2,
+        "flower_run_name": "again", "flower_report_directory": str(tmp_path / "report"),
+    }  # fmt: skip
+    inventory = tmp_path / "hosts.json"
+    inventory.write_text(json.dumps({"all": {"children": {"coordinator": {"hosts": {"munich": variables}}}}}))
+    command = [sys.executable, "-m", "ansible", "playbook", "-i", str(inventory), str(ROOT / "playbooks/train.yml")]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=900)
+    finally:
+        trained.client.call("one.template.delete", int(template), False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = " ".join(done.stdout.split()).replace("''", "'")
+    assert "The training is complete, but its model is not here: events.jsonl of run 'again' cannot be fetched" in said
+    assert json.loads((tmp_path / "report/result.json").read_text())["files"] == []
+    assert list((tmp_path / "report/again").iterdir()) == []
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_a_published_size_does_not_fill_the_disk(trained: Federation, tmp_path: Path, check: bool) -> None:
+    publish(trained, offered(trained)["initial"] | {"files": [["events.jsonl", 1, "0" * 64], ["model.npz", 3 << 20, "0" * 64]]})
+    assert fetch(trained, tmp_path / "files", check=check, max_megabytes=2)["msg"] == (
+        "Run 'initial' offers 3145729 bytes with model.npz, expected at most 2 MiB in all, which max_megabytes says."
+    )
+    assert not (tmp_path / "files").exists()
 
 
 @pytest.mark.parametrize("attributes", [{"FL_CA_CERT": ""}, {"FL_CA_CERT": "bm90IGEgY2VydGlmaWNhdGU"}])
