@@ -39,10 +39,17 @@ SETTINGS = (
     "one_api_url", "one_oneflow_url", "zone_id", "zone_state", "flower_service_name", "flower_supernodes", "flower_supernodes_min", "flower_supernodes_max",
     "flower_connection", "flower_superlink_address", "flower_site_addresses", "flower_tunnel_network", "flower_tunnel_endpoint", "flower_tunnel_port",
     "flower_network", "flower_firewall", "flower_fleet_api_address", "flower_control_api_address", "flower_cert_extra_san", "flower_tls_enabled",
-    "flower_ssl_ca_certfile", "flower_node_auth_enabled",
+    "flower_ssl_ca_certfile", "flower_node_auth_enabled", "flower_node_keys",
     "flower_min_available_clients", "flower_min_fit_clients", "flower_fraction_fit", "flower_fraction_evaluate",
     "flower_num_rounds", "flower_model_megabytes", "ansible_host", "ansible_port",
 )  # fmt: skip
+
+# A program is started with no longer variable in its environment (MAX_ARG_STRLEN of Linux), and the guest agent starts its programs with the context.
+_MOST_OF_A_VARIABLE = 128 << 10
+_NODE_KEYS = "ONEAPP_FL_NODE_KEYS="
+# A key of P-384 as it stands there, with the comma after it, and the longest number of a VM that is planned for.
+_KEY_CHARACTERS = len("ecdsa-sha2-nistp384 ") + 184 + len(" ") + len(",")
+_VM = "/vm-9999999"
 
 _API_PORTS = {"http": 80, "https": 443}
 _ONEGATE = 5030
@@ -133,6 +140,7 @@ def zone_plan(groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mappi
         _check_coordinator(coordinator, here)
         _check_sites(coordinator, here)
         _check_tunnels(coordinator, here, tunnels)
+        _check_keys(coordinator, here)
     traffic = _traffic(coordinator, [zone for zone in here if zone.trains]) if coordinator else {}
     errors += [error for zone in zones for error in zone.errors]
     nodes = [zone for zone in here if zone.trains]
@@ -286,14 +294,18 @@ def _check_twice(zones: Sequence[Zone]) -> list[str]:
     """An edge site may be machines without an OpenNebula of their own."""
     errors = []
     clouds = [zone for zone in zones if zone.coordinates or TRAINING in zone.groups]
+    if len(clouds) > 1:
+        for zone in clouds:
+            if not zone.given.get("one_api_url"):
+                zone.wrong("one_api_url is not set, expected the URL of its API: of several zones the environment (ONE_XMLRPC) cannot say which it means")
     for what, key in (("endpoint", _endpoint), ("zone_id", _zone_id)):
         seen: dict[str, list[str]] = {}
         for zone in clouds:
             value = key(zone)
-            if value is not None:
+            if value:
                 seen.setdefault(value, []).append(zone.name)
         errors += [
-            f"zones {' and '.join(names)} have the same {what} {value or 'of the environment (ONE_XMLRPC)'}, expected each zone once"
+            f"zones {' and '.join(names)} have the same {what} {value}, expected each zone once"
             for value, names in seen.items()
             if len(names) > 1
         ]
@@ -392,6 +404,21 @@ def _check_tunnels(coordinator: Zone, zones: Sequence[Zone], tunnels: _Tunnels |
     if usable < wanted:
         coordinator.wrong(
             f"flower_tunnel_network {network} has {usable} addresses, expected at least {wanted}: the SuperLink's and one for each SuperNode there may be"
+        )
+
+
+def _check_keys(coordinator: Zone, zones: Sequence[Zone]) -> None:
+    """Refuse more nodes in other zones than the SuperLink's context has room for the keys of: its VM would not boot."""
+    if not _truth(coordinator.given.get("flower_node_auth_enabled", True)):
+        return
+    given = coordinator.given.get("flower_node_keys") or []
+    own = len(given if isinstance(given, str) else ",".join(map(str, given)))
+    remote = [zone for zone in zones if zone.is_remote]
+    wanted = len(_NODE_KEYS) + own + 1 + sum(zone.most * (_KEY_CHARACTERS + len(zone.name) + len(_VM)) for zone in remote)
+    if wanted > _MOST_OF_A_VARIABLE:
+        coordinator.wrong(
+            f"the keys of {sum(zone.most for zone in remote)} SuperNodes of other zones (flower_supernodes_max) take {wanted} bytes in ONEAPP_FL_NODE_KEYS, "
+            f"expected at most {_MOST_OF_A_VARIABLE}, some 580 nodes: lower flower_supernodes_max, or make several federations"
         )
 
 

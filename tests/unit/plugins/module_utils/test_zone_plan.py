@@ -4,7 +4,11 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from ansible_collections.opennebula.flower.plugins.module_utils.zone_plan import SETTINGS, zone_plan
 
@@ -14,6 +18,11 @@ TUNNELS = {
 }  # fmt: skip
 
 NETWORK = {"name": "private", "template": {"NETWORK_ADDRESS": "10.0.0.0", "NETWORK_MASK": "255.255.255.0"}}
+
+
+def public_key() -> str:
+    key = ec.generate_private_key(ec.SECP384R1()).public_key()
+    return key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
 
 
 def plan(shared: dict | None = None, coordinator: list | None = None, sites: list | None = None, **zones: dict) -> dict:
@@ -100,7 +109,12 @@ def test_a_zone_of_its_own_needs_no_endpoint():
         ({"b": {"flower_superlink_address": "fl.example.org"}}, "zone b: flower_superlink_address is 'fl.example.org', expected host:port of one machine"),
         ({"b": {"flower_superlink_address": "127.0.0.1:9092"}}, "zone b: flower_superlink_address is 127.0.0.1:9092, where its SuperNodes find themselves"),
         ({"b": {"one_api_url": "http://A.example.org:2633/RPC2/"}}, "zones a and b have the same endpoint a.example.org:2633/RPC2, expected each zone once"),
-        ({"a": {"one_api_url": ""}, "b": {"one_api_url": ""}}, "zones a and b have the same endpoint of the environment (ONE_XMLRPC)"),
+        ({"b": {"one_api_url": ""}}, "zone b: one_api_url is not set, expected the URL of its API: of several zones the environment (ONE_XMLRPC) cannot say"),
+        ({"c": {"one_api_url": "", "zone_state": "absent"}}, "zone c: one_api_url is not set"),
+        (
+            {"b": {"flower_supernodes_max": 402}, "c": {"flower_supernodes_max": 200}},
+            "zone a: the keys of 602 SuperNodes of other zones (flower_supernodes_max) take 131257 bytes in ONEAPP_FL_NODE_KEYS, expected at most 131072",
+        ),
         ({"a": {"zone_id": 100}, "c": {"zone_id": "100"}}, "zones a and c have the same zone_id 100, expected each zone once"),
         ({"b": {"one_api_url": "frontend"}}, "zone b: one_api_url is 'frontend', expected a URL"),
         ({"a": {"flower_min_available_clients": 7}}, "minimum clients above the number of nodes: flower_min_available_clients is 7, but there are only 6"),
@@ -197,3 +211,25 @@ def test_an_edge_site_is_one_machine_without_an_opennebula():
 def test_a_machine_is_no_zone(group):
     made = zone_plan({"coordinator": ["a"], "training_sites": ["a"], "edge_sites": ["m"]} | {group: ["m"]}, {"a": PUBLIC, "m": PUBLIC})
     assert f"zone m is in the groups '{group}' and 'edge_sites', expected one of them: an edge site is a machine" in made["errors"]
+
+
+def test_the_keys_that_the_plan_takes_fit_into_one_variable_of_an_environment():
+    """The longest that the plan lets through is still one that Linux starts a program with."""
+    longest = "site-with-a-long-name"
+    line = f"{public_key()} {longest}/vm-9999999"
+    most = next(
+        number for number in range(1000, 0, -1)
+        if not plan(sites=["a", longest], **{longest: {"flower_supernodes_max": number}})["errors"]
+    )  # fmt: skip
+    assert 500 < most < 600
+    assert subprocess.run(["env"], env={"ONEAPP_FL_NODE_KEYS": ",".join([line] * most)}, stdout=subprocess.DEVNULL, check=False).returncode == 0
+    with pytest.raises(OSError, match="Argument list too long"):
+        subprocess.run(["/usr/bin/env"], env={"ONEAPP_FL_NODE_KEYS": ",".join([line] * (most + 1))}, check=False)
+
+
+def test_without_keys_there_is_no_bound():
+    assert plan(a={"flower_node_auth_enabled": False}, b={"flower_supernodes_max": 5000})["errors"] == []
+
+
+def test_keys_of_the_operator_take_room_too():
+    assert any("SuperNodes of other zones" in error for error in plan(a={"flower_node_keys": ["x" * 216] * 600})["errors"])
