@@ -53,7 +53,9 @@ notes:
   - Attributes in OpenNebula's terms may also be text in OpenNebula's syntax, as the command line takes it, or JSON.
   - A name is unique per owner only, so that another user's object can have the same one. Where a name means several
     objects, the one of the task's O(ignore:owner) is taken, else the one of O(api_username), and a warning lists them all.
-    C(OWNER/NAME) says whose is meant. Otherwise the error lists their ids and owners.
+    C(OWNER/NAME) says whose is meant. Otherwise the error lists their ids and owners. A task that names an O(ignore:owner)
+    leaves alone what belongs to neither; without one, an object that only another user than C(oneadmin) has is taken with
+    a warning.
   - What the owners of objects wrote into attributes of another form than expected counts as empty in lists, and a warning
     names the objects.
   - Values of attributes whose names say that they are secret, such as C(PASSWORD), C(API_TOKEN) or C(SSL_KEYFILE), are shown

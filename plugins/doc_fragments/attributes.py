@@ -48,7 +48,9 @@ attributes:
     OWNERSHIP = r"""
 options:
   owner:
-    description: Name or id of the user it belongs to. Without it the owner stays, and something new belongs to O(api_username).
+    description:
+      - Name or id of the user it belongs to. Without it the owner stays, and something new belongs to O(api_username).
+      - A name then means an object of this user or of O(api_username) only; an id or C(OWNER/NAME) gives away one of somebody else.
     type: str
   group:
     description: Name or id of the group it belongs to. Without it the group stays.

@@ -127,3 +127,62 @@ def test_a_numbered_set_of_vms_leaves_alone_what_others_call_so(zone):
     zone.changed("one_vm", name="web-#", state="absent", hard=True)
     assert [vm["id"] for vm in zone.run("one_vm_info", name="web-2")["vms"]] == [other]
     zone.changed("one_vm", name=str(other), state="absent", hard=True)
+
+
+@pytest.fixture
+def bob(zone: ModuleZone) -> Iterator[None]:
+    """A second tenant."""
+    zone.changed("one_user", name="bob", password="bob-pw")
+    yield
+    zone.changed("one_user", name="bob", state="absent")
+
+
+def test_a_vm_of_another_tenant_is_left_alone_by_who_makes_one_for_somebody_else(zone, theirs, bob):
+    gone = zone.run("one_vm", name="theirs", owner="bob", state="absent")
+    assert gone["changed"] is False and f"left alone: {theirs} of alice." in str(gone["warnings"])
+    result = zone.run("one_vm", name="theirs", vm_template="small", owner="bob")
+    assert result["changed"] and f"left alone: {theirs} of alice." in str(result["warnings"])
+    (made,) = result["vms"]
+    assert (made["owner"], made["id"] != theirs) == ("bob", True)
+    assert zone.run("one_vm", name=str(theirs))["vms"][0]["owner"] == "alice"
+    zone.changed("one_vm", name=str(made["id"]), state="absent", hard=True)
+
+
+def test_a_vm_that_only_another_tenant_has_is_taken_with_a_warning(zone, theirs):
+    result = zone.run("one_vm", name="theirs")
+    assert [vm["id"] for vm in result["vms"]] == [theirs]
+    assert f"'theirs' means belongs to other users: VM {theirs} of alice" in str(result["warnings"])
+    assert "warnings" not in zone.run("one_vm", name=str(theirs))
+
+
+@pytest.mark.parametrize("owner", ["bob", "oneadmin"])
+def test_an_object_of_another_tenant_is_left_alone_by_who_makes_one_for_somebody_else(zone, bob, owner):
+    theirs = zone.changed("one_template", name="flower", template={"MEMORY": 16}, owner="alice")["vm_template"]["id"]
+    gone = zone.run("one_template", name="flower", state="absent", owner=owner)
+    assert gone["changed"] is False and f"ids {theirs} of alice are left alone" in str(gone["warnings"])
+    made = zone.changed("one_template", name="flower", template={"MEMORY": 32}, owner=owner)["vm_template"]
+    assert (made["owner"], made["id"] != theirs) == (owner, True)
+    assert zone.run("one_template", name=str(theirs))["vm_template"]["template"]["MEMORY"] == "16"
+    for number in (theirs, made["id"]):
+        zone.changed("one_template", name=str(number), state="absent")
+
+
+def test_an_object_that_only_another_tenant_has_is_taken_with_a_warning(zone):
+    theirs = zone.changed("one_template", name="evil", template={"CPU": 0.01, "MEMORY": 1}, owner="alice")["vm_template"]["id"]
+    said = f"The VM template 'evil' that is taken, id {theirs}, belongs to alice"
+    assert said in str(zone.run("one_template", name="evil")["warnings"])
+    made = zone.changed("one_vm", name="new", vm_template="evil")
+    assert said in str(made["warnings"])
+    zone.changed("one_vm", name="new", state="absent", hard=True)
+    for name in (str(theirs), "alice/evil"):
+        assert "warnings" not in zone.run("one_template", name=name)
+    assert "warnings" not in zone.run("one_template", name="evil", owner="alice")
+    zone.changed("one_template", name=str(theirs), state="absent")
+
+
+def test_a_tenant_takes_what_oneadmin_offers_without_a_warning(zone):
+    zone.changed("one_template", name="small", mode="644")
+    alice = {"api_username": "alice", "api_password": "alice-pw"}
+    made = zone.changed("one_vm", name="from-small", vm_template="small", **alice)
+    assert "warnings" not in made
+    zone.changed("one_vm", name="from-small", state="absent", hard=True, **alice)

@@ -408,8 +408,8 @@ def test_a_group_alone_keeps_the_owner_of_each_vm(zone):
 
 
 def test_the_owner_0_is_one(zone):
-    zone.changed("one_vm", name="web", state="hold", owner="alice", **NEW)
-    assert only(zone.changed("one_vm", name="web", owner="0", group="0"))["owner"] == "oneadmin"
+    made = only(zone.changed("one_vm", name="web", state="hold", owner="alice", **NEW))
+    assert only(zone.changed("one_vm", name=str(made["id"]), owner="0", group="0"))["owner"] == "oneadmin"
     zone.unchanged("one_vm", name="web", owner="0", group="0")
 
 

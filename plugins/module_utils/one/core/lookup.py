@@ -64,23 +64,33 @@ def named(client: Client, label: str, pool: Iterable[dict], name: str, owner: st
 
     Names are unique per owner only, so that anybody can make an object of somebody else's name. OWNER/NAME says whose
     is meant; no name has a slash in it. Otherwise it is that of the owner whom the task names, or that of the user who
-    asks, of which a warning tells. label: the kind for people.
+    asks; those of others are left alone when the task names an owner, and taken when it does not. Whatever may be
+    another one than meant comes with a warning. label: the kind for people.
     Raises OneException of kind conflict when several objects are meant.
     """
     found = list({item["ID"]: item for item in pool if item["NAME"] == name}.values())
     if not found and "/" in name:
         whose, _slash, rest = name.rpartition("/")
         return next((item for item in pool if item["NAME"] == rest and _is_owner(item, whose)), None)
-    if len(found) < 2:
-        return found[0] if found else None
+    if not found:
+        return None
     listed = ", ".join(f"{item['ID']} of {item.get('UNAME', '')}" for item in sorted(found, key=lambda item: int(item["ID"])))
-    preferred = of_owners(found, owner) or of_owners(found, client.username) or found
+    preferred = of_owners(found, owner) or of_owners(found, client.username)
+    if not preferred and owner is not None:
+        client.warn(f"Neither {owner} nor {client.username} has a {label} of the name {name!r}; ids {listed} are left alone.")
+        return None
+    preferred = preferred or found
     if len(preferred) > 1:
         raise OneException(
             CONFLICT, f"The {label} name {name!r} is ambiguous: ids {listed} have it; use the id or OWNER/NAME."
         )
-    client.warn(f"The {label} name {name!r} is not unique, ids {listed} have it: id {preferred[0]['ID']} is taken.")
-    return preferred[0]
+    taken = preferred[0]
+    if len(found) > 1:
+        client.warn(f"The {label} name {name!r} is not unique, ids {listed} have it: id {taken['ID']} is taken.")
+    # The operator offers what is oneadmin's; kinds without an owner have none.
+    elif not of_owners(found, owner, client.username) and taken.get("UID", "0") != "0":
+        client.warn(f"The {label} {name!r} that is taken, id {taken['ID']}, belongs to {taken['UNAME']}; use its id if it is meant.")
+    return taken
 
 
 def of_owners(objects: list[dict], *owners: str | None) -> list[dict]:
@@ -89,7 +99,7 @@ def of_owners(objects: list[dict], *owners: str | None) -> list[dict]:
 
 
 def _is_owner(item: dict, name_or_id: str) -> bool:
-    return name_or_id == item.get("UNAME") or (is_id(name_or_id) and name_or_id == item.get("UID"))
+    return name_or_id == item.get("UNAME") or ("UID" in item and is_id(name_or_id) and int(name_or_id) == int(item["UID"]))
 
 
 def require(client: Client, kind: str, name_or_id: str | int) -> dict:

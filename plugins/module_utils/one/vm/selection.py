@@ -104,13 +104,20 @@ class VmSelection:
         return next(filter(None, (self._own([vm for vm in listed if vm["NAME"] == name]) for name in names)), [])
 
     def _own(self, named: list[dict]) -> list[dict]:
-        """Return the VMs of the task's owner and of the user who asks, where there are any: others can use their names."""
-        own = lookup.of_owners(named, self._params["owner"], self._client.username)
-        others = [vm for vm in named if vm not in own]
-        if own and others:
-            listed = ", ".join(f"{vm['ID']} of {vm['UNAME']}" for vm in others)
-            self._client.warn(f"VMs of other users have a name of the task's too and are left alone: {listed}.")
-        return own or named
+        """Return the VMs of the task's owner and of the user who asks: others can use their names.
+
+        Without any, and without an owner in the task, those of others are meant.
+        """
+        owner = self._params["owner"]
+        preferred = lookup.of_owners(named, owner)
+        taken = {vm["NAME"] for vm in preferred}
+        own = preferred + [vm for vm in lookup.of_owners(named, self._client.username) if vm["NAME"] not in taken]
+        others = ", ".join(f"{vm['ID']} of {vm['UNAME']}" for vm in named if vm not in own)
+        if others and (own or owner is not None):
+            self._client.warn(f"VMs of other users have a name of the task's too and are left alone: {others}.")
+        elif others:
+            self._client.warn(f"What {self._name!r} means belongs to other users: VM {others}; use ids if they are meant.")
+        return own if own or owner is not None else named
 
     def _check_alive(self, found: list[dict]) -> None:
         if not found:
@@ -120,7 +127,9 @@ class VmSelection:
 
     def _check_unique(self, there: list[dict]) -> None:
         for name in sorted({vm["NAME"] for vm in there}):
-            lookup.named(self._client, "VM", there, name)
+            alike = [vm for vm in there if vm["NAME"] == name]
+            if len(alike) > 1:
+                lookup.named(self._client, "VM", alike, name)
 
     def _counted(self, there: list[dict]) -> tuple[list[str], list[dict]]:
         """Return the names of VMs to make and the VMs that are too many."""
