@@ -38,19 +38,20 @@ def check(client: Client, template: dict, merge: dict, warn: Callable[[str], Non
 
 
 def _check_values(place: str, attributes: dict, warn: Callable[[str], None] | None) -> None:
-    for path, value in _values(attributes):
+    for path, value in values(attributes):
         if value.endswith("\\"):
             raise OneException(INVALID, f"{path} of {place} ends with a backslash, with which OneFlow can make no VM.")
         if warn and "/" in path and "\n" in value.strip():
             warn(f"{path} of {place} has several lines: OneFlow puts a comma at the end of each.")
 
 
-def _values(value: object, path: str = "") -> Iterator[tuple[str, str]]:
+def values(value: object, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the path of each text in attributes, and the text."""
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from _values(item, f"{path}/{key}" if path else str(key))
+            yield from values(item, f"{path}/{key}" if path else str(key))
     elif isinstance(value, list):
         for item in value:
-            yield from _values(item, path)
+            yield from values(item, path)
     elif isinstance(value, str):
         yield path, value

@@ -35,6 +35,21 @@ def values(client: Client, template: dict, given: dict[str, object], name: str) 
     return result
 
 
+def problems(body: dict) -> list[str]:
+    """Return what is wrong with the networks that a service template declares and the values it has for them."""
+    found = []
+    for key, declaration in (body.get("networks") or {}).items():
+        fields = [field.strip() for field in declaration.split("|")] if isinstance(declaration, str) else []
+        source, _colon, number = "".join(fields[4:5]).partition(":")
+        if fields[1:2] != ["network"] or source not in ("", *_SOURCES) or number.strip(":") and not number.isdigit():
+            found.append(f"network {key} is declared as {declaration!r}, it must be M|network|description| |id:NUMBER, or another of {', '.join(_SOURCES)}")
+    for item in body.get("networks_values") or []:
+        values_ = item.values() if isinstance(item, dict) else [item]
+        if not all(isinstance(value, dict) and value.keys() & {*_SOURCES} for value in values_):
+            found.append(f"networks_values has {item!r}, it must be a network's name with one of {', '.join(_SOURCES)}")
+    return found
+
+
 def check(client: Client, service: dict, given: dict[str, object]) -> None:
     """Raise OneException when a service that exists was started with other networks: they cannot be changed."""
     there = {key: value for item in service_facts.body(service).get("networks_values") or [] for key, value in item.items()}

@@ -9,6 +9,13 @@ from ..transport.errors import INVALID, OneException
 
 ROLE_NUMBERS = ("min_vms", "max_vms", "cooldown")
 ROLE_POLICIES = ("elasticity_policies", "scheduled_policies")
+# What a policy of each kind may say; OneFlow takes anything else, and heeds none of it.
+_POLICY_KEYS = {
+    "elasticity_policies": ("type", "adjust", "min_adjust_step", "expression", "period_number", "period", "cooldown"),
+    "scheduled_policies": ("type", "adjust", "min_adjust_step", "start_time", "recurrence"),
+}
+# What OneFlow writes into those of a service, for one that is given them as they are.
+_EVALUATED = ("expression_evaluated", "last_eval", "true_evals")
 ROLE_SETTINGS = (*ROLE_NUMBERS, *ROLE_POLICIES, "shutdown_action")
 # What OneFlow never lets a service that exists change.
 _FIXED = frozenset({
@@ -27,10 +34,23 @@ def check(settings: dict, roles: dict[str, dict]) -> None:
             text = str(role.get(key, 0))
             if role.get(key) is not None and not (text.isascii() and text.isdigit()):
                 raise OneException(INVALID, f"{key} of role {name!r} is {text!r}, it must be a number of 0 or more.")
-        for key in ROLE_POLICIES:
-            policies = role.get(key)
-            if policies is not None and not (isinstance(policies, list) and all(isinstance(item, dict) for item in policies)):
-                raise OneException(INVALID, f"{key} of role {name!r} must be a list of dictionaries.")
+        problems = policy_problems(role, name)
+        if problems:
+            raise OneException(INVALID, f"{'; '.join(problems)}.")
+
+
+def policy_problems(role: dict, name: object) -> list[str]:
+    """Return what is wrong with the form of a role's policies."""
+    problems = []
+    for key in ROLE_POLICIES:
+        policies = [] if role.get(key) is None else role[key]
+        if not isinstance(policies, list) or not all(isinstance(item, dict) for item in policies):
+            problems.append(f"{key} of role {name!r} must be a list of dictionaries")
+            continue
+        known = (*_POLICY_KEYS[key], *_EVALUATED)
+        for unknown in dict.fromkeys(str(word) for policy in policies for word in policy if word not in known):
+            problems.append(f"there is no key {unknown!r} in {key} of role {name!r} ({', '.join(_POLICY_KEYS[key])})")
+    return problems
 
 
 def of_role(role: dict) -> dict:

@@ -36,6 +36,7 @@ _TYPES = {
     bool: ("automatic_deletion", "on_hold", "ready_status_gate"),
 }
 _TYPE_NAMES = {dict: "a dictionary", list: "a list", bool: "true or false"}
+_INPUTS = ("user_inputs", "user_inputs_values")
 # Attributes that OneFlow looks for in lists, also when there is one only.
 _LISTED = ("NIC", "NIC_ALIAS")
 _NUMBERS = ("cardinality", "min_vms", "max_vms", "cooldown")
@@ -63,10 +64,12 @@ def normalize(name: str, wanted: dict) -> dict:
     if problems:
         raise OneException(INVALID, f"Service template {name!r}: {'; '.join(problems)}.")
     for part in (body, *body["roles"]):
-        for key in ("user_inputs", "user_inputs_values"):
+        for key in _INPUTS:
             if part.get(key):
                 part[key] = {input_name: scalar(value) for input_name, value in part[key].items()}
-    problems = [*_choice_problems(body), *_input_problems(body), *_role_problems(body["roles"])]
+    problems = [
+        *_choice_problems(body), *_input_problems(body), *_network_problems(body), *_content_problems(body["roles"]), *_role_problems(body["roles"]),
+    ]
     if problems:
         raise OneException(INVALID, f"Service template {name!r}: {'; '.join(problems)}.")
     return body
@@ -150,6 +153,11 @@ def _key_problems(body: dict) -> list[str]:
                 f"{key}{place} is {part[key]!r}, it must be {_TYPE_NAMES[kind]}"
                 for key in names if part.get(key) is not None and not isinstance(part[key], kind)
             ]
+        problems += [
+            f"{key}/{name}{place} is {_TYPE_NAMES[type(value)]}, it must be a single value"
+            for key in _INPUTS if isinstance(part.get(key), dict)
+            for name, value in part[key].items() if isinstance(value, (dict, list))
+        ]
     body.pop("NAME", None)
     return problems
 
@@ -171,6 +179,8 @@ def _input_problems(body: dict) -> list[str]:
     problems = []
     for part, whose in ((body, "the service"), *((role, f"role {role.get('name')!r}") for role in body["roles"])):
         declared, values = part.get("user_inputs") or {}, part.get("user_inputs_values") or {}
+        # OneFlow makes attributes of the VMs of them.
+        problems += _template_problems(dict.fromkeys(declared, ""), f"the user inputs of {whose}")
         try:
             problems += filter(None, (user_inputs.default_problem(*item) for item in declared.items()))
             if values:
@@ -180,6 +190,41 @@ def _input_problems(body: dict) -> list[str]:
         except OneException as error:
             problems.append(error.message.rstrip("."))
     return problems
+
+
+def _network_problems(body: dict) -> list[str]:
+    if not body.get("networks") and not body.get("networks_values"):
+        return []
+    from . import networks
+
+    return networks.problems(body)
+
+
+def _content_problems(roles: list[dict]) -> list[str]:
+    problems = []
+    for role in roles:
+        if role.get("template_contents"):
+            problems += _template_problems(role["template_contents"], f"template_contents of role {role.get('name')!r}")
+        if role.get("elasticity_policies") or role.get("scheduled_policies"):
+            from . import settings
+
+            problems += settings.policy_problems(role, role.get("name"))
+    return problems
+
+
+def _template_problems(attributes: dict, place: str) -> list[str]:
+    """Return why OneFlow cannot hand attributes on to VMs."""
+    from ..transport.template import render
+
+    try:
+        if not render(attributes).startswith("<"):
+            return []
+    except TemplateSyntaxError as error:
+        return [f"{place} cannot be kept: {error}"]
+    from .contents import values
+
+    endless = [path for path, value in values(attributes) if value.endswith("\\")]
+    return [f"{path} of {place} ends with a backslash, with which OneFlow can make no VM" for path in endless]
 
 
 def _role_problems(roles: list[dict]) -> list[str]:

@@ -67,7 +67,11 @@ def values(
     result = {}
     for name, declaration in declared.items():
         user_input = parse(name, declaration)
-        value = scalar({**(there or {}), **given}.get(name, user_input.default))
+        chosen = {**(there or {}), **given}.get(name, user_input.default)
+        if isinstance(chosen, (dict, list)):
+            problems.append(f"{name} is a {'dictionary' if isinstance(chosen, dict) else 'list'}, it must be a single value")
+            continue
+        value = scalar(chosen)
         expected = user_input.problem(value) if value != "" else ""
         wrong = UNSTORABLE.search(value)
         if wrong:

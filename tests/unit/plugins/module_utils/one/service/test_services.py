@@ -114,3 +114,9 @@ def test_only_what_is_said_changes():
     assert service_settings.said(new, {"description": "b"}, {"node": desired}) == {
         "description": "b", "roles": {"node": {"max_vms": 5, "elasticity_policies": []}}
     }
+
+
+@pytest.mark.parametrize("policies", [{"elasticity_policies": [{**POLICY, "colddown": 1}]}, {"scheduled_policies": [POLICY]}])
+def test_a_policy_says_only_what_oneflow_heeds(policies):
+    with pytest.raises(OneException, match=r"^there is no key '(colddown|expression)' in"):
+        service_settings.check({}, {"node": policies})

@@ -44,6 +44,19 @@ ROLES = [
         ({"template_contents": {"A": "x]]>y"}}, "roles/1/template_contents/A has ']]>', which OpenNebula cannot store"),
         ({"template_contents": {"A": {"B": "\x07"}}}, "roles/1/template_contents/A/B has '\\x07', which OpenNebula cannot store"),
         ({"user_inputs": {"A\ud800": "O|text|x||"}}, "has '\\ud800', which OpenNebula cannot store"),
+        ({"user_inputs": {"my input": "O|text|x||"}}, "the user inputs of role 'supernode' cannot be kept: 'my input' is no attribute name"),
+        ({"user_inputs": {"1A": "O|text|x||"}}, "'1A' is no attribute name: it begins with a digit"),
+        ({"user_inputs": {"A": ["O|text|x"]}}, "user_inputs/A of role 'supernode' is a list, it must be a single value"),
+        ({"user_inputs": {"A": "O|text|x"}, "user_inputs_values": {"A": {"x": 1}}}, "user_inputs_values/A of role 'supernode' is a dictionary, it must be"),
+        ({"template_contents": {"BAD NAME": 1}}, "template_contents of role 'supernode' cannot be kept: 'BAD NAME' is no attribute name"),
+        ({"template_contents": {"9X": 1}}, "'9X' is no attribute name: it begins with a digit"),
+        ({"template_contents": {"CONTEXT": {"A B": 1}}}, "'A B' is no attribute name"),
+        ({"template_contents": {"A": {"B": {"C": 1}}}}, "A/B is nested too deep"),
+        ({"template_contents": {"CONTEXT": {"A": "x\\"}}}, "CONTEXT/A of template_contents of role 'supernode' ends with a backslash"),
+        ({"vm_template_contents": "A=x\\"}, "A of template_contents of role 'supernode' ends with a backslash"),
+        ({"elasticity_policies": [{"type": "CHANGE", "colddown": 1}]}, "there is no key 'colddown' in elasticity_policies of role 'supernode'"),
+        ({"scheduled_policies": [{"type": "CHANGE", "expression": "CPU > 1"}]}, "there is no key 'expression' in scheduled_policies of role 'supernode'"),
+        ({"elasticity_policies": ["CHANGE"]}, "elasticity_policies of role 'supernode' must be a list of dictionaries"),
     ],
 )
 def test_what_oneflow_would_refuse_or_never_deploy_is_refused_by_name(change, sentence):
@@ -69,6 +82,13 @@ def test_other_words_than_oneflows_are_refused():
     ("fl", {"roles": {"a": {}}}, "roles is no list of dictionaries"),
     ("fl", {"roles": ["a"]}, "roles is no list of dictionaries"),
     ("fl", {"ready_status_gates": True}, "there is no key 'ready_status_gates', is ready_status_gate meant?"),
+    ("fl", {"user_inputs": {"a-b": "O|text|x||"}}, "the user inputs of the service cannot be kept: 'a-b' is no attribute name"),
+    ("fl", {"networks": {"N": "foo"}}, "network N is declared as 'foo', it must be M|network|description| |id:NUMBER"),
+    ("fl", {"networks": {"N": {"id": 3}}}, "network N is declared as {'id': 3}"),
+    ("fl", {"networks": {"N": "M|network|x| |id:seven"}}, "network N is declared as 'M|network|x| |id:seven'"),
+    ("fl", {"networks": {"N": "M|network|x| |name:private"}}, "network N is declared as 'M|network|x| |name:private'"),
+    ("fl", {"networks_values": ["x"]}, "networks_values has 'x', it must be a network's name with one of id, template_id, reserve_from"),
+    ("fl", {"networks_values": [{"N": "7"}]}, "networks_values has {'N': '7'}, it must be a network's name with one of"),
     ("fl", {"ready_status_gate": "on"}, "ready_status_gate is 'on', it must be true or false"),
 ])
 def test_what_no_service_can_start_with_is_refused(name, template, sentence):
@@ -102,6 +122,17 @@ def test_a_template_as_the_marketplace_has_it_is_understood():
 def test_a_single_nic_is_a_list_because_oneflow_looks_for_networks_in_lists_only(contents):
     body = normalize("fl", {"roles": [{**ROLES[0], "template_contents": contents}]})
     assert body["roles"][0]["template_contents"] == {"NIC": [{"NETWORK_ID": "$A"}]}
+
+
+@pytest.mark.parametrize("declaration", ["M|network|x| |id:7", "O | network | x | | template_id:0", "M|network|x| |reserve_from:", "M|network|x"])
+def test_a_network_of_a_service_comes_from_another_one_or_has_no_default(declaration):
+    networks = {"networks": {"N": declaration}, "networks_values": [{"N": {"reserve_from": "2", "extra": "SIZE=1"}}]}
+    assert normalize("fl", {"roles": ROLES, **networks}).items() >= networks.items()
+
+
+def test_policies_are_taken_as_oneflow_shows_them():
+    policy = {"type": "CHANGE", "adjust": 1, "expression": "CPU > 80", "cooldown": 5, "true_evals": 0, "last_eval": 1, "expression_evaluated": "x"}
+    assert normalize("fl", {"roles": [{**ROLES[0], "elasticity_policies": [policy]}]})["roles"][0]["elasticity_policies"] == [policy]
 
 
 def test_numbers_written_as_text_become_numbers_because_oneflow_insists():

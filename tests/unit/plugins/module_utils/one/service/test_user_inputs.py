@@ -51,6 +51,13 @@ def test_everything_that_is_wrong_is_said_at_once():
         assert part in caught.value.message
 
 
+@pytest.mark.parametrize(("value", "kind"), [({"x": 1}, "dictionary"), (["x"], "list")])
+def test_a_value_is_a_single_one(value, kind):
+    with pytest.raises(OneException) as caught:
+        values({"A": "M|password|x"}, {"A": value}, "service 'x'")
+    assert caught.value.message == f"User inputs of service 'x': A is a {kind}, it must be a single value."
+
+
 @pytest.mark.parametrize("first", ["0", "O", "o", "", " O "])
 def test_what_is_not_mandatory_is_optional_as_in_opennebulas_own_tools(first):
     assert values({"A": f"{first}|boolean|x||"}, {}, "service") == {"A": ""}
