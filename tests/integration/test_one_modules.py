@@ -20,6 +20,8 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.core.wait im
 from ansible_collections.opennebula.flower.tests.support.one_servers import hanging, self_signed, success
 from ansible_collections.opennebula.flower.tests.support.one_zone import PASSWORD, ModuleZone, module_zone, run_module
 from ansible_collections.opennebula.flower.tests.support.ports import free_port
+from lab.core import ranges
+from lab.core.errors import INTERNAL, OneError
 from lab.driver import DriverError
 
 NETWORK = {
@@ -294,6 +296,12 @@ def test_an_address_range_without_a_size_is_named(zone):
     assert "needs a SIZE" in result["msg"] and "10.9.0.1" in result["msg"]
 
 
+def test_a_range_that_would_leave_the_network_in_error_is_refused_before_it_is_made(zone):
+    for ar in ({"IP": "10.9.0.1", "TYPE": "IP9"}, {"IP6": "fd00::1"}, {"TYPE": "ETHER", "SHARED": True}):
+        zone.fails("one_virtual_network", name="thing", template={"VN_MAD": "dummy"}, address_ranges=[{"SIZE": 5, **ar}])
+    assert "thing" not in [network["name"] for network in zone.zone.core.store.all("network")]
+
+
 def network_of(zone: ModuleZone, name: str) -> dict:
     return zone.unchanged("one_virtual_network", name=name)["virtual_network"]
 
@@ -306,11 +314,17 @@ def test_a_change_of_an_address_range_keeps_what_the_task_does_not_name(zone):
     zone.changed("one_virtual_network", name="thing", state="absent")
 
 
-def test_an_address_range_goes_only_once_the_one_in_its_place_is_there(zone):
+def test_an_address_range_goes_only_once_the_one_in_its_place_is_there(zone, monkeypatch):
     zone.changed("one_virtual_network", name="thing", **NETWORK)
     zone.calls.clear()
-    bad, good = ([{**kind, "IP": "10.9.0.100", "SIZE": 3}] for kind in ({"TYPE": "IP5"}, {}))
-    zone.fails("one_virtual_network", name="thing", **{**NETWORK, "address_ranges": bad}, update="replace")
+    good = [{"IP": "10.9.0.100", "SIZE": 3}]
+
+    def refuse(attribute: dict, range_id: int) -> dict:
+        raise OneError(INTERNAL, "No address manager answers.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ranges, "new", refuse)
+        zone.fails("one_virtual_network", name="thing", **{**NETWORK, "address_ranges": good}, update="replace")
     assert zone.writes == ["one.vn.add_ar"]
     assert [item["IP"] for item in network_of(zone, "thing")["address_ranges"]] == ["10.9.0.10"]
     zone.calls.clear()

@@ -16,6 +16,15 @@ _FIRST_ADDRESS = ("IP", "GLOBAL_PREFIX", "ULA_PREFIX", "IP6", "MAC")
 _COLONS_OF_A_MAC = 5
 # Without these the server makes the network and leaves it in state ERROR.
 _NEEDED = {"IP4": ("IP",), "IP4_6": ("IP",), "IP6_STATIC": ("IP6", "PREFIX_LENGTH"), "IP4_6_STATIC": ("IP", "IP6", "PREFIX_LENGTH")}
+# The types of address ranges that have them; of any other one the server takes them away.
+_STATIC = ("IP6_STATIC", "IP4_6_STATIC")
+_PREFIXED = ("IP6", "IP4_6")
+_TYPES_OF = {
+    "IP": ("IP4", "IP4_6", "IP4_6_STATIC"), "IP6": _STATIC, "PREFIX_LENGTH": _STATIC, "GLOBAL_PREFIX": _PREFIXED, "ULA_PREFIX": _PREFIXED,
+}
+_SHAREABLE = ("IP4", "IP6_STATIC")
+# What the server decides once, when it makes a range.
+_FIXED = ("SHARED", "TYPE", "IP", "IP6", "MAC")
 
 
 class RangePlan:
@@ -35,7 +44,7 @@ class RangePlan:
             if found is None:
                 self.added.append(new_range(desired))
             else:
-                _check_shared(found, desired)
+                _check_fixed(found, desired)
                 targets[found["AR_ID"]] = compare.wanted_template(settings(found), _in_words_of(found, desired))
         drop_others = replace and wanted is not None
         kept = [item for item in there if item["AR_ID"] in targets or not drop_others]
@@ -86,13 +95,17 @@ class HoldPlan:
 
 
 def new_range(desired: dict) -> dict:
-    """Return a range to make. Raises OneException of kind invalid for one without a size."""
-    result = {"TYPE": "IP4", **compare.wanted_template({}, _read(desired))}
+    """Return a range to make. Raises OneException of kind invalid for one that the server cannot make."""
+    said = compare.wanted_template({}, _read(desired))
+    result = {**said, "TYPE": said.get("TYPE") or "IP4"}
     if not result.get("SIZE"):
         raise OneException(INVALID, f"Address range {result} needs a SIZE, the number of its addresses.")
-    missing = [name for name in _NEEDED.get(result["TYPE"].upper(), ()) if not result.get(name)]
+    _check_foreign(result)
+    if result.get("SHARED") == "YES" and result["TYPE"] not in _SHAREABLE:
+        raise OneException(INVALID, f"Address range {result} cannot have SHARED, which takes the TYPE {' or '.join(_SHAREABLE)}.")
+    missing = [name for name in _NEEDED.get(result["TYPE"], ()) if not result.get(name)]
     if missing:
-        without = " or the TYPE ETHER" if result["TYPE"].upper() == "IP4" else ""
+        without = " or the TYPE ETHER" if result["TYPE"] == "IP4" else ""
         raise OneException(INVALID, f"Address range {result} of type {result['TYPE']} needs {' and '.join(missing)}{without}.")
     return result
 
@@ -127,13 +140,26 @@ def _matching(there: list[dict], wanted: dict, at_position: dict | None) -> dict
     return at_position if at_position in there else None
 
 
-def _check_shared(there: dict, desired: dict) -> None:
-    """Take out of a desired range whether addresses are shared, which the server decides once. Raises OneException if it is to change."""
-    wanted, known = desired.pop("SHARED", None), there.get("SHARED") or "NO"
-    if wanted and wanted != known:
-        raise OneException(
-            CONFLICT, f"Address range {there['AR_ID']} has SHARED {known}, which cannot become {wanted}: it counts only when a range is made."
-        )
+def _check_fixed(there: dict, desired: dict) -> None:
+    """Take out of a desired range what the server decides once. Raises OneException if that is to change."""
+    known = {"SHARED": "NO", **device_values.there("AR", {name: value for name, value in there.items() if value})}
+    _check_foreign({"TYPE": known.get("TYPE"), **desired})
+    for name in _FIXED:
+        wanted = desired.pop(name, None)
+        if wanted and wanted != known.get(name, wanted):
+            raise OneException(
+                CONFLICT,
+                f"Address range {there['AR_ID']} has {name} {known[name]}, which cannot become {wanted}: it counts only when a range is made.",
+            )
+
+
+def _check_foreign(settings_: dict) -> None:
+    """Raise OneException of kind invalid for addresses in a range whose type has none of their kind."""
+    for name, types in _TYPES_OF.items():
+        if settings_.get(name) and settings_["TYPE"] not in types:
+            raise OneException(
+                INVALID, f"Address range {settings_} of type {settings_['TYPE']} cannot have {name}, which takes the TYPE {' or '.join(types)}."
+            )
 
 
 def _in_words_of(there: dict, desired: dict) -> dict:

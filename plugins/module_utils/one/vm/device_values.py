@@ -11,6 +11,10 @@ from ... import addresses, scalars
 from ..transport.errors import INVALID, OneException
 from ..transport.values import joined
 
+# Ids are of 32 bits.
+_LAST_ID = 2**31 - 1
+# With any other one the server makes the network and leaves it in state ERROR.
+RANGE_TYPES = ("IP4", "IP6", "IP6_STATIC", "IP4_6", "IP4_6_STATIC", "ETHER")
 Form = Callable[[object], object]
 
 
@@ -26,20 +30,38 @@ def _count(value: object) -> int:
     return scalars.whole_number(value, 1)
 
 
+def _identifier(value: object) -> int:
+    return scalars.whole_number(value, 0, _LAST_ID)
+
+
+def _prefix_length(value: object) -> int:
+    return scalars.whole_number(value, 1, 128)
+
+
+def _range_type(value: object) -> str:
+    text = str(value).strip().upper()
+    if text not in RANGE_TYPES:
+        raise ValueError(f"{value!r} is none, expected one of {', '.join(RANGE_TYPES)}")
+    return text
+
+
 def _switch(value: object) -> str:
     return "YES" if scalars.boolean(value) else "NO"
 
 
-_NIC: dict[str, Form] = {"MAC": addresses.mac_address, "IP": _ipv4, "IP6": _ipv6}
+_NIC: dict[str, Form] = {"MAC": addresses.mac_address, "IP": _ipv4, "IP6": _ipv6, "NETWORK_ID": _identifier, "NETWORK_UID": _identifier}
 _FORMS: dict[str, dict[str, Form]] = {
     "NIC": _NIC,
-    "DISK": {"SIZE": scalars.megabytes},
+    "DISK": {"SIZE": scalars.megabytes, "IMAGE_ID": _identifier, "IMAGE_UID": _identifier},
     "PCI": {
         # A device that is an interface has its addresses.
         **_NIC, "SHORT_ADDRESS": addresses.short_pci_address, "ADDRESS": addresses.pci_address, "VENDOR": addresses.hexadecimal,
         "DEVICE": addresses.hexadecimal, "CLASS": addresses.hexadecimal,
     },
-    "AR": {**_NIC, "GLOBAL_PREFIX": _ipv6, "ULA_PREFIX": _ipv6, "SIZE": _count, "PREFIX_LENGTH": _count, "SHARED": _switch},
+    "AR": {
+        **_NIC, "TYPE": _range_type, "GLOBAL_PREFIX": _ipv6, "ULA_PREFIX": _ipv6, "SIZE": _count, "PREFIX_LENGTH": _prefix_length,
+        "SHARED": _switch,
+    },
 }
 
 

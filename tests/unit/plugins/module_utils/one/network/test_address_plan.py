@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.one.network.address_plan import HoldPlan, RangePlan, lease_of, read_lease
+from ansible_collections.opennebula.flower.plugins.module_utils.one.network.address_plan import HoldPlan, RangePlan, lease_of, new_range, read_lease
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import OneException
 
 THERE = [
@@ -68,6 +68,41 @@ def test_the_words_of_the_server_stay_where_they_mean_the_same():
 def test_a_range_with_something_else_than_an_address_is_refused(desired: dict):
     with pytest.raises(OneException, match="of an address range: "):
         RangePlan(THERE, [desired], replace=False)
+
+
+@pytest.mark.parametrize(("desired", "said"), [
+    ({"IP": "10.0.0.5", "TYPE": "IP9"}, "TYPE of an address range: 'IP9' is none, expected one of IP4, IP6, IP6_STATIC, IP4_6, IP4_6_STATIC, ETHER."),
+    ({"IP": "10.0.0.5", "TYPE": ["IP4"]}, "TYPE of an address range: ['IP4'] is none"),
+    ({"IP6": "fd00::5"}, "of type IP4 cannot have IP6, which takes the TYPE IP6_STATIC or IP4_6_STATIC."),
+    ({"IP": "10.0.0.5", "GLOBAL_PREFIX": "fd00::"}, "of type IP4 cannot have GLOBAL_PREFIX, which takes the TYPE IP6 or IP4_6."),
+    ({"IP": "10.0.0.5", "TYPE": "ether"}, "of type ETHER cannot have IP, which takes the TYPE IP4 or"),
+    ({"TYPE": "IP6_STATIC", "IP6": "fd00::5", "PREFIX_LENGTH": 129}, "PREFIX_LENGTH of an address range: 129 is out of range"),
+    ({"TYPE": "ETHER", "SHARED": True}, "cannot have SHARED, which takes the TYPE IP4 or IP6_STATIC."),
+    ({"TYPE": "ip4"}, "of type IP4 needs IP or the TYPE ETHER."),
+])
+def test_a_range_that_the_server_cannot_make_is_refused(desired: dict, said: str):
+    with pytest.raises(OneException) as caught:
+        new_range({"SIZE": 5, **desired})
+    assert (caught.value.kind, said in caught.value.message) == ("invalid", True), caught.value.message
+
+
+@pytest.mark.parametrize("desired", [{"IP": "10.0.0.10", "TYPE": "ip4"}, {"MAC": "02:00:00:00:00:01", "TYPE": "ether"}, {"TYPE": "Ip4"}])
+def test_a_type_is_the_same_in_small_letters(desired: dict):
+    plan = RangePlan(THERE, [desired], replace=False)
+    assert (plan.added, plan.changed, plan.removed) == ([], [], [])
+    assert new_range({"TYPE": "ether", "SIZE": 1})["TYPE"] == "ETHER"
+
+
+@pytest.mark.parametrize(("desired", "said"), [
+    ({"MAC": "02:00:0a:00:00:0a", "TYPE": "ETHER"}, "Address range 0 has TYPE IP4, which cannot become ETHER"),
+    ({"IP": "10.0.0.10", "MAC": "02:00:0a:00:00:0b"}, "Address range 0 has MAC 02:00:0a:00:00:0a, which cannot become 02:00:0a:00:00:0b"),
+    ({"IP": "10.0.0.10", "SHARED": True}, "Address range 0 has SHARED NO, which cannot become YES"),
+    ({"IP": "10.0.0.10", "ULA_PREFIX": "fd00::"}, "of type IP4 cannot have ULA_PREFIX"),
+])
+def test_what_the_server_decides_once_is_no_change_of_every_run(desired: dict, said: str):
+    with pytest.raises(OneException) as caught:
+        RangePlan(THERE, [desired], replace=False)
+    assert said in caught.value.message
 
 
 def test_an_address_on_hold_is_held_however_it_is_written():

@@ -20,6 +20,9 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.vm import de
         ("PCI", {"VENDOR": "0x10DE", "DEVICE": "26B9", "CLASS": "302"}, {"VENDOR": "10de", "DEVICE": "26b9", "CLASS": "0302"}),
         ("PCI", {"TYPE": "NIC", "MAC": "02:00:C0:A8:0A:01"}, {"TYPE": "NIC", "MAC": "02:00:c0:a8:0a:01"}),
         ("AR", {"TYPE": "IP6", "GLOBAL_PREFIX": "2001:0DB8::", "SIZE": 5.0}, {"TYPE": "IP6", "GLOBAL_PREFIX": "2001:db8::", "SIZE": "5"}),
+        ("NIC", {"NETWORK_ID": "007", "NETWORK_UID": 2.0}, {"NETWORK_ID": "7", "NETWORK_UID": "2"}),
+        ("DISK", {"IMAGE_ID": "+00"}, {"IMAGE_ID": "0"}),
+        ("AR", {"TYPE": "ip4_6"}, {"TYPE": "IP4_6"}),
         ("NIC", {"NETWORK": "private", "IP": ""}, {"NETWORK": "private", "IP": ""}),
     ],
 )
@@ -34,6 +37,10 @@ def test_each_value_has_one_form(kind: str, written: dict, kept: dict) -> None:
         ("NIC", {"MAC": "no"}, "MAC of one of nics: 'no' is not a MAC address, expected one such as 02:00:c0:a8:0a:01."),
         ("NIC", {"IP": "fd00::1"}, "IP of one of nics: 'fd00::1' is not an IPv4 address, expected one such as 192.168.10.5."),
         ("DISK", {"SIZE": "big"}, "SIZE of one of nics: 'big' is not a size, expected whole MB such as 20480, or a unit such as '20G'."),
+        ("NIC", {"NETWORK_ID": "abc"}, "NETWORK_ID of one of nics: 'abc' is not a whole number from 0 to 2147483647."),
+        ("NIC", {"NETWORK_ID": -1}, "NETWORK_ID of one of nics: -1 is out of range, expected a whole number from 0 to 2147483647."),
+        ("DISK", {"IMAGE_ID": 2**31}, "IMAGE_ID of one of nics: 2147483648 is out of range, expected a whole number from 0 to 2147483647."),
+        ("DISK", {"IMAGE_ID": ["1", "2"]}, "IMAGE_ID of one of nics: ['1', '2'] is not a whole number from 0 to 2147483647."),
         ("AR", {"SIZE": 0}, "SIZE of one of nics: 0 is out of range, expected a whole number from 1."),
     ],
 )
