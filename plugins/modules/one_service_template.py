@@ -188,7 +188,7 @@ class ServiceTemplate(ReconciledObject):
 
     def _vm_template(self, vm_templates: list[dict], name_or_id: str) -> dict | None:
         if lookup.is_id(name_or_id):
-            found = next((item for item in vm_templates if item["ID"] == name_or_id), None)
+            found = next((item for item in vm_templates if int(item["ID"]) == int(name_or_id)), None)
         else:
             found = lookup.named(self.client, "VM template", vm_templates, name_or_id)
         if found is None:

@@ -182,6 +182,14 @@ def sizes(result: dict) -> list[int]:
     return [disk["size"] for disk in only(result)["disks"]]
 
 
+def test_an_id_is_the_same_with_leading_zeros(zone):
+    network = zone.run("one_virtual_network", name="private")["virtual_network"]["id"]
+    image = zone.run("one_image", name="data")["image"]["id"]
+    zone.changed("one_vm", name="web", nics=[{"NETWORK_ID": f"0{network}"}], disks=[{"IMAGE": f"0{image}"}], **NEW)
+    for nic in ({"NETWORK": f"00{network}"}, {"NETWORK_ID": float(network)}, {"NETWORK": "private"}):
+        zone.unchanged("one_vm", name="web", nics=[nic], disks=[{"IMAGE_ID": f"00{image}"}], **NEW)
+
+
 def test_a_volatile_disk_needs_no_more_than_its_size(zone):
     wanted = {"name": "web", "disks": [{"SIZE": 20}, {"SIZE": "1G", "TYPE": "swap"}]}
     vm = only(zone.changed("one_vm", **wanted, **NEW))

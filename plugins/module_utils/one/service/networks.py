@@ -72,8 +72,12 @@ def _given(client: Client, key: str, value: object) -> dict[str, str]:
             INVALID, f"Network {key} is {value!r}, it must be a network, or have one of {', '.join(_SOURCES)} and perhaps extra."
         )
     source = sources[0]
-    number = str(value[source])
-    if source != "template_id":
+    number = str(value[source]).strip()
+    if source == "template_id":
+        if not lookup.is_id(number):
+            raise OneException(INVALID, f"Network {key} has template_id {value[source]!r}, it must be a number.")
+        number = str(int(number))
+    else:
         number = lookup.require(client, "network", number)["ID"]
     # Without extra OneFlow reserves nothing.
     extra = {"extra": str(value.get("extra") or "")} if source != "id" else {}

@@ -217,7 +217,7 @@ def _checked(option: str, devices: list) -> list[dict]:
             desired["TYPE"] = "NIC"
         for key in ("NETWORK", "IMAGE"):
             if lookup.is_id(desired.get(key, "")):
-                desired[f"{key}_ID"] = desired.pop(key)
+                desired[f"{key}_ID"] = str(int(desired.pop(key)))
         if not desired.keys() & set(_IDENTITIES[option]):
             raise OneException(INVALID, f"One of {option} is {device!r}, it must have {' or '.join(_IDENTITIES[option])}.")
         result.append(_volatile(desired) if option == "disks" and not desired.keys() & {"IMAGE", "IMAGE_ID"} else desired)
