@@ -46,7 +46,7 @@ if [ -n "${MONITORING:-}" ]; then
     step 'Monitoring'
     settings+=(-e '{"flower_metrics_enabled": true, "flower_metrics_from": ["{{ lab_network }}.0/24"], "flower_checkpoint_enabled": true}')
     ansible-playbook -i inventories/lab opennebula.flower.monitoring \
-        -e "{\"flower_monitoring_export\": \"$PWD/build/monitoring\", \"flower_monitoring_targets\": \"$PWD/build/monitoring/targets/*.json\"}"
+        -e "{\"flower_monitoring_export\": \"$PWD/build/monitoring\", \"flower_monitoring_targets\": [\"$PWD/build/monitoring/targets/*.json\"]}"
     python -m lab.monitoring up
 fi
 report=build/report/result.json

@@ -37,8 +37,8 @@ Generated from plugins/module_utils/supervisor/metric_table.py by make docs; do 
 # Metrics
 
 Every metric that the programs of this collection export with `flower_metrics_enabled`. Each program writes a file, and node_exporter serves all files of a
-machine at `/metrics` on `flower_metrics_port`. Prometheus, as `monitoring.yml` sets it up, adds `job`, `instance`, `deployment`, and the labels of the VM:
-`zone`, `vm`, `name`, `role` and, in a service, `service`. [Monitoring](monitoring.md) says how to get there, [Alerts](alerts.md) when to worry.
+machine at `/metrics` on `flower_metrics_port`. Prometheus, as `monitoring.yml` sets it up, adds `job`, `instance`, `deployment`, and the labels of the
+machine: `zone`, `name`, `role`, of a VM `vm`, and in a service `service`. [Monitoring](monitoring.md) says how to get there, [Alerts](alerts.md) when to worry.
 """
 
 

@@ -34,6 +34,7 @@ class FilterModule:
         functions = {
             "flower_appliances": appliances.appliances,
             "flower_elasticity": elasticity.elasticity,
+            "flower_monitored_machine": targets.machine,
             "flower_monitored_zone": targets.settings,
             "flower_security_rules": vm_templates.security_rules,
             "flower_vm_template": vm_templates.vm_template,

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.targets import Zone, discover
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.targets import Zone, discover, machine
 from ansible_collections.opennebula.flower.tests.support.one_zone import PASSWORD, ModuleZone, module_zone
 from ansible_collections.opennebula.flower.tests.support.ports import free_port
 
@@ -112,7 +112,35 @@ def test_the_time_of_a_file_says_when_its_zone_answered(scene: Scene) -> None:
 def test_a_zone_that_is_not_wanted_any_more_leaves(scene: Scene) -> None:
     scene.discover()
     scene.discover(name="other")
-    assert [path.name for path in scene.directory.iterdir()] == ["other.json"]
+    assert [path.name for path in scene.directory.glob("*.json")] == ["other.json"]
+
+
+def test_files_that_somebody_else_put_there_stay(scene: Scene) -> None:
+    for name in ("machines.json", "north.yml", ".hidden.json"):
+        (scene.directory / name).write_text("[]")
+    scene.discover()
+    scene.discover(name="other")
+    assert {path.name for path in scene.directory.iterdir()} >= {"machines.json", "north.yml", ".hidden.json", "other.json"}
+    assert not (scene.directory / "north.json").exists()
+
+
+@pytest.mark.parametrize("record", [b"../evil\n/etc/passwd\n", b"\xff\xfe", b"\0"])
+def test_a_damaged_record_of_what_was_written_removes_nothing(scene: Scene, record: bytes) -> None:
+    evil = scene.directory.parent / "evil.json"
+    evil.write_text("[]")
+    (scene.directory / ".written").write_bytes(record)
+    assert scene.discover() == []
+    assert evil.exists()
+
+
+def test_a_look_that_was_interrupted_leaves_nothing_behind_for_ever(scene: Scene) -> None:
+    scene.directory.joinpath("north.json").mkdir()
+    with pytest.raises(OSError):
+        scene.discover()
+    scene.directory.joinpath("north.json").rmdir()
+    scene.directory.joinpath("north.json").write_text("[]")
+    scene.discover(name="other")
+    assert not (scene.directory / "north.json").exists()
 
 
 def test_vms_of_others_are_no_targets_unless_they_are_wanted(scene: Scene) -> None:
@@ -164,3 +192,20 @@ def test_the_program_says_what_went_wrong_and_no_secret(scene: Scene, tmp_path: 
     assert done.stdout.startswith("ERROR Zone north keeps its last targets: ")
     assert "not-the-password" not in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"address": "a"}, "machine '' has no name"),
+        ({"name": "jena"}, "machine 'jena' has no address"),
+        ({"name": "jena", "address": "a", "user": "x"}, "machine 'jena' has 'user', expected some of: address, name, port, scheme"),
+        ({"name": "jena", "address": "a/metrics?"}, "machine 'jena': address 'a/metrics\\?' is not valid, expected a name or an IP address"),
+        ({"name": "jena", "address": "fe80::1%eth0"}, "machine 'jena': address 'fe80::1%eth0' is not valid"),
+        ({"name": "jena", "address": "a", "port": "99999"}, "machine 'jena': port '99999' is not valid, expected a number from 1024 to 65535"),
+        ({"name": "jena", "address": "a", "scheme": "ftp"}, "machine 'jena': scheme 'ftp' is not valid, expected http or https"),
+    ],
+)
+def test_a_machine_that_cannot_be_scraped_is_refused(given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"flower_monitoring_machines: {sentence}"):
+        machine(given)

@@ -94,7 +94,7 @@ class Monitoring(Prometheus):
         """Start Prometheus with the role's own configuration, which looks every second."""
         variables = yaml.safe_load((ROLES / "flower_monitoring/vars/main.yml").read_text()) | {
             "ansible_managed": "", "flower_monitoring_interval": 1, "flower_monitoring_alertmanager_address": "127.0.0.1:1",
-            "flower_monitoring_prometheus_address": self.address, "flower_monitoring_targets": str(self.directory / "targets.json"),
+            "flower_monitoring_prometheus_address": self.address, "flower_monitoring_targets": [str(self.directory / "targets.json")],
             "flower_monitoring_user": "", "flower_monitoring_ca": "",
         }  # fmt: skip
         text = rendered("flower_monitoring", "prometheus.yml.j2", variables)

@@ -81,10 +81,11 @@ class Zones:
         playbook: str = "site",
         shared: Mapping = {},  # noqa: B006
         machines: Mapping[str, Mapping] = {},  # noqa: B006
+        groups: Mapping[str, Mapping[str, Mapping]] = {},  # noqa: B006
         **given: Mapping,
     ) -> tuple[int, str]:
-        """Run a playbook; `down` are zones whose front end does not answer, `machines` the variables of edge sites by name, other keywords variables of a
-        zone. Returns status and output."""
+        """Run a playbook; `down` are zones whose front end does not answer, `machines` the variables of edge sites by name, `groups` those of
+        the hosts of other groups, other keywords variables of a zone. Returns status and output."""
         hosts = {}
         for number, (name, zone) in enumerate(self.zones.items()):
             options = {**zone.options, **({"api_url": "http://127.0.0.1:9/RPC2"} if name in down else {})}
@@ -97,6 +98,7 @@ class Zones:
         children = {"coordinator": {"hosts": {next(iter(hosts)): {}}}, "training_sites": {"hosts": hosts}}
         if machines:
             children["edge_sites"] = {"hosts": dict(machines)}
+        children |= {group: {"hosts": dict(hosts)} for group, hosts in groups.items()}
         self._inventory.write_text(json.dumps({"all": {"children": children, "vars": {**FEDERATION, **shared}}}))
         command = [sys.executable, "-m", "ansible", "playbook", "-i", str(self._inventory), str(ROOT / f"playbooks/{playbook}.yml"), *arguments]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=1800)

@@ -4,6 +4,7 @@
 """What Prometheus is to scrape: the VMs of every zone that offer metrics, as files for its file-based service discovery.
 
 A timer starts this again and again. A zone has a file of its own, which is replaced in one step; that of a zone that does not answer stays.
+Files of others in the directory stay, too.
 
 ``python -m ansible_collections.opennebula.flower.plugins.module_utils.supervisor.targets --config FILE``
 """
@@ -35,12 +36,15 @@ LOGGER = logging.getLogger("flower-targets")
 SCOPES = {"own": -3, "own_and_groups": -1, "all": -2}
 ROLES = ("superlink", "supernode", "edge")
 ZONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9.])?")
 # What was put away on purpose is not missed, and what does not run yet has nothing to say.
 _NOT_SCRAPED = frozenset({"INIT", "PENDING", "HOLD", "CLONING", "LCM_INIT", "PROLOG", "BOOT", "STOPPED", "SUSPENDED", "UNDEPLOYED"})
 _NOT_DONE = -1
 _PORT = 9101
 _PORTS = range(1024, 65536)
 _LABEL_CHARACTERS = 80
+# In the directory of the targets: the zones whose files this program wrote there.
+_WRITTEN = ".written"
 # Only the context of a SuperLink has this.
 _OF_A_SUPERLINK = "ONEAPP_FL_FLEET_API_ADDRESS"
 
@@ -79,6 +83,26 @@ def settings(given: Mapping[str, Any]) -> dict[str, Any]:
     zone = {renamed.get(key, key): value for key, value in given.items() if value is not None}
     Zone(**zone)
     return zone
+
+
+def machine(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the target that an existing machine is: it is in no zone of OpenNebula, and the federation counts it as one by its name. Raises ValueError."""
+    known, name = {"name", "address", "port", "scheme"}, sentence(given.get("name", ""), 80)
+    title = f"flower_monitoring_machines: machine '{name}'"
+    unknown, missing = sorted(given.keys() - known), sorted({"name", "address"} - given.keys())
+    if unknown:
+        raise ValueError(f"{title} has '{sentence(unknown[0], 80)}', expected some of: {', '.join(sorted(known))}")
+    if missing:
+        raise ValueError(f"{title} has no {missing[0]}")
+    address, port, scheme = str(given["address"]), _port(str(given.get("port", ""))), given.get("scheme", "http")
+    if not _HOST.fullmatch(address) and not _is_address(address):
+        raise ValueError(f"{title}: address {sentence(repr(address), 80)} is not valid, expected a name or an IP address")
+    if not port:
+        raise ValueError(f"{title}: port {sentence(repr(given['port']), 80)} is not valid, expected a number from {_PORTS.start} to {_PORTS.stop - 1}")
+    if scheme not in ("http", "https"):
+        raise ValueError(f"{title}: scheme {sentence(repr(scheme), 80)} is not valid, expected http or https")
+    labels = {"zone": name, "name": name, "role": "edge"} | ({"__scheme__": "https"} if scheme == "https" else {})
+    return {"targets": [f"[{address}]:{port}" if ":" in address else f"{address}:{port}"], "labels": labels}
 
 
 def targets(zone: Zone) -> list[dict[str, Any]]:
@@ -130,6 +154,14 @@ def _port(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 5 and int(text) in _PORTS else 0
 
 
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text
+
+
 def _address(template: dict[str, Any], network: str) -> str:
     """Return the first address in the network, IPv4 before IPv6, as it stands before a port."""
     nics = [nic for nic in xml.vectors(template, "NIC") if not network or nic.get("NETWORK") == network]
@@ -160,17 +192,41 @@ def write(directory: Path, zone: str, found: list[dict[str, Any]]) -> None:
 
 
 def discover(directory: Path, zones: list[Zone]) -> list[str]:
-    """Write the files of all zones and remove those of others; return what went wrong, a sentence for each zone. Raises OSError."""
-    problems = []
-    for zone in zones:
-        try:
-            write(directory, zone.name, targets(zone))
-        except OneException as problem:
-            problems.append(f"Zone {zone.name} keeps its last targets: {sentence(problem.message)}")
-    for path in directory.glob("*.json"):
-        if path.stem not in {zone.name for zone in zones}:
-            path.unlink()
-    return problems
+    """Write the files of all zones and remove those that it wrote of others; return what went wrong, a sentence for each zone. Raises OSError."""
+    names = {zone.name for zone in zones}
+    left = _written(directory) - names
+    _remember(directory, left | names)
+    problems = [_discover(directory, zone) for zone in zones]
+    for name in left:
+        (directory / f"{name}.json").unlink(missing_ok=True)
+    _remember(directory, names)
+    return [problem for problem in problems if problem]
+
+
+def _discover(directory: Path, zone: Zone) -> str:
+    """Write the file of a zone; return what went wrong, nothing if all went well."""
+    try:
+        write(directory, zone.name, targets(zone))
+    except OneException as problem:
+        return f"Zone {zone.name} keeps its last targets: {sentence(problem.message)}"
+    return ""
+
+
+def _written(directory: Path) -> set[str]:
+    """Return the zones whose files this program wrote."""
+    try:
+        lines = (directory / _WRITTEN).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return set()
+    return {line for line in lines if ZONE.fullmatch(line)}
+
+
+def _remember(directory: Path, names: set[str]) -> None:
+    """Keep which zones' files this program writes, before it writes the first. Raises OSError."""
+    if _written(directory) != names:
+        partial = directory / f"{_WRITTEN}.partial"
+        partial.write_text("".join(f"{name}\n" for name in sorted(names)), encoding="utf-8")
+        partial.replace(directory / _WRITTEN)
 
 
 def main() -> int:

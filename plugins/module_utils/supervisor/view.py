@@ -21,6 +21,7 @@ _ALL_WELL = (READY, CONNECTED, TRAINING)
 # Loss and accuracy come first; of what else an app measures a few fit.
 _METRICS = 6
 _NAMED_VMS = 10
+_NAMED_OTHERS = 20
 _EARLIER_RUNS = 5
 _NAME_CHARACTERS = 40
 _WORDS_CHARACTERS = 300
@@ -73,7 +74,7 @@ def view(federation: Federation, width: int = 100) -> list[str]:
     run = newest(federation.runs)
     lines = [f"{_name(federation.name)} at {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(federation.time))} UTC", ""]
     lines += _run(run, federation.time) if run else ["No run is published yet."]
-    lines += ["", "Zones", *(line for zone in federation.zones for line in _zone(zone, run or {}))]
+    lines += ["", "Zones", *(line for zone in federation.zones for line in _zone(zone, run or {})), *_others(run or {}, federation.zones)]
     problems = [*federation.problems, *_problems(run or {}, federation.zones)]
     if problems:
         lines += ["", "Problems", *(f"  {_words(problem)}" for problem in problems)]
@@ -139,9 +140,22 @@ def _zone(zone: Zone, run: Mapping[str, Any]) -> Iterator[str]:
         parts.append(f"{sum(standings.values())} {_name(role)} ({', '.join(f'{number} {standing}' for standing, number in standings.items())})")
     did = run.get("zones", {}).get(zone.name)
     if did:
-        failures = f", {did['failures']} failures" if did["failures"] else ""
-        parts.append(f"took part in {did['rounds']} rounds with {did['examples']} examples{failures}")
+        parts.append(_share(did))
     yield f"  {_name(zone.name)}: {'; '.join(parts)}"
+
+
+def _others(run: Mapping[str, Any], zones: Sequence[Zone]) -> Iterator[str]:
+    """Yield what the run tells of those that have no API to ask: existing machines, and zones that are not looked at."""
+    known = {zone.name for zone in zones}
+    others = {name: did for name, did in run.get("zones", {}).items() if name not in known}
+    yield from (f"  {_name(name)}: {_share(did)}" for name, did in sorted(others.items())[:_NAMED_OTHERS])
+    if len(others) > _NAMED_OTHERS:
+        yield f"  and {len(others) - _NAMED_OTHERS} more"
+
+
+def _share(did: Mapping[str, Any]) -> str:
+    failures = f", {did['failures']} failures" if did["failures"] else ""
+    return f"took part in {did['rounds']} rounds with {did['examples']} examples{failures}"
 
 
 def _problems(run: Mapping[str, Any], zones: Sequence[Zone]) -> Iterator[str]:

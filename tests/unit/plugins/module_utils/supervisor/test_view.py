@@ -74,6 +74,21 @@ def test_the_nodes_of_a_zone_are_counted_by_how_they_stand() -> None:
     assert "Problems" not in text
 
 
+def test_machines_that_no_zone_has_are_shown_with_what_the_run_tells_of_them() -> None:
+    did = {"munich": {"rounds": 3, "examples": 400, "failures": 0}, "jena": {"rounds": 2, "examples": 90, "failures": 1}}
+    lines = shown(run(zones=did), zones=(Zone("munich", "RUNNING", vms(CONNECTED)),)).splitlines()
+    assert lines[lines.index("Zones") + 1 :] == [
+        "  munich: service RUNNING; 1 supernode (1 connected); took part in 3 rounds with 400 examples",
+        "  jena: took part in 2 rounds with 90 examples, 1 failures",
+    ]
+
+
+def test_of_many_machines_some_are_shown() -> None:
+    did = {f"m{number:03}": {"rounds": 1, "examples": 1, "failures": 0} for number in range(100)}
+    lines = shown(run(zones=did)).splitlines()
+    assert lines[-2:] == ["  m019: took part in 1 rounds with 1 examples", "  and 80 more"]
+
+
 def test_who_is_missing_is_named_with_the_reason_the_broken_ones_first() -> None:
     text = shown(zones=(Zone("munich", "WARNING", vms(STARTING, DISCONNECTED, BROKEN)), Zone("lyon", problem="10.0.0.1 does not answer.")))
     assert text.endswith(
@@ -90,8 +105,8 @@ def test_of_many_broken_machines_some_are_named() -> None:
 
 
 def test_nothing_that_a_machine_or_an_app_says_moves_the_cursor_or_fills_the_screen() -> None:
-    hostile = run(name=HOSTILE, message=HOSTILE, status="failed")
-    zone = Zone(HOSTILE, HOSTILE, [Vm(1, HOSTILE, HOSTILE, BROKEN, HOSTILE)])
+    hostile = run(name=HOSTILE, message=HOSTILE, status="failed", zones={HOSTILE: {"rounds": 1, "examples": 1, "failures": 0}})
+    zone = Zone(f"z{HOSTILE}", HOSTILE, [Vm(1, HOSTILE, HOSTILE, BROKEN, HOSTILE)])
     lines = view(Federation(HOSTILE, 0.0, [hostile, run(message=HOSTILE)], [zone, Zone("lyon", problem=HOSTILE)], [HOSTILE]), 80)
     assert all(line.isprintable() for line in lines)
     assert len(lines) < 60
