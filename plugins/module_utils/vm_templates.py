@@ -57,16 +57,17 @@ def vm_template(
     return {name: value for name, value in template.items() if value not in ("", {}, [])}
 
 
-def security_rules(role: str, fleet_address: str, fleet_from: Iterable[str], ssh_from: Iterable[str]) -> list[dict[str, Any]]:
-    """Return the rules of the security group of a role: out to everywhere, in to SSH and, for a SuperLink, the Fleet port.
+def security_rules(
+    role: str, fleet_address: str, fleet_from: Iterable[str], ssh_from: Iterable[str], metrics_port: int = 0, metrics_from: Iterable[str] = ()
+) -> list[dict[str, Any]]:
+    """Return the rules of the security group of a role: out to everywhere, in to SSH, the metrics and, for a SuperLink, the Fleet port.
 
-    fleet_address: what the SuperLink listens at. fleet_from, ssh_from: names of virtual networks, or networks like 10.0.0.0/8; nowhere if empty.
+    fleet_address: what the SuperLink listens at. fleet_from, ssh_from, metrics_from: names of virtual networks, or networks like 10.0.0.0/8; nowhere
+    if empty.
     :raises ValueError: for a network that cannot be.
     """
-    ports = {22: ssh_from} | ({split_address(fleet_address)[1]: fleet_from} if role == "superlink" else {})
-    inbound = [
-        {"RULE_TYPE": "INBOUND", "PROTOCOL": "TCP", "RANGE": str(port), **_source(where)} for port, places in ports.items() for where in places
-    ]
+    ports = [(22, ssh_from), *([(split_address(fleet_address)[1], fleet_from)] if role == "superlink" else []), (metrics_port, metrics_from)]
+    inbound = [{"RULE_TYPE": "INBOUND", "PROTOCOL": "TCP", "RANGE": str(port), **_source(where)} for port, places in ports for where in places]
     return [{"RULE_TYPE": "OUTBOUND", "PROTOCOL": "ALL"}, *inbound]
 
 

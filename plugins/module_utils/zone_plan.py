@@ -41,7 +41,7 @@ SETTINGS = (
     "flower_network", "flower_firewall", "flower_fleet_api_address", "flower_control_api_address", "flower_cert_extra_san", "flower_tls_enabled",
     "flower_ssl_ca_certfile", "flower_node_auth_enabled", "flower_node_keys",
     "flower_min_available_clients", "flower_min_fit_clients", "flower_fraction_fit", "flower_fraction_evaluate",
-    "flower_num_rounds", "flower_model_megabytes", "ansible_host", "ansible_port",
+    "flower_num_rounds", "flower_model_megabytes", "flower_metrics_enabled", "flower_metrics_port", "flower_metrics_from", "ansible_host", "ansible_port",
 )  # fmt: skip
 
 # A program is started with no longer variable in its environment (MAX_ARG_STRLEN of Linux), and the guest agent starts its programs with the context.
@@ -530,7 +530,7 @@ def _ports(coordinator: Zone, zones: Sequence[Zone], tunnels: _Tunnels | None) -
     yield _port("the control node", f"zone {coordinator.name}, SuperLink", "TCP", fleet, "models and events of ended trainings; optional")
     for zone in zones:
         if zone.is_machine:
-            yield _port("the control node", f"{zone.title}, {zone.machine_address}", "TCP", _ssh_port(zone), "SSH, to configure the machine")
+            yield _port("the control node", f"{zone.title}, {zone.machine_address}", "TCP", _number(zone, "ansible_port", _SSH), "SSH, to configure the machine")
         if not zone.is_remote:
             continue
         sources = ", ".join(map(str, zone.site_addresses))
@@ -546,11 +546,24 @@ def _ports(coordinator: Zone, zones: Sequence[Zone], tunnels: _Tunnels | None) -
     firewall = coordinator.given.get("flower_firewall")
     for place in (firewall.get("ssh_from") or []) if isinstance(firewall, Mapping) else []:
         yield _port(str(place), f"zone {coordinator.name}, VMs", "TCP", _SSH, "SSH of the operators")
+    for zone in zones:
+        target = f"{zone.title}, {zone.machine_address}" if zone.is_machine else f"zone {zone.name}, VMs"
+        for place in _metrics_from(zone):
+            yield _port(place, target, "TCP", _number(zone, "flower_metrics_port", int(BY_NAME["FL_METRICS_PORT"].default)), "metrics, for Prometheus")
 
 
-def _ssh_port(zone: Zone) -> int:
-    text = str(zone.given.get("ansible_port") or _SSH)
-    return int(text) if text.isascii() and text.isdecimal() else _SSH
+def _metrics_from(zone: Zone) -> list[str]:
+    """Return who may read the metrics; the check of all settings says what is wrong with them."""
+    if not _truth(zone.given.get("flower_metrics_enabled") or False):
+        return []
+    given = zone.given.get("flower_metrics_from") or []
+    entries = given if isinstance(given, (list, tuple)) else str(given).split(",")
+    return [text for entry in entries if (text := str(entry).strip())]
+
+
+def _number(zone: Zone, name: str, default: int) -> int:
+    text = str(zone.given.get(name) or default)
+    return int(text) if text.isascii() and text.isdecimal() else default
 
 
 def _port(source: str, target: str, protocol: str, port: int, why: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ SETTINGS = {
     "lyon": {"flower_supernodes": 1, "flower_site_addresses": ["198.51.100.7"]},
     "madrid": {"flower_supernodes": 3, "flower_site_addresses": ["203.0.113.16/28"]},
 }
-SHARED = {"flower_min_available_clients": 5}
+SHARED = {"flower_min_available_clients": 5, "flower_metrics_enabled": True, "flower_metrics_from": ["10.20.0.0/16"]}
 
 
 @dataclass
@@ -107,3 +107,9 @@ def test_the_superlink_has_the_name_they_dial_and_lets_in_their_addresses(zones)
     (context,) = zones.contexts("munich", "superlink")
     assert context["ONEAPP_FL_CERT_EXTRA_SAN"] == "DNS:fl.example.org"
     assert "198.51.100.7" in zones.security_group("munich") and "203.0.113.16" in zones.security_group("munich")
+
+
+def test_both_roles_let_in_who_reads_the_metrics(zones):
+    for role in ("superlink", "supernode"):
+        group = zones.security_group("munich", role)
+        assert "10.20.0.0" in group and "9101" in group

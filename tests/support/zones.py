@@ -127,10 +127,10 @@ class Zones:
         (context,) = self.contexts(name, "superlink")
         return sorted(line.rpartition(" ")[2] for line in context["ONEAPP_FL_NODE_KEYS"].split(",") if line)
 
-    def security_group(self, name: str) -> str:
-        """The security group of the SuperLink."""
+    def security_group(self, name: str, role: str = "superlink") -> str:
+        """The security group of a role."""
         pool = self.zones[name].call("one.secgrouppool.info", -2, -1, -1)
-        return next(text for text in pool.split("<SECURITY_GROUP>") if "federation-superlink" in text)
+        return next(text for text in pool.split("<SECURITY_GROUP>") if f"federation-{role}" in text)
 
     @contextmanager
     def guests(self) -> Iterator[None]:

@@ -87,6 +87,16 @@ def test_a_supernode_takes_no_connection_but_ssh() -> None:
     assert vm_templates.security_rules("supernode", "0.0.0.0:9092", ["private"], []) == [{"RULE_TYPE": "OUTBOUND", "PROTOCOL": "ALL"}]
 
 
+@pytest.mark.parametrize("role", ["superlink", "supernode"])
+def test_the_metrics_are_read_only_from_where_said(role: str) -> None:
+    opened = vm_templates.security_rules(role, "0.0.0.0:9092", [], [], 9200, ["10.20.0.0/16", "monitoring"])
+    assert opened == [
+        {"RULE_TYPE": "OUTBOUND", "PROTOCOL": "ALL"},
+        {"RULE_TYPE": "INBOUND", "PROTOCOL": "TCP", "RANGE": "9200", "IP": "10.20.0.0", "SIZE": 65536},
+        {"RULE_TYPE": "INBOUND", "PROTOCOL": "TCP", "RANGE": "9200", "NETWORK": "monitoring"},
+    ]
+
+
 @pytest.mark.parametrize("where", ["10.0.0.0/33", "2001:db8::/32", "", 7])
 def test_a_place_that_cannot_be_is_named(where: Any) -> None:
     with pytest.raises(ValueError, match=f"{re.escape(str(where))}.* is not valid, expected "):

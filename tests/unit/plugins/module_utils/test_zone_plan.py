@@ -207,6 +207,30 @@ def test_an_edge_site_is_one_machine_without_an_opennebula():
     assert {key["where"] for key in made["keys"] if "edge site" in key["where"]} == {"edge site m: /opt/flower/certs", "edge site m: /opt/flower/certs/ca.crt"}
 
 
+METRICS = {"flower_metrics_enabled": True, "flower_metrics_from": ["10.20.0.0/16"]}
+
+
+def metrics_ports(made: dict) -> set[tuple]:
+    return {(port["from"], port["to"], port["protocol"], port["port"]) for port in made["ports"] if "metrics" in port["why"]}
+
+
+def test_who_reads_the_metrics_reaches_all_machines_that_offer_them():
+    cloud = {**PUBLIC, **METRICS, "one_api_url": "http://a.example.org:2633/RPC2", "flower_min_available_clients": 1}
+    machine = {**PUBLIC, **METRICS, "flower_metrics_port": "9200", "flower_metrics_from": "10.20.0.0/16, 192.0.2.1", "ansible_host": "192.0.2.9"}
+    made = zone_plan({"coordinator": ["a"], "edge_sites": ["m"]}, {"a": cloud, "m": machine})
+    assert made["errors"] == []
+    assert metrics_ports(made) == {
+        ("10.20.0.0/16", "zone a, VMs", "TCP", 9101),
+        ("10.20.0.0/16", "edge site m, 192.0.2.9", "TCP", 9200),
+        ("192.0.2.1", "edge site m, 192.0.2.9", "TCP", 9200),
+    }
+
+
+@pytest.mark.parametrize("given", [{"flower_metrics_enabled": False}, {"flower_metrics_enabled": "no"}, {"flower_metrics_from": []}])
+def test_without_metrics_or_readers_no_port_of_them_is_needed(given):
+    assert metrics_ports(plan(PUBLIC | METRICS | given)) == set()
+
+
 @pytest.mark.parametrize("group", ["coordinator", "training_sites"])
 def test_a_machine_is_no_zone(group):
     made = zone_plan({"coordinator": ["a"], "training_sites": ["a"], "edge_sites": ["m"]} | {group: ["m"]}, {"a": PUBLIC, "m": PUBLIC})
