@@ -530,7 +530,7 @@ def _ports(coordinator: Zone, zones: Sequence[Zone], tunnels: _Tunnels | None) -
     yield _port("the control node", f"zone {coordinator.name}, SuperLink", "TCP", fleet, "models and events of ended trainings; optional")
     for zone in zones:
         if zone.is_machine:
-            yield _port("the control node", f"{zone.title}, {zone.machine_address}", "TCP", _number(zone, "ansible_port", _SSH), "SSH, to configure the machine")
+            yield _port("the control node", f"{zone.title}, {zone.machine_address}", "TCP", _number(zone, "ansible_port", _SSH), "SSH, to configure it")
         if not zone.is_remote:
             continue
         sources = ", ".join(map(str, zone.site_addresses))
