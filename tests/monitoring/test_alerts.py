@@ -87,6 +87,34 @@ CASES = [
     # What cannot be scraped tells nothing.
     Case("FLNoNodeOfZone", {f'fl_supernode_connected{{{NODE},instance="a"}}': "1x10 stale", f'up{{{NODE},instance="a"}}': "1x10 0x30 1x30"}, (20,), (5, 12)),
     Case("FLMetricsStale", {f'node_textfile_mtime_seconds{{{LINK},file="/run/flower-metrics/training.prom"}}': "0+60x10 600x20 1800+60x30"}, (20,), (5, 35)),
+    # Never written: it says so by itself, and clears when the first is there.
+    Case(
+        "FLMetricsStale",
+        {f"up{{{LINK}}}": "1x60", f'node_textfile_mtime_seconds{{{LINK},file="/run/flower-metrics/training.prom"}}': "_x20 1200+60x40"},
+        (8, 19),
+        (3, 22, 50),
+    ),
+    # A machine that is down is another alert's.
+    Case("FLMetricsStale", {f"up{{{LINK}}}": "0x60"}, quiet=(8, 40)),
+    Case(
+        "FLMachineMetricsStale",
+        {f'node_textfile_mtime_seconds{{{NODE},name="n",instance="a",file="/m/node.prom"}}': "0+60x10 600x20 1800+60x30"},
+        (20,),
+        (5, 35),
+    ),
+    Case(
+        "FLMachineMetricsStale",
+        {
+            f'up{{{NODE},name="n",instance="a"}}': "1x60",
+            f'node_textfile_mtime_seconds{{{NODE},name="n",instance="a",file="/m/node.prom"}}': "_x20 1200+60x40",
+            f'up{{{NODE},name="n",instance="b"}}': "1x60",
+            f'node_textfile_mtime_seconds{{{NODE},name="n",instance="b",file="/m/node.prom"}}': "0+60x60",
+        },
+        (8, 19),
+        (3, 22, 50),
+    ),
+    # A look each hour is often enough.
+    Case("FLMachineMetricsStale", {f'node_textfile_mtime_seconds{{{LINK},file="/m/certificates.prom"}}': "0x59 3600x300 21660x60"}, (250, 350), (55, 200, 370)),
     Case("FLCertificateExpires", {f"fl_certificate_not_after_timestamp_seconds{{{LINK}}}": "605000x60 31536000x60"}, (30,), (2, 10, 80)),
     Case("FLDiskFull", {f"node_filesystem_avail_bytes{{{DISK}}}": "10000000000-20000000x400 9000000000x1000"}, (100,), (20, 900)),
     Case("FLDiskFull", {f"node_filesystem_avail_bytes{{{DISK}}}": "10000000000-1000x600"}, quiet=(100, 500)),
