@@ -6,9 +6,14 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +22,7 @@ import pytest
 from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.targets import Zone, discover, machine
 from ansible_collections.opennebula.flower.tests.support.one_zone import PASSWORD, ModuleZone, module_zone
 from ansible_collections.opennebula.flower.tests.support.ports import free_port
+from bench.inventory import PAGE_SIZE, Replay, page, recorded_vm
 
 MODULE = "ansible_collections.opennebula.flower.plugins.module_utils.supervisor.targets"
 ON = 'ONEAPP_FL_METRICS_ENABLED="YES"'
@@ -192,6 +198,53 @@ def test_the_program_says_what_went_wrong_and_no_secret(scene: Scene, tmp_path: 
     assert done.stdout.startswith("ERROR Zone north keeps its last targets: ")
     assert "not-the-password" not in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+@contextmanager
+def silent() -> Iterator[str]:
+    """A zone that takes calls and never answers one."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(100)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/RPC2"
+
+
+def test_zones_that_are_silent_keep_nobody_waiting(scene: Scene) -> None:
+    scene.vm("node", ON)
+    scene.zone.running()
+    with silent() as url:
+        # One after the other they would take longer than the timer's service may.
+        holes = [Zone(f"hole{number}", url, "oneadmin", "word", timeout=10) for number in range(31)]
+        begun = time.monotonic()
+        problems = discover(scene.directory, [*holes, Zone(**scene.settings)])
+        took = time.monotonic() - begun
+    assert [problem.split()[1] for problem in problems] == [f"hole{number}" for number in range(31)]
+    assert len(scene.targets()) == 1
+    assert took < 31 * 10 / 2
+
+
+@pytest.fixture
+def large_zone() -> Iterator[str]:
+    """A zone of 10,000 VMs that offer metrics."""
+    vm = recorded_vm().replace("<CONTEXT>", "<CONTEXT><ONEAPP_FL_METRICS_ENABLED><![CDATA[YES]]></ONEAPP_FL_METRICS_ENABLED>", 1)
+
+    class Answers(Replay):
+        pages = [page(vm, max(0, last - PAGE_SIZE + 1), last) for last in range(9_999, -1, -PAGE_SIZE)]
+        nothing = page(vm, 1, 0)
+
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/RPC2"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_zone_of_10000_vms_is_one_file(large_zone: str, tmp_path: Path) -> None:
+    assert discover(tmp_path, [Zone("large", large_zone, "oneadmin", "word", timeout=300)]) == []
+    found = json.loads((tmp_path / "large.json").read_text())
+    assert [target["labels"]["vm"] for target in found] == [str(number) for number in range(10_000)]
+    assert len({target["targets"][0] for target in found}) == 10_000
 
 
 @pytest.mark.parametrize(
