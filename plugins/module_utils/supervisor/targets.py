@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What Prometheus is to scrape: the VMs of every zone that offer metrics, as files for its file-based service discovery.
 
-A timer starts this again and again. Zones are asked side by side. A zone has a file of its own, which is replaced in one step; that of a zone that does not answer stays.
-Files of others in the directory stay, too.
+A timer starts this again and again. Zones are asked side by side. A zone has a file of its own, which is replaced in one step; that of a zone that does
+not answer stays. Files of others in the directory stay, too.
 
 ``python -m ansible_collections.opennebula.flower.plugins.module_utils.supervisor.targets --config FILE``
 """
