@@ -51,7 +51,8 @@ def test_what_a_document_names_is_there(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [path for path in DOCUMENTS if path.is_relative_to(ROOT / "docs/decisions")], ids=lambda path: path.stem)
-def test_a_decision_has_a_date_options_or_figures_a_decision_and_what_would_change_it(path: Path) -> None:
+def test_a_decision_has_a_date_options_criteria_a_decision_and_what_would_change_it(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert re.search(r"^20\d\d-\d\d-\d\d\. ", text, re.MULTILINE)
-    assert {"decision", "what-would-change-it"} <= anchors(path)
+    assert {"options", "decision", "what-would-change-it"} <= anchors(path)
+    assert any(anchor.startswith("criteria") for anchor in anchors(path))
