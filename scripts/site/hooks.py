@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 REPOSITORY = re.search(r"^repository: (.+)$", (ROOT / "galaxy.yml").read_text(), re.MULTILINE)[1]
 # Sections of the site by folder of docs/, in the order in which they are read. Pages of a section stand in the order given here, others after them.
 SECTIONS = {
-    "Tutorials": ("tutorials/", ["first-federation", "own-cloud", "own-app", "three-zones", "gpu"]),
+    "Tutorials": ("tutorials/", ["first-federation", "own-cloud", "own-app", "three-zones", "edge-site", "gpu"]),
     "How-to guides": (
         "",
         ["operation", "use-cases", "strategies", "checkpoints", "images", "machines", "marketplace", "air-gap", "security", "tenancy", "gpu",

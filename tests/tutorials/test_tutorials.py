@@ -39,7 +39,7 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
     try:
         yield root
     finally:  # a page that failed leaves its zones running
-        subprocess.run(["make", "clean-zones", "lab-reset"], cwd=root, env=environment(root), check=False)
+        subprocess.run(["make", "clean-edge", "clean-zones", "lab-reset"], cwd=root, env=environment(root), check=False)
         subprocess.run([sys.executable, "-m", "lab.images", "clean"], cwd=root, env=environment(root), check=False)
 
 
