@@ -393,7 +393,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "0",
         "num-malicious",
         "Number of malicious nodes to tolerate",
-        strategies.BEARING_MALICIOUS,
+        strategies.TOLERATING_MALICIOUS,
         minimum=0,
     ),
     _of_strategies(
@@ -883,7 +883,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "number",
         "1",
         (SUPERLINK,),
-        "Number of the CA that signs; the SuperLink makes the one that there is not yet",
+        "Number of the CA that signs; the SuperLink makes a CA that it does not have",
         level=SUPERLINK,
         limits=Limits(minimum=1, maximum=999999),
     ),

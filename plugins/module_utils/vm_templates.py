@@ -27,7 +27,7 @@ def vm_template(
 
     settings: docs/machines.md lists them; those that are not given change nothing. image, network: names. cpu: CPUs. memory: MB. service: name of the
     federation. security_groups: names, for the first NIC.
-    :raises ValueError: for a setting that there is not, or a value that cannot be; it names both.
+    :raises ValueError: for an unknown setting or an impossible value; it names both.
     """
     if role not in ROLES:
         raise ValueError(f"there is no role '{role}', expected one of: {', '.join(ROLES)}")

@@ -40,7 +40,7 @@ requirements:
 """
 
 EXAMPLES = r"""
-- name: Three nodes share a GPU of 80 GB
+- name: Divide a GPU of 80 GB among three nodes
   opennebula.flower.nvidia_mig:
     layout:
       - gpu: 0

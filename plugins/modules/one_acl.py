@@ -84,7 +84,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: The users of the hospital may use the appliances and make machines and services
+- name: Let the users of the hospital use the appliances and make VMs and services
   opennebula.flower.one_acl:
     rules:
       - group: hospital
@@ -95,7 +95,7 @@ EXAMPLES = r"""
         resources: [VM, DOCUMENT]
         rights: [CREATE]
 
-- name: She looks after everything that belongs to the group
+- name: Let a user look after everything that belongs to the group
   opennebula.flower.one_acl:
     rules:
       - user: alice
@@ -103,7 +103,7 @@ EXAMPLES = r"""
         owner_group: hospital
         rights: [USE, MANAGE]
 
-- name: Nobody may use the networks of the edge
+- name: Let nobody use the networks of the edge
   opennebula.flower.one_acl:
     rules:
       - everyone: true

@@ -42,7 +42,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: The cluster of a rack
+- name: Create the cluster of a rack
   opennebula.flower.one_cluster:
     name: rack1
     hosts: [node1.example.com, node2.example.com]
@@ -51,7 +51,7 @@ EXAMPLES = r"""
     template:
       RESERVED_MEM: 4194304
 
-- name: Nothing belongs to the cluster, and then it is gone
+- name: Empty the cluster, and then remove it
   opennebula.flower.one_cluster:
     name: rack1
     hosts: []
@@ -59,7 +59,7 @@ EXAMPLES = r"""
     networks: []
     update: replace
 
-- name: The cluster is gone
+- name: Remove the cluster
   opennebula.flower.one_cluster:
     name: rack1
     state: absent

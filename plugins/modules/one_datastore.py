@@ -50,19 +50,19 @@ options:
 """
 
 EXAMPLES = r"""
-- name: A datastore for images on the shared file system of two racks
+- name: Create a datastore for images on the shared file system of two racks
   opennebula.flower.one_datastore:
     name: images
     ds_mad: fs
     tm_mad: shared
     clusters: [rack1, rack2]
 
-- name: No more VMs on a system datastore
+- name: Keep new VMs off a system datastore
   opennebula.flower.one_datastore:
     name: system
     status: disabled
 
-- name: The datastore is gone
+- name: Remove the datastore
   opennebula.flower.one_datastore:
     name: images
     state: absent

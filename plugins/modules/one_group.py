@@ -36,25 +36,25 @@ options:
 """
 
 EXAMPLES = r"""
-- name: The group of the hospital
+- name: Create the group of the hospital
   opennebula.flower.one_group:
     name: hospital
     template:
       DESCRIPTION: Everybody who trains at the hospital
 
-- name: A user in it
+- name: Put a user into it
   opennebula.flower.one_user:
     name: alice
     password: "{{ alice_password }}"
     group: hospital
 
-- name: She administers it, and nobody else does
+- name: Make her its only administrator
   opennebula.flower.one_group:
     name: hospital
     admins: [alice]
     update: replace
 
-- name: The group is gone
+- name: Remove the group
   opennebula.flower.one_group:
     name: hospital
     state: absent

@@ -60,25 +60,25 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: A host of the rack's cluster that keeps two cores for itself
+- name: Create a host of the rack's cluster that keeps two cores for itself
   opennebula.flower.one_host:
     name: node1.example.com
     cluster: rack1
     template:
       RESERVED_CPU: 200
 
-- name: No new VMs on a host
+- name: Keep new VMs off a host
   opennebula.flower.one_host:
     name: node1.example.com
     status: disabled
 
-- name: Nothing runs on a host any more
+- name: Evacuate a host
   opennebula.flower.one_host:
     name: node1.example.com
     status: disabled
     flush: true
 
-- name: The host is gone
+- name: Remove the host
   opennebula.flower.one_host:
     name: node1.example.com
     state: absent

@@ -54,11 +54,11 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: All hosts
+- name: List all hosts
   opennebula.flower.one_host_info:
   register: everything
 
-- name: Hosts of a rack with an NVIDIA GPU that get VMs
+- name: List the hosts of a rack with an NVIDIA GPU that get VMs
   opennebula.flower.one_host_info:
     cluster: rack1
     states: [MONITORED]
@@ -67,7 +67,7 @@ EXAMPLES = r"""
       class: "03*"
   register: gpu_hosts
 
-- name: GPUs that no VM has
+- name: Show the GPUs that no VM has
   ansible.builtin.debug:
     msg: "{{ gpu_hosts.hosts | map(attribute='pci_devices') | flatten | selectattr('vendor', '==', '10de')
       | selectattr('vm_id', 'none') | map(attribute='short_address') }}"

@@ -108,7 +108,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: The image of the SuperLink
+- name: Register the image of the SuperLink
   opennebula.flower.one_image:
     name: flower-superlink
     path: /var/tmp/flower-superlink.qcow2
@@ -116,7 +116,7 @@ EXAMPLES = r"""
     template:
       DEV_PREFIX: vd
 
-- name: Another build for new VMs, and no image that no VM uses
+- name: Register another build for new VMs, and remove those that no VM uses
   opennebula.flower.one_image:
     name: flower-superlink
     path: https://images.example.org/flower-superlink.qcow2
@@ -124,18 +124,18 @@ EXAMPLES = r"""
     version: "2026-03"
     keep_replaced: false
 
-- name: What was installed in a VM becomes an image
+- name: Save what was installed in a VM as an image
   opennebula.flower.one_image:
     name: flower-superlink
     vm: superlink-build
     version: "2026-03"
 
-- name: The image is gone
+- name: Remove the image
   opennebula.flower.one_image:
     name: flower-superlink
     state: absent
 
-- name: An empty disk that keeps what is written to it
+- name: Create an empty disk that keeps what is written to it
   opennebula.flower.one_image:
     name: flower-data
     type: DATABLOCK

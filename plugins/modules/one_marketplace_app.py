@@ -83,7 +83,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Everybody can have the appliance
+- name: Offer the appliance to everybody
   opennebula.flower.one_marketplace_app:
     name: flower-superlink
     marketplace: ours
@@ -99,14 +99,14 @@ EXAMPLES = r"""
       VERSION: 1.42.0
       DESCRIPTION: The SuperLink of a Flower federation
 
-- name: An appliance of the public marketplace, ready to use
+- name: Export an appliance of the public marketplace, ready to use
   opennebula.flower.one_marketplace_app:
     name: Debian 12
     datastore: default
     image_name: debian-12
     state: exported
 
-- name: A whole federation, for everybody who can use OneFlow
+- name: Offer a whole federation to everybody who can use OneFlow
   opennebula.flower.one_marketplace_app:
     name: flower
     marketplace: ours
@@ -120,7 +120,7 @@ EXAMPLES = r"""
       superlink: flower-superlink
       supernode: flower-supernode
 
-- name: The app is gone
+- name: Remove the app
   opennebula.flower.one_marketplace_app:
     name: flower-superlink
     state: absent

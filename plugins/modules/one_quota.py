@@ -62,7 +62,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: What the hospital may take
+- name: Limit what the hospital may take
   opennebula.flower.one_quota:
     group: hospital
     vm:
@@ -76,14 +76,14 @@ EXAMPLES = r"""
       hospital:
         LEASES: 10
 
-- name: No more than one machine for a guest, and nothing else limited
+- name: Limit a guest to one VM, and nothing else
   opennebula.flower.one_quota:
     user: guest
     vm:
       VMS: 1
     update: replace
 
-- name: No limits
+- name: Remove all limits
   opennebula.flower.one_quota:
     group: hospital
     state: absent

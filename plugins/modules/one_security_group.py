@@ -43,7 +43,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: The SuperLink is reached by SuperNodes of the private network, and by SSH
+- name: Let SuperNodes of the private network reach the SuperLink, and everybody its SSH
   opennebula.flower.one_security_group:
     name: superlink
     template:
@@ -59,7 +59,7 @@ EXAMPLES = r"""
         PROTOCOL: tcp
         RANGE: 22
 
-- name: The group is gone
+- name: Remove the group
   opennebula.flower.one_security_group:
     name: superlink
     state: absent

@@ -100,7 +100,7 @@ notes:
 """
 
 EXAMPLES = r"""
-- name: A federation runs
+- name: Deploy a federation
   opennebula.flower.one_service:
     name: flower
     service_template: Flower Federated Learning
@@ -113,7 +113,7 @@ EXAMPLES = r"""
       supernode:
         cardinality: 2
 
-- name: It has three SuperNodes
+- name: Give it three SuperNodes
   opennebula.flower.one_service:
     name: flower
     state: scaled
@@ -121,7 +121,7 @@ EXAMPLES = r"""
       supernode:
         cardinality: 3
 
-- name: It shrinks to two, between two messages of its training
+- name: Shrink it to two, between two messages of its training
   opennebula.flower.one_service:
     name: flower
     state: scaled
@@ -131,7 +131,7 @@ EXAMPLES = r"""
       supernode:
         cardinality: 2
 
-- name: Its SuperNodes are powered off over the weekend, and it may grow when they are back
+- name: Power its SuperNodes off over the weekend, and let it grow when they are back
   opennebula.flower.one_service:
     name: flower
     roles:
@@ -145,12 +145,12 @@ EXAMPLES = r"""
             period: 60
             period_number: 3
 
-- name: What failed is tried again
+- name: Try again what failed
   opennebula.flower.one_service:
     name: flower
     state: recovered
 
-- name: The federation is gone
+- name: Remove the federation
   opennebula.flower.one_service:
     name: flower
     state: absent

@@ -40,7 +40,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: A federation of one SuperLink and two SuperNodes
+- name: Register a federation of one SuperLink and two SuperNodes
   opennebula.flower.one_service_template:
     name: Flower Federated Learning
     template:
@@ -64,7 +64,7 @@ EXAMPLES = r"""
           max_vms: 10
           cooldown: 30
 
-- name: The service template is gone
+- name: Remove the service template
   opennebula.flower.one_service_template:
     name: Flower Federated Learning
     state: absent

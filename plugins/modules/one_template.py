@@ -29,7 +29,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: A VM template for the SuperLink
+- name: Register a VM template for the SuperLink
   opennebula.flower.one_template:
     name: flower-superlink
     template:
@@ -46,7 +46,7 @@ EXAMPLES = r"""
         TOKEN: true
         REPORT_READY: true
 
-- name: The template is gone
+- name: Remove the template
   opennebula.flower.one_template:
     name: flower-superlink
     state: absent

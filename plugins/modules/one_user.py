@@ -59,7 +59,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: A user of the hospital
+- name: Create a user of the hospital
   opennebula.flower.one_user:
     name: alice
     password: "{{ alice_password }}"
@@ -67,19 +67,19 @@ EXAMPLES = r"""
     template:
       EMAIL: alice@hospital.example
 
-- name: Another password, and nobody else's group
+- name: Set another password, and take the user out of all other groups
   opennebula.flower.one_user:
     name: alice
     password: "{{ alice_new_password }}"
     groups: []
     update: replace
 
-- name: The user may not log in
+- name: Keep the user from logging in
   opennebula.flower.one_user:
     name: alice
     enabled: false
 
-- name: The user is gone
+- name: Remove the user
   opennebula.flower.one_user:
     name: alice
     state: absent

@@ -62,19 +62,19 @@ options:
 """
 
 EXAMPLES = r"""
-- name: The hospital may not use everything
+- name: Take the hospital out of the virtual data center that may use everything
   opennebula.flower.one_vdc:
     name: default
     absent_groups: [hospital]
 
-- name: The hospital may use all hosts and two datastores, but nobody's networks
+- name: Let the hospital use all hosts and two datastores, but nobody's networks
   opennebula.flower.one_vdc:
     name: hospital
     groups: [hospital]
     hosts: [all]
     datastores: [system, default]
 
-- name: The virtual data center is gone
+- name: Remove the virtual data center
   opennebula.flower.one_vdc:
     name: hospital
     state: absent

@@ -67,7 +67,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: A network for the federation
+- name: Create a network for the federation
   opennebula.flower.one_virtual_network:
     name: private
     template:
@@ -80,12 +80,12 @@ EXAMPLES = r"""
       - IP: 192.168.150.10
         SIZE: 100
 
-- name: The addresses of two printers are never given to VMs
+- name: Hold the addresses of two printers
   opennebula.flower.one_virtual_network:
     name: private
     held: [192.168.150.20, 192.168.150.21]
 
-- name: Twenty addresses of it for the team
+- name: Reserve twenty addresses of it for the team
   opennebula.flower.one_virtual_network:
     name: private-team
     reservation:
@@ -93,7 +93,7 @@ EXAMPLES = r"""
       size: 20
     group: team
 
-- name: The network is gone
+- name: Remove the network
   opennebula.flower.one_virtual_network:
     name: private
     state: absent

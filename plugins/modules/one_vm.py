@@ -153,7 +153,7 @@ notes:
 """
 
 EXAMPLES = r"""
-- name: A machine in the private network with two security groups
+- name: Create a VM in the private network with two security groups
   opennebula.flower.one_vm:
     name: gateway
     vm_template: ~^debian-1[23]$
@@ -170,19 +170,19 @@ EXAMPLES = r"""
         SSH_PUBLIC_KEY: "{{ lookup('ansible.builtin.file', '~/.ssh/id_ed25519.pub') }}"
     mode: "640"
 
-- name: Exactly three workers run
+- name: Run exactly three workers
   opennebula.flower.one_vm:
     name: worker-#
     count: 3
     vm_template: worker*
     state: running
 
-- name: All workers are powered off
+- name: Power all workers off
   opennebula.flower.one_vm:
     name: worker-#
     state: poweroff
 
-- name: The gateway is larger and has another disk
+- name: Enlarge the gateway and give it another disk
   opennebula.flower.one_vm:
     name: gateway
     memory: 2048
@@ -193,7 +193,7 @@ EXAMPLES = r"""
         TYPE: fs
         FORMAT: raw
 
-- name: The trainer has one GPU of a kind, whichever is free
+- name: Give the trainer one GPU of a kind, whichever is free
   opennebula.flower.one_vm:
     name: trainer
     pcis:
@@ -201,7 +201,7 @@ EXAMPLES = r"""
         CLASS: "0302"
     restart: true
 
-- name: The gateway is gone
+- name: Remove the gateway
   opennebula.flower.one_vm:
     name: gateway
     state: absent

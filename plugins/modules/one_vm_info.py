@@ -61,18 +61,18 @@ options:
 """
 
 EXAMPLES = r"""
-- name: All VMs
+- name: List all VMs
   opennebula.flower.one_vm_info:
   register: everything
 
-- name: Machines of the web tier that run, on any host of the rack
+- name: List the VMs of the web tier that run, on any host of the rack
   opennebula.flower.one_vm_info:
     name: web-*
     states: [RUNNING]
     labels: [front]
     host: ~^rack1-
 
-- name: The SuperNodes of a federation that reported ready
+- name: List the SuperNodes of a federation that reported ready
   opennebula.flower.one_vm_info:
     service: flower
     role: supernode

@@ -27,11 +27,11 @@ options:
 """
 
 EXAMPLES = r"""
-- name: What answers here
+- name: Look at what answers here
   opennebula.flower.one_zone_info:
   register: here
 
-- name: The playbook needs OpenNebula 7
+- name: Refuse a zone older than OpenNebula 7
   ansible.builtin.assert:
     that: here.server.version is version('7.0', '>=')
 """

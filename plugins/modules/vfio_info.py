@@ -46,15 +46,15 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: See what there is
+- name: List the PCI devices
   opennebula.flower.vfio_info:
   register: machine
 
-- name: The GPUs
+- name: Show the GPUs
   ansible.builtin.debug:
     msg: "{{ machine.devices | selectattr('class', 'match', '03') }}"
 
-- name: See what passing a GPU through would take
+- name: Look at what passing a GPU through would take
   opennebula.flower.vfio_info:
     devices: ["0000:e1:00.0"]
   register: machine

@@ -128,7 +128,7 @@ def test_packages_that_are_not_to_be_had(tmp_path: Path, agent: str) -> None:
         tmp_path, appliance_guest_agent=agent, appliance_image_wheelhouse=str(wheels), appliance_images="flower-supernode-tensorflow-native"
     )
     assert message.startswith("the Python packages of flower-supernode-tensorflow-native (ansible-core==")
-    assert f") are not to be had as wheels for Python 3.13 on x86_64 from {wheels}: No matching distribution found for ansible-core==" in message
+    assert f") are not available as wheels for Python 3.13 on x86_64 from {wheels}: No matching distribution found for ansible-core==" in message
 
 
 def test_every_task_of_a_container_has_a_title_that_can_be_read() -> None:

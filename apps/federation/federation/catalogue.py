@@ -41,7 +41,7 @@ def _option(key: str, argument: str) -> Option:
 
 
 _NUM_MALICIOUS = _option("num-malicious", "num_malicious_nodes")
-_BORNE = _option("num-malicious", "")
+_TOLERATED = _option("num-malicious", "")
 _BETAS = (_option("beta-1", "beta_1"), _option("beta-2", "beta_2"))
 _TAU = _option("tau", "tau")
 
@@ -52,8 +52,8 @@ _OPTIONS_OF: Mapping[str, tuple[Option, ...]] = {
     "FedAdam": (Option("server-lr", "eta", 0.1), Option("client-lr", "eta_l", 0.1), *_BETAS, _TAU),
     "FedYogi": (Option("server-lr", "eta", 0.01), Option("client-lr", "eta_l", 0.0316), *_BETAS, _TAU),
     "FedAdagrad": (Option("server-lr", "eta", 0.1), Option("client-lr", "eta_l", 0.1), _TAU),
-    "FedMedian": (_BORNE,),
-    "FedTrimmedAvg": (_option("trim-beta", "beta"), _BORNE),
+    "FedMedian": (_TOLERATED,),
+    "FedTrimmedAvg": (_option("trim-beta", "beta"), _TOLERATED),
     "Krum": (_NUM_MALICIOUS,),
     "MultiKrum": (_NUM_MALICIOUS, _option("nodes-to-select", "num_nodes_to_select")),
     "Bulyan": (_NUM_MALICIOUS,),
@@ -117,12 +117,12 @@ def privacy_arguments(config: Mapping[str, object]) -> dict[str, float]:
 
 
 def trimmed(share: float, nodes: int) -> int:
-    """Return how many values FedTrimmedAvg cuts at each end, which is how many malicious nodes it bears."""
+    """Return how many values FedTrimmedAvg cuts at each end, which is how many malicious nodes it tolerates."""
     return int(share * nodes)
 
 
 def fewest_for_trimming(share: float, malicious: int) -> int:
-    """Return how many nodes have to train for FedTrimmedAvg to bear that many malicious ones."""
+    """Return how many nodes have to train for FedTrimmedAvg to tolerate that many malicious ones."""
     # The product may be rounded down; beyond what a float tells apart one more node changes nothing.
     nodes = max(1, math.floor(malicious / share))
     return next((more for more in (nodes, nodes + 1, nodes + 2) if trimmed(share, more) >= malicious), nodes)

@@ -34,7 +34,7 @@ PRIVACY = (NO_PRIVACY, "fixed", "adaptive")
 # Strategy -> how many nodes have to train in a round: these per malicious one, and these on top.
 FEWEST_NODES = {"FedMedian": (2, 1), "Krum": (2, 3), "MultiKrum": (2, 3), "Bulyan": (4, 3)}
 TRIMMED = "FedTrimmedAvg"
-BEARING_MALICIOUS = (*FEWEST_NODES, TRIMMED)
+TOLERATING_MALICIOUS = (*FEWEST_NODES, TRIMMED)
 # The model is the mean of the replies and nothing else, which is what differential privacy is calibrated to.
 PLAIN_MEAN = (FEDAVG, "FedProx")
 
