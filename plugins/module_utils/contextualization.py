@@ -6,7 +6,7 @@
 A parameter is one entry of ``PARAMETERS``. Validation at boot, the user inputs of templates and services, the CONTEXT
 section, the variables of the roles, the run configuration of the Flower App and the reference page are derived.
 
-``make docs`` writes the reference page and the copy of the limits and defaults that the Flower App has.
+The reference page and the limits and defaults of the Flower App are written from it.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Lock files of what images are baked from: for a list of pip requirements every package that they lead to, with its version and its wheel's SHA-256.
 
-A lock file is one that pip reads; ``make locks`` writes them. Its first line names the requirements that it is for, so that another Flower release,
+A lock file is one that pip reads. Its first line names the requirements that it is for, so that another Flower release,
 or other packages, do not get the versions of these.
 """
 

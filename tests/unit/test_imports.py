@@ -6,18 +6,34 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
 import pytest
+import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COLLECTION = "ansible_collections.opennebula.flower"
 UTILS = f"{COLLECTION}.plugins.module_utils"
+# What only a checkout has, in a file that is shipped.
+CHECKOUT = re.compile(
+    r"(?:^ *(?:\$ )?|`)make (?:{targets})\b|\bpython3? -m (?:lab|scripts)\b|\binventories/lab|(?<![\w./*-])(?:lab|tests|bench|extensions|scripts)/|\blab zone\b"
+    r"|\bpytest tests|zone in a box|\bansible-playbook\b.* playbooks/\w+\.yml".format(
+        targets="|".join(re.findall(r"^([a-z][a-z0-9-]*):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)),
+    ),
+    re.MULTILINE,
+)
+# Where a page speaks to those who work in a checkout, and the pages that are for nobody else.
+FOR_DEVELOPERS = re.compile(r"^## (?:For developers|Development|Try it|In a box)$.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+PAGES_FOR_DEVELOPERS = (
+    "CHANGELOG.md", "CONTRIBUTING.md", "changelogs/", "docs/decisions/", "docs/project/", "docs/style.md", "docs/tutorials/first-federation.md", "galaxy.yml",
+)  # fmt: skip
 LAB = re.compile(r"\blab zone\b|\bpython3? -m lab\b|\binventories/lab\b|(?<![\w./-])lab/")
 
 
@@ -232,6 +248,40 @@ def test_nothing_that_is_shipped_knows_the_lab(directory):
             if LAB.search(text) or any(is_in(item.module, "lab") for item in imported):
                 found.append(str(path.relative_to(REPOSITORY)))
     assert found == []
+
+
+def shipped() -> list[Path]:
+    """The files of the repository that galaxy.yml leaves in the archive."""
+    ignored = yaml.safe_load((REPOSITORY / "galaxy.yml").read_text())["build_ignore"]
+    listed = subprocess.check_output(["git", "ls-files", "-z"], cwd=REPOSITORY, text=True).split("\0")[:-1]
+    return [
+        REPOSITORY / name for name in listed
+        if not any(fnmatch(part, pattern) for pattern in ignored for part in (name, name.split("/")[-1], *map(str, Path(name).parents)))
+    ]
+
+
+def for_users(name: str, text: str) -> str:
+    """What a file says to those who have the installed collection alone."""
+    if name.startswith(PAGES_FOR_DEVELOPERS):
+        return ""
+    return re.sub(r"<!--.*?-->", "", FOR_DEVELOPERS.sub("", text), flags=re.DOTALL) if name.endswith(".md") else text
+
+
+def test_what_is_shipped_names_nothing_that_only_a_checkout_has():
+    files = shipped()
+    assert REPOSITORY / "docs/edge.md" in files and REPOSITORY / "lab/demo.sh" not in files and REPOSITORY / "Makefile" not in files
+    found = []
+    for path in files:
+        name = path.relative_to(REPOSITORY).as_posix()
+        if path.is_file() and path.suffix not in {".png", ".svg"} and not name.startswith("LICENSE"):
+            found += [f"{name}: {match[0].strip()}" for match in CHECKOUT.finditer(for_users(name, path.read_text(errors="replace")))]
+    assert found == []
+
+
+def test_sections_for_developers_end_where_the_next_begins():
+    page = "# Page\n\n`make test`\n\n## For developers\n\n`make test`\n\n## Use\n\n`make demo`\n"
+    assert CHECKOUT.findall(for_users("docs/page.md", page)) == ["`make test", "`make demo"]
+    assert CHECKOUT.findall(for_users("docs/project/page.md", page)) == []
 
 
 def test_a_circle_is_found_and_an_import_inside_a_function_is_none(tmp_path, monkeypatch):

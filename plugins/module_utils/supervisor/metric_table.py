@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The table of all metrics that the programs of this collection export. A program names a metric and gives its samples; kind and help are from here.
 
-``make docs`` writes docs/metrics.md from it.
+docs/metrics.md is written from it.
 """
 
 from __future__ import annotations
