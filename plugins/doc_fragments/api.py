@@ -56,8 +56,7 @@ notes:
     C(OWNER/NAME) says whose is meant. Otherwise the error lists their ids and owners. A task that names an O(ignore:owner)
     leaves alone what belongs to neither; without one, an object that only another user than C(oneadmin) has is taken with
     a warning.
-  - What the owners of objects wrote into attributes of another form than expected counts as empty in lists, and a warning
-    names the objects.
+  - In lists, an attribute of an unexpected form counts as empty, and a warning names the object.
   - Values of attributes whose names say that they are secret, such as C(PASSWORD), C(API_TOKEN) or C(SSL_KEYFILE), are shown
     as C(********) in everything that a module returns; a difference says that they change.
   - Every error is one sentence, and RV(ignore:error.kind) says its kind for programs, one of C(authentication),

@@ -14,7 +14,7 @@ description:
   - Shows the runs of a OneFlow service that was made with this collection, how its metrics go, how its VMs stand in each zone, and what
     is wrong, again and again until no run goes on.
   - Asks only OpenNebula's APIs, with two calls for each zone and two for the runs at every look. Nothing has to be installed or opened for it.
-  - What it shows while it runs is shown only where it runs on the control node. Where Ansible shows colours, each view takes the place of
+  - Live output appears only when the module runs on the control node. Where Ansible shows colours, each view takes the place of
     the last one; elsewhere, a view follows when something has changed.
   - What VMs and apps say is shown in one line each, shortened, with control characters escaped.
 author:

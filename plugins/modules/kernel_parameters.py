@@ -11,7 +11,7 @@ module: kernel_parameters
 short_description: Set kernel parameters in the configuration of the boot loader
 version_added: 0.2.0
 description:
-  - Lets the boot loader pass parameters to the kernel, from the next boot on, and takes back those that were set under the same name before.
+  - Configures the boot loader to pass parameters to the kernel, from the next boot on, and removes those that were set under the same name before.
     Parameters that somebody else set stay.
   - Knows GRUB as Debian and Ubuntu have it (a file in C(/etc/default/grub.d)), as the Red Hat family has it (grubby), as SUSE has it (a block in
     C(/etc/default/grub)), and systemd-boot (C(/etc/kernel/cmdline), and kernel-install or sdbootutil).

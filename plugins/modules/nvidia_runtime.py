@@ -45,7 +45,7 @@ requirements:
 """
 
 EXAMPLES = r"""
-- name: Let Docker know the NVIDIA runtime
+- name: Register the NVIDIA runtime with Docker
   opennebula.flower.nvidia_runtime:
     engine: docker
   notify: Restart Docker

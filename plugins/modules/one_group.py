@@ -14,8 +14,8 @@ description:
   - Makes, changes and removes groups, their administrators and attributes.
   - Users join and leave groups with M(opennebula.flower.one_user).
   - A new group belongs to OpenNebula's virtual data center C(default), whose members may use all virtual networks,
-    hosts and datastores; M(opennebula.flower.one_vdc) takes it out. Its users may make nothing before
-    M(opennebula.flower.one_acl) allows them to.
+    hosts and datastores; M(opennebula.flower.one_vdc) takes it out. Its users cannot create anything until
+    M(opennebula.flower.one_acl) grants them rights.
   - A group cannot be renamed, as OpenNebula has no way to do that, and only removed when no user is in it.
 author:
   - opennebula.flower contributors (@opennebula)

@@ -41,7 +41,7 @@ options:
     type: str
   vm:
     description:
-      - Name or id of the VM of whose disk O(vm_disk) a copy becomes the content of a new image, instead of O(path). It runs, is powered off or
+      - Name or id of the VM whose disk O(vm_disk) is copied into a new image, instead of O(path). It runs, is powered off or
         suspended; only a disk of a VM that is powered off is as its file systems left it.
       - The image is in the datastore of the disk's image, whatever O(datastore) says.
       - An image that was saved from another disk is an error unless O(version) says which build it is; then O(version) alone counts, and the VM has
@@ -57,8 +57,7 @@ options:
     description:
       - What the content has to have, V(md5:DIGITS) or V(sha1:DIGITS). The datastore checks it when it copies the content of a
         new image, an app's is compared before.
-      - That OpenNebula reports another one for an image that exists, or none, is an error unless O(version) says that it is
-        another build.
+      - A different or missing checksum of an existing image is an error unless O(version) says that it is another build.
     type: str
   version:
     description:

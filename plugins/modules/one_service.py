@@ -95,7 +95,7 @@ options:
     choices: [present, scaled, recovered, absent]
     default: present
 notes:
-  - All 16 states of services are known. One that ends nowhere the task wants ends the wait at once, with the reasons of
+  - All 16 states of services are known. If the service reaches a state that the task does not want, the wait ends immediately, with the reasons of
     the VMs, the scheduler and OneFlow's log.
 """
 

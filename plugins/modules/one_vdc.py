@@ -12,8 +12,8 @@ short_description: Manage virtual data centers of OpenNebula
 version_added: 0.2.0
 description:
   - Makes, changes and removes virtual data centers, which let groups use clusters, hosts, datastores and networks.
-  - OpenNebula turns them into rules of the access control list. As rules of two virtual data centers that say the same
-    are one, a group that leaves one of them loses the rule of both. Take a group out of one before it joins another.
+  - OpenNebula turns them into rules of the access control list. It stores identical rules of two virtual
+    data centers once, so a group that leaves one of them also loses that rule in the other. Take a group out of one before it joins another.
   - Every new group belongs to the virtual data center C(default), which lets it use everything.
 author:
   - opennebula.flower contributors (@opennebula)

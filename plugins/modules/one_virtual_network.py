@@ -32,7 +32,7 @@ options:
       - A range of the network is the one with the same first address. If nothing in it is an address, the position
         in the list counts.
       - Addresses and numbers are compared as values, however they are written.
-      - What a range says besides and the task does not name stays.
+      - Attributes of a range that the task does not name are kept.
     type: list
     elements: dict
   reservation:

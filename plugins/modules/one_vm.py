@@ -83,7 +83,7 @@ options:
       - The network interfaces, in OpenNebula's terms.
       - Each has C(NETWORK), a name or id, or C(NETWORK_ID). C(SECURITY_GROUPS) is a list of names or ids.
       - One with C(SHORT_ADDRESS), or C(VENDOR), C(DEVICE) and C(CLASS) or some of them, is a PCI device of the host, see
-        O(pcis). An interface that is one is not taken for an ordinary one, nor the other way round.
+        O(pcis). PCI and ordinary interfaces are matched separately.
       - A new VM has these in the place of those of the VM template.
       - In a VM that exists, an interface is known by its network, and by C(IP) and C(MAC) where they are given. Lacking
         interfaces and security groups are attached. Other attributes count when an interface is attached.

@@ -184,7 +184,7 @@ def _check_size(directory: Path) -> None:
         files += len(names)
         size += sum(os.lstat(os.path.join(root, name)).st_size for name in names if name not in left_out)
         if files > _MOST_FILES or size > _MOST_BYTES:
-            raise AppError(f"it holds more than {_MOST_FILES} files or {_MOST_BYTES >> 20} MiB; data does not belong into an app")
+            raise AppError(f"it holds more than {_MOST_FILES} files or {_MOST_BYTES >> 20} MiB; data does not belong in an app")
 
 
 def _open_to_all(directory: Path) -> None:

@@ -106,7 +106,7 @@ def run_node(step: str, edge: bool) -> tuple[int, dict[str, str]]:
     """
     attempt = 0
     while True:
-        # Whoever waits may be given another address, or another law.
+        # Read it again: address and backoff may have changed.
         context = machine_context()
         waits_for, seconds = link.too_early(context) if edge or is_given(context) else "", link.FIRST_PAUSE
         if not waits_for:

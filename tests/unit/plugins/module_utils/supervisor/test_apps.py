@@ -121,7 +121,7 @@ def test_a_link_in_a_fab_is_refused(target: Path, tmp_path: Path) -> None:
 def test_what_is_too_large_is_refused_before_it_is_unpacked_or_copied(app: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apps, "_MOST_BYTES", 1000)
     (app / "data.csv").write_text("0" * 2000)
-    with pytest.raises(AppError, match="data does not belong into an app"):
+    with pytest.raises(AppError, match="data does not belong in an app"):
         stage(str(app), target)
     with pytest.raises(AppError, match="it unpacks to more than"):
         stage(fab(tmp_path / "mine.fab", **{"data.csv": "0" * 2000}), target)
