@@ -159,6 +159,14 @@ def test_vms_of_others_are_no_targets_unless_they_are_wanted(scene: Scene) -> No
     assert len(scene.targets()) == 1
 
 
+def test_a_vm_whose_only_interface_is_a_pci_device_is_scraped(scene: Scene) -> None:
+    nic = 'PCI=[SHORT_ADDRESS="02:00.0",TYPE="NIC",NETWORK="scraped"]'
+    scene.zone.call("one.vm.allocate", f'NAME="node"\nCPU="0.1"\nMEMORY="64"\n{nic}\nCONTEXT=[{ON}]', False)
+    scene.zone.running()
+    scene.discover()
+    assert [target["targets"] for target in scene.targets()] == [["10.1.0.10:9101"]]
+
+
 def test_an_address_in_another_network_does_not_count(scene: Scene) -> None:
     scene.vm("node", ON)
     scene.zone.running()

@@ -28,6 +28,7 @@ from ..one.transport import xml
 from ..one.transport.answers import misread
 from ..one.transport.client import Client
 from ..one.transport.errors import MISREADINGS, OneException
+from ..one.vm.facts import interfaces
 from ..scalars import boolean
 from . import unit_log
 from .untrusted import sentence
@@ -123,7 +124,7 @@ def _targets(zone: Zone, vm: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the target that a VM is, nothing for one that offers no metrics. Whoever owns it wrote its context and attributes."""
     template, attributes = xml.section(vm, "TEMPLATE"), xml.section(vm, "USER_TEMPLATE")
     context = {name: value for name, value in xml.section(template, "CONTEXT").items() if isinstance(value, str)}
-    address = _address(template, zone.network)
+    address = _address(vm, zone.network)
     port = _port(context.get("ONEAPP_FL_METRICS_PORT", ""))
     if not (_is_true(context.get("ONEAPP_FL_METRICS_ENABLED", "")) and address and port) or states.vm_state(vm) in _NOT_SCRAPED:
         return
@@ -165,9 +166,9 @@ def _is_address(text: str) -> bool:
     return "%" not in text
 
 
-def _address(template: dict[str, Any], network: str) -> str:
+def _address(vm: dict[str, Any], network: str) -> str:
     """Return the first address in the network, IPv4 before IPv6, as it stands before a port."""
-    nics = [nic for nic in xml.vectors(template, "NIC") if not network or nic.get("NETWORK") == network]
+    nics = [nic for nic in interfaces(vm) if not network or nic.get("NETWORK") == network]
     for name in ("IP", "IP6", "IP6_GLOBAL", "IP6_ULA"):
         for nic in nics:
             try:
