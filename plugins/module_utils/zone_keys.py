@@ -10,26 +10,45 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .flower.node_keys import read_key
+from .supervisor.untrusted import sentence
 
+# What is said of one zone: VMs in a sentence, sentences, characters of what a VM says.
+_NAMED = 10
+_SENTENCES = 20
+_ERROR = 200
 # A VM of a zone, or the machine that an edge site is.
 _OF_A_ZONE = re.compile(r"(.+)/(?:vm-[0-9]+|machine)")
 
 
-def zone_keys(vms: Iterable[Mapping[str, Any]], zone: str) -> dict[str, list[str]]:
+def zone_keys(vms: Iterable[Mapping[str, Any]], zone: str, most: int) -> dict[str, list[str]]:
     """Return the keys of a zone's SuperNodes as lines named ZONE/vm-ID, and one sentence for each VM that publishes something else.
 
-    What a VM publishes is its own doing, so that one with nonsense is left out and the others join.
+    What a VM publishes is its own doing, so that one with nonsense is left out and the others join. Which VMs there are says the zone's API, which
+    another party may run: no more than ``most`` keys are taken, those of the oldest VMs.
     """
-    keys, refused = [], []
-    for vm in vms:
+    keys: list[str] = []
+    refused: list[str] = []
+    surplus: list[int] = []
+    for vm in sorted(vms, key=lambda vm: vm["id"]):
         published = vm["attributes"].get("FL_NODE_KEY", "")
         try:
             # Given twice, an attribute is a list; with parts, a dictionary.
-            line = published if isinstance(published, str) else ""
-            keys.append(f"{read_key(line).line} {zone}/vm-{vm['id']}")
+            line = read_key(published if isinstance(published, str) else "").line
         except ValueError as problem:
-            refused.append(f"zone {zone}: the key that VM {vm['id']} publishes is not taken: {problem}")
-    return {"keys": keys, "refused": refused}
+            # Some VMs fail to boot and say why.
+            error = vm["attributes"].get("FL_ERROR", "")
+            refused.append(
+                f"zone {zone}: the key that VM {vm['id']} publishes is not taken: {problem}" + (f"; FL_ERROR is {sentence(error, _ERROR)}" if error else "")
+            )
+            continue
+        if len(keys) < most:
+            keys.append(f"{line} {zone}/vm-{vm['id']}")
+        else:
+            surplus.append(vm["id"])
+    if surplus:
+        some = ", ".join(map(str, surplus[:_NAMED])) + (f" and {len(surplus) - _NAMED} more" if len(surplus) > _NAMED else "")
+        refused.append(f"zone {zone}: flower_supernodes_max is {most}, so that the keys of VM {some} are not taken")
+    return {"keys": keys, "refused": refused[:_SENTENCES] + ([f"zone {zone}: and {len(refused) - _SENTENCES} more"] if len(refused) > _SENTENCES else [])}
 
 
 def joined_keys(known: str, present: Sequence[str], reached: Mapping[str, Sequence[str]], given: Iterable[str] = ()) -> list[str]:

@@ -72,6 +72,8 @@ class Zones:
     def __init__(self, zones: Mapping[str, ModuleZone], directory: Path) -> None:
         self.zones = dict(zones)
         self.authority = certificate_authority("first")
+        # What VMs say that fail to boot, by zone and number.
+        self.errors: dict[tuple[str, int], str] = {}
         self._inventory = directory / "hosts.json"
 
     def play(
@@ -139,8 +141,8 @@ class Zones:
 
         def work() -> None:
             while not stop.wait(0.2):
-                for zone in self.zones.values():
-                    self._report(zone)
+                for name, zone in self.zones.items():
+                    self._report(name, zone)
 
         thread = threading.Thread(target=work)
         thread.start()
@@ -150,13 +152,15 @@ class Zones:
             stop.set()
             thread.join()
 
-    def _report(self, zone: ModuleZone) -> None:
+    def _report(self, name: str, zone: ModuleZone) -> None:
         for vm in zone.zone.core.store.all("vm"):
             attributes = vm["user_template"]
             if (vm["state"], vm["lcm"]) != (3, 3):
                 continue
             wanted = {"READY": "YES"}
-            if attributes.get("ROLE_NAME") == "superlink":
+            if (name, vm["id"]) in self.errors:
+                wanted = {"FL_ERROR": self.errors[name, vm["id"]]}
+            elif attributes.get("ROLE_NAME") == "superlink":
                 wanted["FL_CA_CERT"] = base64.b64encode(self.authority.encode()).decode()
             else:
                 wanted["FL_NODE_KEY"] = attributes.get("FL_NODE_KEY") or node_key()
