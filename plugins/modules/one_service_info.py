@@ -29,6 +29,12 @@ options:
       - Whether to read the VMs of the services, for RV(services[].vms). That is one call, whatever their number.
     type: bool
     default: false
+  vm_context:
+    description:
+      - Names of entries of the contexts of these VMs, for RV(services[].vms[].context). Unlike their attributes, no VM can write its context.
+    type: list
+    elements: str
+    version_added: 0.2.0
 """
 
 EXAMPLES = r"""
@@ -121,6 +127,11 @@ services:
           type: list
           elements: str
           sample: [192.168.150.13]
+        context:
+          description: Those entries of its context that O(vm_context) names and that it has, values as text.
+          returned: when O(vm_context) is given
+          type: dict
+          sample: {"ONEAPP_FL_NODE_CONFIG": "zone=lyon"}
         attributes:
           description: Its user template, which includes what it published through OneGate.
           returned: always
@@ -132,6 +143,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.module import On
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import states
 from ansible_collections.opennebula.flower.plugins.module_utils.one.service import facts as service_facts
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.values import text
 from ansible_collections.opennebula.flower.plugins.module_utils.one.vm import facts as vm_facts
 
 
@@ -146,11 +158,11 @@ def read(module: OneModule) -> dict:
     if module.params["vm_details"]:
         there = vm_facts.all_vms(module.client) if facts else {}
         for service in facts:
-            service["vms"] = _vms(service, there)
+            service["vms"] = _vms(service, there, module.params["vm_context"])
     return {"changed": False, "services": facts}
 
 
-def _vms(service: dict, there: dict[int, dict]) -> list[dict]:
+def _vms(service: dict, there: dict[int, dict], entries: list[str] | None) -> list[dict]:
     return [
         {
             "id": number,
@@ -160,6 +172,7 @@ def _vms(service: dict, there: dict[int, dict]) -> list[dict]:
             "ready": vm_facts.is_ready(there[number]),
             "addresses": vm_facts.addresses(there[number]),
             "attributes": xml.section(there[number], "USER_TEMPLATE"),
+            **({} if entries is None else {"context": _context(there[number], entries)}),
         }
         for role, settings in service["roles"].items()
         for number in settings["vms"]
@@ -167,10 +180,19 @@ def _vms(service: dict, there: dict[int, dict]) -> list[dict]:
     ]
 
 
+def _context(vm: dict, entries: list[str]) -> dict[str, str]:
+    context = xml.section(xml.section(vm, "TEMPLATE"), "CONTEXT")
+    return {name: text(context[name]) for name in entries if name in context}
+
+
 def main() -> None:
     """Run the module."""
     module = OneModule(
-        argument_spec={"name": {"type": "str"}, "vm_details": {"type": "bool", "default": False}},
+        argument_spec={
+            "name": {"type": "str"},
+            "vm_details": {"type": "bool", "default": False},
+            "vm_context": {"type": "list", "elements": "str"},
+        },
         supports_check_mode=True,
     )
     module.run(lambda: read(module))

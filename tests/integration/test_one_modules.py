@@ -487,10 +487,11 @@ def test_a_service_gets_every_input_and_its_vms_get_the_values(zone, service):
     assert result["state"] == "RUNNING"
     assert [len(role["vms"]) for role in result["roles"].values()] == [1, 2]
     zone.unchanged("one_service", name=service, **wanted)
-    details = zone.unchanged("one_service_info", name=service, vm_details=True)["services"][0]
+    details = zone.unchanged("one_service_info", name=service, vm_details=True, vm_context=["NOTE", "MISSING"])["services"][0]
     assert [(vm["role"], vm["state"]) for vm in details["vms"]] == [
         ("superlink", "RUNNING"), ("supernode", "RUNNING"), ("supernode", "RUNNING"),
     ]
+    assert details["vms"][0]["context"] == {"NOTE": 'a "b", [c]'}
     superlink = details["vms"][0]["attributes"]
     assert (superlink["MODE"], superlink["ROUNDS"], superlink["ROLE_NAME"]) == ("slow", "7", "superlink")
     assert zone.unchanged("one_service_info", name="nobody")["services"] == []
