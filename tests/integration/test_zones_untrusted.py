@@ -16,6 +16,8 @@ import pytest
 from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import context_values
 from ansible_collections.opennebula.flower.tests.support.zones import Zones, open_zones
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 SETTINGS = {"munich": {"flower_supernodes": 2}, "lyon": {"flower_supernodes": 2}}
 SHARED = {"flower_min_available_clients": 2}
