@@ -30,7 +30,7 @@ options:
       - If not given, the environment variable E(ONE_PASSWORD) is used, then E(ONE_AUTH), see O(api_username).
     type: str
   api_timeout:
-    description: Seconds after which a request to the endpoint ends with an error, whatever the server does meanwhile.
+    description: Seconds after which a request to the endpoint ends with an error, whatever the server does meanwhile, at most a day.
     type: float
     default: 30
   validate_certs:

@@ -69,7 +69,7 @@ options:
     type: bool
     default: true
   wait_timeout:
-    description: Seconds after which a wait ends with an error that says what is missing and why.
+    description: Seconds after which a wait ends with an error that says what is missing and why, at most a year.
     type: float
     default: 600
 """

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 
+from ansible.module_utils.common.validation import check_type_dict
+
 from .one.transport import xml
 from .one.transport.errors import TemplateSyntaxError
 from .one.transport.template import parse
@@ -55,14 +57,25 @@ def _dictionary(name: str, value: object) -> object:
     if not isinstance(value, str) or value.lstrip().startswith("{"):
         return value
     if name not in _TEMPLATES:
-        return ", ".join(line.strip() for line in value.strip().splitlines() if line.strip())
+        pairs = ", ".join(line.strip() for line in value.strip().splitlines() if line.strip())
+        if not _is_pairs(pairs):
+            raise ValueError(f"{name} is text that is neither JSON nor pairs of a name, = and a value")
+        return pairs
     try:
         return parse(value)
     except TemplateSyntaxError as error:
-        if "=" in value and not any(character in value.strip() for character in ("\n", *_SPECIAL)):
+        if not any(character in value.strip() for character in ("\n", *_SPECIAL)) and _is_pairs(value):
             # Pairs with commas, which Ansible reads right.
             return value
         raise ValueError(f"{name} is text that is neither JSON nor in OpenNebula's syntax: {error}") from None
+
+
+def _is_pairs(text: str) -> bool:
+    """Tell whether Ansible reads pairs of names and values in a text."""
+    try:
+        return "=" in text and bool(check_type_dict(text))
+    except TypeError:
+        return False
 
 
 def _vector(text: str) -> object:

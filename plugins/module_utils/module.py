@@ -18,7 +18,7 @@ from ansible.module_utils.basic import env_fallback, missing_required_lib
 
 from .one.transport.client import Client
 from .one.transport.errors import INVALID, OneException, one_line
-from .one.transport.http import URLLIB3_IMPORT_ERROR
+from .one.transport.http import URLLIB3_IMPORT_ERROR, check_timeout
 from .outcome import ServerModule, changed_result
 
 # The action plugin of the same name shows what a module appends to the file named here.
@@ -43,6 +43,8 @@ STATE_OPTIONS = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 WAIT_OPTIONS = {"wait": {"type": "bool", "default": True}, "wait_timeout": {"type": "float", "default": 600}}
+# Every wait ends.
+LONGEST_WAIT = 31_536_000
 
 
 class OneModule(ServerModule):
@@ -67,11 +69,16 @@ class OneModule(ServerModule):
         username, password = self._credentials(api["api_username"], api["api_password"])
         # Nothing the module returns or logs may contain it, wherever it came from.
         self.no_log_values.add(password)
-        if api["api_timeout"] <= 0:
-            raise OneException(INVALID, f"api_timeout is {api['api_timeout']:g}, it must be positive.")
+        check_timeout(api["api_timeout"])
+        self._check_wait()
         return Client(
             api["api_url"], username, password, api["api_timeout"], api["validate_certs"], api["ca_path"], api["oneflow_url"], self.warn
         )
+
+    def _check_wait(self) -> None:
+        timeout = self.params.get("wait_timeout") or 0
+        if not timeout <= LONGEST_WAIT:
+            raise OneException(INVALID, f"wait_timeout is {timeout:.10g}, it must be at most {LONGEST_WAIT} seconds, a year.")
 
     def _credentials(self, username: str | None, password: str | None) -> tuple[str, str]:
         if username and password:

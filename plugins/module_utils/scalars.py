@@ -70,9 +70,10 @@ def permissions(value: object) -> str:
         raise _no_permissions(value)
     if isinstance(value, (int, float)):
         if isinstance(value, int) and 0 <= value <= _LAST_MODE:
+            meant = dict.fromkeys(digits for digits in (f"{value:03o}", f"{value:03d}") if _MODE.fullmatch(digits))
             raise ValueError(
                 f"the number {value} is not certain to be what was written, as YAML reads 0{value:03o} without quotes as {value}; "
-                f"write '{value:03o}' or '{value:03d}' in quotes"
+                f"write {' or '.join(repr(digits) for digits in meant)} in quotes"
             )
         value = str(value)
     match = _MODE.fullmatch(str(value).strip())

@@ -135,7 +135,7 @@ import json
 import shutil
 import time
 
-from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
+from ansible_collections.opennebula.flower.plugins.module_utils.module import LONGEST_WAIT, OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.supervisor import view
 from ansible_collections.opennebula.flower.plugins.module_utils.trainings import Trainings
@@ -156,8 +156,10 @@ ZONE_OPTIONS = {
 
 def work(module):
     interval, duration = module.params["interval"], 0 if module.params["once"] else module.params["duration"]
-    if interval < 1:
-        raise OneException(INVALID, f"interval is {interval:g}, it must be 1 or more.")
+    if not 1 <= interval <= LONGEST_WAIT:
+        raise OneException(INVALID, f"interval is {interval:.10g}, it must be 1 or more, and at most {LONGEST_WAIT}, a year.")
+    if not duration <= LONGEST_WAIT:
+        raise OneException(INVALID, f"duration is {duration:.10g}, it must be at most {LONGEST_WAIT}, a year.")
     service = module.params["service"]
     # What is wrong from the beginning is an error; what goes wrong later is part of the view.
     Trainings(module.client, service)

@@ -359,6 +359,8 @@ def _checked_roles(roles: dict) -> dict[str, dict]:
     for name, role in roles.items():
         if not isinstance(role, dict) or not role.keys() <= set(_ROLE_KEYS):
             raise OneException(INVALID, f"Role {name!r} is {role!r}, it must have keys among {', '.join(_ROLE_KEYS)} only.")
+        if not isinstance(role.get("user_inputs") or {}, dict):
+            raise OneException(INVALID, f"user_inputs of role {name!r} must be a dictionary of names and values.")
         if role.get("state") not in (None, *service_facts.ROLE_STATES):
             allowed = ", ".join(service_facts.ROLE_STATES)
             raise OneException(INVALID, f"State of role {name!r} is {role['state']!r}, it must be one of {allowed}.")

@@ -17,6 +17,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.an
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.client import Client
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.credentials import DEFAULT_AUTH_FILE, credentials, read_auth_file
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, MISREADINGS, OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.http import check_timeout
 from ansible_collections.opennebula.flower.plugins.module_utils.one.vm import facts as vm_facts
 
 from .vm_facts import inventory_facts
@@ -65,8 +66,7 @@ def zone(entry: dict, defaults: dict) -> Zone:
     if not host:
         raise OneException(INVALID, f"api_url is {options['api_url']!r}, it must look like http://HOST:2633/RPC2.")
     name = options["name"] or host
-    if options["api_timeout"] <= 0:
-        raise OneException(INVALID, f"Zone {name}: api_timeout is {options['api_timeout']:g}, it must be positive.")
+    check_timeout(options["api_timeout"], f"Zone {name}: api_timeout")
     auth_file = options["auth_file"] or DEFAULT_AUTH_FILE
     try:
         if entry.get("auth_file") is not None:

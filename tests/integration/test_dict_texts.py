@@ -48,6 +48,9 @@ def test_vectors_and_repeated_attributes_of_a_text_are_kept(zone, thing):
 @pytest.mark.parametrize(("module", "options", "words"), [
     ("one_template", {"template": "CPU=1\nMEMORY"}, "template is text that is neither JSON nor in OpenNebula's syntax"),
     ("one_template", {"template": "just words"}, "template is text that is neither JSON"),
+    ("one_template", {"template": "A=hello world"}, "template is text that is neither JSON"),
+    ("one_service", {"user_inputs": "A=hello world"}, "user_inputs is text that is neither JSON nor pairs of a name, = and a value"),
+    ("one_service", {"roles": "node"}, "roles is text that is neither JSON nor pairs of a name, = and a value"),
     ("one_image", {"template": "A=[B"}, "template is text"),
     ("one_vm_info", {"attributes": "LABELS\n"}, "attributes is text"),
     ("one_security_group", {"rules": "all"}, "rules is text, expected a list of dictionaries"),

@@ -205,6 +205,18 @@ def test_a_bad_endpoint_or_identity_is_one_sentence_with_the_endpoint(zone, modu
             assert sentence in result["msg"] and result["msg"].endswith(".") and "\n" not in result["msg"]
 
 
+@pytest.mark.parametrize("times", [
+    {"api_timeout": 1e10}, {"api_timeout": float("inf")}, {"api_timeout": float("nan")}, {"api_timeout": 0}, {"wait_timeout": float("inf")},
+    {"wait_timeout": float("nan")},
+])
+def test_a_time_that_is_no_deadline_is_refused(zone, times):
+    (name,) = times
+    zone.calls.clear()
+    failed = zone.fails("one_image", name="thing", **times)
+    assert failed["error"]["kind"] == "invalid" and f"{name} is {times[name]:.10g}, it must be" in failed["msg"]
+    assert zone.calls == []
+
+
 @pytest.fixture
 def twins(zone: ModuleZone) -> Iterator[list[int]]:
     """VM templates of one name: oneadmin's, and those of two tenants."""
@@ -510,6 +522,8 @@ def test_a_service_gets_every_input_and_its_vms_get_the_values(zone, service):
         ({"roles": {"supernode": {"state": "asleep"}}}, "invalid", "State of role 'supernode' is 'asleep'"),
         ({"roles": {"supernode": {"max_vms": "x"}}}, "invalid", "max_vms of role 'supernode' is 'x'"),
         ({"roles": {"supernode": {"elasticity_policies": "x"}}}, "invalid", "must be a list of dictionaries"),
+        ({"roles": {"supernode": {"user_inputs": "A=1"}}}, "invalid", "user_inputs of role 'supernode' must be a dictionary"),
+        ({"user_inputs": {"A": {"x": 1}}}, "invalid", "A is not declared"),
         ({"template": {"deployment": "none"}}, "invalid", "A service cannot change deployment"),
         ({"owner": "nobody"}, "missing", "no user with the name 'nobody'"),
         ({"user_inputs": {"MODE": 7}}, "invalid", "MODE is '7', it must be one of fast, slow"),

@@ -12,7 +12,7 @@ from pathlib import Path
 from ansible.module_utils.basic import missing_required_lib
 
 from ..one.transport.errors import INVALID, OneException
-from ..one.transport.http import URLLIB3_IMPORT_ERROR
+from ..one.transport.http import URLLIB3_IMPORT_ERROR, check_timeout
 from ..outcome import ServerModule
 from .client import OneGate
 from .context_files import ContextMissing, parse, read_context, read_token
@@ -38,6 +38,7 @@ class OneGateModule(ServerModule):
     def gate(self) -> OneGate:
         """OneGate with the identity of this VM. Raises OneException."""
         endpoint, vm_id = self.params["endpoint"], self.params["vm_id"]
+        check_timeout(self.params["timeout"], "timeout")
         try:
             context = None
             if endpoint is None or vm_id is None:

@@ -25,6 +25,9 @@ else:
 
 Answer = TypeVar("Answer")
 
+# A day; sockets count milliseconds in 32 bits.
+_LONGEST = 86_400
+
 # Pauses before a read is sent again after a connection fault, in seconds.
 _RETRY_PAUSES = (0.2, 0.8)
 # Bytes of an answer after which the server is taken to be broken; 2,000 VMs with long contexts have a quarter of it.
@@ -113,6 +116,12 @@ class Http:
         from .faults import explained, is_timeout
 
         return self._late(url) if is_timeout(error) else explained(without_credentials(url), error, self._trust_hint)
+
+
+def check_timeout(timeout: float, name: str = "api_timeout") -> None:
+    """Refuse a time that is no deadline for a request. name: of the option. Raises OneException of kind invalid."""
+    if not 0 < timeout <= _LONGEST:
+        raise OneException(INVALID, f"{name} is {timeout:.10g}, it must be more than 0 and at most {_LONGEST} seconds.")
 
 
 def until(deadline: float, request: Callable[[], Answer]) -> Answer:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import yaml
 from hypothesis import given
@@ -69,8 +71,10 @@ def test_permissions_are_three_octal_digits(mode: int) -> None:
 @given(st.integers(0, 0o777))
 def test_permissions_that_yaml_read_as_octal_are_refused_with_what_to_write(mode: int) -> None:
     number = yaml.safe_load(f"0{mode:03o}")
-    with pytest.raises(ValueError, match=f"'{mode:03o}'"):
+    with pytest.raises(ValueError, match=f"'{mode:03o}'") as refused:
         scalars.permissions(number)
+    proposed = re.findall(r"'([^']*)'", str(refused.value))
+    assert len(set(proposed)) == len(proposed) and all(scalars.permissions(digits) == digits for digits in proposed)
 
 
 def test_permissions_without_quotes_and_leading_zero_are_what_was_written() -> None:
