@@ -176,9 +176,12 @@ def commands(state: State, name: str, wanted: Mapping[str, Any], now: float) -> 
         found.append(["wg", "set", name, *change])
     if state.mtu != wanted["mtu"]:
         found.append(["ip", "link", "set", "dev", name, "mtu", str(wanted["mtu"])])
-    found += [["ip", "address", "add", item, "dev", name] for item in wanted["addresses"] if item not in state.addresses]
-    found += [["ip", "address", "del", item, "dev", name] for item in state.addresses if item not in wanted["addresses"]]
-    found += [["ip", "route", "replace", item, "dev", name] for item in wanted["routes"] if item not in state.routes]
+    gone = [item for item in state.addresses if item not in wanted["addresses"]]
+    late = _taken_along(gone, wanted["addresses"])
+    found += [["ip", "address", "add", item, "dev", name] for item in wanted["addresses"] if item not in state.addresses and item not in late]
+    found += [["ip", "address", "del", item, "dev", name] for item in gone]
+    found += [["ip", "address", "replace", item, "dev", name] for item in late]
+    found += [["ip", "route", "replace", item, "dev", name] for item in wanted["routes"] if late or item not in state.routes]
     found += [["ip", "route", "del", item, "dev", name] for item in state.routes if item not in wanted["routes"]]
     return found
 
@@ -211,6 +214,12 @@ def predicted(state: State, wanted: Mapping[str, Any]) -> State:
         there = state.peers.get(key, Peer(key))
         peers[key] = Peer(key, bool(peer.get("preshared_key_file")), there.endpoint, _allowed(state, wanted, peer), peer["keepalive"], there.handshake)
     return State(wanted["public_key"], wanted["port"], peers, wanted["mtu"], list(wanted["addresses"]), list(wanted["routes"]))
+
+
+def _taken_along(gone: Sequence[str], addresses_wanted: Sequence[str]) -> list[str]:
+    """Return the addresses that Linux may remove with those that go: with the first one of a network the others, and with the last one the routes."""
+    networks = {addresses.read_interface(item).network for item in gone}
+    return [item for item in addresses_wanted if addresses.read_interface(item).network in networks]
 
 
 def _interface_changes(state: State, wanted: Mapping[str, Any]) -> list[str]:

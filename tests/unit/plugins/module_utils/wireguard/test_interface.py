@@ -83,10 +83,18 @@ def test_floating_networks_stay_where_a_failover_put_them() -> None:
 
 
 def test_routes_and_addresses_that_are_not_wanted_go() -> None:
-    assert commands(state(peer(ONE)), wanted(routes=[], addresses=["10.109.0.9/24"])) == [
-        ["ip", "address", "add", "10.109.0.9/24", "dev", "wg0"],
+    assert commands(state(peer(ONE)), wanted(routes=[], addresses=["10.111.0.9/24"])) == [
+        ["ip", "address", "add", "10.111.0.9/24", "dev", "wg0"],
         ["ip", "address", "del", "10.109.0.1/24", "dev", "wg0"],
         ["ip", "route", "del", "10.110.2.0/24", "dev", "wg0"],
+    ]
+
+
+def test_an_address_comes_after_another_of_its_network_went_because_linux_would_take_it_along() -> None:
+    assert commands(state(peer(ONE)), wanted(addresses=["10.109.0.9/24"])) == [
+        ["ip", "address", "del", "10.109.0.1/24", "dev", "wg0"],
+        ["ip", "address", "replace", "10.109.0.9/24", "dev", "wg0"],
+        ["ip", "route", "replace", "10.110.2.0/24", "dev", "wg0"],
     ]
 
 
