@@ -46,13 +46,12 @@ public_key:
   sample: xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=
 """
 
-import os
 from pathlib import Path
 
 from ansible_collections.opennebula.flower.plugins.module_utils.outcome import SafeModule, changed_result
+from ansible_collections.opennebula.flower.plugins.module_utils.wireguard import key_files
+from ansible_collections.opennebula.flower.plugins.module_utils.wireguard.key_files import MODE
 from ansible_collections.opennebula.flower.plugins.module_utils.wireguard.values import is_key
-
-MODE = 0o600
 
 
 def ensure(module: SafeModule) -> dict:
@@ -66,7 +65,7 @@ def ensure(module: SafeModule) -> dict:
         module.fail_json(msg=f"The directory {path.parent} of key {path} does not exist.")
     if not module.check_mode:
         if not exists:
-            _write(path, _wg(module, "genkey" if kind == "private" else "genpsk"))
+            key_files.write(path, _wg(module, "genkey" if kind == "private" else "genpsk"))
         elif path.stat().st_mode & 0o777 != MODE:
             path.chmod(MODE)
     result = changed_result(before, {"exists": True, "mode": oct(MODE)})
@@ -76,7 +75,7 @@ def ensure(module: SafeModule) -> dict:
 
 
 def _key(module: SafeModule, path: Path) -> str:
-    text = path.read_text(encoding="ascii", errors="replace").strip()
+    text = key_files.read(path)
     module.no_log_values.add(text)
     if not is_key(text):
         module.fail_json(msg=f"{path} holds something else than a WireGuard key; move it away to have a new one made.")
@@ -86,17 +85,6 @@ def _key(module: SafeModule, path: Path) -> str:
 def _wg(module: SafeModule, command: str, data: str | None = None) -> str:
     _status, output, _error = module.run_command([module.get_bin_path("wg", required=True), command], data=data, check_rc=True)
     return output.strip()
-
-
-def _write(path: Path, key: str) -> None:
-    """Write a key so that no one else ever can read it, and never half of it."""
-    partial = path.with_name(f".{path.name}.new")
-    partial.unlink(missing_ok=True)
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE), "w") as stream:
-        stream.write(key + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
 
 
 def main() -> None:
