@@ -19,6 +19,9 @@ from . import addresses
 from .flower.app_source import FORM, parse_source
 from .flower.node_keys import EXPECTED as ONE_KEY
 from .flower.node_keys import read_key
+from .wireguard import values as tunnel_values
+from .wireguard.peers import EXPECTED as ONE_PEER
+from .wireguard.peers import read_peers
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 # TOML's integers have 64 bits.
@@ -343,6 +346,27 @@ def _typed_node_keys(value: Any, _limits: Limits) -> list[str]:
     return [f"{key.line} {key.name}".rstrip() for key in keys]
 
 
+def _tunnel_network(text: str, _limits: Limits) -> str:
+    network = _network(text)
+    if ipaddress.ip_network(network).num_addresses < 2:
+        raise ValueError("no room for two ends")
+    return network
+
+
+def _tunnel_peers(text: str, limits: Limits) -> list[str]:
+    return _typed_tunnel_peers(text.split(","), limits)
+
+
+def _typed_tunnel_peers(value: Any, _limits: Limits) -> list[str]:
+    return [peer.line for peer in read_peers(_texts(value))]
+
+
+def _tunnel_key(text: str, _limits: Limits) -> str:
+    if not tunnel_values.is_key(text):
+        raise ValueError("not a key")
+    return text
+
+
 def _app_source(text: str, _limits: Limits) -> str:
     parse_source(text)
     return text
@@ -555,6 +579,20 @@ KINDS: Mapping[str, Kind] = {
         lambda _limits: f"{ONE_KEY}, each key once, with commas between",
         empty=list,
         accept=_typed_node_keys,
+    ),
+    "network": Kind(_tunnel_network, str, "text", "str", lambda _limits: "a network as 10.10.9.0/24 or fd00:9::/64"),
+    "tunnel_peers": Kind(
+        _tunnel_peers,
+        _render_list,
+        "text",
+        "list",
+        lambda _limits: f"{ONE_PEER}, each of them once, with commas between",
+        empty=list,
+        accept=_typed_tunnel_peers,
+    ),
+    "tunnel_key": Kind(_tunnel_key, str, "text", "str", lambda _limits: "a public key of WireGuard, 32 bytes in base64"),
+    "endpoint": Kind(
+        lambda text, _limits: tunnel_values.endpoint(text), str, "text", "str", lambda _limits: "host:port or [IPv6]:port with a UDP port from 1 to 65535"
     ),
     "node_config": Kind(
         _node_config,

@@ -26,6 +26,8 @@ from .flower.frameworks import FRAMEWORKS, NO_USE_CASE, USE_CASES
 from .flower.releases import DEFAULT_VERSION, RELEASES
 from .pem import check_address, check_authority, check_certificates, check_pair, check_server
 from .scalars import boolean
+from .wireguard.peers import node_address, read_peer
+from .wireguard.values import LAST_KEEPALIVE, LAST_PORT
 
 SUPERLINK = "superlink"
 SUPERNODE = "supernode"
@@ -40,6 +42,7 @@ _ADAPTIVE = ("FedAdam", "FedYogi", "FedAdagrad")
 _LONGEST_SHOWN = 100
 # Of Linux, for TCP_KEEPIDLE and TCP_KEEPINTVL.
 _LONGEST_KEEPALIVE = 32767
+_PORTS = Limits(minimum=1, maximum=LAST_PORT)
 # The ports of Flower, the files of runs and the metrics behind the gateway.
 _TAKEN_PORTS = (8405, 8406, 18000, 18001)
 _OF_GENERATED = ("FL_CERT_EXTRA_SAN", "FL_CERT_DAYS", "FL_CA_DAYS", "FL_CERT_RENEWAL", "FL_CA_NUMBER", "FL_CA_ALSO_TRUSTED")
@@ -1013,6 +1016,26 @@ PARAMETERS: tuple[Parameter, ...] = (
         level=SUPERLINK,
         limits=Limits(minimum=10, maximum=100000),
     ),
+    # No inputs of a service: site.yml works out the tunnels of all zones, and keeps them in the VM templates and in the contexts of the VMs.
+    Parameter(
+        "FL_TUNNEL_NETWORK",
+        "network",
+        "",
+        ROLES,
+        "Network of the tunnels that SuperNodes of other zones have to the SuperLink, the first address of which is the SuperLink's; empty for none",
+    ),
+    Parameter("FL_TUNNEL_PORT", "number", "51820", (SUPERLINK,), "UDP port that the SuperLink's end of the tunnels listens on", limits=_PORTS),
+    Parameter("FL_TUNNEL_PEERS", "tunnel_peers", "", (SUPERLINK,), "SuperNodes that have a tunnel to the SuperLink"),
+    Parameter("FL_TUNNEL_SUPERLINK_PUBLIC_KEY", "tunnel_key", "", _NODES, "Public key of the SuperLink's end of the tunnel"),
+    Parameter("FL_TUNNEL_ENDPOINT", "endpoint", "", _NODES, "Where the SuperLink's end of the tunnel is reached, by UDP"),
+    Parameter(
+        "FL_TUNNEL_KEEPALIVE",
+        "number",
+        "25",
+        _NODES,
+        "Seconds between two packets that keep the tunnel known to firewalls and NAT on its way, 0 for none",
+        limits=Limits(minimum=0, maximum=LAST_KEEPALIVE),
+    ),
 )
 
 BY_NAME: Mapping[str, Parameter] = {parameter.name: parameter for parameter in PARAMETERS}
@@ -1331,6 +1354,7 @@ def _check_together(result: Checked, role: str, name: Name, address: str) -> lis
         certificate = values["flower_ssl_ca_certfile"]
         result.ignored += _ignored_dcgm(values, name)
         errors = _check_authority("FL_SSL_CA_CERTFILE", certificate, name) if certificate else []
+        errors += _check_tunnel(values, name)
         return [*errors, *_check_framework(values, name), *_check_metrics(result, name), *_check_firewall(result, name)]
     result.warnings += strategies.warnings(values, name)
     return [
@@ -1345,6 +1369,7 @@ def _check_together(result: Checked, role: str, name: Name, address: str) -> lis
         *_check_storage(result, name),
         *_check_metrics(result, name),
         *_check_firewall(result, name),
+        *_check_tunnels(result, name),
     ]
 
 
@@ -1553,6 +1578,30 @@ def _check_firewall(result: Checked, name: Name) -> list[str]:
     if any(host in ip_network(network) for network in networks):
         return []
     return [f"{name('FL_HOST_FIREWALL_OUTBOUND')}: {_quoted(','.join(networks))} is not valid, expected a network with the SuperLink {host} in it"]
+
+
+def _check_tunnel(values: Mapping[str, Any], name: Name) -> list[str]:
+    """Check that a SuperNode knows where the other end of its tunnel is, once it knows whose."""
+    if not values["flower_tunnel_superlink_public_key"] or values["flower_tunnel_endpoint"]:
+        return []
+    key = name("FL_TUNNEL_SUPERLINK_PUBLIC_KEY")
+    return [f"{name('FL_TUNNEL_ENDPOINT')}: nothing was given, expected host:port of the SuperLink's end because {key} was given"]
+
+
+def _check_tunnels(result: Checked, name: Name) -> list[str]:
+    """Check that the SuperNodes with a tunnel have addresses in the network of the tunnels."""
+    values = result.values
+    peers, network = values["flower_tunnel_peers"], values["flower_tunnel_network"]
+    if not network:
+        result.ignored += [f"{name('FL_TUNNEL_PEERS')} is ignored: {name('FL_TUNNEL_NETWORK')} is empty"] if peers else []
+        return []
+    errors = []
+    for line in peers:
+        try:
+            node_address(read_peer(line).address, ip_network(network))
+        except ValueError as problem:
+            errors.append(f"{name('FL_TUNNEL_PEERS')}: {problem}")
+    return errors
 
 
 def _check_authority(parameter: str, pem: str, name: Name) -> list[str]:

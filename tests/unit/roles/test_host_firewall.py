@@ -52,3 +52,21 @@ def test_a_firewall_that_is_off_leaves_no_table() -> None:
     assert [line for line in rules(flower_host_firewall_enabled=False) if line and not line.startswith("#")] == [
         "table inet flower_firewall", "delete table inet flower_firewall",
     ]  # fmt: skip
+
+
+def test_through_a_tunnel_the_named_ports_are_reached_and_nothing_else_of_what_is_open() -> None:
+    lines = rules(flower_firewall_ports=[9092], flower_firewall_udp_ports=[51820], flower_firewall_tunnel="flower0", flower_firewall_tunnel_ports=[9092])
+    tunnel = [line for line in lines if "flower0" in line]
+    assert tunnel == [
+        'iifname "flower0" tcp dport 9092 accept',
+        'iifname "flower0" meta l4proto tcp reject with tcp reset',
+        'iifname "flower0" reject with icmpx admin-prohibited',
+        'iifname "flower0" reject with icmpx admin-prohibited',
+    ]
+    assert lines.index(tunnel[2]) < lines.index("tcp dport 22 accept"), "SSH is open, but not to other zones"
+    assert lines.index("chain from_tunnel {") < len(lines) - 1 - lines[::-1].index(tunnel[3]), "nor does anything go on from there"
+    assert "udp dport 51820 accept" in lines
+
+
+def test_without_a_tunnel_nothing_is_said_of_one() -> None:
+    assert not any("tunnel" in line or "iifname" in line for line in rules() if line != 'iifname "lo" accept')
