@@ -198,7 +198,9 @@ edge: engine $(VENV)/.test build/collections/.done ## An existing machine that b
 recovery: images $(VENV)/.test ## Trainings whose nodes, SuperLink and VMs are broken, with figures
 	@scripts/timed.sh "recovery" pytest -q tests/recovery
 
-zones: engine $(VENV)/.test build/collections/.done ## One federation over several zones: changes and failures, and what many zones cost the control node
+zones: engine $(VENV)/.test build/collections/.done ## One federation over several zones: changes and failures, tunnels, and what many zones cost the control node
+	@{ command -v wg && command -v wireguard-go; } >/dev/null || { \
+	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends wireguard-tools wireguard-go >/dev/null; }
 	@scripts/timed.sh "zones" pytest -q -s tests/zones
 
 e2e: images $(VENV)/.test ## make demo with assertions, scaling and teardown

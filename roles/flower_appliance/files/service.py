@@ -38,6 +38,11 @@ LOGS = Path("/var/log/one-appliance")
 BYTECODE = Path("/var/cache/one-appliance")
 BOOT_LOG = LOGS / "flower-boot.log"
 HEALTH_CHECK = "/opt/flower/bin/health-check"
+# The tunnel to another zone: what looks after it, and its interface; see tunnel.py.
+TUNNEL = "ONEAPP_FL_TUNNEL_NETWORK"
+TUNNEL_UNITS = ("one-appliance-tunnel.service", "one-appliance-tunnel.timer")
+TUNNEL_LINK = Path("/sys/class/net/flower0")
+TUNNEL_INTERFACE = "wg-quick@flower0.service"
 # Of the context, only what describes the machine; the playbook reads and validates the rest itself.
 PLATFORM = re.compile(r"VMID|ONEGATE_ENDPOINT|ETH\d+_IP")
 # The guest agent exports the whole context to its hooks; what would steer Ansible or Python is not taken from there.
@@ -202,6 +207,17 @@ def report_ready(context: dict[str, str]) -> None:
     print(f"READY could not be reported: {problem}", file=sys.stderr)
 
 
+def look_after_tunnel(context: dict[str, str]) -> None:
+    """Have the tunnel that the context asks for looked after, the first time at once: a node that waits for its SuperLink may need it.
+
+    A tunnel that is not wanted any more goes. Without a usable context nobody knows.
+    """
+    if context.get(TUNNEL, "").strip():
+        subprocess.run(["systemctl", "start", *TUNNEL_UNITS], check=False)
+    elif context and TUNNEL_LINK.exists():
+        subprocess.run(["systemctl", "stop", TUNNEL_UNITS[1], TUNNEL_INTERFACE], check=False)
+
+
 def open_gate(context: dict[str, str]) -> OneGate:
     """Return OneGate with the identity of this VM. Raises ContextMissing."""
     for name in ("ONEGATE_ENDPOINT", "VMID"):
@@ -247,6 +263,8 @@ def main() -> int:
         context = machine_context()
         if failed_before:
             withdraw_failure(context)
+        if step == "bootstrap":
+            look_after_tunnel(context)
         if step == "bootstrap" and unchanged.RECORD.exists() and restart_unchanged(context):
             code = 0
         else:

@@ -35,6 +35,7 @@ PROGRAMS = (
     Path("/etc/one-appliance/link.py"),
     Path("/etc/one-appliance/node.py"),
     Path("/etc/one-appliance/service.py"),
+    Path("/etc/one-appliance/tunnel.py"),
     Path("/etc/one-appliance/unchanged.py"),
 )
 SYSTEMD = Path("/etc/systemd/system")

@@ -84,3 +84,21 @@ def test_the_playbook_runs_with_kept_byte_code_and_nothing_of_the_context_that_s
     lines = (tmp_path / "flower-ansible.log").read_text().splitlines()
     assert {"PYTHONPATH=/etc/one-appliance/bytecode", "KEPT_BYTECODE=/var/cache/one-appliance", "VMID=7"} <= set(lines)
     assert [line for line in lines if "/foreign" in line] == []
+
+
+@pytest.mark.parametrize(("given", "there", "asked"), [
+    ({"VMID": "7", "ONEAPP_FL_TUNNEL_NETWORK": "10.10.9.0/24"}, False, "start one-appliance-tunnel.service one-appliance-tunnel.timer"),
+    ({"VMID": "7", "ONEAPP_FL_TUNNEL_NETWORK": " "}, True, "stop one-appliance-tunnel.timer wg-quick@flower0.service"),
+    ({"VMID": "7"}, False, ""),
+    ({}, True, ""),
+])  # fmt: skip
+def test_a_tunnel_is_looked_after_where_the_context_asks_for_one(
+    service: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], there: bool, asked: str
+) -> None:
+    (tmp_path / "systemctl").write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\n')
+    (tmp_path / "systemctl").chmod(0o755)
+    (tmp_path / "asked").touch()
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(service, "TUNNEL_LINK", tmp_path if there else tmp_path / "missing")
+    service.look_after_tunnel(given)
+    assert (tmp_path / "asked").read_text().strip() == asked
