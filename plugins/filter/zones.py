@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.opennebula.flower.plugins.module_utils import zone_keys, zone_plan
+from ansible_collections.opennebula.flower.plugins.module_utils import zone_keys, zone_plan, zone_tunnels
 
 
 def plan(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -41,5 +41,12 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        functions = {"flower_zone_plan": plan, "flower_zone_keys": zone_keys.zone_keys, "flower_joined_keys": zone_keys.joined_keys}
+        functions = {
+            "flower_zone_plan": plan,
+            "flower_zone_keys": zone_keys.zone_keys,
+            "flower_joined_keys": zone_keys.joined_keys,
+            "flower_tunnel_keys": zone_tunnels.tunnel_keys,
+            "flower_joined_peers": zone_tunnels.joined_peers,
+            "flower_tunnel_addresses": zone_tunnels.tunnel_addresses,
+        }
         return {name: _as_filter(function) for name, function in functions.items()}

@@ -58,16 +58,20 @@ def vm_template(
 
 
 def security_rules(
-    role: str, fleet_address: str, fleet_from: Iterable[str], ssh_from: Iterable[str], metrics_port: int = 0, metrics_from: Iterable[str] = ()
+    role: str, fleet_address: str, fleet_from: Iterable[str], ssh_from: Iterable[str], metrics_port: int = 0, metrics_from: Iterable[str] = (),
+    tunnel_port: int = 0, tunnel_from: Iterable[str] = (),
 ) -> list[dict[str, Any]]:
-    """Return the rules of the security group of a role: out to everywhere, in to SSH, the metrics and, for a SuperLink, the Fleet port.
+    """Return the rules of the security group of a role: out to everywhere, in to SSH, the metrics and, for a SuperLink, the Fleet port and that of tunnels.
 
-    fleet_address: what the SuperLink listens at. fleet_from, ssh_from, metrics_from: names of virtual networks, or networks like 10.0.0.0/8; nowhere
-    if empty.
+    fleet_address: what the SuperLink listens at. fleet_from, ssh_from, metrics_from, tunnel_from: names of virtual networks, or networks like
+    10.0.0.0/8; nowhere if empty. tunnel_port: UDP.
     :raises ValueError: for a network that cannot be.
     """
-    ports = [(22, ssh_from), *([(split_address(fleet_address)[1], fleet_from)] if role == "superlink" else []), (metrics_port, metrics_from)]
-    inbound = [{"RULE_TYPE": "INBOUND", "PROTOCOL": "TCP", "RANGE": str(port), **_source(where)} for port, places in ports for where in places]
+    inside = [("TCP", split_address(fleet_address)[1], fleet_from), ("UDP", tunnel_port, tunnel_from)] if role == "superlink" else []
+    ports = [("TCP", 22, ssh_from), *inside, ("TCP", metrics_port, metrics_from)]
+    inbound = [
+        {"RULE_TYPE": "INBOUND", "PROTOCOL": protocol, "RANGE": str(port), **_source(where)} for protocol, port, places in ports for where in places
+    ]
     return [{"RULE_TYPE": "OUTBOUND", "PROTOCOL": "ALL"}, *inbound]
 
 

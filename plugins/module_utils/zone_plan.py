@@ -19,6 +19,7 @@ from . import addresses
 from .addresses import Address, Network
 from .context_values import KINDS, Limits, split_address
 from .contextualization import BY_NAME
+from .wireguard import peers
 from .wireguard import values as tunnel_values
 from .wireguard.plan import DEFAULT_PORT
 
@@ -139,12 +140,12 @@ def zone_plan(groups: Mapping[str, Sequence[str]], variables: Mapping[str, Mappi
         tunnels = _read_tunnels(coordinator, here)
         _check_coordinator(coordinator, here)
         _check_sites(coordinator, here)
-        _check_tunnels(coordinator, here, tunnels)
+        _check_tunnels(coordinator, zones, tunnels)
         _check_keys(coordinator, here)
     traffic = _traffic(coordinator, [zone for zone in here if zone.trains]) if coordinator else {}
     errors += [error for zone in zones for error in zone.errors]
     nodes = [zone for zone in here if zone.trains]
-    blocks = _blocks(tunnels, nodes) if tunnels and not errors else {}
+    blocks = _blocks(tunnels, zones) if tunnels and not errors else {}
     return {
         "federation": str(coordinator.given.get("flower_service_name", "")) if coordinator else "",
         "coordinator": coordinator.name if coordinator else "",
@@ -391,16 +392,22 @@ def _check_sites(coordinator: Zone, zones: Sequence[Zone]) -> None:
 def _check_tunnels(coordinator: Zone, zones: Sequence[Zone], tunnels: _Tunnels | None) -> None:
     if tunnels is None:
         return
+    host = _listening_host(coordinator)
+    address = _address(host)
+    if not _is_loopback(host) and (address is None or not address.is_unspecified):
+        coordinator.wrong(
+            f"flower_fleet_api_address is {_fleet_address(coordinator)}, where nothing of a tunnel arrives, expected 0.0.0.0:port with tunnels"
+        )
     network = tunnels.network
     for zone in zones:
-        for subnet in zone.subnets:
+        for subnet in zone.subnets if zone.state == PRESENT else ():
             if subnet.version == network.version and subnet.overlaps(network):
                 zone.wrong(f"its network {subnet} overlaps with flower_tunnel_network {network}, expected a tunnel network that no zone uses")
     address = tunnel_values.endpoint_address(tunnels.endpoint) if tunnels.endpoint else None
     if address is not None and address in network:
         coordinator.wrong(f"flower_tunnel_endpoint {tunnels.endpoint} is in flower_tunnel_network {network}, which is reached through the tunnel itself")
     wanted = 1 + sum(zone.most for zone in zones if zone.is_remote and zone.way == WIREGUARD)
-    usable = network.num_addresses - (2 if network.version == 4 and network.prefixlen < 31 else 0)
+    usable = peers.usable(network)
     if usable < wanted:
         coordinator.wrong(
             f"flower_tunnel_network {network} has {usable} addresses, expected at least {wanted}: the SuperLink's and one for each SuperNode there may be"
@@ -453,11 +460,14 @@ def _truth(value: object) -> bool:
 # ---- Planning -------------------------------------------------------------------------------------
 
 
-def _blocks(tunnels: _Tunnels, nodes: Iterable[Zone]) -> dict[str, list[str]]:
-    """Return the first and the last tunnel address of each zone's SuperNodes; the SuperLink's VM has the first of the network."""
-    hosts = tunnels.network.network_address + (1 if tunnels.network.version == 4 and tunnels.network.prefixlen < 31 else 0)
+def _blocks(tunnels: _Tunnels, zones: Iterable[Zone]) -> dict[str, list[str]]:
+    """Return the first and the last tunnel address of each zone's SuperNodes; the SuperLink's VM has the first of the network.
+
+    A zone that leaves keeps its place, so that the others keep their addresses.
+    """
+    hosts = peers.superlink_address(tunnels.network)
     position, blocks = 1, {"": [str(hosts)]}
-    for zone in nodes:
+    for zone in zones:
         if zone.is_remote and zone.way == WIREGUARD:
             blocks[zone.name] = [str(hosts + position), str(hosts + position + zone.most - 1)]
             position += zone.most

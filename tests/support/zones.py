@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, x25519
 from cryptography.x509.oid import NameOID
 
 from ansible_collections.opennebula.flower.tests.support.one_zone import PASSWORD, ModuleZone, module_zone
@@ -64,6 +64,12 @@ def node_key() -> str:
     """A public key as a SuperNode publishes it."""
     key = ec.generate_private_key(ec.SECP384R1()).public_key()
     return key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
+
+
+def tunnel_key() -> str:
+    """A public key as the end of a tunnel publishes it."""
+    key = x25519.X25519PrivateKey.generate().public_key()
+    return base64.b64encode(key.public_bytes_raw()).decode()
 
 
 class Zones:
@@ -129,6 +135,12 @@ class Zones:
         (context,) = self.contexts(name, "superlink")
         return sorted(line.rpartition(" ")[2] for line in context["ONEAPP_FL_NODE_KEYS"].split(",") if line)
 
+    def tunnels(self, name: str) -> dict[str, tuple[str, str]]:
+        """Key and address of each SuperNode of another zone that has a tunnel to the SuperLink, by name."""
+        (context,) = self.contexts(name, "superlink")
+        peers = [line.split(" ") for line in context.get("ONEAPP_FL_TUNNEL_PEERS", "").split(",") if line]
+        return {peer: (key, address) for key, address, peer in peers}
+
     def security_group(self, name: str, role: str = "superlink") -> str:
         """The security group of a role."""
         pool = self.zones[name].call("one.secgrouppool.info", -2, -1, -1)
@@ -164,6 +176,8 @@ class Zones:
                 wanted["FL_CA_CERT"] = base64.b64encode(self.authority.encode()).decode()
             else:
                 wanted["FL_NODE_KEY"] = attributes.get("FL_NODE_KEY") or node_key()
+            if vm["template"].get("CONTEXT", {}).get("ONEAPP_FL_TUNNEL_NETWORK"):
+                wanted["FL_TUNNEL_PUBLIC_KEY"] = attributes.get("FL_TUNNEL_PUBLIC_KEY") or tunnel_key()
             if wanted.items() - attributes.items():
                 zone.call("one.vm.update", vm["id"], "\n".join(f'{name}="{value}"' for name, value in wanted.items()), 1)
 

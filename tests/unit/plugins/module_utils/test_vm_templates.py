@@ -106,3 +106,11 @@ def test_a_place_that_cannot_be_is_named(where: Any) -> None:
 def test_every_setting_is_documented() -> None:
     documented = set(re.findall(r"^\| `(\w+)` \|", DOCS.read_text(), re.MULTILINE))
     assert set(vm_templates.SETTINGS) <= documented
+
+
+def test_the_port_of_tunnels_is_open_at_the_superlink_alone():
+    given = {"tunnel_port": 51820, "tunnel_from": ["203.0.113.16/28", "0.0.0.0/0"]}
+    udp = [rule for rule in vm_templates.security_rules("superlink", "0.0.0.0:9092", [], [], **given) if rule["PROTOCOL"] == "UDP"]
+    rule = {"RULE_TYPE": "INBOUND", "PROTOCOL": "UDP", "RANGE": "51820"}
+    assert udp == [{**rule, "IP": "203.0.113.16", "SIZE": 16}, rule]
+    assert [rule["PROTOCOL"] for rule in vm_templates.security_rules("supernode", "0.0.0.0:9092", [], [], **given)] == ["ALL"]

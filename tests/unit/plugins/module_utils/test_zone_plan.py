@@ -81,6 +81,11 @@ def test_tunnels_have_an_address_for_every_node_there_may_be():
     assert any(key["secret"] and "b, SuperNodes: /etc/wireguard" in key["where"] for key in made["keys"])
 
 
+def test_a_zone_that_leaves_keeps_its_addresses_in_the_tunnel_network_for_the_others_sake():
+    made = plan(TUNNELS, b={"zone_state": "absent"})
+    assert made["zones"][2]["tunnel_addresses"] == plan(TUNNELS)["zones"][2]["tunnel_addresses"]
+
+
 def test_a_zone_may_connect_otherwise_than_the_rest():
     made = plan({**PUBLIC, "flower_tunnel_network": "10.10.9.0/24", "flower_tunnel_endpoint": "fl.example.org:51820"},
                 c={"flower_connection": "wireguard", "flower_superlink_address": ""})  # fmt: skip
@@ -153,6 +158,7 @@ def test_what_cannot_be_is_one_sentence_that_names_the_zone(given, sentence):
         ({"flower_tunnel_network": "10.10.9.0/31"}, {}, "flower_tunnel_network 10.10.9.0/31 has 2 addresses, expected at least 5"),
         ({"flower_tunnel_network": "10.10.9.0/30"}, {}, "flower_tunnel_network 10.10.9.0/30 has 2 addresses, expected at least 5"),
         ({"flower_tunnel_endpoint": "10.10.9.1:51820"}, {}, "is in flower_tunnel_network 10.10.9.0/24, which is reached through the tunnel itself"),
+        ({"flower_fleet_api_address": "192.0.2.1:9092"}, {}, "zone a: flower_fleet_api_address is 192.0.2.1:9092, where nothing of a tunnel arrives"),
         ({"flower_superlink_address": "fl:9092"}, {}, "zone b: flower_superlink_address is set, but with flower_connection wireguard"),
         (
             {},
