@@ -186,7 +186,7 @@ machine-images: images
 vfio: $(VENV)/.test build/collections/.done ## Role vfio_host in emulated machines with an IOMMU that really restart
 	@scripts/timed.sh "vfio_host" pytest -q -rs tests/vfio
 
-MONITORS := prometheus promtool prometheus-node-exporter haproxy
+MONITORS := prometheus promtool prometheus-alertmanager prometheus-node-exporter haproxy
 monitoring: $(VENV)/.test build/collections/.done ## Alerts and dashboards: rules by Prometheus' own tool, every query after a real training, pictures
 	@for program in $(MONITORS); do command -v $$program >/dev/null || missing=yes; done; [ -z "$${missing:-}" ] || { \
 	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends $(filter-out promtool,$(MONITORS)) >/dev/null; }
@@ -253,12 +253,15 @@ image-boot: appliance-images $(VENV)/.test ## The disk images and a small one bo
 bench: setup ## Speed against raw calls, printed as ratios
 	@status=0; python bench/inventory.py || status=1; python bench/modules.py || status=1; python bench/wireguard.py || status=1; exit $$status
 
-.PHONY: bench-checkpoints bench-memory bench-scale
+.PHONY: bench-checkpoints bench-memory bench-scale bench-monitoring
 bench-checkpoints: $(VENV)/.test ## Share of a round that checkpoints and events take
 	@python bench/checkpoints.py cost
 
 bench-memory: $(VENV)/.test ## Memory of the SuperLink over 200 rounds
 	@python bench/checkpoints.py memory
+
+bench-monitoring: $(VENV)/.test ## What metrics and a scrape cost a federation
+	@python bench/monitoring.py
 
 bench-scale: $(VENV)/.test ## Processor time that a node costs its SuperLink
 	@python bench/scale.py

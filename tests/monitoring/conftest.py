@@ -32,6 +32,7 @@ from lab.monitoring import Prometheus
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROLES = REPOSITORY / "roles"
 ROUNDS = 3
+PROGRAMS = ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter", "haproxy")
 DEADLINE = 1800  # seconds, for a machine that others use too
 READINGS = "heat,noise,label\n" + "".join(f"{number % 7},{number % 5},0\n" for number in range(200)) + "900,900,1\n" * 20
 # There is no GPU and no certificate here; the first is what NVIDIA's exporter writes, the second what the SuperLink's VM does.
@@ -48,9 +49,11 @@ class Monitoring(Prometheus):
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._processes = ExitStack()
+        self.pids: dict[str, int] = {}
         self._targets: list[dict[str, Any]] = []
         super().__init__(f"127.0.0.1:{free_port()}")
         self.superlink = ""
+        self.alertmanager_address = f"127.0.0.1:{free_port()}"
 
     def close(self) -> None:
         self._processes.close()
@@ -59,6 +62,7 @@ class Monitoring(Prometheus):
         log = self._processes.enter_context((self.directory / f"{name}.log").open("ab"))
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         self._processes.callback(_stop, process)
+        self.pids[name] = process.pid
 
     def exporter(self, name: str, port: int) -> Path:
         """Start node_exporter as the role does and return the directory of its files."""
@@ -90,15 +94,33 @@ class Monitoring(Prometheus):
         self._targets.append({"targets": [address], "labels": labels})
         (self.directory / "targets.json").write_text(json.dumps(self._targets))
 
-    def scrape(self) -> None:
-        """Start Prometheus with the role's own configuration, which looks every second."""
+    def alertmanager(self) -> None:
+        """Start Alertmanager with the role's own configuration."""
+        variables = {"ansible_managed": "", "flower_monitoring_receiver": {}, "flower_monitoring_critical_receiver": {}}
+        path = self.directory / "alertmanager.yml"
+        path.write_text(rendered("flower_monitoring", "alertmanager.yml.j2", variables))
+        flags = [f"--config.file={path}", f"--storage.path={self.directory / 'alertmanager'}", "--cluster.listen-address="]
+        self.start("alertmanager", "prometheus-alertmanager", *flags, f"--web.listen-address={self.alertmanager_address}")
+
+    def told(self, name: str) -> set[str]:
+        """Return the alerts about a machine that Alertmanager holds."""
+        try:
+            answer = requests.get(f"http://{self.alertmanager_address}/api/v2/alerts", timeout=60)
+        except requests.ConnectionError:
+            return set()
+        return {alert["labels"]["alertname"] for alert in answer.json() if alert["labels"].get("name") == name} if answer.ok else set()
+
+    def scrape(self, faster: int = 1) -> None:
+        """Start Prometheus with the role's own configuration, which looks every second; all times of the rules are divided by a number."""
+        rules = self.directory / "rules.yml"
+        rules.write_text(quicker((ROLES / "flower_monitoring/files/rules.yml").read_text(), faster))
         variables = yaml.safe_load((ROLES / "flower_monitoring/vars/main.yml").read_text()) | {
-            "ansible_managed": "", "flower_monitoring_interval": 1, "flower_monitoring_alertmanager_address": "127.0.0.1:1",
+            "ansible_managed": "", "flower_monitoring_interval": 1, "flower_monitoring_alertmanager_address": self.alertmanager_address,
             "flower_monitoring_prometheus_address": self.address, "flower_monitoring_targets": [str(self.directory / "targets.json")],
             "flower_monitoring_user": "", "flower_monitoring_ca": "",
         }  # fmt: skip
         text = rendered("flower_monitoring", "prometheus.yml.j2", variables)
-        text = text.replace("/etc/prometheus/flower-rules.yml", str(ROLES / "flower_monitoring/files/rules.yml"))
+        text = text.replace("/etc/prometheus/flower-rules.yml", str(rules))
         (self.directory / "prometheus.yml").write_text(text)
         flags = [f"--config.file={self.directory / 'prometheus.yml'}", f"--storage.tsdb.path={self.directory / 'tsdb'}"]
         self.start("prometheus", "prometheus", *flags, f"--web.listen-address={self.address}")
@@ -108,7 +130,19 @@ def rendered(role: str, template: str, variables: dict[str, Any]) -> str:
     """Return a file of a role, as far as Ansible's own filters are not needed for it."""
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(ROLES / role / "templates"), trim_blocks=True, keep_trailing_newline=True)  # noqa: S701 - no HTML
     environment.filters["comment"] = lambda text: f"# {text}"
+    environment.filters["combine"] = lambda one, other: one | other
+    environment.filters["to_json"] = json.dumps
     return environment.get_template(template).render(variables)
+
+
+def quicker(rules: str, faster: int) -> str:
+    """Return rules whose delays and ranges are so many times shorter, none below a second."""
+    seconds = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+    def shorter(match: re.Match[str]) -> str:
+        return f"{match[1]}{max(1, int(match[2]) * seconds[match[3]] // faster)}s"
+
+    return re.sub(r"(for: |\[|offset )(\d+)([smhd])\b", shorter, rules) if faster > 1 else rules
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
@@ -137,7 +171,7 @@ def work_of(log: Path) -> Counts:
 @pytest.fixture(scope="session")
 def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitoring]:
     """A training of three rounds, all of which Prometheus has seen."""
-    missing = [program for program in ("prometheus", "prometheus-node-exporter", "haproxy") if not shutil.which(program)]
+    missing = [program for program in PROGRAMS if not shutil.which(program)]
     assert not missing, f"{missing} is missing: make monitoring installs it"
     directory = tmp_path_factory.mktemp("monitoring")
     flower = tmp_path_factory.mktemp("federation")
@@ -170,11 +204,10 @@ def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitoring]:
         watch.close()
 
 
-def supervise(federation: Federation, flower: Path, files: Path, nodes: dict[Path, Path]) -> None:
-    """Have the supervisor train, and write the metrics of all machines meanwhile."""
+def supervisor_of(federation: Federation, flower: Path, metrics: Path, run: dict[str, Any]) -> Supervisor:
+    """Return a supervisor that trains with this configuration and writes its metrics to a file."""
     (flower / "runs").mkdir()
     binaries = make_flower_venv()
-    run = {"use-case": "anomaly-detection", "num-server-rounds": ROUNDS, "checkpoint-enabled": True, "checkpoint-interval": 1}
     config = Config(
         flwr_command=["env", f"FLWR_HOME={flower / 'home'}", f"PATH={binaries}:/usr/bin:/bin", str(binaries / "flwr")],
         superlink_connection="local",
@@ -182,12 +215,18 @@ def supervise(federation: Federation, flower: Path, files: Path, nodes: dict[Pat
         runs_directory=str(flower / "runs"),
         runs_directory_in_app=str(flower / "runs"),
         state_file=str(flower / "supervisor.json"),
-        initial_run={"name": "initial", "config": {**run, "checkpoint-path": str(flower / "checkpoints")}},
+        initial_run={"name": "initial", "config": run},
         health_url=f"http://{federation.address}/health",
-        metrics_file=str(files / "training.prom"),
+        metrics_file=str(metrics),
         failing_seconds=DEADLINE,
     )
-    supervisor = Supervisor(config, NoBoard())
+    return Supervisor(config, NoBoard())
+
+
+def supervise(federation: Federation, flower: Path, files: Path, nodes: dict[Path, Path]) -> None:
+    """Have the supervisor train, and write the metrics of all machines meanwhile."""
+    run = {"use-case": "anomaly-detection", "num-server-rounds": ROUNDS, "checkpoint-enabled": True, "checkpoint-interval": 1}
+    supervisor = supervisor_of(federation, flower, files / "training.prom", {**run, "checkpoint-path": str(flower / "checkpoints")})
 
     def at_work() -> bool:
         supervisor.step()
