@@ -15,6 +15,8 @@ from ..scalars import whole_number
 
 LAST_PORT = LAST_KEEPALIVE = 2**16 - 1
 _KEY_BYTES = 32
+# Addresses in it mean a machine that does not know its own yet.
+_THIS_NETWORK = ipaddress.IPv4Network("0.0.0.0/8")
 _INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
@@ -89,6 +91,8 @@ def _host(host: str) -> str:
         return address
     if not _HOST_NAME.fullmatch(host) or len(host) > 253 or any(len(label) > 63 for label in host.split(".")):
         raise ValueError(f"holds {host!r}, which is neither an address nor a host name")
+    if host.lower() == "localhost" or host.lower().endswith(".localhost"):
+        raise ValueError(f"holds {host!r}, the machine itself, where no other one can reach it")
     return host.lower()
 
 
@@ -98,3 +102,7 @@ def _check_reachable(text: str) -> None:
         raise ValueError(f"holds {text!r}, an IPv4 address in the form of IPv6, expected {str(address.ipv4_mapped)!r}")
     if address.is_unspecified or address.is_multicast or text == "255.255.255.255":
         raise ValueError(f"holds {text!r}, which is not the address of one machine")
+    if address.is_loopback or address.is_link_local:
+        raise ValueError(f"holds {text!r}, where no other machine can reach it")
+    if address.version == 4 and (address.is_reserved or address in _THIS_NETWORK):
+        raise ValueError(f"holds {text!r}, which no machine can have")
