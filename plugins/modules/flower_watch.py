@@ -156,10 +156,11 @@ ZONE_OPTIONS = {
 
 def work(module):
     interval, duration = module.params["interval"], 0 if module.params["once"] else module.params["duration"]
-    if not 1 <= interval <= LONGEST_WAIT:
-        raise OneException(INVALID, f"interval is {interval:.10g}, it must be 1 or more, and at most {LONGEST_WAIT}, a year.")
-    if not duration <= LONGEST_WAIT:
-        raise OneException(INVALID, f"duration is {duration:.10g}, it must be at most {LONGEST_WAIT}, a year.")
+    if not interval >= 1:
+        raise OneException(INVALID, f"interval is {interval:g}, it must be 1 or more.")
+    for name, seconds in (("interval", interval), ("duration", duration)):
+        if not seconds <= LONGEST_WAIT:
+            raise OneException(INVALID, f"{name} is {seconds:.10g}, it must be at most {LONGEST_WAIT} seconds, a year.")
     service = module.params["service"]
     # What is wrong from the beginning is an error; what goes wrong later is part of the view.
     Trainings(module.client, service)

@@ -153,6 +153,9 @@ class ServiceTemplate(ReconciledObject):
         """Return what the module's user gets to know."""
         return {**lookup.identity(document), "mode": mode(document), **self.attributes(document)}
 
+    def check_storable(self, before: dict, after: dict) -> None:
+        """Do nothing: the document is no template, and was judged when it was read."""
+
     def create(self, after: dict) -> int:
         """Make the service template and return its id."""
         return int(self.client.flow("POST", "/service_template", after["template"])["DOCUMENT"]["ID"])

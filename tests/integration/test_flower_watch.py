@@ -80,6 +80,8 @@ def test_a_vm_that_still_tries_to_boot_says_what_it_waits_for(federation: Federa
     ("options", "sentence"),
     [
         ({"interval": 0}, "interval is 0, it must be 1 or more."),
+        ({"interval": float("nan")}, "interval is nan, it must be 1 or more."),
+        ({"duration": float("inf")}, "duration is inf, it must be at most 31536000 seconds, a year."),
         ({"service": "nobody"}, "There is no service with the name 'nobody'"),
         ({"oneflow_url": "http://127.0.0.1:9"}, "127.0.0.1:9"),
     ],

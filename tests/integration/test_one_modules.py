@@ -217,6 +217,16 @@ def test_a_time_that_is_no_deadline_is_refused(zone, times):
     assert zone.calls == []
 
 
+@pytest.mark.parametrize("template", [{"9X": 1}, {"A": "]]>"}, {"A": {"B": {"C": 1}}}])
+@pytest.mark.parametrize(("module", "options"), [("one_template", {}), ("one_cluster", {}), ("one_vm", {"vm_template": "small"})])
+def test_what_the_server_cannot_keep_is_refused_in_check_mode_too_and_before_anything_is_changed(zone, module, options, template):
+    zone.run("one_template", name="small", **SMALL)
+    for check in (True, False):
+        zone.calls.clear()
+        failed = zone.fails(module, check=check, name="odd", template=template, **options)
+        assert failed["error"]["kind"] == "invalid" and zone.writes == []
+
+
 @pytest.fixture
 def twins(zone: ModuleZone) -> Iterator[list[int]]:
     """VM templates of one name: oneadmin's, and those of two tenants."""

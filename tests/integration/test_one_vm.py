@@ -398,6 +398,17 @@ def test_a_vm_is_renamed_once_whichever_name_it_has(zone):
     zone.unchanged("one_vm", name=str(number), new_name="new")
 
 
+@pytest.mark.parametrize("wrong", [{"new_name": "a&b"}, {"new_name": "good", "template": {"9X": 1}}, {"new_name": "good", "template": {"A": "]]>"}}])
+def test_a_vm_is_not_renamed_when_it_cannot_become_what_is_wanted(zone, wrong):
+    number = only(zone.changed("one_vm", name="web", state="hold", **NEW))["id"]
+    for check in (True, False):
+        zone.calls.clear()
+        failed = zone.fails("one_vm", check=check, name="web", **wrong)
+        assert failed["error"]["kind"] == "invalid" and zone.writes == []
+    assert document(zone, number)["name"] == "web"
+    assert zone.fails("one_vm", check=True, name="a:b", **NEW)["error"]["kind"] == "invalid"
+
+
 def test_a_group_alone_keeps_the_owner_of_each_vm(zone):
     zone.changed("one_vm", name="node-#", count=2, state="hold", **NEW)
     for number, owner in enumerate(("alice", "bob")):

@@ -215,6 +215,7 @@ class ReconciledObject(ABC):
     def new(self, before: dict) -> dict:
         """Make the object and return the module's result. before: what was in its place, empty for nothing."""
         after = self.planned()
+        self.check_storable({}, after)
         if self.module.check_mode:
             return self.result(before, after, self.predicted({}, after))
         return self.result(before, after, self.facts(self.make(after)))
@@ -243,6 +244,8 @@ class ReconciledObject(ABC):
         if self.ownership:
             after |= self.ownership.after(current)
             self.ownership.check(before, after, self.module.unresolved)
+        if before != after:
+            self.check_storable(before, after)
         if self.module.check_mode:
             return self.result(before, after, self.predicted(current, after))
         if before != after:
@@ -250,6 +253,14 @@ class ReconciledObject(ABC):
             if self.ownership:
                 self.give(current)
         return self.result(before, after, self.facts(self.settled(number, current if before == after else None)))
+
+    def check_storable(self, before: dict, after: dict) -> None:
+        """Refuse attributes that the server cannot keep, before anything is changed. Raises TemplateSyntaxError."""
+        changed = compare.changes(before.get("template", {}), after["template"])
+        if changed:
+            from ..transport.template import render
+
+            render(changed)
 
     def compared(self, document: dict) -> dict:
         """Return what is compared, as it is, with owner, group and permissions if it has them."""

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ..core import lookup, states
+from ..core import compare, lookup, states
 from ..core.ownership import Ownership
 from ..transport.client import Client
 from ..transport.errors import INVALID, WRONG_STATE, OneException
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .create import VmCreation
 
 _DONE = "DONE"
+_NOT_IN_NAMES = re.compile(r"""[&|:\\";/'#{}$<>]""")
 
 
 class VmSelection:
@@ -67,6 +69,7 @@ class VmSelection:
         before |= {vm["NAME"]: _standing(vm) for vm in surplus}
         goal = GOALS.get(self._params["state"], "RUNNING")
         after |= {name: {"name": name, "state": goal, "template": creation.attributes} for name in new}
+        self._check_storable(new, changes, creation.attributes if creation else {})
         kept = [change.vm for change in changes]
         if self._check_mode:
             return before, after, [vm_facts.facts(vm) for vm in kept] + [{"name": name} for name in new]
@@ -124,6 +127,22 @@ class VmSelection:
             raise lookup.missing(self._client, "VM", self._name)
         if vm_facts.leads_to(states.vm_state(found[0])) == _DONE:
             raise OneException(WRONG_STATE, f"{vm_facts.label(found[0])} is {states.vm_state(found[0])}: it is gone for good.")
+
+    def _check_storable(self, new: list[str], changes: list[VmDiff], attributes: dict) -> None:
+        """Refuse names and attributes that the server cannot keep, before anything is changed.
+
+        Raises OneException of kind invalid, and TemplateSyntaxError.
+        """
+        renamed = [change.after["name"] for change in changes if change.after["name"] != change.vm["NAME"]]
+        for name in (*new, *renamed):
+            wrong = _NOT_IN_NAMES.search(name)
+            if wrong:
+                raise OneException(INVALID, f"VM name {name!r} has {wrong[0]!r}, which OpenNebula allows in no name.")
+        changed = [compare.changes(change.before[part], change.after[part]) for change in changes for part in ("attributes", "configuration")]
+        for template in filter(None, (attributes, *changed)):
+            from ..transport.template import render
+
+            render(template)
 
     def _check_unique(self, there: list[dict]) -> None:
         for name in sorted({vm["NAME"] for vm in there}):
