@@ -98,6 +98,8 @@ def _usable(core: Core, vm: dict, enabled: list[dict]) -> tuple[list[dict], str]
 
 def _note(core: Core, vm: dict, reason: str) -> None:
     """Say in a pending VM why it is not placed."""
-    if vm["state"] == VmState.PENDING and not vm["user_template"].get("SCHED_MESSAGE", "").endswith(reason):
+    said = vm["user_template"].get("SCHED_MESSAGE")
+    # The owner of the VM can write whatever it likes there.
+    if vm["state"] == VmState.PENDING and not (isinstance(said, str) and said.endswith(reason)):
         vm["user_template"]["SCHED_MESSAGE"] = timestamped(core, reason)
         core.store.save("vm", vm)

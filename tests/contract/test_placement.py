@@ -61,6 +61,18 @@ def test_a_vm_that_no_host_suits_says_so_and_waits(world: World, wanted: str, wo
     world.call("one.vm.action", "terminate", vm)
 
 
+@pytest.mark.parametrize("written", ['SCHED_MESSAGE=[A="b"]', 'SCHED_MESSAGE="a"\nSCHED_MESSAGE="b"'])
+def test_what_the_owner_of_a_waiting_vm_writes_does_not_keep_others_waiting(world: World, written: str) -> None:
+    waiting = world.call("one.vm.allocate", f'{VM}SCHED_REQUIREMENTS="ID = 77"\n{written}')
+    other = world.call("one.vm.allocate", VM)
+    world.tick()
+    world.wait("one.vm.info", other, *RUNNING)
+    assert "SCHED_REQUIREMENTS" in document(world, waiting).findtext("USER_TEMPLATE/SCHED_MESSAGE")
+    for vm in (waiting, other):
+        world.call("one.vm.recover", vm, 3)
+    world.wait("one.vm.info", other, "<STATE>6<")
+
+
 def test_vms_near_others_go_where_these_are(world: World) -> None:
     first = world.call("one.vm.allocate", f'{VM}SCHED_REQUIREMENTS="ID = 1"')
     world.tick()
