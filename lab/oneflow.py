@@ -152,7 +152,7 @@ def _add_templates(app: Flask, core, flow: Flow) -> None:
         body = templates.get(g.session, template_id)["TEMPLATE"]["BODY"]
         new = _parsed(_required_text(params["template_json"]))
         # What may not change is left as it is without a word.
-        if all(new.get(key) in (None, body[key]) and not (append and key in new) for key in IMMUTABLE_TEMPLATE):
+        if all(new.get(key) in (None, body.get(key)) and not (append and key in new) for key in IMMUTABLE_TEMPLATE):
             _replace(template_id, body, {**body, **new} if append else new)
 
     def _register(name: str, body: dict) -> int:
@@ -160,7 +160,8 @@ def _add_templates(app: Flask, core, flow: Flow) -> None:
 
     def _replace(template_id: int, old: dict, new: dict) -> None:
         for key in IMMUTABLE_TEMPLATE:
-            if new.setdefault(key, old[key]) != old[key]:
+            # One that was written as a plain document has none.
+            if key in old and new.setdefault(key, old[key]) != old[key]:
                 raise FlowError(f"Immutable value: `service_template/{key}` can not be changed")
         templates.save(g.session, template_id, validate_template(schema, new))
 

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from lab.core import images, machine_rules, rights, schedules
-from lab.core.call import Call, as_list, parse_template
+from lab.core.call import Call, as_list, parse_template, settle
 from lab.core.errors import ACTION, AUTHORIZATION, INTERNAL, OneError, failure
 from lab.core.kinds import KINDS
 from lab.core.markup import attributes, element, ids, shown
@@ -116,6 +116,7 @@ def _written(template: dict) -> dict:
         value = template.get(name, "").upper()
         return value if value in values else values[0]
 
+    settle(template, ("BACKUP_VMS", "BACKUP_VOLATILE", "FS_FREEZE", "MODE", "EXECUTION", "KEEP_LAST"))
     kept = machine_rules.whole(template.get("KEEP_LAST")) or 0
     return template | {
         "KEEP_LAST": str(max(kept, 0)), "BACKUP_VOLATILE": machine_rules.switch(template.get("BACKUP_VOLATILE", "")),
@@ -161,7 +162,7 @@ def _allocate(call: Call, text: str) -> int:
         raise OneError(INTERNAL, "Wrong priority value")
     if priority is not None and priority > _DEFAULT_PRIORITY and not call.is_admin:
         raise OneError(AUTHORIZATION, f"User [{call.user['id']}] not authorized to perform action on backup job.")
-    name = template.pop("NAME", "")
+    name = settle(template, ["NAME"]).pop("NAME", "")
     call.check_name("backupjob", name, INTERNAL)
     job = call.new(
         "backupjob", name, priority=_DEFAULT_PRIORITY if priority is None else priority, last=0, duration=0, schedule=[],

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -116,9 +117,43 @@ def name_problem(forbidden: str, name: str) -> str:
 def parse_template(text: str, code: int = INTERNAL, prefix: str = "") -> dict:
     """Return the attributes of a template. Raises OneError with the server's words for a syntax error."""
     try:
-        return parse(text)
+        template = parse(text)
     except TemplateSyntaxError as error:
         raise OneError(code, f"{prefix}Parse error: {error}") from error
+    for vector in (item for value in template.values() for item in as_list(value) if isinstance(item, dict)):
+        wrong = next((name for name in vector if name[:1].isdigit()), None)
+        # A document with such an element is none, and neither is any list with it.
+        if wrong is not None:
+            raise OneError(code, f"{prefix}Parse error: {wrong!r} is no attribute name: it begins with a digit")
+    return template
+
+
+def text_of(template: dict, name: str, otherwise: str = "") -> str:
+    """Return an attribute that oned reads as a text: the first of several, nothing for a vector."""
+    first = next(iter(as_list(template.get(name))), None)
+    return first if isinstance(first, str) else otherwise
+
+
+def vectors_of(template: dict, name: str) -> list[dict]:
+    """Return an attribute that oned reads as vectors; texts of this name are nothing to it."""
+    return [value for value in as_list(template.get(name)) if isinstance(value, dict)]
+
+
+def settle(template: dict, texts: Iterable[str] = (), vectors: Iterable[str] = ()) -> dict:
+    """Make of attributes what oned reads in them, in place: texts, and vectors; what is neither is not there."""
+    for name in template.keys() & {*texts}:
+        text = text_of(template, name, "\0")
+        if text == "\0":
+            del template[name]
+        else:
+            template[name] = text
+    for name in template.keys() & {*vectors}:
+        found = vectors_of(template, name)
+        if found:
+            template[name] = found if isinstance(template[name], list) else found[0]
+        else:
+            del template[name]
+    return template
 
 
 def as_list(value: object) -> list:

@@ -8,7 +8,7 @@ import hashlib
 import shutil
 from typing import TYPE_CHECKING
 
-from lab.core.call import Call, parse_template
+from lab.core.call import Call, parse_template, settle
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.markup import Data, attributes, element, ids, shown
 from lab.core.method import Method
@@ -68,13 +68,15 @@ _SYSTEM_ONLY = ("SHARED", "DS_MIGRATE", "DS_LIVE_MIGRATE", "DS_MIGRATE_SNAP")
 _IMAGES_ONLY = ("LN_TARGET", "CLONE_TARGET")
 #: attributes that are kept encrypted
 _SECRETS = ("NETAPP_PASS", "PUREFA_API_TOKEN", "RESTIC_PASSWORD")
+# What oned reads as texts of a datastore's template.
+_TEXTS = ("TYPE", "DS_MAD", "TM_MAD", "DISK_TYPE")
 _MB = 1024 * 1024
 _SYSTEM_ID = 0
 
 
 def datastore_template(template: dict) -> dict:
     """Return a new datastore's template with what the server adds to it. Raises OneError for one that cannot be."""
-    kind = template.get("TYPE", "").upper()
+    kind = settle(template, _TEXTS).get("TYPE", "").upper()
     template = {**template, "TYPE": kind if kind in DATASTORE_TYPES else "IMAGE_DS"}
     if template["TYPE"] == "SYSTEM_DS" and template.get("DS_MAD"):
         raise OneError(INTERNAL, "SYSTEM datastores cannot have DS_MAD defined.")
@@ -140,7 +142,7 @@ def _allocate(call: Call, text: str, cluster_id: int) -> int:
     template = parse_template(text)
     cluster = call.find("cluster", 0 if cluster_id == -1 else cluster_id)
     call.authorize(("CREATE", "datastore", None), ("ADMIN", "cluster", cluster))
-    name = template.pop("NAME", "")
+    name = settle(template, ["NAME"]).pop("NAME", "")
     call.check_name("datastore", name, INTERNAL)
     template = datastore_template(template)
     datastore = call.new("datastore", name, at_least=100, state=0, clusters=[cluster["id"]], template=template)
@@ -151,7 +153,7 @@ def _allocate(call: Call, text: str, cluster_id: int) -> int:
 def _update(_call: Call, datastore: dict, template: dict) -> dict:
     """Keep type and drivers that the new template does not name, and add what follows from them."""
     before = datastore["template"]
-    kind = template.get("TYPE", "").upper()
+    kind = settle(template, _TEXTS).get("TYPE", "").upper()
     if datastore["id"] == _SYSTEM_ID or before["TYPE"] == "BACKUP_DS" or not kind:
         kind = before["TYPE"]
     template = {**template, "TYPE": kind if kind in DATASTORE_TYPES else "IMAGE_DS"}

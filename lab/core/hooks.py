@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lab.core.call import Call, name_problem, parse_template
+from lab.core.call import Call, name_problem, parse_template, settle
 from lab.core.errors import AUTHORIZATION, INTERNAL, OneError
 from lab.core.markup import attributes, element
 from lab.core.method import Method
@@ -31,6 +31,10 @@ _WRONG_STATE = "The STATE attribute is not defined or it's invalid."
 _READING = (".info", ".infoextended")
 
 
+# What oned reads as texts of a hook's template.
+_TEXTS = ("NAME", "TYPE", "COMMAND", "REMOTE", "CALL", "RESOURCE", "STATE", "LCM_STATE", "ON")
+
+
 def _body(_core: Core, hook: dict) -> dict:
     return {
         "ID": hook["id"], "NAME": hook["name"], "TYPE": hook["type"], **lock_of(hook), "TEMPLATE": attributes(hook["template"]),
@@ -42,7 +46,7 @@ def _full_body(core: Core, hook: dict) -> dict:
 
 
 def _allocate(call: Call, text: str) -> int:
-    template = parse_template(text)
+    template = settle(parse_template(text), _TEXTS)
     call.authorize(("CREATE", "hook", None))
     kind = template.get("TYPE", "").lower()
     if kind not in _TYPES:
@@ -109,7 +113,7 @@ def _vm_state(template: dict) -> dict:
 
 
 def _update(call: Call, hook: dict, template: dict) -> dict:
-    if not template.get("COMMAND"):
+    if not settle(template, _TEXTS).get("COMMAND"):
         raise OneError(INTERNAL, f"{FAILED_UPDATE}The COMMAND attribute is not defined.")
     if hook["type"] == "api":
         if not _is_hookable(call, template.get("CALL", "")):

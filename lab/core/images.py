@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lab.core import quotas, restricted
-from lab.core.call import Call, parse_template
+from lab.core.call import Call, parse_template, settle
 from lab.core.datastores import PERSISTENT_ONLY, check_room
 from lab.core.errors import ACTION, ALLOCATE, INTERNAL, OneError, failure
 from lab.core.kinds import KINDS
@@ -182,7 +182,7 @@ def _from_app(call: Call, app_id: str) -> dict:
 
 
 def _allocate(call: Call, text: str, datastore_id: int, _skip_capacity_check: bool = False) -> int:
-    template = parse_template(text)
+    template = settle(parse_template(text), (*_OWN, "FROM_APP"))
     datastore = call.find("datastore", datastore_id)
     where = datastore["template"]["TYPE"]
     if where in ("SYSTEM_DS", "BACKUP_DS"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 from copy import deepcopy
 
 from lab.core import networks, ranges
-from lab.core.call import Call, parse_template
+from lab.core.call import Call, parse_template, settle
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.method import Method
 from lab.core.states import NetworkState
@@ -56,7 +56,7 @@ def _named_lease(call: Call, network_id: int, method_name: str, text: str) -> tu
 
 def _reserve(call: Call, network_id: int, text: str) -> int:
     """Move addresses of a network into a new one, or one that holds some of its addresses already."""
-    wanted = parse_template(text, ACTION)
+    wanted = settle(parse_template(text, ACTION), ("SIZE", "NAME", "NETWORK_ID", "AR_ID", *ranges.ADDRESSES))
     size = wanted.get("SIZE", "")
     if not size.isdigit() or int(size) < 1:
         raise OneError(ACTION, "Reservation SIZE must be a greater than 0")

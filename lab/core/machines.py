@@ -13,7 +13,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from lab.core import context, images, machine_rules, networks, quotas, schedules, vm_groups
-from lab.core.call import Call, as_list
+from lab.core.call import Call, as_list, settle, text_of, vectors_of
 from lab.core.datastores import TRANSFER_DRIVERS
 from lab.core.errors import ALLOCATE, INTERNAL, OneError
 from lab.core.states import LcmState, VmState
@@ -55,6 +55,7 @@ def allocate(
     then.
     """
     core = call.core
+    settle(template, vectors=("DISK", "NIC", "NIC_ALIAS", "PCI"))
     _with_prefix(lambda: machine_rules.topology(template))
     call.authorize(*demands, *uses(call, template, by_name="TEMPLATE_ID" in template))
     disks, nics = as_list(template.get("DISK")), _all_nics(template)
@@ -119,6 +120,7 @@ def _build(call: Call, vm: dict, template: dict, hold: bool, taken: list[dict]) 
     vm["backup"] = machine_rules.backup({}, template.get("BACKUP_CONFIG"), append=False)
     # Of several, the first counts.
     first = next(iter(as_list(template.get("CONTEXT"))), None)
+    machine.pop("CONTEXT", None)
     if isinstance(first, dict):
         machine["CONTEXT"] = context.render_context(core, vm, first, context_target)
     vm_groups.join(call, vm, template)
@@ -158,7 +160,7 @@ def _all_nics(template: dict) -> list[dict]:
 
 def _add_nics(call: Call, vm: dict, template: dict, taken: list[dict]) -> None:
     """Add the interfaces of a new VM, and then their aliases, with their leases."""
-    machine, default = vm["template"], template.get("NIC_DEFAULT") or {}
+    machine, default = vm["template"], next(iter(vectors_of(template, "NIC_DEFAULT")), {})
     for nic in as_list(template.get("NIC")):
         named = nic | {"NAME": machine_rules.nic_name(nic.get("NAME", ""), f"NIC{len(machine['NIC'])}")}
         machine["NIC"].append(_nic(call, vm, len(machine["NIC"]), default | named))
@@ -198,7 +200,7 @@ def new_nic(call: Call, vm: dict, attribute: dict, alias: bool = False) -> dict:
     if alias:
         return _alias(call, vm, number, attribute, "Alias not found.")
     named = attribute | {"NAME": machine_rules.nic_name(attribute.get("NAME", ""), f"NIC{number}")}
-    return _nic(call, vm, number, machine.get("NIC_DEFAULT", {}) | named)
+    return _nic(call, vm, number, next(iter(vectors_of(machine, "NIC_DEFAULT")), {}) | named)
 
 
 def interfaces(machine: dict) -> list[dict]:
@@ -393,11 +395,11 @@ def _disk(core: Core, vm_id: int, number: int, disk: dict, image: dict | None) -
     datastore = core.store.get("datastore", image["datastore"])
     transfer = datastore["template"]
     persistent, cdrom = image["persistent"], image["type"] == images.CDROM
-    immutable = cdrom or image["template"].get("PERSISTENT_TYPE", "").upper() == "IMMUTABLE"
+    immutable = cdrom or text_of(image["template"], "PERSISTENT_TYPE").upper() == "IMMUTABLE"
     targets = TRANSFER_DRIVERS.get(transfer.get("TM_MAD"), {})
-    prefix = disk.get("DEV_PREFIX") or ("" if cdrom else image["template"].get("DEV_PREFIX") or _DEFAULT_PREFIX)
-    read_only = "YES" if immutable else machine_rules.switch(disk.get("READONLY") or image["template"].get("READONLY", ""))
-    inherited = {key: image["template"][key] for key in ("SERIAL",) if image["template"].get(key)}
+    prefix = disk.get("DEV_PREFIX") or ("" if cdrom else text_of(image["template"], "DEV_PREFIX") or _DEFAULT_PREFIX)
+    read_only = "YES" if immutable else machine_rules.switch(disk.get("READONLY") or text_of(image["template"], "READONLY"))
+    inherited = {key: text_of(image["template"], key) for key in ("SERIAL",) if text_of(image["template"], key)}
     format_ = {"DRIVER": image["format"].lower(), "FORMAT": image["format"].lower()} if image["format"] else {}
     return {"SIZE": str(image["size"])} | inherited | {
         "CLONE_TARGET": targets.get("CLONE_TARGET", "NONE"), "LN_TARGET": targets.get("LN_TARGET", "NONE"),

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lab.core.call import Call, parse_template
+from lab.core.call import Call, parse_template, settle
 from lab.core.errors import ACTION, ALLOCATE, INTERNAL, OneError, failure
 from lab.core.images import spec
 from lab.core.markup import Data, attributes, ids
@@ -52,7 +52,7 @@ def _delete_market(call: Call, market: dict) -> bool:
 def _allocate_market(call: Call, text: str) -> int:
     call.authorize(("CREATE", "market", None))
     template = parse_template(text)
-    name = template.pop("NAME", "")
+    name = settle(template, ("NAME", "MARKET_MAD")).pop("NAME", "")
     call.check_name("market", name, INTERNAL)
     driver = template.get("MARKET_MAD", "")
     if not driver:
@@ -114,7 +114,7 @@ def _allocate_app(call: Call, text: str, market_id: int) -> int:
         raise OneError(INTERNAL, f"Cannot find associated MARKETPLACE ID = {market_id}")
     if not _DRIVERS[market["template"]["MARKET_MAD"]]:
         raise OneError(ACTION, f"Create disabled for market: {market['name']}")
-    name, origin = template.pop("NAME", ""), template.get("ORIGIN_ID")
+    name, origin = settle(template, ("NAME", "ORIGIN_ID", "TYPE")).pop("NAME", ""), template.get("ORIGIN_ID")
     call.check_name("marketapp", name, ALLOCATE, _FAILED)
     if origin is None:
         raise OneError(ALLOCATE, f"{_FAILED}Missing ORIGIN_ID for the MARKETPLACEAPP")

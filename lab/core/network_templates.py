@@ -8,7 +8,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING
 
 from lab.core import networks, restricted
-from lab.core.call import Call, as_list, parse_template
+from lab.core.call import Call, as_list, parse_template, settle, text_of
 from lab.core.errors import ALLOCATE, INTERNAL, OneError
 from lab.core.markup import attributes
 from lab.core.method import Method
@@ -35,7 +35,7 @@ def _add(call: Call, name: str, template: dict, _source: dict | None = None) -> 
 def _allocate(call: Call, text: str) -> int:
     template = parse_template(text)
     call.authorize(("CREATE", "vntemplate", None))
-    item = _add(call, template.pop("NAME", ""), template)
+    item = _add(call, settle(template, ["NAME"]).pop("NAME", ""), template)
     call.core.store.save("vntemplate", item)
     return item["id"]
 
@@ -53,8 +53,8 @@ def _instantiate(call: Call, template_id: int, name: str, text: str) -> int:
     owners = networks.owner_wanted(call, template)
     call.authorize(("USE", "vntemplate", source))
     known = {cluster["id"] for cluster in call.core.store.all("cluster")}
-    named = [int(number) for number in template.get("CLUSTER_IDS", "").split(",") if number.strip().isdigit()]
-    clusters = [number for number in named if number in known] if template.get("CLUSTER_IDS") else [_DEFAULT_CLUSTER]
+    named = [int(number) for number in text_of(template, "CLUSTER_IDS").split(",") if number.strip().isdigit()]
+    clusters = [number for number in named if number in known] if text_of(template, "CLUSTER_IDS") else [_DEFAULT_CLUSTER]
     try:
         return networks.add(call, name, template, clusters, source=source, **owners)
     except OneError as error:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lab.core import ranges, restricted
-from lab.core.call import Call, as_list, parse_template
+from lab.core.call import Call, as_list, parse_template, settle, text_of, vectors_of
 from lab.core.errors import ACTION, INTERNAL, OneError, failure
 from lab.core.markup import Data, attributes, ids
 from lab.core.method import Method
@@ -67,7 +67,7 @@ def lease(core: Core, network: dict, holder: int | str, wanted: dict | None = No
 
 def security_groups(*owners: dict) -> str:
     """Return the security groups of a NIC: its own and its network's."""
-    numbers = {number for owner in owners for number in owner.get("SECURITY_GROUPS", "").split(",") if number.isdigit()}
+    numbers = {number for owner in owners for number in text_of(owner, "SECURITY_GROUPS").split(",") if number.isdigit()}
     return ",".join(sorted(numbers, key=int))
 
 
@@ -242,6 +242,7 @@ def _shown(value: str | None) -> Data | None:
 
 def _automatic(template: dict) -> list[str]:
     """Take the wishes for a segment of the server's choice out of a template, and return those that count."""
+    settle(template, [f"AUTOMATIC_{name}" for name in _SEGMENTS])
     wished = {name: template.pop(f"AUTOMATIC_{name}", "").upper() == "YES" for name in _SEGMENTS}
     return [name for name in _SEGMENTS if wished[name] and not template.get(name)]
 
@@ -315,7 +316,7 @@ def _delete(call: Call, network: dict) -> bool:
 def _ranges(template: dict) -> tuple[list[dict], str]:
     """Return the address ranges of a new network that can be, and what is wrong with one that cannot."""
     rows, problem = [], ""
-    for attribute in as_list(template.get("AR")):
+    for attribute in vectors_of(template, "AR"):
         try:
             rows.append(ranges.new(attribute, len(rows)))
         except OneError as error:
@@ -328,7 +329,7 @@ def _allocate(call: Call, text: str, cluster_id: int) -> int:
     cluster = call.find("cluster", max(cluster_id, 0))
     call.authorize(("CREATE", "vn", None), ("ADMIN", "cluster", cluster))
     restricted.check_new(call, "vn", template)
-    return add(call, template.pop("NAME", ""), template, [cluster["id"]])
+    return add(call, settle(template, ["NAME"]).pop("NAME", ""), template, [cluster["id"]])
 
 
 def owner_wanted(call: Call, template: dict) -> dict[str, int]:
@@ -390,7 +391,7 @@ def to_change(call: Call, network_id: int, method_name: str, text: str, right: s
 
 def _add_range(call: Call, network_id: int, text: str) -> int:
     network, template = to_change(call, network_id, "one.vn.add_ar", text, "ADMIN")
-    added = as_list(template.get("AR"))
+    added = vectors_of(template, "AR")
     if not added:
         raise OneError(INTERNAL, "Wrong AR definition. AR vector attribute is missing.")
     next_id = 1 + max((int(address_range["AR_ID"]) for address_range in network["ranges"]), default=-1)
@@ -425,7 +426,7 @@ def _take_range(call: Call, network: dict, range_id: int, force: bool) -> int:
 def _update_range(call: Call, network_id: int, text: str) -> int:
     """Replace what an address range says, except for what its leases depend on."""
     network, template = to_change(call, network_id, "one.vn.update_ar", text)
-    wanted = as_list(template.get("AR"))
+    wanted = vectors_of(template, "AR")
     if not wanted:
         raise OneError(INTERNAL, "Wrong AR definition. AR vector attribute is missing.")
     if not wanted[0].get("AR_ID", "").isdigit():

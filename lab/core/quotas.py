@@ -8,7 +8,7 @@ import struct
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from lab.core.call import Call, as_list, parse_template
+from lab.core.call import Call, as_list, parse_template, vectors_of
 from lab.core.errors import ACTION, AUTHORIZATION, OneError
 from lab.core.markup import attributes, element
 from lab.core.states import LcmState, VmState
@@ -79,7 +79,7 @@ def set_limits(call: Call, owner: dict, text: str) -> None:
     template = parse_template(text, ACTION)
     limits = {section: dict(known) for section, known in owner["quotas"].items()}
     for section in _SECTIONS:
-        for quota in as_list(template.get(section)):
+        for quota in vectors_of(template, section):
             if "CLUSTER_IDS" in quota:
                 raise OneError(ACTION, "Quotas of clusters are not supported")
             number = quota.get("ID", "") if section != "VM" else ""

@@ -8,7 +8,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING
 
 from lab.core import interfaces, machine_rules, machines, networks, restricted
-from lab.core.call import Call, as_list, parse_template
+from lab.core.call import Call, as_list, parse_template, settle
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.kinds import KINDS
 from lab.core.markup import attributes, ids
@@ -90,7 +90,7 @@ def _delete(call: Call, router: dict) -> bool:
 def _allocate(call: Call, text: str) -> int:
     template = parse_template(text)
     call.authorize(("CREATE", "vrouter", None), *_uses(call, template))
-    name = template.pop("NAME", "")
+    name = settle(template, ["NAME"]).pop("NAME", "")
     call.check_name("vrouter", name, INTERNAL, unique=False)
     wanted = [nic for nic in as_list(template.pop("NIC", None)) if isinstance(nic, dict)]
     router = call.new("vrouter", name, nics=[], template=template)

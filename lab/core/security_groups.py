@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lab.core import machines, networks
-from lab.core.call import Call, as_list, parse_template
+from lab.core.call import Call, as_list, parse_template, settle, vectors_of
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.markup import attributes, ids
 from lab.core.method import Method
@@ -76,7 +76,7 @@ def _apply(core: Core, group: dict, vms: list[int]) -> None:
 
 
 def _check_rules(template: dict) -> None:
-    for rule in as_list(template.get("RULE")):
+    for rule in vectors_of(template, "RULE"):
         reason = _fault(rule)
         if reason:
             raise OneError(INTERNAL, reason)
@@ -146,7 +146,7 @@ def _add(call: Call, name: str, template: dict, _source: dict | None = None) -> 
 def _allocate(call: Call, text: str) -> int:
     template = parse_template(text)
     call.authorize(("CREATE", "secgroup", None))
-    group = _add(call, template.pop("NAME", ""), template)
+    group = _add(call, settle(template, ["NAME"]).pop("NAME", ""), template)
     call.core.store.save("secgroup", group)
     return group["id"]
 

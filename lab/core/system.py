@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lab.core import restricted
-from lab.core.call import LONGEST_NAME, Call, parse_template
+from lab.core.call import LONGEST_NAME, Call, parse_template, settle
 from lab.core.datastores import TRANSFER_DRIVERS
 from lab.core.errors import INTERNAL, OneError
 from lab.core.markup import attributes, element
@@ -45,7 +45,7 @@ def _document_copy(call: Call, name: str, template: dict, source: dict) -> dict:
 def _document_allocate(call: Call, text: str, document_type: int) -> int:
     call.authorize(("CREATE", "document", None))
     template = parse_template(text)
-    document = _document_copy(call, template.pop("NAME", ""), template, {"type": document_type})
+    document = _document_copy(call, settle(template, ["NAME"]).pop("NAME", ""), template, {"type": document_type})
     call.core.store.save("document", document)
     return document["id"]
 

@@ -8,7 +8,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING
 
 from lab.core import images, machine_rules, machines, restricted, rights
-from lab.core.call import UNLOCKED, Call, as_list, parse_template
+from lab.core.call import UNLOCKED, Call, as_list, parse_template, settle, text_of
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.kinds import KINDS
 from lab.core.markup import attributes, element
@@ -27,7 +27,7 @@ def _allocate(call: Call, text: str) -> int:
     template = parse_template(text)
     call.authorize(("CREATE", "template", None))
     restricted.check_new(call, "template", template)
-    return _add(call, template.pop("NAME", ""), template)
+    return _add(call, settle(template, ["NAME"]).pop("NAME", ""), template)
 
 
 def _clone(call: Call, template_id: int, name: str, clone_images: bool = False) -> int:
@@ -129,7 +129,7 @@ def _instantiate(
 def _allocate_vm(call: Call, text: str, hold: bool = False) -> int:
     template = parse_template(text)
     restricted.check_new(call, "vm", template)
-    return machines.allocate(call, template, template.get("NAME", ""), hold, "one", (("CREATE", "vm", None),))
+    return machines.allocate(call, template, text_of(template, "NAME"), hold, "one", (("CREATE", "vm", None),))
 
 
 METHODS = generic_methods("template", _body) | {

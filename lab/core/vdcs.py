@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lab.core import rights
-from lab.core.call import Call, parse_template
+from lab.core.call import Call, parse_template, settle
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.kinds import KINDS
 from lab.core.markup import attributes, ids
@@ -118,7 +118,7 @@ def _delete(call: Call, vdc: dict) -> bool:
 def _allocate(call: Call, text: str) -> int:
     template = parse_template(text)
     call.authorize(("CREATE", "vdc", None))
-    name = template.pop("NAME", "")
+    name = settle(template, ["NAME"]).pop("NAME", "")
     call.check_name("vdc", name, INTERNAL)
     vdc = _new(call.core.store.new_id("vdc", _FIRST), name, template)
     call.core.store.save("vdc", vdc)

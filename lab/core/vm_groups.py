@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from lab.core.call import Call, as_list, parse_template
+from lab.core.call import Call, as_list, parse_template, settle
 from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.markup import attributes
 from lab.core.method import Method
@@ -132,7 +132,7 @@ def _update(call: Call, group: dict, template: dict) -> dict:
 def _allocate(call: Call, text: str) -> int:
     template = parse_template(text)
     call.authorize(("CREATE", "vmgroup", None))
-    name = template.pop("NAME", "")
+    name = settle(template, ["NAME"]).pop("NAME", "")
     call.check_name("vmgroup", name, INTERNAL)
     roles = [role for role in as_list(template.pop("ROLE", None)) if isinstance(role, dict)]
     group = call.new("vmgroup", name, roles=[], template=template)

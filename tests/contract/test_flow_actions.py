@@ -7,6 +7,7 @@ Copies of service templates, scheduled actions, networks made of templates, and 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -196,3 +197,11 @@ def test_a_document_whose_body_is_no_json_stops_the_listing_alone(world: World) 
     assert world.flow("GET", "/service").status_code == 500
     ended(world, service)
     world.call("one.document.delete", odd)
+
+
+def test_a_document_that_was_written_as_it_is_can_be_changed_although_it_has_no_time(world: World) -> None:
+    raw = json.dumps({"name": "raw", "deployment": "none", "roles": [ROLE]})
+    number = world.call("one.document.allocate", f"<TEMPLATE><NAME>raw</NAME><BODY><![CDATA[{raw}]]></BODY></TEMPLATE>", 101)
+    answer = world.flow("PUT", f"/service_template/{number}", {"name": "raw", "deployment": "straight", "roles": [ROLE]})
+    assert answer.status_code == 200, answer.text
+    assert world.flow("GET", f"/service_template/{number}").json()["DOCUMENT"]["TEMPLATE"]["BODY"]["deployment"] == "straight"

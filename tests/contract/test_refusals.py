@@ -294,3 +294,68 @@ def test_a_network_whose_driver_is_a_vector_has_none(world: World) -> None:
     assert refusal(world, "one.vn.allocate", 'NAME="vector"\nVN_MAD=[A="1"]', 0)[1] == words
     number = world.call("one.vn.allocate", 'NAME="driven"\nVN_MAD="bridge"', 0)
     assert refusal(world, "one.vn.update", number, 'VN_MAD=[A="1"]', 0)[1] == f"Cannot update template. {words}"
+
+
+ODD_SHAPES = [
+    *((method, (f"{rest}\n{name}", *others)) for method, rest, others, names in (
+        ("one.template.allocate", 'CPU="1"', (), ("NAME",)),
+        ("one.vm.allocate", VM, (False,), ("NAME", "NIC", "NIC_ALIAS", "DISK", "PCI", "NIC_DEFAULT", "OS", "CONTEXT", "GRAPHICS", "RAW")),
+        ("one.image.allocate", 'SIZE="1"', (1, False), ("NAME", "TYPE", "PATH", "PERSISTENT", "FROM_APP")),
+        ("one.vn.allocate", 'VN_MAD="bridge"', (0,), ("NAME", "AR", "AUTOMATIC_VLAN_ID", "VLAN_ID", "SECURITY_GROUPS")),
+        ("one.vntemplate.allocate", 'VN_MAD="bridge"', (), ("NAME", "AR", "CLUSTER_IDS")),
+        ("one.secgroup.allocate", "", (), ("NAME", "RULE")),
+        ("one.datastore.allocate", 'DS_MAD="fs"\nTM_MAD="ssh"', (0,), ("NAME", "TYPE", "DISK_TYPE", "SAFE_DIRS")),
+        ("one.datastore.allocate", "", (0,), ("DS_MAD", "TM_MAD")),
+        ("one.market.allocate", "", (), ("NAME", "MARKET_MAD")),
+        ("one.vdc.allocate", "", (), ("NAME",)),
+        ("one.vmgroup.allocate", "", (), ("NAME", "ROLE")),
+        ("one.vrouter.allocate", "", (), ("NAME", "NIC")),
+        ("one.document.allocate", "", (100,), ("NAME",)),
+        ("one.hook.allocate", 'NAME="h"\nCOMMAND="x"', (), ("TYPE", "REMOTE", "RESOURCE", "CALL", "STATE")),
+        ("one.hook.allocate", 'NAME="h"\nCOMMAND="x"\nTYPE="state"', (), ("RESOURCE", "STATE")),
+        ("one.hook.allocate", 'NAME="h"\nCOMMAND="x"\nTYPE="api"', (), ("CALL",)),
+        ("one.hook.allocate", 'NAME="h"\nCOMMAND="x"\nTYPE="state"\nRESOURCE="VM"', (), ("ON", "STATE")),
+        ("one.backupjob.allocate", 'NAME="j"', (), ("BACKUP_VMS", "MODE", "PRIORITY", "SCHED_ACTION")),
+    ) for name in names),
+    *((method, (0, f"{rest}\n{name}")) for method, rest, names in (
+        ("one.vn.add_ar", "", ("AR",)), ("one.vn.update_ar", "", ("AR",)), ("one.vn.hold", "", ("LEASES",)),
+        ("one.vn.reserve", 'NAME="r"', ("SIZE",)), ("one.vn.reserve", 'SIZE="1"', ("NAME", "AR_ID", "NETWORK_ID", "IP")),
+        ("one.user.quota", "", ("VM", "DATASTORE", "NETWORK")), ("one.group.quota", "", ("IMAGE",)),
+        ("one.datastore.update", "", ("TYPE", "TM_MAD", "DISK_TYPE")), ("one.image.update", "", ("PERSISTENT_TYPE", "DEV_PREFIX", "READONLY")),
+    ) for name in names),
+]
+
+
+@pytest.mark.parametrize("value", ['=[A="b"]', '="a"\n{}="b"', '=[A="b"]\n{}="c"', '="a"\n{}=[A="b"]'], ids=["vector", "twice", "vector first", "text first"])
+def test_a_vector_or_several_in_the_place_of_a_text_and_the_other_way_round_are_no_fault_of_the_server(tmp_path: Path, value: str) -> None:
+    world = World(tmp_path)
+    world.call("one.vn.allocate", NETWORK, 0)
+    world.wait("one.vn.info", 0, "<STATE><![CDATA[1]]>")
+    world.call("one.image.allocate", 'NAME="disk"\nPATH="/x"\nSIZE="10"', 1, False)
+    faults = []
+    for method, params in ODD_SHAPES:
+        odd = [f"{text}{value.format(text.rpartition(chr(10))[2])}" if isinstance(text, str) else text for text in params]
+        try:
+            world.call(method, *odd)
+        except OneError:
+            continue
+        except Exception as error:
+            faults.append(f"{method} {odd}: {error!r}")
+    try:
+        world.tick()
+    finally:
+        world.stop()
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize("method", ["one.vm.allocate", "one.template.allocate"])
+def test_a_name_that_begins_with_a_digit_in_a_vector_is_refused(world: World, method: str) -> None:
+    more = (False,) if method == "one.vm.allocate" else ()
+    code, words = refusal(world, method, f'NAME="odd"\n{VM}X=[1A="x"]', *more)
+    assert (code, words) == (INTERNAL, "Parse error: '1A' is no attribute name: it begins with a digit")
+
+
+def test_no_list_is_broken_by_a_name_that_begins_with_a_digit(world: World) -> None:
+    code, words = refusal(world, "one.user.update", 2, 'X=[1A="x"]', 1, session=ALICE)
+    assert code == INTERNAL and words.endswith("'1A' is no attribute name: it begins with a digit")
+    ElementTree.fromstring(world.call("one.userpool.info"))
