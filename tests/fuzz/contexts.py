@@ -143,6 +143,7 @@ def _key_blob(point: bytes) -> bytes:
 
 
 _NETWORK = st.one_of(_V4, _V6, st.sampled_from(["10.0.0.0/8", "10.0.0.1/8", "10.1.0.0/255.255.0.0", "fd00::/8", "0.0.0.0/0", "::/0", "10.0.0.0/33"]))
+_TUNNEL_KEY = st.binary(min_size=32, max_size=32).map(_encoded_bytes)
 _SOURCE = st.sampled_from(
     [
         "/srv/app", "/srv/app.fab", "/srv/{{424242+1}}", "/srv/'\"$(id)`%i", "https://git.example.org/team/app.git@v1.2#subdirectory=flower",
@@ -175,6 +176,10 @@ USUAL: dict[str, Callable[[table.Parameter], st.SearchStrategy[str]]] = {
     "basic_auth": lambda _p: st.sampled_from([f"prometheus:{_HASH}", f"a.b-c:{_HASH.replace('2y', '2b')}", "user:password", f"x:y:{_HASH}"]),
     "rate": lambda _p: st.sampled_from(["512kbit", "1mbit", "100gbit", "101gbit", "7kbit", "1kbps"]),
     "networks": lambda _p: _many(_NETWORK),
+    "network": lambda _p: _NETWORK,
+    "endpoint": lambda _p: _ADDRESS,
+    "tunnel_key": lambda _p: _TUNNEL_KEY,
+    "tunnel_peers": lambda _p: _many(st.builds("{} {} {}".format, _TUNNEL_KEY, st.one_of(_V4, _V6), st.sampled_from(["lyon/vm-1", "vm-2", "a b"]))),
     "ports": lambda _p: _many(st.builds("{}/{}".format, _PORT, st.sampled_from(["tcp", "udp", "sctp"]))),
     "alternative_names": lambda _p: _many(st.one_of(st.builds("IP:{}".format, st.one_of(_V4, _V6)), _NAME.map("DNS:{}".format))),
     "node_keys": lambda _p: _many(_NODE_KEY),
