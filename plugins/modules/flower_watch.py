@@ -132,6 +132,7 @@ zones:
 
 import dataclasses
 import json
+import math
 import shutil
 import time
 
@@ -159,7 +160,7 @@ def work(module):
     if not interval >= 1:
         raise OneException(INVALID, f"interval is {interval:g}, it must be 1 or more.")
     for name, seconds in (("interval", interval), ("duration", duration)):
-        if not seconds <= LONGEST_WAIT:
+        if seconds > LONGEST_WAIT or math.isnan(seconds):
             raise OneException(INVALID, f"{name} is {seconds:.10g}, it must be at most {LONGEST_WAIT} seconds, a year.")
     service = module.params["service"]
     # What is wrong from the beginning is an error; what goes wrong later is part of the view.

@@ -19,7 +19,8 @@ PAGE = (REPOSITORY / "docs" / "strategies.md").read_text()
 PARAMETERS = {p.run_config: p for p in contextualization.PARAMETERS if p.run_config}
 MALICIOUS = range(5)
 ROUNDS = (1, 10, 100)
-EXAMPLES = [dict(re.findall(r"-e (flower_\w+)=(\S+)", command)) for command in re.findall(r"ansible-playbook playbooks/train\.yml((?:[^`\n]|\\\n)*)", PAGE)]
+COMMANDS = re.findall(r"ansible-playbook opennebula\.flower\.train((?:[^`\n]|\\\n)*)", PAGE)
+EXAMPLES = [dict(re.findall(r"-e (flower_\w+)=(\S+)", command)) for command in COMMANDS]
 
 
 def table(head: Iterable[object], rows: Iterable[Iterable[object]]) -> str:

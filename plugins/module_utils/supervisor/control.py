@@ -105,12 +105,11 @@ def _run(command: list[str], timeout: float) -> tuple[int, str, str]:
     deadline = time.monotonic() + timeout
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
-            written: dict[int, bytearray] = {}
+            output, errors = bytearray(), bytearray()
+            written = {process.stdout.fileno(): output, process.stderr.fileno(): errors}
             with selectors.DefaultSelector() as selector:
                 for stream in (process.stdout, process.stderr):
                     selector.register(stream, selectors.EVENT_READ)
-                    written[stream.fileno()] = bytearray()
-                output, errors = written.values()
                 while selector.get_map():
                     for key, _events in _ready(selector, command, timeout, deadline):
                         block = os.read(key.fd, _BLOCK)
