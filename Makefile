@@ -209,7 +209,7 @@ e2e: images $(VENV)/.test ## make demo with assertions, scaling and teardown
 tutorials: images $(VENV)/.test ## What docs/tutorials says, done word by word in a zone in a box and with Flower
 	@scripts/timed.sh "tutorials" pytest -q tests/tutorials
 
-# Machines and federations mostly wait for their disks and each other, so that four suites at a time keep two cores busy. The longest begin
+# Machines and federations mostly wait for their disks and each other, so that three suites at a time keep two cores busy. The longest begin
 # first, so the images that most of them need are made before and taken as they are.
 #
 # make test holds every kind of test once: what a machine is made into, what a zone answers, a training, a deployment. Within its limit of time it
@@ -221,7 +221,7 @@ SUITES := $(MAKE) --keep-going --output-sync=target --assume-old=engine --assume
 
 test: $(VENV)/.test build/collections/.done machine-images ## Everything that CI runs
 	@rm -rf build/failed
-	@$(SUITES) --jobs=4 $(TESTS) 9>&2 || { scripts/failures.sh; exit 1; }
+	@$(SUITES) --jobs=3 $(TESTS) 9>&2 || { scripts/failures.sh; exit 1; }
 
 long-tests: ## The names of the parts of make test-long
 	@echo $(LONG_TESTS)
