@@ -159,7 +159,7 @@ def work(module):
     interval, duration = module.params["interval"], 0 if module.params["once"] else module.params["duration"]
     if not interval >= 1:
         raise OneException(INVALID, f"interval is {interval:g}, it must be 1 or more.")
-    for name, seconds in (("interval", interval), ("duration", duration)):
+    for name, seconds in (("interval", interval), ("duration", module.params["duration"])):
         if seconds > LONGEST_WAIT or math.isnan(seconds):
             raise OneException(INVALID, f"{name} is {seconds:.10g}, it must be at most {LONGEST_WAIT} seconds, a year.")
     service = module.params["service"]
