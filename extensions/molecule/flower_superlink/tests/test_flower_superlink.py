@@ -5,10 +5,8 @@
 import json
 import re
 import socket
-from pathlib import Path
 
 import pytest
-from jsonschema import Draft202012Validator
 from testing import assert_limited, container, exposure, unit_property, wait_until
 
 # Ports that other machines reach: SSH, the one the role was told to open, and that of the nodes.
@@ -256,17 +254,3 @@ def test_units_start_with_the_machine(host):
 def test_the_supervisor_bases_runs_on_the_role_variables(host):
     config = json.loads(host.file("/opt/flower/config/supervisor.json").content_string)["run_config"]
     assert (config["num-server-rounds"], config["strategy"], config["proximal-mu"]) == (7, "FedProx", 0.25)
-
-
-def test_units_log_as_the_setting_has_it(host):
-    schema = json.loads((Path(__file__).parents[4] / "docs/unit-log.schema.json").read_text())
-    for unit in ("flower-supervisor", "flower-registrar"):
-        entries = host.check_output("journalctl --output json _SYSTEMD_UNIT=%s.service _TRANSPORT=stdout", unit).splitlines()
-        messages = [json.loads(entry)["MESSAGE"] for entry in entries]
-        assert messages
-        if not host.file("/opt/flower/native").exists:
-            assert not any(message.startswith("{") for message in messages)
-        else:
-            problems = [error.message for message in messages for error in Draft202012Validator(schema).iter_errors(json.loads(message))]
-            assert problems == []
-            assert {json.loads(message)["unit"] for message in messages} <= {unit}
