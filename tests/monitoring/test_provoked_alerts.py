@@ -4,11 +4,8 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,6 +13,7 @@ from ansible_collections.opennebula.flower.tests.app.conftest import make_flower
 from ansible_collections.opennebula.flower.tests.app.flower import Federation
 from ansible_collections.opennebula.flower.tests.app.shipped import APP
 from ansible_collections.opennebula.flower.tests.support.ports import free_port
+from ansible_collections.opennebula.flower.tests.support.waiting import repeating
 
 from .conftest import Monitoring, supervisor_of, wait_until
 
@@ -33,24 +31,6 @@ def watch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitoring]:
         watch.close()
 
 
-@contextmanager
-def again_and_again(step: Callable[[], Any]) -> Iterator[None]:
-    """Call a function in a thread of its own."""
-    stop = threading.Event()
-
-    def work() -> None:
-        while not stop.wait(0.5):
-            step()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
 def test_a_superlink_that_starts_late_and_finds_too_few_nodes(watch: Monitoring, tmp_path: Path) -> None:
     port = free_port()
     files = watch.exporter("late", port)
@@ -58,7 +38,7 @@ def test_a_superlink_that_starts_late_and_finds_too_few_nodes(watch: Monitoring,
     federation = Federation(make_flower_venv(), APP, tmp_path)
     run = {"use-case": "anomaly-detection", "num-server-rounds": 3, "nodes-timeout": 5}
     supervisor = supervisor_of(federation, tmp_path, files / "training.prom", run)
-    with again_and_again(supervisor.step):
+    with repeating(supervisor.step):
         wait_until(lambda: "FLTrainingNotStarted" in watch.told("late"), "FLTrainingNotStarted in Alertmanager")
         assert "FLTrainingFailed" not in watch.told("late")
         with federation:

@@ -208,8 +208,8 @@ def test_the_kernel_takes_two_seconds_of_a_reply_ahead(rate: str, most: str) -> 
 def test_a_reply_that_takes_longer_than_flower_waits_arrives_and_others_are_served_meanwhile() -> None:
     node("sysctl", "--write", f"net.ipv4.tcp_wmem=4096 16384 {bound('64kbit')}")
     limit("64kbit", f"10.77.1.2:{FLEET}")
-    # 50 seconds.
-    assert int(node(sys.executable, "-c", REPLY, "10.77.1.2", FLEET, 400_000)) >= 3
+    # 50 seconds, in which packets that are not cut up leave room for three.
+    assert int(node(sys.executable, "-c", REPLY, "10.77.1.2", FLEET, 400_000)) >= 8
 
 
 def test_an_interface_that_went_and_came_back_is_limited_again() -> None:

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 _PAUSE = 0.5  # seconds; whoever asks without a pause takes the processor that is needed to answer
 
@@ -16,3 +18,21 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 600,
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what} {shown()}".rstrip()
         time.sleep(_PAUSE)
+
+
+@contextmanager
+def repeating(step: Callable[[], object], seconds: float = _PAUSE) -> Iterator[None]:
+    """Call a function again and again beside the test, with so many seconds between."""
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.wait(seconds):
+            step()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

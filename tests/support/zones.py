@@ -9,9 +9,8 @@ import json
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, x25519
 from cryptography.x509.oid import NameOID
 
 from ansible_collections.opennebula.flower.tests.support.one_zone import PASSWORD, ModuleZone, module_zone
+from ansible_collections.opennebula.flower.tests.support.waiting import repeating
 
 ROOT = Path(__file__).parents[2]
 FEDERATION = {
@@ -146,23 +146,9 @@ class Zones:
         pool = self.zones[name].call("one.secgrouppool.info", -2, -1, -1)
         return next(text for text in pool.split("<SECURITY_GROUP>") if f"federation-{role}" in text)
 
-    @contextmanager
-    def guests(self) -> Iterator[None]:
+    def guests(self) -> AbstractContextManager[None]:
         """Say for every VM that runs that it is ready, and for a SuperLink which CA it has."""
-        stop = threading.Event()
-
-        def work() -> None:
-            while not stop.wait(0.2):
-                for name, zone in self.zones.items():
-                    self._report(name, zone)
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
+        return repeating(lambda: [self._report(name, zone) for name, zone in self.zones.items()], 0.2)
 
     def _report(self, name: str, zone: ModuleZone) -> None:
         for vm in zone.zone.core.store.all("vm"):
