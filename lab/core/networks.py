@@ -243,8 +243,8 @@ def _shown(value: str | None) -> Data | None:
 def _automatic(template: dict) -> list[str]:
     """Take the wishes for a segment of the server's choice out of a template, and return those that count."""
     settle(template, [f"AUTOMATIC_{name}" for name in _SEGMENTS])
-    wished = {name: template.pop(f"AUTOMATIC_{name}", "").upper() == "YES" for name in _SEGMENTS}
-    return [name for name in _SEGMENTS if wished[name] and not template.get(name)]
+    requested = {name: template.pop(f"AUTOMATIC_{name}", "").upper() == "YES" for name in _SEGMENTS}
+    return [name for name in _SEGMENTS if requested[name] and not template.get(name)]
 
 
 def _check_driver(template: dict, automatic: list[str]) -> None:

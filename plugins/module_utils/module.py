@@ -87,9 +87,9 @@ class OneModule(ServerModule):
 
         return credentials(username, password, os.environ.get("ONE_AUTH") or DEFAULT_AUTH_FILE)
 
-    def run(self, work: Callable[[], dict]) -> None:
-        """Exit with what work returns, or fail with one sentence and the kind of error."""
-        self.finish(work, lambda: self._client)
+    def run(self, operation: Callable[[], dict]) -> None:
+        """Exit with what the operation returns, or fail with one sentence and the kind of error."""
+        self.finish(operation, lambda: self._client)
 
     def result(self, before: dict, after: dict, **facts: object) -> dict:
         """Return the module's result, see changed_result."""

@@ -52,10 +52,10 @@ class SafeModule(DictModule):
     exact: frozenset[str] = frozenset()
     _command = ""
 
-    def run(self, work: Callable[[], dict]) -> None:
-        """Exit with what work returns, or fail with one sentence where a file or what a program prints is not as it should be."""
+    def run(self, operation: Callable[[], dict]) -> None:
+        """Exit with what the operation returns, or fail with one sentence where a file or what a program prints is not as it should be."""
         try:
-            result = work()
+            result = operation()
         except OneException as error:
             self.fail_json(msg=error.message, error={"kind": error.kind})
         except OSError as error:
@@ -112,14 +112,14 @@ class SafeModule(DictModule):
 class ServerModule(SafeModule):
     """An Ansible module whose work asks a server."""
 
-    def finish(self, work: Callable[[], dict], server: Callable[[], Client | OneGate | None]) -> None:
-        """Exit with what work returns, or fail.
+    def finish(self, operation: Callable[[], dict], server: Callable[[], Client | OneGate | None]) -> None:
+        """Exit with what the operation returns, or fail.
 
         server: returns who was asked, None before that. What reading its answers raises is its fault; anything else that is
         raised, and the same before it was asked, is a fault of the code, and is raised again.
         """
         try:
-            result = work()
+            result = operation()
         except OneException as error:
             self.fail_json(msg=error.message, error={"kind": error.kind})
         except TemplateSyntaxError as error:

@@ -109,7 +109,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.training_files i
 from ansible_collections.opennebula.flower.plugins.module_utils.trainings import SERVICE_OPTIONS, Trainings, check_name
 
 
-def work(module):
+def download(module):
     check_name(module.params["name"])
     if module.check_mode and not service_facts.find_service(module.client, module.params["service"]):
         # The service itself would have been made before.
@@ -124,7 +124,7 @@ def work(module):
     if collection is None:
         raise OneException(MISSING, f"Run '{run['name']}' of service '{trainings.service}' left no files.")
     module.no_log_values.add(collection.token)
-    return _bring(module, trainings, attributes, collection)
+    return _fetch_missing(module, trainings, attributes, collection)
 
 
 def _check_ended(module, run):
@@ -135,7 +135,7 @@ def _check_ended(module, run):
         raise OneException(WRONG_STATE, f"Run '{name}' of service '{service}' has not ended, it is {run['status']}.")
 
 
-def _bring(module, trainings, attributes, collection):
+def _fetch_missing(module, trainings, attributes, collection):
     files = _selected(module, collection)
     before = {file.name: sha256_of(_path(module, file)) for file in files}
     missing = [file for file in files if before[file.name] != file.sha256]
@@ -143,10 +143,10 @@ def _bring(module, trainings, attributes, collection):
     if missing and not module.check_mode:
         _make_directory(module.params["dest"])
         place = module.params["address"] or attributes.get("FL_ENDPOINT")
-        with Download(place, attributes, trainings.vm_id, module.params["api_timeout"], module.params["ca_certificate"]) as download:
+        with Download(place, attributes, trainings.vm_id, module.params["api_timeout"], module.params["ca_certificate"]) as connection:
             for file in missing:
                 module.progress(f"{file.name}, {file.size} bytes")
-                _fetch(module, download, collection.token, file)
+                _fetch(module, connection, collection.token, file)
     return {
         "changed": bool(missing),
         "diff": {
@@ -181,14 +181,14 @@ def _make_directory(path):
         raise OneException(INVALID, f"The directory {path} cannot be made: {problem.strerror}.") from None
 
 
-def _fetch(module, download, token, file):
+def _fetch(module, connection, token, file):
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=module.params["dest"])
     except OSError as problem:
         raise OneException(INVALID, f"{module.params['dest']} cannot be written: {problem.strerror}.") from None
     try:
         with os.fdopen(handle, "wb") as sink:
-            download.fetch(module.params["name"], file, token, sink)
+            connection.fetch(module.params["name"], file, token, sink)
         module.atomic_move(temporary, _path(module, file))
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -208,7 +208,7 @@ def main():
         },
         supports_check_mode=True,
     )
-    module.run(lambda: work(module))
+    module.run(lambda: download(module))
 
 
 if __name__ == "__main__":

@@ -220,7 +220,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.trainings import
 )
 
 
-def work(module):
+def ensure(module):
     name, state = module.params["name"], module.params["state"]
     check_name(name)
     _check_app(module)
@@ -338,7 +338,7 @@ def main():
         },
         supports_check_mode=True,
     )
-    module.run(lambda: work(module))
+    module.run(lambda: ensure(module))
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.module import On
 from ansible_collections.opennebula.flower.plugins.module_utils.trainings import SERVICE_OPTIONS, Trainings
 
 
-def work(module):
+def read(module):
     trainings = Trainings(module.client, module.params["service"])
     name = module.params["name"]
     found = [run for run in trainings.all() if name in (None, run["name"])]
@@ -66,7 +66,7 @@ def main():
         argument_spec={**SERVICE_OPTIONS, "name": {"type": "str"}},
         supports_check_mode=True,
     )
-    module.run(lambda: work(module))
+    module.run(lambda: read(module))
 
 
 if __name__ == "__main__":

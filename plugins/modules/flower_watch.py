@@ -155,7 +155,7 @@ ZONE_OPTIONS = {
 }
 
 
-def work(module):
+def watch_federation(module):
     interval, duration = module.params["interval"], 0 if module.params["once"] else module.params["duration"]
     if not interval >= 1:
         raise OneException(INVALID, f"interval is {interval:g}, it must be 1 or more.")
@@ -194,7 +194,7 @@ def main():
         },
         supports_check_mode=True,
     )
-    module.run(lambda: work(module))
+    module.run(lambda: watch_federation(module))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.run_config import toml_value
-from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.board import NoBoard
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.channel import NoChannel
 from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.protocol import ENDED
 from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.runs import Run
 from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.supervisor import Config, Supervisor
@@ -119,7 +119,7 @@ def trained(flower_bin: Path, fab: Path, tmp_path_factory: pytest.TempPathFactor
                 client_seconds=2,
                 quiet_seconds=2,
             ),
-            NoBoard(),
+            NoChannel(),
         )
         (run,) = supervisor.runs
         deadline = time.monotonic() + 600

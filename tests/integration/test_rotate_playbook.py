@@ -133,7 +133,7 @@ STATE = (("CA_NUMBER", 1), ("CA_ALSO_TRUSTED", 0), ("CERT_RENEWAL", 0))
 
 def keep(directory: Path, **settings: object) -> None:
     paths = {"directory": str(directory / "certs"), "authorities": str(directory / "ca")}
-    Keeper(Config(**paths, host_name="superlink", names=NAMES, days=90, ca_days=900, **settings)).make()
+    Keeper(Config(**paths, host_name="superlink", names=NAMES, days=90, ca_days=900, **settings)).ensure()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import pytest
 import requests
 import yaml
 
-from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.board import NoBoard
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.channel import NoChannel
 from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.exposition import render, write
 from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.node_metrics import Counts
 from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.supervisor import Config, Supervisor
@@ -220,7 +220,7 @@ def supervisor_of(federation: Federation, flower: Path, metrics: Path, run: dict
         metrics_file=str(metrics),
         failing_seconds=DEADLINE,
     )
-    return Supervisor(config, NoBoard())
+    return Supervisor(config, NoChannel())
 
 
 def supervise(federation: Federation, flower: Path, files: Path, nodes: dict[Path, Path]) -> None:

@@ -250,7 +250,7 @@ for path in ("/opt/flower/certs/server.pem",):
     open(path, "w").close()
 keeper = Keeper(Config(**{{**config.__dict__, "days": 90}}), now=then)
 keeper._check_clock = lambda authority: None
-keeper.make()
+keeper.ensure()
 """
     machine("env", "PYTHONPATH=/usr/share/ansible/collections", "python3", "-c", code)
     served = ssl.PEM_cert_to_DER_cert(machine("openssl", "x509", "-in", "/opt/flower/certs/server.pem").stdout)

@@ -20,7 +20,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.service impo
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.client import Client
 from ansible_collections.opennebula.flower.plugins.module_utils.one.vm.facts import update_user_template, vm_info
 from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.artifacts import ArtifactServer
-from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.board import open_board
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.channel import open_channel
 from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.supervisor import Config, Supervisor
 from ansible_collections.opennebula.flower.tests.support.one_zone import run_module
 from ansible_collections.opennebula.flower.tests.support.superlink import SuperLink
@@ -66,7 +66,7 @@ class Federation:
             apps_directory=str(self.directory / "apps"),
             apps_directory_in_app="/app/apps",
         )
-        supervisor = Supervisor(config, open_board(config.onegate))
+        supervisor = Supervisor(config, open_channel(config.onegate))
         self._files = ArtifactServer(0, config.runs_directory, supervisor.collections)
         self._files.start()
         self.publish(FL_ENDPOINT=f"127.0.0.1:{self._files.port}", FL_TLS="NO")

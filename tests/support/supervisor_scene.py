@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import decode, encode
-from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.board import open_board
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.channel import open_channel
 from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.protocol import (
     Request,
     published_refusal,
@@ -56,7 +56,7 @@ class Scene:
     def supervisor(self) -> Supervisor:
         if self._supervisor is None:
             config = Config(**self.settings)
-            self._supervisor = Supervisor(config, open_board(config.onegate), clock=lambda: self.now)
+            self._supervisor = Supervisor(config, open_channel(config.onegate), clock=lambda: self.now)
         return self._supervisor
 
     def restart(self) -> None:

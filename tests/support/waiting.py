@@ -25,11 +25,11 @@ def repeating(step: Callable[[], object], seconds: float = _PAUSE) -> Iterator[N
     """Call a function again and again beside the test, with so many seconds between."""
     stop = threading.Event()
 
-    def work() -> None:
+    def repeat() -> None:
         while not stop.wait(seconds):
             step()
 
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=repeat)
     thread.start()
     try:
         yield

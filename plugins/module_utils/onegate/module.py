@@ -59,9 +59,9 @@ class OneGateModule(ServerModule):
         file = self.params["context_file"]
         return (parse(_text(file)), file) if file else read_context()
 
-    def run(self, work: Callable[[], dict]) -> None:
-        """Exit with what work returns, or fail with one sentence and the kind of error."""
-        self.finish(work, lambda: self.__dict__.get("gate"))
+    def run(self, operation: Callable[[], dict]) -> None:
+        """Exit with what the operation returns, or fail with one sentence and the kind of error."""
+        self.finish(operation, lambda: self.__dict__.get("gate"))
 
 
 def _text(path: str) -> str:

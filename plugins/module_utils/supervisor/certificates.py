@@ -122,7 +122,7 @@ class Keeper:
         found = {"server": _certificates(self._directory / "server.pem")[:1], "ca": _certificates(self._directory / "ca.crt")}
         return {name: min(validity(certificate)[1] for certificate in certificates) for name, certificates in found.items() if certificates}
 
-    def make(self) -> None:
+    def ensure(self) -> None:
         """Make what is missing, and renew what is due. Raises CertificateError."""
         config = self._config
         authorities = {number: self._authority(number) for number in sorted({config.signs, *config.trusted})}
@@ -384,7 +384,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
         keeper = Keeper(config, options.check)
         if config.generated:
             with _alone(config.authorities):
-                keeper.make()
+                keeper.ensure()
         ends = keeper.ends()
         if options.reload:
             _reload(config)

@@ -30,7 +30,7 @@ _COUNTED = {
     "checkpoint_failed": "checkpoint_failed",
     "checkpoint_rejected": "checkpoint_rejected",
 }
-# As the file of the store has them; the metric is fl_NAME_total.
+# As the state file has them; the metric is fl_NAME_total.
 _COUNTERS = (*_COUNTED.values(), "attempts")
 _STRATEGY = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}")
 _OTHER = "other"
@@ -38,7 +38,7 @@ _MOST_STRATEGIES = 32
 
 
 class Totals:
-    """Counts over all runs. They survive a restart in the file of the store, together with how far events were read."""
+    """Counts over all runs. They survive a restart in the state file, together with how far events were read."""
 
     def __init__(self) -> None:
         self.counts = dict.fromkeys(_COUNTERS, 0)

@@ -35,7 +35,7 @@ from ..onegate.context_files import ContextMissing
 from . import unit_log
 from .apps import AppError, read_config, stage
 from .artifacts import ArtifactServer, Collection, collect
-from .board import Board, open_board
+from .channel import Channel, open_channel
 from .control import Control, ControlError, ControlTimeout, RunStatus
 from .events import end_of_events, read_events
 from .exposition import render, write
@@ -61,7 +61,7 @@ from .protocol import (
 from .rebuild import CONFIG_FILE, LOST, find_runs
 from .run_directory import RunDirectory, remove_discarded
 from .runs import Run
-from .store import Store
+from .state import State
 from .untrusted import sentence
 
 LOGGER = logging.getLogger("flower-supervisor")
@@ -171,12 +171,12 @@ class _Watch:
 class Supervisor:
     """Takes the runs of one SuperLink from waiting to ended. Call ``step`` again and again."""
 
-    def __init__(self, config: Config, board: Board, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, config: Config, channel: Channel, clock: Callable[[], float] = time.monotonic) -> None:
         self._config = config
-        self._board = board
+        self._channel = channel
         self._clock = clock
         self._control = Control(config.flwr_command, config.superlink_connection, config.client_timeout)
-        self._store = Store(config.state_file)
+        self._state = State(config.state_file)
         self._watch = _Watch()
         self._last_request: str | None = None
         self._refusal: Refusal | None = None
@@ -186,18 +186,18 @@ class Supervisor:
         self._lost: set[str] = set()
         # Where there may be something that forgotten runs left, also when this process has just started.
         self._left = self._directories_of_runs()
-        if self._store.put_aside:
+        if self._state.put_aside:
             self._find_again()
-        self.collections = {run.name: Collection.from_record(run.artifacts) for run in self._store.runs if run.artifacts}
+        self.collections = {run.name: Collection.from_record(run.artifacts) for run in self._state.runs if run.artifacts}
         initial = config.initial_run
         self._initial = initial["name"] if initial else None
-        if initial and not self._store.find(initial["name"]):
+        if initial and not self._state.find(initial["name"]):
             self._add(Run(initial["name"], app=initial.get("app") or ""))
 
     @property
     def runs(self) -> list[Run]:
         """All runs, oldest first."""
-        return self._store.runs
+        return self._state.runs
 
     def run_forever(self) -> None:
         """Work until ``stop`` is called."""
@@ -219,8 +219,8 @@ class Supervisor:
 
         Whatever goes wrong with one of these, the others are done.
         """
-        self._survive("a request", lambda: self._obey(self._board.request()))
-        run = self._store.current()
+        self._survive("a request", lambda: self._obey(self._channel.request()))
+        run = self._state.current()
         if run:
             self._survive("a run", lambda: self._advance(run))
         self._survive("the tokens of files", self._renew_tokens)
@@ -232,22 +232,22 @@ class Supervisor:
 
     def publish(self) -> None:
         """Tell how all runs stand."""
-        self._survive("what is published", lambda: self._board.publish(self._store.runs, self._refusal))
+        self._survive("what is published", lambda: self._channel.publish(self._state.runs, self._refusal))
         if self._config.metrics_file:
             self._survive("the metrics", self._write_metrics)
 
     def _write_metrics(self) -> None:
-        run = self._store.current() or (self._store.runs[-1] if self._store.runs else None)
+        run = self._state.current() or (self._state.runs[-1] if self._state.runs else None)
         config = self._config.base | run.config if run and not run.app else {}
         interval = config.get("checkpoint-interval") if config.get("checkpoint-enabled") else None
         # Also when nothing changed: the age of the file says whether this process is at work.
-        write(self._config.metrics_file, render(supervisor_metrics(self._store.runs, self._store.totals, interval)))
+        write(self._config.metrics_file, render(supervisor_metrics(self._state.runs, self._state.totals, interval)))
 
-    def _survive(self, what: str, work: Callable[[], None]) -> None:
+    def _survive(self, what: str, step: Callable[[], None]) -> None:
         """Do something; an error that nobody thought of is logged once and does not end the supervisor."""
         problem = ""
         try:
-            work()
+            step()
         except Exception as error:  # noqa: BLE001 - the runs go on, whatever it is
             problem = sentence(f"{type(error).__name__}: {error}")
         if problem and problem != self._problems.get(what):
@@ -257,9 +257,9 @@ class Supervisor:
     # Memory
 
     def _save(self) -> None:
-        """Write the state, at the next look if not now; whoever must not go on without calls the store itself."""
+        """Write the state, at the next look if not now; whoever must not go on without saves it itself."""
         try:
-            self._store.save()
+            self._state.save()
         except OSError as problem:
             if not self._unsaved:
                 LOGGER.error("The state cannot be written to %s: %s; it is tried again.", self._config.state_file, sentence(problem))
@@ -275,16 +275,16 @@ class Supervisor:
         Of those without an end only the newest can be one that Flower still trains.
         """
         try:
-            found = find_runs(self._config.runs_directory, {run.name for run in self._store.runs})
+            found = find_runs(self._config.runs_directory, {run.name for run in self._state.runs})
         except OSError as problem:
             LOGGER.error("The directories of the runs cannot be read: %s.", sentence(problem))
             found = []
         for run in found:
             self._restore_config(run)
-        if found and found[-1].status == STOPPED and not self._store.current():
+        if found and found[-1].status == STOPPED and not self._state.current():
             found[-1].status, found[-1].ended = WAITING, None
             self._lost.add(found[-1].name)
-        self._store.runs = found + self._store.runs
+        self._state.runs = found + self._state.runs
         for run in found:
             LOGGER.warning("Run '%s' was found again by its directory: %s after round %d.", run.name, run.status, run.round)
         self._save()
@@ -325,7 +325,7 @@ class Supervisor:
         self._refusal = Refusal(request_digest(text), reason)
 
     def _obey_request(self, request: Request) -> None:
-        run = self._store.find(request.name)
+        run = self._state.find(request.name)
         if request.state == STOPPED_REQUEST:
             if run and run.status not in ENDED:
                 self._stop_run(run)
@@ -333,7 +333,7 @@ class Supervisor:
         config = self._checked_config(request)
         as_it_is = request.resume is not None and not request.config and not request.app
         if run is None:
-            waiting = sum(run.status not in ENDED for run in self._store.runs)
+            waiting = sum(run.status not in ENDED for run in self._state.runs)
             if waiting >= _MOST_WAITING:
                 raise _RefusedError(f"{waiting} runs wait already; stop some of them, or ask for '{request.name}' later")
             self._add(Run(request.name, config, app=request.app))
@@ -364,9 +364,9 @@ class Supervisor:
         LOGGER.info("Run '%s' was asked to go on after round %d.", run.name, run.round)
 
     def _add(self, run: Run) -> None:
-        ahead = self._store.current()
+        ahead = self._state.current()
         run.message = f"waiting for run '{ahead.name}' to end" if ahead else "waiting for the SuperLink"
-        for forgotten in self._store.add(run, self._initial):
+        for forgotten in self._state.add(run, self._initial):
             self.collections.pop(forgotten.name, None)  # the server has this very dictionary
             self._discard(forgotten.name)
         self._save()
@@ -475,7 +475,7 @@ class Supervisor:
         """Write down that a run is about to be submitted; without that it is not: OSError, and nothing has changed."""
         before = dataclasses.replace(run)
         run.attempts += 1
-        self._store.totals.counts["attempts"] += 1
+        self._state.totals.counts["attempts"] += 1
         run.fruitless += 1
         run.submitting = True
         run.trained, run.failure = False, ""
@@ -483,10 +483,10 @@ class Supervisor:
         run.offset = end_of_events(self._directory(run))
         run.started = run.started or int(time.time())
         try:
-            self._store.save()
+            self._state.save()
         except OSError:
             vars(run).update(vars(before))
-            self._store.totals.counts["attempts"] -= 1
+            self._state.totals.counts["attempts"] -= 1
             raise
 
     def _take_back(self, run: Run, known: Mapping[str, RunStatus]) -> None:
@@ -561,7 +561,7 @@ class Supervisor:
             LOGGER.info("Run '%s': %d events that are not shown.", run.name, unseen)
         for number, event in enumerate(events):
             run.apply(event)
-            self._store.totals.add(event, run.strategy)
+            self._state.totals.add(event, run.strategy)
             if number >= unseen:
                 self._note(run, event)
 
@@ -642,8 +642,8 @@ class Supervisor:
     def _renew_tokens(self) -> None:
         """Give the files of runs that are published new tokens when theirs have expired; those of older runs are not offered any more."""
         now = time.time()
-        expired = [run for run in self._store.runs if run.name in self.collections and self.collections[run.name].expired(now, self._config.artifacts_seconds)]
-        published = {run.name for run in self._store.runs[-PUBLISHED_RUNS:]}
+        expired = [run for run in self._state.runs if run.name in self.collections and self.collections[run.name].expired(now, self._config.artifacts_seconds)]
+        published = {run.name for run in self._state.runs[-PUBLISHED_RUNS:]}
         for run in expired:
             if run.name in published:
                 self.collections[run.name] = self.collections[run.name].renewed(now)
@@ -700,7 +700,7 @@ def main() -> int:
     unit_log.set_up("flower-supervisor")
     try:
         config = Config.read(path)
-        supervisor = Supervisor(config, open_board(config.onegate))
+        supervisor = Supervisor(config, open_channel(config.onegate))
         if config.artifacts_port is not None:
             ArtifactServer(config.artifacts_port, config.runs_directory, supervisor.collections, config.artifacts_seconds).start()
     except (OSError, ValueError, KeyError, TypeError, ContextMissing) as problem:

@@ -38,7 +38,7 @@ def broken(app: dict) -> OneException:
     )
 
 
-def parts(client: Client, app: dict) -> list[dict]:
+def disk_apps(client: Client, app: dict) -> list[dict]:
     """Return the apps that are the disks of one that is a VM template. Raises OneException of kind missing."""
     label = lookup.KINDS["marketplace_app"].label
     there = [
@@ -46,10 +46,10 @@ def parts(client: Client, app: dict) -> list[dict]:
     ]
     found = []
     for disk in xml.vectors(xml.section(app, "TEMPLATE"), "DISK"):
-        part = lookup.named(client, label, there, text(disk.get("APP")), app["UNAME"])
-        if part is None:
+        image = lookup.named(client, label, there, text(disk.get("APP")), app["UNAME"])
+        if image is None:
             raise lookup.missing(client, label, text(disk.get("APP")))
-        found.append(part)
+        found.append(image)
     return found
 
 

@@ -63,13 +63,13 @@ class AppExport:
             return {self._image_name: self._app}
         if kind != "VMTEMPLATE":
             raise OneException(INVALID, f"{_label(self._app)} is of type {kind}, which cannot be exported.")
-        parts = apps.parts(self._client, self._app)
-        for part in parts:
-            self._check(part)
-            if apps.kind(part) != "IMAGE":
-                raise OneException(INVALID, f"{_label(part)} is a disk, but of type {apps.kind(part)}.")
-        single = len(parts) == 1
-        return {self._image_name if single else f"{self._image_name}-{n}": part for n, part in enumerate(parts)}
+        disks = apps.disk_apps(self._client, self._app)
+        for disk in disks:
+            self._check(disk)
+            if apps.kind(disk) != "IMAGE":
+                raise OneException(INVALID, f"{_label(disk)} is a disk, but of type {apps.kind(disk)}.")
+        single = len(disks) == 1
+        return {self._image_name if single else f"{self._image_name}-{n}": disk for n, disk in enumerate(disks)}
 
     def _check(self, app: dict) -> None:
         if apps.state(app) == "ERROR":

@@ -132,13 +132,13 @@ def until(deadline: float, request: Callable[[], Answer]) -> Answer:
     """
     outcome: queue.SimpleQueue = queue.SimpleQueue()
 
-    def work() -> None:
+    def send() -> None:
         try:
             outcome.put((request(), None))
         except Exception as error:
             outcome.put((None, error))
 
-    threading.Thread(target=work, daemon=True).start()
+    threading.Thread(target=send, daemon=True).start()
     answer, error = outcome.get(timeout=max(0.0, deadline - time.monotonic()))
     if error:
         raise error

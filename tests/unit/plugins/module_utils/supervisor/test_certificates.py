@@ -37,7 +37,7 @@ class Machine:
     def keep(self, after: float = 0, check: bool = False, **changed: object) -> list[str]:
         """Keep the certificates some days from now; return what was made."""
         keeper = Keeper(Config(**self.settings(**changed)), check, NOW + after * DAY)
-        keeper.make()
+        keeper.ensure()
         return keeper.made
 
     def accepted(self, days: float = 0, ca: Path | None = None, name: str = "10.0.0.5") -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.module_utils.supervisor import store
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor import state
 from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.protocol import PUBLISHED_ROUNDS
 from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.run_directory import RunDirectory, remove_discarded
 from ansible_collections.opennebula.flower.tests.support.ports import free_port
@@ -144,7 +144,7 @@ def leave_files(directory: Path) -> None:
 
 @pytest.fixture
 def checkpoints(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(store, "_MOST_RUNS", 2)
+    monkeypatch.setattr(state, "_MOST_RUNS", 2)
     directory = tmp_path / "checkpoints"
     directory.mkdir()
     scene.settings |= {"checkpoints_directory": str(directory), "initial_run": None, "run_config": {}}

@@ -51,8 +51,8 @@ def wanted(**changes: object) -> dict:
     return {**same, "routes": ["10.110.2.0/24"], "floating": [], "peers": [{**one, **changes.pop("peer", {})}], **changes}
 
 
-def commands(current: interface.State, wish: dict) -> list[list[str]]:
-    return interface.commands(current, "wg0", wish, NOW)
+def commands(current: interface.State, desired: dict) -> list[list[str]]:
+    return interface.commands(current, "wg0", desired, NOW)
 
 
 def test_nothing_is_run_when_everything_is_there() -> None:
@@ -115,11 +115,11 @@ def on_this_machine(argv: list[str]) -> str:
 
 
 def test_what_is_there_is_wanted_however_it_is_written() -> None:
-    wish = interface.checked(asked(
+    desired = interface.checked(asked(
         addresses=["FD00:0::1/64", "010.009.000.001", "fe80::0:1/64", "10.9.0.1/32"], routes=["default", "::/0", "10.7.0.5", "FD01:0::/48"],
         peer={"allowed_ips": ["10.109.0.2/24", "FD00:109::0:2", "10.109.0.0/24"]},
     ))
-    assert commands(interface.read_state(on_this_machine, "wg0"), wish) == []
+    assert commands(interface.read_state(on_this_machine, "wg0"), desired) == []
 
 
 def test_addresses_of_the_kernel_stay_and_others_go() -> None:

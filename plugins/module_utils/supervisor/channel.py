@@ -22,7 +22,7 @@ LOGGER = logging.getLogger("flower-supervisor")
 _TIMEOUT = 5
 
 
-class Board(Protocol):
+class Channel(Protocol):
     """What a supervisor needs to talk to the world; neither call raises."""
 
     def request(self) -> str | None:
@@ -32,7 +32,7 @@ class Board(Protocol):
         """Tell how the runs stand, and which request was refused."""
 
 
-class NoBoard:
+class NoChannel:
     """For a SuperLink outside OpenNebula: nobody listens, nobody asks."""
 
     def request(self) -> str | None:
@@ -43,7 +43,7 @@ class NoBoard:
         """Do nothing."""
 
 
-class OneGateBoard:
+class OneGateChannel:
     """Publishes what changed as attributes of the VM. Problems are logged, and the next call tries again."""
 
     def __init__(self, onegate: OneGate) -> None:
@@ -89,16 +89,16 @@ class OneGateBoard:
         self._problem = ""
 
 
-def open_board(settings: dict[str, Any] | None) -> Board:
-    """Return the board for the settings endpoint, vm_id and, where no guest agent leaves a token, token_file.
+def open_channel(settings: dict[str, Any] | None) -> Channel:
+    """Return the channel for the settings endpoint, vm_id and, where no guest agent leaves a token, token_file.
 
     Raises OSError or ContextMissing when there is no token.
     """
     if settings is None:
-        return NoBoard()
+        return NoChannel()
     token_file = settings.get("token_file")
     token = Path(token_file).read_text(encoding="utf-8").strip() if token_file else read_token()
-    return OneGateBoard(OneGate(settings["endpoint"], settings["vm_id"], token, _TIMEOUT))
+    return OneGateChannel(OneGate(settings["endpoint"], settings["vm_id"], token, _TIMEOUT))
 
 
 def _user_template(vm: object) -> dict[str, Any]:

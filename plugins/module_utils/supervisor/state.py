@@ -1,7 +1,7 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The memory of a supervisor."""
+"""What a supervisor keeps over a restart: its runs and the totals of its metrics, in the state file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MOST_BYTES = 64 << 20
 _MOST_RUNS = 200
 
 
-class Store:
+class State:
     """All runs of late, oldest first, kept in a file that is never half written and, for its tokens, private.
 
     A file that cannot be read, or not in full, is put aside under another name, and ``put_aside`` is true; ``runs`` holds
