@@ -1,7 +1,7 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
 """Write what follows from the table of parameters: the reference page, the settings of a training that the role flower_superlink takes, and the
-limits and defaults of the Flower App.
+limits, defaults and strategies of the Flower App.
 
 The app is installed on machines without the collection, so it has a copy of what concerns it.
 
@@ -16,7 +16,6 @@ from pathlib import Path
 
 from ansible_collections.opennebula.flower.plugins.module_utils import contextualization
 from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import PARAMETERS, Parameter
-from ansible_collections.opennebula.flower.plugins.module_utils.flower import strategies
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.frameworks import NO_USE_CASE, USE_CASES
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.run_config import toml_value
 
@@ -24,6 +23,7 @@ from .files import write_files
 
 PAGE = "docs/parameters.md"
 LIMITS = "apps/federation/federation/limits.py"
+STRATEGIES = "apps/federation/federation/strategy_table.py"
 PROJECT = "apps/federation/pyproject.toml"
 VARIABLES = "roles/flower_superlink/defaults/main.yml"
 OPTIONS = "roles/flower_superlink/meta/argument_specs.yml"
@@ -38,10 +38,12 @@ _OF_THE_APP = {
     "run-name": ("", "Name of the run; one with checkpoints needs it and goes on from its newest usable one, whoever submits it again"),
     "output-directory": ("", "Where events.jsonl and model.npz go; empty: nothing is written"),
 }
-_HEAD = '''# Copyright (c) 2026, opennebula.flower contributors
+_TABLE_OF_STRATEGIES = "plugins/module_utils/flower/strategies.py"
+_LICENCE = '''# Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-# Generated from plugins/module_utils/contextualization.py by make docs; do not edit.
-"""What the run configuration may hold."""
+# Generated from {source} by make docs; do not edit.
+'''
+_HEAD = f'''{_LICENCE.format(source="plugins/module_utils/contextualization.py")}"""What the run configuration may hold."""
 
 from federation.bounds import Limits
 '''
@@ -53,6 +55,7 @@ def written(root: Path) -> dict[str, str]:
     return {
         PAGE: contextualization.reference_page(),
         LIMITS: _limits(),
+        STRATEGIES: _LICENCE.format(source=_TABLE_OF_STRATEGIES) + '"""' + (root / _TABLE_OF_STRATEGIES).read_text().split('"""', 1)[1],
         VARIABLES: _within((root / VARIABLES).read_text(), _role_defaults()),
         OPTIONS: _within((root / OPTIONS).read_text(), _role_options()),
         PROJECT: project[: project.index(_CONFIG)] + _CONFIG + "".join(_defaults()),
@@ -101,20 +104,8 @@ def _limits() -> str:
             _HEAD,
             _mapping("Numbers that are always set.", "NUMBERS", {p.run_config: _bounds(p) for p in numbers if not p.only_with}),
             _mapping("Parameters of strategies and of privacy; an empty value stands for the default.", "OPTIONS", {p.run_config: _bounds(p) for p in options}),
-            _mapping(
-                "Their defaults, where these do not differ by strategy.",
-                "DEFAULTS",
-                {p.run_config: repr(p.typed_default) for p in options if p.typed_default is not None},
-            ),
             _mapping("Values of a set.", "CHOICES", {key: repr(values) for key, values in choices.items()}),
             f"\n# Truth values.\nFLAGS = {tuple(p.run_config for p in training if p.kind == 'boolean')!r}\n".replace("'", '"'),
-            _mapping(
-                "How many nodes have to train in a round: these per malicious one, and these on top.",
-                "FEWEST_NODES",
-                {name: repr(nodes) for name, nodes in strategies.FEWEST_NODES.items()},
-            ),
-            "\n# The model is the mean of the replies and nothing else, which is what differential privacy is calibrated to.\n",
-            f"PLAIN_MEAN = {strategies.PLAIN_MEAN!r}\n".replace("'", '"'),
         ]
     )
 

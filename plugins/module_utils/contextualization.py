@@ -38,7 +38,6 @@ LEVELS = (SERVICE, SUPERLINK, SUPERNODE)
 INITIAL_RUN = "initial"
 
 _NODES = (SUPERNODE, EDGE)
-_ADAPTIVE = ("FedAdam", "FedYogi", "FedAdagrad")
 _LONGEST_SHOWN = 100
 # Of Linux, for TCP_KEEPIDLE and TCP_KEEPINTVL.
 _LONGEST_KEEPALIVE = 32767
@@ -138,18 +137,13 @@ def _training(name: str, kind: str, default: str, run_config: str, meaning: str,
     return Parameter(name, kind, default, (SUPERLINK,), meaning, level=SUPERLINK, run_config=run_config, **more)
 
 
-def _of_strategies(
-    name: str, kind: str, default: str, run_config: str, meaning: str, names: tuple[str, ...], **limits: Any
-) -> Parameter:
-    only_with = ("FL_STRATEGY", names)
-    return _training(name, kind, default, run_config, meaning, limits=Limits(**limits), only_with=only_with)
-
-
-def _of_privacy(
-    name: str, default: str, run_config: str, meaning: str, modes: tuple[str, ...], **limits: Any
-) -> Parameter:
-    only_with = ("FL_DP_MODE", modes)
-    return _training(name, "float", default, run_config, meaning, limits=Limits(**limits), only_with=only_with)
+def _of_strategies(name: str, kind: str, run_config: str, meaning: str, since: str = "0.1.0", **limits: Any) -> Parameter:
+    """Return a parameter of strategies or of privacy, whose table says who takes it, and its default unless that differs by strategy."""
+    default, names = strategies.common_default(run_config), tuple(strategies.taken_by(run_config))
+    other = "FL_STRATEGY" if names[0] in strategies.STRATEGIES else "FL_DP_MODE"
+    return _training(
+        name, kind, "" if default is None else str(default), run_config, meaning, limits=Limits(**limits), only_with=(other, names), since=since
+    )
 
 
 def _of_every_vm(name: str, kind: str, default: str, meaning: str, **more: Any) -> Parameter:
@@ -202,7 +196,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Aggregation strategy",
         level=SUPERLINK,
         run_config="strategy",
-        limits=Limits(choices=strategies.STRATEGIES),
+        limits=Limits(choices=tuple(strategies.STRATEGIES)),
     ),
     Parameter(
         "FL_MIN_FIT_CLIENTS",
@@ -366,46 +360,36 @@ PARAMETERS: tuple[Parameter, ...] = (
     _of_strategies(
         "FL_PROXIMAL_MU",
         "float",
-        "1.0",
         "proximal-mu",
         "Weight of the proximal term, which keeps local models close to the global one",
-        ("FedProx",),
         minimum=0,
     ),
     _of_strategies(
         "FL_SERVER_LR",
         "float",
-        "",
         "server-lr",
         "Learning rate of the server, empty for 1.0 with FedAvgM, 0.01 with FedYogi, else 0.1",
-        ("FedAvgM", *_ADAPTIVE),
         above=0,
     ),
     _of_strategies(
         "FL_CLIENT_LR",
         "float",
-        "",
         "client-lr",
         "Learning rate of the nodes, empty for the use case's own; with QFedAvg the rate that the aggregation assumes, empty for 0.1",
-        (*_ADAPTIVE, "QFedAvg"),
         above=0,
     ),
     _of_strategies(
         "FL_NUM_MALICIOUS",
         "number",
-        "0",
         "num-malicious",
         "Number of malicious nodes to tolerate",
-        strategies.TOLERATING_MALICIOUS,
         minimum=0,
     ),
     _of_strategies(
         "FL_TRIM_BETA",
         "float",
-        "0.2",
         "trim-beta",
         "Share of values trimmed at each end",
-        ("FedTrimmedAvg",),
         minimum=0.001,
         below=0.5,
     ),
@@ -520,6 +504,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         _NODES,
         "Upload limit towards the SuperLink, per second, such as 512kbit; empty for no limit",
         level=SUPERNODE,
+        since="0.2.0",
     ),
     Parameter(
         "FL_ROUND_TIMEOUT",
@@ -550,6 +535,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         level=SUPERLINK,
         run_config="max-failed-rounds",
         limits=Limits(minimum=1),
+        since="0.2.0",
     ),
     Parameter(
         "FL_LOCAL_EPOCHS",
@@ -560,6 +546,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         level=SUPERLINK,
         run_config="local-epochs",
         limits=Limits(minimum=0),
+        since="0.2.0",
     ),
     Parameter(
         "FL_LOCAL_BATCH_SIZE",
@@ -570,6 +557,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         level=SUPERLINK,
         run_config="local-batch-size",
         limits=Limits(minimum=0),
+        since="0.2.0",
     ),
     Parameter(
         "FL_LOCAL_LEARNING_RATE",
@@ -580,63 +568,58 @@ PARAMETERS: tuple[Parameter, ...] = (
         level=SUPERLINK,
         run_config="local-learning-rate",
         limits=Limits(minimum=0),
+        since="0.2.0",
     ),
     _of_strategies(
         "FL_SERVER_MOMENTUM",
         "float",
-        "0.0",
         "server-momentum",
         "Share of the last step in the next one",
-        ("FedAvgM",),
         minimum=0,
         below=1,
+        since="0.2.0",
     ),
     _of_strategies(
         "FL_BETA_1",
         "float",
-        "0.9",
         "beta-1",
         "Decay of the mean of the updates",
-        ("FedAdam", "FedYogi"),
         minimum=0,
         below=1,
+        since="0.2.0",
     ),
     _of_strategies(
         "FL_BETA_2",
         "float",
-        "0.99",
         "beta-2",
         "Decay of the mean of the squared updates",
-        ("FedAdam", "FedYogi"),
         minimum=0,
         below=1,
+        since="0.2.0",
     ),
     _of_strategies(
         "FL_TAU",
         "float",
-        "0.001",
         "tau",
         "Floor of the adaptive step, the smaller the more adaptive",
-        _ADAPTIVE,
         above=0,
+        since="0.2.0",
     ),
     _of_strategies(
         "FL_NODES_TO_SELECT",
         "number",
-        "1",
         "nodes-to-select",
         "Number of nodes to average",
-        ("MultiKrum",),
         minimum=1,
+        since="0.2.0",
     ),
     _of_strategies(
         "FL_QFED_Q",
         "float",
-        "0.1",
         "qfed-q",
         "Weight of nodes with a high loss, 0 for equal weights",
-        ("QFedAvg",),
         minimum=0,
+        since="0.2.0",
     ),
     _training(
         "FL_FRACTION_FIT",
@@ -645,6 +628,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "fraction-fit",
         "Share of the connected nodes that trains in a round",
         limits=Limits(above=0, maximum=1),
+        since="0.2.0",
     ),
     _training(
         "FL_FRACTION_EVALUATE",
@@ -653,6 +637,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "fraction-evaluate",
         "Share of the connected nodes that evaluates in a round",
         limits=Limits(above=0, maximum=1),
+        since="0.2.0",
     ),
     _training(
         "FL_ROUND_COMPLETION",
@@ -661,6 +646,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "round-completion",
         "Share of the nodes that take part whose replies complete a round; replies that come later are refused",
         limits=Limits(above=0, maximum=1),
+        since="0.2.0",
     ),
     _training(
         "FL_REPLY_COMPRESSION",
@@ -669,6 +655,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "reply-compression",
         "How what nodes trained travels to the SuperLink: as it is, or with 16 or 8 bits for each number",
         limits=Limits(choices=("none", "float16", "int8")),
+        since="0.2.0",
     ),
     _training(
         "FL_DP_MODE",
@@ -676,41 +663,42 @@ PARAMETERS: tuple[Parameter, ...] = (
         strategies.NO_PRIVACY,
         "dp-mode",
         "Differential privacy around the strategy, with a clipping norm that is fixed or adapts",
-        limits=Limits(choices=strategies.PRIVACY),
+        limits=Limits(choices=tuple(strategies.PRIVACY)),
+        since="0.2.0",
     ),
-    _of_privacy(
+    _of_strategies(
         "FL_DP_NOISE_MULTIPLIER",
-        "1.0",
+        "float",
         "dp-noise-multiplier",
         "Noise multiplier, relative to the clipping norm",
-        ("fixed", "adaptive"),
         minimum=0,
+        since="0.2.0",
     ),
-    _of_privacy(
+    _of_strategies(
         "FL_DP_CLIPPING_NORM",
-        "",
+        "float",
         "dp-clipping-norm",
         "Clipping norm for a node's update, empty for 1.0 or, where it adapts, 0.1 at first",
-        ("fixed", "adaptive"),
         above=0,
+        since="0.2.0",
     ),
-    _of_privacy(
+    _of_strategies(
         "FL_DP_TARGET_QUANTILE",
-        "0.5",
+        "float",
         "dp-target-quantile",
         "Share of the updates to leave unclipped",
-        ("adaptive",),
         minimum=0,
         maximum=1,
+        since="0.2.0",
     ),
-    _of_privacy("FL_DP_CLIP_LR", "0.2", "dp-clip-lr", "How fast the clipping norm adapts", ("adaptive",), above=0),
-    _of_privacy(
+    _of_strategies("FL_DP_CLIP_LR", "float", "dp-clip-lr", "How fast the clipping norm adapts", above=0, since="0.2.0"),
+    _of_strategies(
         "FL_DP_COUNT_STDDEV",
-        "",
+        "float",
         "dp-count-stddev",
         "Noise on the number of clipped nodes, empty for a twentieth of the nodes, at least the noise multiplier",
-        ("adaptive",),
         above=0,
+        since="0.2.0",
     ),
     _training(
         "FL_PARTITION_ALPHA",
@@ -719,6 +707,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "partition-alpha",
         "Evenness of the labels over the nodes in bundled data: the smaller, the more uneven; 0 for the same mix",
         limits=Limits(minimum=0),
+        since="0.2.0",
     ),
     Parameter(
         "FL_APP_SOURCE",
@@ -727,6 +716,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         (SUPERLINK,),
         "Flower App of your own that is trained instead of a use case",
         level=SUPERLINK,
+        since="0.2.0",
     ),
     Parameter(
         "FL_APP_CONFIG",
@@ -735,6 +725,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         (SUPERLINK,),
         "Run configuration of your own app, with keys that it declares",
         level=SUPERLINK,
+        since="0.2.0",
     ),
     Parameter(
         "FL_APP_REQUESTS",
@@ -743,6 +734,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         (SUPERLINK,),
         "Accept apps from whoever may update the VM or is in its service; an app is code that runs in the whole federation",
         level=SUPERLINK,
+        since="0.2.0",
     ),
     Parameter(
         "FL_CHECKPOINT_KEEP",
@@ -753,6 +745,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         level=SUPERLINK,
         run_config="checkpoint-keep",
         limits=Limits(minimum=1),
+        since="0.2.0",
     ),
     Parameter(
         "FL_INITIAL_MODEL",
@@ -762,6 +755,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Checkpoint or final model of another run to start with, a file as the app sees it",
         level=SUPERLINK,
         run_config="initial-model",
+        since="0.2.0",
     ),
     Parameter(
         "FL_CHECKPOINT_DISK",
@@ -770,6 +764,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         (SUPERLINK,),
         "Second disk for the checkpoints, as /dev/NAME or LABEL=NAME; empty for the system disk",
         level=SUPERLINK,
+        since="0.2.0",
     ),
     Parameter(
         "FL_CHECKPOINT_FORMAT_DISK",
@@ -778,6 +773,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         (SUPERLINK,),
         "Make a file system on that disk if it is blank",
         level=SUPERLINK,
+        since="0.2.0",
     ),
     Parameter(
         "FL_CHECKPOINT_NFS",
@@ -786,6 +782,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         (SUPERLINK,),
         "NFS export for the checkpoints, as server:/path; empty for none",
         level=SUPERLINK,
+        since="0.2.0",
     ),
     Parameter(
         "FL_S3_ENDPOINT",
@@ -794,6 +791,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         (SUPERLINK,),
         "S3-compatible object storage that checkpoints are copied to; empty for none",
         level=SUPERLINK,
+        since="0.2.0",
     ),
     Parameter(
         "FL_S3_BUCKET",
@@ -802,6 +800,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         (SUPERLINK,),
         "Bucket of the object storage, which must exist",
         level=SUPERLINK,
+        since="0.2.0",
     ),
     Parameter(
         "FL_S3_PREFIX",
@@ -810,6 +809,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         (SUPERLINK,),
         "Prefix of the names of objects, its own for each SuperLink that shares the bucket",
         level=SUPERLINK,
+        since="0.2.0",
     ),
     Parameter(
         "FL_S3_REGION",
@@ -818,6 +818,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         (SUPERLINK,),
         "Region of the object storage",
         level=SUPERLINK,
+        since="0.2.0",
     ),
     Parameter(
         "FL_S3_ACCESS_KEY",
@@ -826,6 +827,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         (SUPERLINK,),
         "Access key of the object storage",
         level=SUPERLINK,
+        since="0.2.0",
     ),
     Parameter(
         "FL_S3_SECRET_KEY",
@@ -835,6 +837,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Secret key of the object storage",
         level=SUPERLINK,
         sensitive=True,
+        since="0.2.0",
     ),
     Parameter(
         "FL_S3_CA_CERTFILE",
@@ -843,6 +846,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         (SUPERLINK,),
         "CA certificate of the object storage, empty for the public ones",
         level=SUPERLINK,
+        since="0.2.0",
     ),
     Parameter(
         "FL_ARTIFACTS_DAYS",
@@ -862,6 +866,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Days that a server certificate the SuperLink makes is valid; it is renewed when a third of them is left",
         level=SUPERLINK,
         limits=Limits(minimum=1, maximum=3650),
+        since="0.2.0",
     ),
     Parameter(
         "FL_CA_DAYS",
@@ -871,6 +876,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Days that a CA the SuperLink makes is valid",
         level=SUPERLINK,
         limits=Limits(minimum=2, maximum=36500),
+        since="0.2.0",
     ),
     Parameter(
         "FL_CERT_RENEWAL",
@@ -880,6 +886,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Change this number to renew the generated server certificate now",
         level=SUPERLINK,
         limits=Limits(minimum=0, maximum=999999),
+        since="0.2.0",
     ),
     Parameter(
         "FL_CA_NUMBER",
@@ -889,6 +896,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Number of the CA that signs; the SuperLink makes a CA that it does not have",
         level=SUPERLINK,
         limits=Limits(minimum=1, maximum=999999),
+        since="0.2.0",
     ),
     Parameter(
         "FL_CA_ALSO_TRUSTED",
@@ -898,6 +906,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Number of a CA that the nodes trust beside the one that signs, 0 for none; while a CA is replaced",
         level=SUPERLINK,
         limits=Limits(minimum=0, maximum=999999),
+        since="0.2.0",
     ),
     Parameter(
         "FL_CONTROL_CLIENT_CA",
@@ -906,6 +915,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         (SUPERLINK,),
         "CA of the certificates that operators present to the Control API, needed where it listens beyond loopback",
         level=SUPERLINK,
+        since="0.2.0",
     ),
     Parameter(
         "FL_CONTROL_WITHOUT_CLIENT_CERTIFICATES",
@@ -914,6 +924,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         (SUPERLINK,),
         "Let everybody who reaches an address beyond loopback control the federation, without a certificate",
         level=SUPERLINK,
+        since="0.2.0",
     ),
     Parameter(
         "FL_ADVERTISE_ADDRESS",
@@ -922,6 +933,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         (SUPERLINK,),
         "Fleet address that the nodes are told, such as a name in your own certificate; empty for the first address of the VM",
         level=SUPERLINK,
+        since="0.2.0",
     ),
     Parameter(
         "FL_NODE_AUTH_ENABLED",
@@ -930,6 +942,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         (SERVICE, *ROLES),
         "Let only SuperNodes join whose key is registered",
         level=SERVICE,
+        since="0.2.0",
     ),
     Parameter(
         "FL_NODE_KEYS",
@@ -938,6 +951,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         (SUPERLINK,),
         "Public keys of SuperNodes that may join besides those of the service",
         level=SUPERLINK,
+        since="0.2.0",
     ),
     Parameter(
         "FL_LISTED_NODES_ONLY",
@@ -946,8 +960,9 @@ PARAMETERS: tuple[Parameter, ...] = (
         (SUPERLINK,),
         "Let no other SuperNodes join than those whose keys are given, whatever VMs of the service publish",
         level=SUPERLINK,
+        since="0.2.0",
     ),
-    _training("FL_IMAGE_SIZE", "number", "28", "image-size", "Width and height of the pictures in pixels", limits=Limits(minimum=4)),
+    _training("FL_IMAGE_SIZE", "number", "28", "image-size", "Width and height of the pictures in pixels", limits=Limits(minimum=4), since="0.2.0"),
     _training(
         "FL_IMAGE_CHANNELS",
         "number",
@@ -955,6 +970,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "image-channels",
         "Channels of the pictures, 1 for grey and 3 for colours",
         limits=Limits(choices=("1", "3")),
+        since="0.2.0",
     ),
     _training(
         "FL_IMAGE_CLASSES",
@@ -962,6 +978,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "0,1,2,3,4,5,6,7,8,9",
         "image-classes",
         "Names of the classes of pictures, with commas between",
+        since="0.2.0",
     ),
     _training(
         "FL_ANOMALY_QUANTILE",
@@ -970,10 +987,11 @@ PARAMETERS: tuple[Parameter, ...] = (
         "anomaly-quantile",
         "Share of the readings trained on that counts as normal",
         limits=Limits(above=0, below=1),
+        since="0.2.0",
     ),
-    _training("FL_LLM_LORA_RANK", "number", "8", "llm-lora-rank", "Rank of the adapters", limits=Limits(minimum=1)),
+    _training("FL_LLM_LORA_RANK", "number", "8", "llm-lora-rank", "Rank of the adapters", limits=Limits(minimum=1), since="0.2.0"),
     _training(
-        "FL_LLM_LORA_ALPHA", "number", "16", "llm-lora-alpha", "Scale of the adapters", limits=Limits(minimum=1)
+        "FL_LLM_LORA_ALPHA", "number", "16", "llm-lora-alpha", "Scale of the adapters", limits=Limits(minimum=1), since="0.2.0"
     ),
     _training(
         "FL_LLM_SEQUENCE_LENGTH",
@@ -982,20 +1000,29 @@ PARAMETERS: tuple[Parameter, ...] = (
         "llm-sequence-length",
         "Tokens in a piece of text",
         limits=Limits(minimum=8),
+        since="0.2.0",
     ),
-    _of_every_vm("FL_METRICS_FROM", "networks", "", "Networks that may read the metrics, with commas between; empty for this VM alone"),
-    _of_every_vm("FL_METRICS_CERTFILE", "certificate", "", "Server certificate for the metrics, with intermediates after it; empty for no TLS"),
-    _of_every_vm("FL_METRICS_KEYFILE", "private_key", "", "Private key of the certificate for the metrics", sensitive=True),
-    _of_every_vm("FL_METRICS_AUTH", "basic_auth", "", "User and hash of the password that the metrics ask for, as htpasswd -nB writes them", sensitive=True),
-    _of_every_vm("FL_HOST_FIREWALL_ENABLED", "boolean", "YES", "Close all ports except SSH and those that Flower uses"),
-    _of_every_vm("FL_HOST_FIREWALL_SSH_FROM", "networks", "", "Networks that reach SSH, with commas between; empty for all"),
-    _of_every_vm("FL_HOST_FIREWALL_OPEN", "ports", "", "More open ports, as 51820/udp, with commas between"),
+    _of_every_vm("FL_METRICS_FROM", "networks", "", "Networks that may read the metrics, with commas between; empty for this VM alone", since="0.2.0"),
+    _of_every_vm("FL_METRICS_CERTFILE", "certificate", "", "Server certificate for the metrics, with intermediates after it; empty for no TLS", since="0.2.0"),
+    _of_every_vm("FL_METRICS_KEYFILE", "private_key", "", "Private key of the certificate for the metrics", sensitive=True, since="0.2.0"),
+    _of_every_vm(
+        "FL_METRICS_AUTH",
+        "basic_auth",
+        "",
+        "User and hash of the password that the metrics ask for, as htpasswd -nB writes them",
+        sensitive=True,
+        since="0.2.0",
+    ),
+    _of_every_vm("FL_HOST_FIREWALL_ENABLED", "boolean", "YES", "Close all ports except SSH and those that Flower uses", since="0.2.0"),
+    _of_every_vm("FL_HOST_FIREWALL_SSH_FROM", "networks", "", "Networks that reach SSH, with commas between; empty for all", since="0.2.0"),
+    _of_every_vm("FL_HOST_FIREWALL_OPEN", "ports", "", "More open ports, as 51820/udp, with commas between", since="0.2.0"),
     _of_every_vm(
         "FL_HOST_FIREWALL_OUTBOUND",
         "networks",
         "",
         "Networks that the VM and its containers may open connections to, those of OneGate, name servers and the SuperLink among them, with commas "
         "between; empty for all",
+        since="0.2.0",
     ),
     # Flower cuts arrays into objects of 5 MiB.
     Parameter(
@@ -1006,6 +1033,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Largest request of a node in MiB",
         level=SUPERLINK,
         limits=Limits(minimum=8, maximum=4096),
+        since="0.2.0",
     ),
     Parameter(
         "FL_GATEWAY_MAX_CONNECTIONS",
@@ -1015,6 +1043,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Most connections of nodes from one address",
         level=SUPERLINK,
         limits=Limits(minimum=10, maximum=100000),
+        since="0.2.0",
     ),
     # No inputs of a service: site.yml works out the tunnels of all zones, and keeps them in the VM templates and in the contexts of the VMs.
     Parameter(
@@ -1023,11 +1052,12 @@ PARAMETERS: tuple[Parameter, ...] = (
         "",
         ROLES,
         "Network of the tunnels that SuperNodes of other zones have to the SuperLink, the first address of which is the SuperLink's; empty for none",
+        since="0.2.0",
     ),
-    Parameter("FL_TUNNEL_PORT", "number", "51820", (SUPERLINK,), "UDP port that the SuperLink's end of the tunnels listens on", limits=_PORTS),
-    Parameter("FL_TUNNEL_PEERS", "tunnel_peers", "", (SUPERLINK,), "SuperNodes that have a tunnel to the SuperLink"),
-    Parameter("FL_TUNNEL_SUPERLINK_PUBLIC_KEY", "tunnel_key", "", _NODES, "Public key of the SuperLink's end of the tunnel"),
-    Parameter("FL_TUNNEL_ENDPOINT", "endpoint", "", _NODES, "Where the SuperLink's end of the tunnel is reached, by UDP"),
+    Parameter("FL_TUNNEL_PORT", "number", "51820", (SUPERLINK,), "UDP port that the SuperLink's end of the tunnels listens on", limits=_PORTS, since="0.2.0"),
+    Parameter("FL_TUNNEL_PEERS", "tunnel_peers", "", (SUPERLINK,), "SuperNodes that have a tunnel to the SuperLink", since="0.2.0"),
+    Parameter("FL_TUNNEL_SUPERLINK_PUBLIC_KEY", "tunnel_key", "", _NODES, "Public key of the SuperLink's end of the tunnel", since="0.2.0"),
+    Parameter("FL_TUNNEL_ENDPOINT", "endpoint", "", _NODES, "Where the SuperLink's end of the tunnel is reached, by UDP", since="0.2.0"),
     Parameter(
         "FL_TUNNEL_KEEPALIVE",
         "number",
@@ -1035,6 +1065,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         _NODES,
         "Seconds between two packets that keep the tunnel known to firewalls and NAT on its way, 0 for none",
         limits=Limits(minimum=0, maximum=LAST_KEEPALIVE),
+        since="0.2.0",
     ),
 )
 
@@ -1230,8 +1261,7 @@ def run_overrides(config: Mapping[str, Any]) -> dict[str, Any]:
     if result.get("use-case") == NO_USE_CASE:
         errors.append(f"use-case: '{NO_USE_CASE}' is not valid, expected a use case to train")
     if not errors:
-        values = {_BY_RUN_CONFIG[key].variable: value for key, value in result.items()}
-        errors = [*_check_minimums(values, _run_config_key), *strategies.errors(values, _run_config_key)]
+        errors = list(strategies.errors(result))
     if errors:
         raise ContextError(errors)
     return result
@@ -1344,10 +1374,6 @@ def _variable_name(name: str) -> str:
     return BY_NAME[name].variable
 
 
-def _run_config_key(name: str) -> str:
-    return BY_NAME[name].run_config or name
-
-
 def _check_together(result: Checked, role: str, name: Name, address: str) -> list[str]:
     values = result.values
     if role != SUPERLINK:
@@ -1356,10 +1382,10 @@ def _check_together(result: Checked, role: str, name: Name, address: str) -> lis
         errors = _check_authority("FL_SSL_CA_CERTFILE", certificate, name) if certificate else []
         errors += _check_tunnel(values, name)
         return [*errors, *_check_framework(values, name), *_check_metrics(result, name), *_check_firewall(result, name)]
-    result.warnings += strategies.warnings(values, name)
+    config = {key: values[parameter.variable] for key, parameter in _BY_RUN_CONFIG.items() if parameter.variable in values}
+    result.warnings += strategies.warnings(config, lambda key: name(_BY_RUN_CONFIG[key].name))
     return [
-        *_check_minimums(values, name),
-        *strategies.errors(values, name),
+        *strategies.errors(config, lambda key: name(_BY_RUN_CONFIG[key].name)),
         *_check_ports(values, name),
         *_check_keepalive(values, name),
         *_check_tls(result, name, address),
@@ -1370,18 +1396,6 @@ def _check_together(result: Checked, role: str, name: Name, address: str) -> lis
         *_check_metrics(result, name),
         *_check_firewall(result, name),
         *_check_tunnels(result, name),
-    ]
-
-
-def _check_minimums(values: Mapping[str, Any], name: Name) -> list[str]:
-    available = values.get("flower_min_available_clients")
-    if available is None:
-        return []
-    return [
-        f"{name(parameter)}: {values[BY_NAME[parameter].variable]} is not valid, expected at most "
-        f"{name('FL_MIN_AVAILABLE_CLIENTS')}, which is {available}"
-        for parameter in ("FL_MIN_FIT_CLIENTS", "FL_MIN_EVALUATE_CLIENTS")
-        if values.get(BY_NAME[parameter].variable, 0) > available
     ]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from federation import compression
-from federation.catalogue import STRATEGIES
+from federation.strategy_table import STRATEGIES
 
 from .shipped import REPOSITORY
 from .test_strategies import inside

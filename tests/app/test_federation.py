@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from federation import usecases
-from federation.catalogue import STRATEGIES
+from federation.strategy_table import STRATEGIES
 
 from .flower import Federation, Run
 from .shipped import APP
@@ -82,7 +82,7 @@ def test_a_strategy_with_its_parameters_privacy_around_it_and_small_replies_runs
 def test_a_strategy_that_needs_more_nodes_is_an_error_before_anything_starts(federation: Federation) -> None:
     run = federation.run(strategy="Krum", num_malicious=1, min_available_clients=5)
     assert [entry["event"] for entry in run.events] == ["training_failed"]
-    assert run.data("training_failed") == [{"reason": "min-fit-clients (2) must be at least 5 for Krum with num-malicious 1"}]
+    assert run.data("training_failed") == [{"reason": "min-fit-clients: 2 is not valid, expected at least 5 for Krum with num-malicious 1"}]
 
 
 @pytest.mark.long

@@ -1,6 +1,6 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What a new parameter of a strategy needs: an entry in the table and the line that uses it. Everything else follows.
+"""What a new parameter of a strategy needs: an entry in the table of parameters and one in that of strategies. Everything else follows.
 
 The experiment adds FL_FOG, which FedProx takes, to a copy of the repository.
 """
@@ -21,13 +21,13 @@ from scripts import parameters
 from .shipped import REPOSITORY
 
 TABLE = "plugins/module_utils/contextualization.py"
-USER = "apps/federation/federation/catalogue.py"
+STRATEGIES = "plugins/module_utils/flower/strategies.py"
 EDITS = {
     TABLE: (
         'PARAMETERS: tuple[Parameter, ...] = (\n',
-        '    _of_strategies("FL_FOG", "float", "0.5", "fog", "Density of the fog", ("FedProx",), minimum=0, maximum=1),\n',
+        '    _of_strategies("FL_FOG", "float", "fog", "Density of the fog", minimum=0, maximum=1),\n',
     ),
-    USER: ('    "FedProx": (_option("proximal-mu", "proximal_mu"),', ' _option("fog", "fog"),'),
+    STRATEGIES: ('    "FedProx": Strategy((Option("proximal-mu", "proximal_mu", 1.0),', ' Option("fog", "fog", 0.5),'),
 }
 PROBE = """
 import json, sys, tomllib, yaml

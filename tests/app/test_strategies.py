@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from federation.catalogue import PRIVACY, STRATEGIES
+from federation.strategy_table import PRIVACY, STRATEGIES
 
 from .shipped import APP
 

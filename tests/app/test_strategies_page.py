@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.opennebula.flower.plugins.filter.settings import settings
 from ansible_collections.opennebula.flower.plugins.module_utils import contextualization
 from federation import catalogue, limits
+from federation.strategy_table import PRIVACY, STRATEGIES, Option, fewest_for_trimming
 
 from .shipped import REPOSITORY
 
@@ -29,7 +30,7 @@ def table(head: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
     return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
 
 
-def parameters(choices: dict[str, tuple[catalogue.Option, ...]]) -> str:
+def parameters(choices: dict[str, tuple[Option, ...]]) -> str:
     """The parameters of strategies or kinds of privacy, with what they are by default."""
     rows = []
     for key, bounds in limits.OPTIONS.items():
@@ -41,16 +42,16 @@ def parameters(choices: dict[str, tuple[catalogue.Option, ...]]) -> str:
 
 
 def test_the_parameters_of_strategies_are_those_of_the_code() -> None:
-    assert parameters({name: strategy.options for name, strategy in catalogue.STRATEGIES.items()}) in PAGE
+    assert parameters({name: strategy.options for name, strategy in STRATEGIES.items()}) in PAGE
 
 
 def test_the_parameters_of_differential_privacy_are_those_of_the_code() -> None:
-    assert parameters(catalogue.PRIVACY) in PAGE
+    assert parameters(PRIVACY) in PAGE
 
 
 def test_the_numbers_of_nodes_are_those_of_the_code() -> None:
-    rows = [(name, *map(strategy.fewest_nodes, MALICIOUS)) for name, strategy in catalogue.STRATEGIES.items() if strategy.fewest_nodes]
-    rows.append(("FedTrimmedAvg, share 0.2", *(catalogue.fewest_for_trimming(0.2, malicious) for malicious in MALICIOUS)))
+    rows = [(name, *map(strategy.fewest_nodes, MALICIOUS)) for name, strategy in STRATEGIES.items() if strategy.fewest]
+    rows.append(("FedTrimmedAvg, share 0.2", *(fewest_for_trimming(0.2, malicious) for malicious in MALICIOUS)))
     assert table(("`flower_num_malicious`", *MALICIOUS), rows) in PAGE
 
 
@@ -59,7 +60,7 @@ def test_epsilon_is_that_of_the_code() -> None:
     assert table(("Noise multiplier", *(f"{rounds} rounds" if rounds > 1 else "1 round" for rounds in ROUNDS)), rows) in PAGE
 
 
-@pytest.mark.parametrize("strategy", catalogue.STRATEGIES)
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_has_a_paragraph(strategy: str) -> None:
     (paragraph,) = re.findall(rf"^\*\*{strategy}\*\* (.*?)\n\n", PAGE, re.MULTILINE | re.DOTALL)
     assert "when" in paragraph

@@ -50,22 +50,6 @@ OPTIONS = {
     "dp-count-stddev": Limits(above=0),
 }
 
-# Their defaults, where these do not differ by strategy.
-DEFAULTS = {
-    "proximal-mu": 1.0,
-    "num-malicious": 0,
-    "trim-beta": 0.2,
-    "server-momentum": 0.0,
-    "beta-1": 0.9,
-    "beta-2": 0.99,
-    "tau": 0.001,
-    "nodes-to-select": 1,
-    "qfed-q": 0.1,
-    "dp-noise-multiplier": 1.0,
-    "dp-target-quantile": 0.5,
-    "dp-clip-lr": 0.2,
-}
-
 # Values of a set.
 CHOICES = {
     "strategy": ("FedAvg", "FedAvgM", "FedProx", "FedAdam", "FedYogi", "FedAdagrad", "FedMedian", "FedTrimmedAvg", "Krum", "MultiKrum", "Bulyan", "QFedAvg"),
@@ -76,14 +60,3 @@ CHOICES = {
 
 # Truth values.
 FLAGS = ("checkpoint-enabled",)
-
-# How many nodes have to train in a round: these per malicious one, and these on top.
-FEWEST_NODES = {
-    "FedMedian": (2, 1),
-    "Krum": (2, 3),
-    "MultiKrum": (2, 3),
-    "Bulyan": (4, 3),
-}
-
-# The model is the mean of the replies and nothing else, which is what differential privacy is calibrated to.
-PLAIN_MEAN = ("FedAvg", "FedProx")

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 
-from federation import catalogue, limits, usecases
+from federation import catalogue, limits, strategy_table, usecases
 from federation.bounds import Limits
 
 USE_CASES = usecases.NAMES
@@ -132,13 +132,7 @@ def _errors_of_values(config: Mapping[str, object]) -> list[str]:
 
 
 def _errors_between_values(config: Mapping[str, object]) -> list[str]:
-    available = config["min-available-clients"]
-    above = [
-        f"{key} ({config[key]}) must not be above min-available-clients ({available})"
-        for key in ("min-fit-clients", "min-evaluate-clients")
-        if config[key] > available
-    ]
-    return [*above, *catalogue.errors(config), *_errors_of_checkpoints(config)]
+    return [*strategy_table.errors(config), *_errors_of_checkpoints(config)]
 
 
 def _errors_of_checkpoints(config: Mapping[str, object]) -> list[str]:

@@ -18,9 +18,10 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from federation import catalogue, strategies
+from federation import strategies
 from federation.replies import TRAIN_LOSS
 from federation.settings import Settings
+from federation.strategy_table import PRIVACY, STRATEGIES
 
 NODES = range(1, 8)
 SHAPES = {"a.weight": (4, 3), "b.bias": (3,), "scale": ()}
@@ -64,8 +65,8 @@ def main() -> None:
     with open("pyproject.toml", "rb") as stream:
         defaults = tomllib.load(stream)["tool"]["flwr"]["app"]["config"]
     results = {}
-    for name in catalogue.STRATEGIES:
-        for mode in catalogue.PRIVACY:
+    for name in STRATEGIES:
+        for mode in PRIVACY:
             config = defaults | OPTIONS | {"strategy": name, "dp-mode": mode, "min-available-clients": 7, "min-fit-clients": 7}
             settings = Settings.from_run_config(config)
             first, resumed, forgetful = (strategies.build(settings) for _ in range(3))

@@ -102,6 +102,11 @@ class TestTable:
     def test_help_texts_fit_into_the_user_input_grammar(self) -> None:
         assert [p.name for p in OWN if p.user_input.count("|") != 4] == []
 
+    def test_a_parameter_says_which_release_brought_it(self) -> None:
+        released = yaml.safe_load((REPOSITORY / "changelogs" / "changelog.yaml").read_text())["releases"]
+        assert {p.since for p in table.PARAMETERS} <= set(released)
+        assert {p.name for p in table.PARAMETERS if p.since == "0.1.0"} == {*self.SPECIFIED, "FL_ROUND_TIMEOUT", "FL_NODES_TIMEOUT"}
+
     def test_page_in_the_documentation_is_up_to_date(self) -> None:
         assert (REPOSITORY / "docs" / "parameters.md").read_text() == table.reference_page()
 
