@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import env_fallback, missing_required_lib
 
@@ -20,6 +20,9 @@ from .one.transport.client import Client
 from .one.transport.errors import INVALID, OneException, one_line
 from .one.transport.http import URLLIB3_IMPORT_ERROR, check_timeout
 from .outcome import ServerModule, changed_result
+
+if TYPE_CHECKING:
+    from .one.core.compare import Transition
 
 # The action plugin of the same name shows what a module appends to the file named here.
 PROGRESS_FILE_VARIABLE = "OPENNEBULA_FLOWER_PROGRESS_FILE"
@@ -91,9 +94,13 @@ class OneModule(ServerModule):
         """Exit with what the operation returns, or fail with one sentence and the kind of error."""
         self.finish(operation, lambda: self._client)
 
-    def result(self, before: dict, after: dict, **facts: object) -> dict:
-        """Return the module's result, see changed_result."""
-        return changed_result(before, after, **facts)
+    def reconcile(self, transition: Callable[[], Transition]) -> None:
+        """Bring something to its desired state and exit with the result, or fail as run does; see one/core/reconcile.py."""
+        self.run(lambda: self._carried_out(transition()))
+
+    def _carried_out(self, transition: Transition) -> dict:
+        facts = transition.predicted if self.check_mode or transition.apply is None else transition.apply
+        return changed_result(transition.before, transition.after, **facts())
 
     def unresolved(self, error: OneException) -> None:
         """Take note of something that is missing: an error, unless check mode merely comes before its creation."""

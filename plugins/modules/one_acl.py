@@ -134,6 +134,7 @@ rules:
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import STATE_OPTIONS, OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import lookup
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.compare import Transition
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core.names import Names
 from ansible_collections.opennebula.flower.plugins.module_utils.one.security import acl
 from ansible_collections.opennebula.flower.plugins.module_utils.one.security.acl import Rule
@@ -163,25 +164,26 @@ class AccessList:
         # In check mode: rules about what an earlier task would make, in words.
         self.pending: list[str] = []
 
-    def ensure(self) -> dict:
-        """Bring the rules to the wanted state and return the module's result."""
-        wanted = list(dict.fromkeys(rule for given in self.module.params["rules"] for rule in self._rules(given)))
+    def transition(self) -> Transition:
+        """Return the way from the rules that there are to those that the task wants. Raises OneException."""
+        desired = list(dict.fromkeys(rule for given in self.module.params["rules"] for rule in self._rules(given)))
         pool = xml.items(self.client.call("one.acl.info"), "ACL")
-        there = {Rule.read(document): int(document["ID"]) for document in pool}
-        ids = {rule: number for rule, number in there.items() if rule in wanted}
-        before = _state([str(rule) for rule in wanted if rule in ids])
-        after = _state([] if self.absent else [*map(str, wanted), *self.pending])
-        if not self.module.check_mode:
-            self._write(wanted, ids)
-        facts = [{**({"id": ids[rule]} if rule in ids else {}), "rule": str(rule)} for rule in wanted]
-        return self.module.result(before, after, rules=[] if self.absent else facts)
+        ids = {rule: int(document["ID"]) for document in pool if (rule := Rule.read(document)) in desired}
 
-    def _write(self, wanted: list[Rule], ids: dict[Rule, int]) -> None:
-        for rule in wanted:
-            if self.absent and rule in ids:
-                self.client.call("one.acl.delrule", ids[rule])
-            elif not self.absent and rule not in ids:
-                ids[rule] = self.client.call("one.acl.addrule", *rule.arguments)
+        def facts() -> dict:
+            return {"rules": [] if self.absent else [{**({"id": ids[rule]} if rule in ids else {}), "rule": str(rule)} for rule in desired]}
+
+        def apply() -> dict:
+            for rule in desired:
+                if self.absent and rule in ids:
+                    self.client.call("one.acl.delrule", ids[rule])
+                elif not self.absent and rule not in ids:
+                    ids[rule] = self.client.call("one.acl.addrule", *rule.arguments)
+            return facts()
+
+        before = _state([str(rule) for rule in desired if rule in ids])
+        after = _state([] if self.absent else [*map(str, desired), *self.pending])
+        return Transition(before, after, facts, apply)
 
     def _rules(self, given: dict) -> list[Rule]:
         """Return the rules an entry means, without those that name something that does not exist."""
@@ -278,7 +280,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.run(lambda: AccessList(module).ensure())
+    module.reconcile(lambda: AccessList(module).transition())
 
 
 if __name__ == "__main__":

@@ -144,19 +144,19 @@ class Cluster(ReconciledObject):
         before = {option: members.before for option, members in self._members.items()}
         return {"name": document["NAME"], **before, "template": self.template(document)}
 
-    def wanted(self, before: dict) -> dict:
+    def desired(self, before: dict) -> dict:
         """Return what is compared, as it should be."""
         if not before:
             self._find_members({})
         after = {option: members.after for option, members in self._members.items()}
-        return {"name": before.get("name", self.name), **after, "template": self.target(before)}
+        return {"name": before.get("name", self.name), **after, "template": self.desired_template(before)}
 
-    def asked(self) -> dict:
+    def requested_template(self) -> dict:
         """Return the template that the task asks for. The server writes the scheduler's settings in small letters."""
         return {
             name: {key: scalar(item).strip().lower() for key, item in value.items()}
             if str(name).upper() == "ONE_DRS" and isinstance(value, dict) else value
-            for name, value in super().asked().items()
+            for name, value in super().requested_template().items()
         }
 
     def facts(self, document: dict) -> dict:
@@ -178,10 +178,10 @@ class Cluster(ReconciledObject):
     def create(self, after: dict) -> int:
         """Make the cluster and return its id."""
         number = self.client.call("one.cluster.allocate", self.name)
-        self.write(number, {"template": {}}, after)
+        self.apply(number, {"template": {}}, after)
         return number
 
-    def write(self, number: int, before: dict, after: dict) -> None:
+    def apply(self, number: int, before: dict, after: dict) -> None:
         """Change the cluster."""
         self.update_template(number, before, after)
         for option, members in self._members.items():
@@ -215,7 +215,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.run(lambda: Cluster(module).ensure())
+    module.reconcile(lambda: Cluster(module).transition())
 
 
 if __name__ == "__main__":

@@ -223,7 +223,7 @@ class Datastore(ReconciledObject):
             "template": self.template(document),
         }
 
-    def wanted(self, before: dict) -> dict:
+    def desired(self, before: dict) -> dict:
         """Return what is compared, as it should be."""
         if not before:
             self._find_clusters([])
@@ -234,7 +234,7 @@ class Datastore(ReconciledObject):
             "ds_mad": self.params["ds_mad"] or before.get("ds_mad", ""),
             "tm_mad": self.params["tm_mad"] or before.get("tm_mad", ""),
             **({"clusters": self._clusters.after} if self._clusters else {}),
-            "template": self.target(before),
+            "template": self.desired_template(before),
         }
         for option, free_of_it in (("ds_mad", "system"), ("tm_mad", "backup")):
             if not after[option] and after["type"] != free_of_it:
@@ -276,10 +276,10 @@ class Datastore(ReconciledObject):
         # It was born into that cluster, the default one if none is wanted.
         document = self.read(number)
         self._find_clusters(xml.ids(document, "CLUSTERS"), replace=True)
-        self.write(number, {**after, "status": "enabled"}, after)
+        self.apply(number, {**after, "status": "enabled"}, after)
         return number
 
-    def write(self, number: int, before: dict, after: dict) -> None:
+    def apply(self, number: int, before: dict, after: dict) -> None:
         """Change the datastore."""
         self.update_template(number, before, after)
         if before["status"] != after["status"]:
@@ -323,7 +323,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.run(lambda: Datastore(module).ensure())
+    module.reconcile(lambda: Datastore(module).transition())
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ group:
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import STATE_OPTIONS, OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core.names import Names
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import ReconciledObject
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import ReconciledObject, Transition
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
 
@@ -122,30 +122,30 @@ class Group(ReconciledObject):
             "name": document["NAME"], "admins": self._described(_ids(document, "ADMINS")), "template": self.template(document),
         }
 
-    def wanted(self, before: dict) -> dict:
+    def desired(self, before: dict) -> dict:
         """Return what is compared, as it should be."""
         kept = set() if self.replaces("admins") else self._admins
         self._wanted_admins = kept | {self._member(name, self._members) for name in self.params["admins"] or []}
         return {
-            "name": before.get("name", self.name), "admins": self._described(self._wanted_admins), "template": self.target(before),
+            "name": before.get("name", self.name), "admins": self._described(self._wanted_admins), "template": self.desired_template(before),
         }
 
     def facts(self, document: dict) -> dict:
         """Return what the module's user gets to know."""
         return {"id": int(document["ID"]), "users": sorted(_ids(document, "USERS")), **self.attributes(document)}
 
-    def change(self, current: dict) -> dict:
-        """Change the group as far as it differs and return the module's result."""
+    def change(self, current: dict) -> Transition:
+        """Return the way from a group that there is to what it should be. Raises OneException."""
         self._members, self._admins = _ids(current, "USERS"), _ids(current, "ADMINS")
         return super().change(current)
 
     def create(self, after: dict) -> int:
         """Make the group and return its id."""
         number = self.client.call("one.group.allocate", self.name)
-        self.write(number, {"template": {}}, after)
+        self.apply(number, {"template": {}}, after)
         return number
 
-    def write(self, number: int, before: dict, after: dict) -> None:
+    def apply(self, number: int, before: dict, after: dict) -> None:
         """Change the group."""
         self.update_template(number, before, after)
         for user in sorted(self._wanted_admins - self._admins):
@@ -181,7 +181,7 @@ def main() -> None:
         argument_spec={**STATE_OPTIONS, "template": {"type": "dict"}, "admins": {"type": "list", "elements": "str"}},
         supports_check_mode=True,
     )
-    module.run(lambda: Group(module).ensure())
+    module.reconcile(lambda: Group(module).transition())
 
 
 if __name__ == "__main__":

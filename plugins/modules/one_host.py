@@ -183,7 +183,7 @@ class Host(ReconciledObject):
             **({"vms": _host_flush().numbers(document)} if self.params["flush"] else {}),
         }
 
-    def wanted(self, before: dict) -> dict:
+    def desired(self, before: dict) -> dict:
         """Return what is compared, as it should be."""
         status = self.params["status"] or before.get("status", "enabled")
         if self.params["flush"]:
@@ -196,7 +196,7 @@ class Host(ReconciledObject):
             "cluster": self._cluster(before),
             "im_mad": self.params["im_mad"] or before.get("im_mad", _DEFAULT_DRIVER),
             "vm_mad": self.params["vm_mad"] or before.get("vm_mad", _DEFAULT_DRIVER),
-            "template": self.target(before),
+            "template": self.desired_template(before),
             **({"vms": []} if self.params["flush"] else {}),
         }
 
@@ -214,10 +214,10 @@ class Host(ReconciledObject):
     def create(self, after: dict) -> int:
         """Add the host and return its id."""
         number = self.client.call("one.host.allocate", self.name, after["im_mad"], after["vm_mad"], self._cluster_id)
-        self.write(number, {**after, "status": "enabled", "template": {}}, after)
+        self.apply(number, {**after, "status": "enabled", "template": {}}, after)
         return number
 
-    def write(self, number: int, before: dict, after: dict) -> None:
+    def apply(self, number: int, before: dict, after: dict) -> None:
         """Change the host."""
         self.update_template(number, before, after)
         if after["cluster"] != before["cluster"]:
@@ -292,7 +292,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.run(lambda: Host(module).ensure())
+    module.reconcile(lambda: Host(module).transition())
 
 
 if __name__ == "__main__":

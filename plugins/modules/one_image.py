@@ -235,7 +235,7 @@ replaced:
 from ansible_collections.opennebula.flower.plugins.module_utils.module import STATE_OPTIONS, WAIT_OPTIONS, OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import compare, lookup, states
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, mode
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import ReconciledObject
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import ReconciledObject, Transition
 from ansible_collections.opennebula.flower.plugins.module_utils.one.image import states as image_states
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import CONFLICT, INVALID, OneException
@@ -282,24 +282,22 @@ class Image(ReconciledObject):
         # Images that are removed because another build took their place.
         self._replaced: list[dict] = []
 
-    def ensure(self) -> dict:
-        """Bring the image, and those it replaced, to the wanted state and return the module's result."""
-        if not self.params["keep_replaced"]:
-            self._replaced = self._build.replaced(lookup.pool(self.client, "image"))
-        result = super().ensure()
-        if not self.module.check_mode:
+    def transition(self) -> Transition:
+        """Return the way from what there is to what the task wants, for the image and those it replaced. Raises OneException."""
+        if self.params["keep_replaced"]:
+            return super().transition()
+        self._replaced = self._build.replaced(lookup.pool(self.client, "image"))
+        own = super().transition()
+        names = [item["NAME"] for item in self._replaced]
+
+        def apply() -> dict:
+            facts = own.apply() if own.apply else own.predicted()
             for image in self._replaced:
                 self.remove(image)
-        return result
+            return {**facts, "replaced": names}
 
-    def result(self, before: dict, after: dict, facts: dict) -> dict:
-        """Return the module's result, with the images that go because another build took their place."""
-        if self.params["keep_replaced"]:
-            return super().result(before, after, facts)
-        names = [item["NAME"] for item in self._replaced]
-        if names:
-            before, after = {**before, "replaced": names}, {**after, "replaced": []}
-        return {**super().result(before, after, facts), "replaced": names}
+        removal = ({"replaced": names}, {"replaced": []}) if names else ({}, {})
+        return Transition(own.before | removal[0], own.after | removal[1], lambda: {**own.predicted(), "replaced": names}, apply)
 
     def attributes(self, document: dict) -> dict:
         """Return what is compared, as it is."""
@@ -317,10 +315,10 @@ class Image(ReconciledObject):
         """Return the image's template, of which DRIVER is a part although the server makes it of the format."""
         return {name: value for name, value in xml.section(document, "TEMPLATE").items() if name != "ERROR"}
 
-    def wanted(self, before: dict) -> dict:
+    def desired(self, before: dict) -> dict:
         """Return what is compared, as it should be."""
         told = {name: self.params[name] for name in ("type", "persistent", "enabled") if self.params[name] is not None}
-        after = {**before, **told, "template": self.target(before)} if before else {**self._content(), **told}
+        after = {**before, **told, "template": self.desired_template(before)} if before else {**self._content(), **told}
         if (after["type"], after["persistent"]) != (before.get("type"), before.get("persistent")):
             _check_persistence(after)
         return after
@@ -348,21 +346,21 @@ class Image(ReconciledObject):
             raise image_states.broken(left)
         return left is None
 
-    def new(self, before: dict) -> dict:
-        """Register the image, or another build of one that a failed run left, and return the module's result."""
+    def creation(self, before: dict) -> Transition:
+        """Return the way to the image, or to another build of one that a failed run left. Raises OneException."""
         if not before and self._build and self._build.version is not None and self._staged_image():
             return self._replace(None)
-        return super().new(before)
+        return super().creation(before)
 
-    def change(self, current: dict) -> dict:
-        """Change the image as far as it differs, or put another one in its place, and return the module's result."""
+    def change(self, current: dict) -> Transition:
+        """Return the way from an image that there is to what it should be, or to another one in its place. Raises OneException."""
         if self._build and self._build.is_other(current):
             return self._replace(current)
         if image_states.state(current) == "ERROR":
             if not self._has_origin or lookup.is_id(self.name):
                 raise image_states.broken(current)
             self._failed = current
-            return self.new({**self.attributes(current), "state": "ERROR"})
+            return self.creation({**self.attributes(current), "state": "ERROR"})
         self._check_origin(current)
         return super().change(current)
 
@@ -382,7 +380,7 @@ class Image(ReconciledObject):
             self.client.call("one.image.enable", number, False)
         return number
 
-    def write(self, number: int, before: dict, after: dict) -> None:
+    def apply(self, number: int, before: dict, after: dict) -> None:
         """Change the image, once it can be changed."""
         self._available(number)
         self.update_template(number, before, after)
@@ -415,14 +413,14 @@ class Image(ReconciledObject):
             "enabled": True,
             "path": self.params["path"] or "",
             "datastore": self._datastore["NAME"],
-            "template": compare.wanted_template(self._build.attributes() if self._build else {}, self.asked()),
+            "template": compare.wanted_template(self._build.attributes() if self._build else {}, self.requested_template()),
         }
 
     def _staged_image(self) -> dict | None:
         return lookup.find(self.client, "image", self._build.staged, self.params["owner"])
 
-    def _replace(self, current: dict | None) -> dict:
-        """Put another build in the place of the image."""
+    def _replace(self, current: dict | None) -> Transition:
+        """Return the way to another build in the place of the image. Raises OneException."""
         if not self.params["wait"]:
             raise OneException(INVALID, f"Image {self.name!r} is another build, which takes its place once it is READY: wait has to be true.")
         from ansible_collections.opennebula.flower.plugins.module_utils.one.image.builds import BUILD_OF, in_use, name_of_replaced
@@ -434,21 +432,24 @@ class Image(ReconciledObject):
             after = {**self.attributes(staged), "name": self.name}
         else:
             self._failed, self._staged = staged, self._build.staged
-            after = self.planned()
+            after = self.desired_new()
         if current and not self.params["keep_replaced"] and not in_use(current):
             self._replaced.append({**current, "NAME": name_of_replaced(current)})
-        if self.module.check_mode:
-            return self.result(before, after, after)
-        image = self.make(after) if self._staged else self._available(int(staged["ID"]))
-        if self._build.is_other(image):
-            # Saved from a disk by a run that ended before it could say which build it is.
-            self.client.call("one.image.update", int(image["ID"]), compare.wanted_template(self._build.attributes(), self.asked()), 1)
-        if current:
-            # The name comes last: a run that ends in between is taken up where it was.
-            self.client.call("one.image.update", int(current["ID"]), {BUILD_OF: self.name}, 1)
-            self.client.call("one.image.rename", int(current["ID"]), name_of_replaced(current))
-        self.client.call("one.image.rename", int(image["ID"]), self.name)
-        return self.result(before, after, self.facts(self.read(int(image["ID"]))))
+
+        def apply() -> dict:
+            image = self.created(after) if self._staged else self._available(int(staged["ID"]))
+            if self._build.is_other(image):
+                # Saved from a disk by a run that ended before it could say which build it is.
+                attributes = compare.wanted_template(self._build.attributes(), self.requested_template())
+                self.client.call("one.image.update", int(image["ID"]), attributes, 1)
+            if current:
+                # The name comes last: a run that ends in between is taken up where it was.
+                self.client.call("one.image.update", int(current["ID"]), {BUILD_OF: self.name}, 1)
+                self.client.call("one.image.rename", int(current["ID"]), name_of_replaced(current))
+            self.client.call("one.image.rename", int(image["ID"]), self.name)
+            return {self.fact: self.facts(self.read(int(image["ID"])))}
+
+        return Transition(before, after, lambda: {self.fact: after}, apply)
 
     def _new_template(self, image: dict) -> dict:
         attributes = {
@@ -508,7 +509,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.run(lambda: Image(module).ensure())
+    module.reconcile(lambda: Image(module).transition())
 
 
 if __name__ == "__main__":

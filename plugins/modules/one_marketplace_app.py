@@ -225,11 +225,11 @@ import json
 from ansible_collections.opennebula.flower.plugins.module_utils.module import STATE_OPTIONS, WAIT_OPTIONS, OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import compare, lookup
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, mode
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import ReconciledObject
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import ReconciledObject, Transition
 from ansible_collections.opennebula.flower.plugins.module_utils.one.market import apps
-from ansible_collections.opennebula.flower.plugins.module_utils.one.market.export import AppExport
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import CONFLICT, INVALID, OneException
 
+_SETTLED = ("READY", "DISABLED")
 # Options that are templates, and the attributes of the app they are encoded in.
 _ENCODED = {"image_template": apps.OWN_TEMPLATE, "vm_attributes": apps.VM_TEMPLATE}
 
@@ -249,12 +249,14 @@ class MarketplaceApp(ReconciledObject):
         self._failed: dict | None = None
         self._check_origin()
 
-    def ensure(self) -> dict:
-        """Bring the app to the wanted state and return the module's result."""
+    def transition(self) -> Transition:
+        """Return the way from what there is to what the task wants. Raises OneException."""
         if self.params["state"] == "exported":
+            from ansible_collections.opennebula.flower.plugins.module_utils.one.market.export import AppExport
+
             app = lookup.require(self.client, self.kind, self.name)
-            return AppExport(self.module, app).ensure()
-        return super().ensure()
+            return AppExport(self.module, app).transition()
+        return super().transition()
 
     def attributes(self, document: dict) -> dict:
         """Return what is compared, as it is."""
@@ -282,13 +284,13 @@ class MarketplaceApp(ReconciledObject):
                 return {}
             raise
 
-    def wanted(self, before: dict) -> dict:
+    def desired(self, before: dict) -> dict:
         """Return what is compared, as it should be."""
         return {
             "name": before.get("name", self.name),
             "marketplace": before["marketplace"] if before else self._marketplace(),
             **self._content_target(before),
-            "template": self.target(before),
+            "template": self.desired_template(before),
         }
 
     def _content_target(self, before: dict) -> dict:
@@ -332,15 +334,15 @@ class MarketplaceApp(ReconciledObject):
         attributes = {**self.server_template(after), "NAME": self.name, "TYPE": kind, "ORIGIN_ID": origin}
         return self.client.call("one.marketapp.allocate", attributes, int(self._market["ID"]))
 
-    def write(self, number: int, before: dict, after: dict) -> None:
+    def apply(self, number: int, before: dict, after: dict) -> None:
         """Change the app."""
         self.update_template(number, before, after)
 
     def settled(self, number: int, document: dict | None) -> dict:
         """Return the app, waiting until its image is in the marketplace if the task says so."""
-        seen = {"document": document or self.read(number)}
-        if not self.params["wait"]:
-            return seen["document"]
+        if not self.params["wait"] or (document and apps.state(document) in _SETTLED):
+            return document or self.read(number)
+        seen = {"document": document}
 
         def probe() -> dict | None:
             app = seen["document"] or self.read(number)
@@ -348,15 +350,15 @@ class MarketplaceApp(ReconciledObject):
             seen.update(document=None, state=apps.state(app))
             if seen["state"] == "ERROR":
                 raise apps.broken(app)
-            return app if seen["state"] in ("READY", "DISABLED") else None
+            return app if seen["state"] in _SETTLED else None
 
         return self.wait(probe, lambda: f"its state is {seen['state']}", number, "READY")
 
-    def change(self, current: dict) -> dict:
-        """Change an app that exists, or import one again whose import failed."""
+    def change(self, current: dict) -> Transition:
+        """Return the way from an app that there is to what it should be, or to one that is imported again. Raises OneException."""
         if self._is_replaced(current):
             self._failed = current
-            return self.new(self.compared(current))
+            return self.creation(self.compared(current))
         self._check_image(current)
         return super().change(current)
 
@@ -437,7 +439,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.run(lambda: MarketplaceApp(module).ensure())
+    module.reconcile(lambda: MarketplaceApp(module).transition())
 
 
 if __name__ == "__main__":

@@ -121,6 +121,7 @@ import struct
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import STATE_OPTIONS, OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import lookup
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.compare import Transition
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core.names import Names
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
@@ -154,32 +155,34 @@ class Quota:
         self.kind = "user" if module.params["user"] is not None else "group"
         self.owner = module.params[self.kind]
 
-    def ensure(self) -> dict:
-        """Bring the quotas to the wanted state and return the module's result."""
+    def transition(self) -> Transition:
+        """Return the way from the limits that there are to those that the task wants. Raises OneException."""
         wanted = {option: _named(option, self.params[option]) for option in _SECTIONS}
         current = lookup.find(self.client, self.kind, self.owner)
         if current is None:
             return self._without_owner(wanted)
         limits, used = _read(current)
-        target = self._target(limits, wanted)
-        before, after = _limited(limits), _limited(target)
-        if before != after:
-            if current["ID"] == "0":
-                raise OneException(INVALID, f"OpenNebula has no quotas for the {self.kind} {current['NAME']!r}.")
-            if not self.module.check_mode:
-                self.client.call(f"one.{self.kind}.quota", int(current["ID"]), _changes(limits, target))
-                kept, used = _read(lookup.get(self.client, self.kind, int(current["ID"])))
-                self._verify(target, kept)
-                target = kept
-        return self.module.result(before, after, quota=_facts(target, used))
+        desired = self._desired(limits, wanted)
+        before, after = _limited(limits), _limited(desired)
+        if before != after and current["ID"] == "0":
+            raise OneException(INVALID, f"OpenNebula has no quotas for the {self.kind} {current['NAME']!r}.")
 
-    def _without_owner(self, wanted: dict) -> dict:
+        def apply() -> dict:
+            number = int(current["ID"])
+            self.client.call(f"one.{self.kind}.quota", number, _changes(limits, desired))
+            kept, used = _read(lookup.get(self.client, self.kind, number))
+            self._verify(desired, kept)
+            return _facts(kept, used)
+
+        return Transition(before, after, lambda: _facts(desired, used), apply if before != after else None)
+
+    def _without_owner(self, wanted: dict) -> Transition:
         if self.params["state"] == "absent":
-            return self.module.result({}, {}, quota=_facts({}, {}))
+            return Transition({}, {}, lambda: _facts({}, {}))
         self.module.unresolved(lookup.missing(self.client, self.kind, self.owner))
-        return self.module.result({}, _limited(wanted), quota=_facts(wanted, {}))
+        return Transition({}, _limited(wanted), lambda: _facts(wanted, {}))
 
-    def _target(self, limits: dict, wanted: dict) -> dict:
+    def _desired(self, limits: dict, wanted: dict) -> dict:
         absent = self.params["state"] == "absent"
         reset = absent or self.params["update"] == "replace"
         target = {
@@ -222,7 +225,7 @@ def _named(option: str, value: dict) -> dict:
     result = {}
     for name, metrics in objects.items():
         if not isinstance(metrics, dict):
-            raise OneException(INVALID, f"The limits of {option} {name!r} are no dictionary.")
+            raise OneException(INVALID, f"The limits of {option} {name!r} are not a dictionary.")
         if metrics:
             result[str(name)] = {str(metric).upper(): _wanted_limit(metric, metrics[metric]) for metric in metrics}
     return result
@@ -293,7 +296,7 @@ def _facts(limits: dict, used: dict) -> dict:
             result[option][number] = {
                 name: {"limit": limit, "used": use.get(name, 0)} for name, limit in sorted(metrics.items())
             }
-    return {**result, "vm": result["vm"].get(_WHOLE, {})}
+    return {"quota": {**result, "vm": result["vm"].get(_WHOLE, {})}}
 
 
 def main() -> None:
@@ -313,7 +316,7 @@ def main() -> None:
         required_one_of=[("user", "group")],
         supports_check_mode=True,
     )
-    module.run(lambda: Quota(module).ensure())
+    module.reconcile(lambda: Quota(module).transition())
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ from typing import TYPE_CHECKING
 from ansible_collections.opennebula.flower.plugins.module_utils.module import STATE_OPTIONS, WAIT_OPTIONS, OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import lookup
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, mode
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import ReconciledObject
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import ReconciledObject, Transition
 from ansible_collections.opennebula.flower.plugins.module_utils.one.security import rules as security_rules
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, WRONG_STATE, OneException
@@ -156,13 +156,13 @@ class SecurityGroup(ReconciledObject):
             "template": self.template(document),
         }
 
-    def wanted(self, before: dict) -> dict:
+    def desired(self, before: dict) -> dict:
         """Return what is compared, as it should be."""
         return {
             "name": before.get("name", self.name),
             "rules": self._rules() if self.params["rules"] is not None else before.get("rules", {}),
             "vms_without_rules": [],
-            "template": self.target(before),
+            "template": self.desired_template(before),
         }
 
     def facts(self, document: dict) -> dict:
@@ -191,12 +191,12 @@ class SecurityGroup(ReconciledObject):
         """Make the security group and return its id."""
         return self.client.call("one.secgroup.allocate", {**self.server_template(after), "NAME": self.name})
 
-    def change(self, current: dict) -> dict:
-        """Change the group as far as it differs and return the module's result."""
+    def change(self, current: dict) -> Transition:
+        """Return the way from a security group that there is to what it should be. Raises OneException."""
         self._waited_for = _listed_vms(current)
         return super().change(current)
 
-    def write(self, number: int, before: dict, after: dict) -> None:
+    def apply(self, number: int, before: dict, after: dict) -> None:
         """Change the security group, or only apply its rules where they could not be."""
         if before["vms_without_rules"] and self.server_template(before) == self.server_template(after):
             only_where_they_failed = True
@@ -286,7 +286,7 @@ def main() -> None:
         argument_spec={**STATE_OPTIONS, **WAIT_OPTIONS, **OPTIONS, "rules": {"type": "list", "elements": "dict"}},
         supports_check_mode=True,
     )
-    module.run(lambda: SecurityGroup(module).ensure())
+    module.reconcile(lambda: SecurityGroup(module).transition())
 
 
 if __name__ == "__main__":

@@ -204,6 +204,7 @@ from typing import TYPE_CHECKING
 
 from ansible_collections.opennebula.flower.plugins.module_utils.module import STATE_OPTIONS, WAIT_OPTIONS, OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import lookup
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.compare import Transition
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, Ownership
 from ansible_collections.opennebula.flower.plugins.module_utils.one.service import documents
 from ansible_collections.opennebula.flower.plugins.module_utils.one.service import facts as service_facts
@@ -235,33 +236,33 @@ class Service:
         self.ownership = Ownership(module.client, module.params)
         self.has_role_states = any(role.get("state") for role in self.roles.values())
 
-    def ensure(self) -> dict:
-        """Bring the service to the wanted state and return the module's result."""
+    def transition(self) -> Transition:
+        """Return the way from what there is to what the task wants. Raises OneException."""
         current = service_facts.find_service(self.client, self.name, self.params["owner"])
         if self.params["state"] == "absent":
-            return self._absent(current)
+            if current is None or service_facts.state(current) == "DONE":
+                return Transition({}, {}, _no_facts)
+            return self._removal(current, "delete")
         if current and self.params["state"] == "recovered" and service_facts.state(current) in FAILED_LEAVING | LEAVING:
-            return self._removed(current, "recover")
+            return self._removal(current, "recover")
         if current and service_facts.state(current) in LEAVING:
-            return self._start(leaving=current)
+            return self._creation(leaving=current)
         if current is None:
-            return self._start()
+            return self._creation()
         return self._change(current)
 
-    def _absent(self, current: dict | None) -> dict:
-        if current is None or service_facts.state(current) == "DONE":
-            return self.module.result({}, {}, service={})
-        return self._removed(current, "delete")
-
-    def _removed(self, current: dict, action: str) -> dict:
+    def _removal(self, current: dict, action: str) -> Transition:
         """Remove a service by one of OneFlow's actions, unless it is leaving already."""
         changer = self._changer()
         is_leaving = changer.is_leaving(current)
-        if not self.module.check_mode:
-            changer.remove(current, None if is_leaving else action)
-        return self.module.result({} if is_leaving else _summary(current), {}, service={})
 
-    def _start(self, leaving: dict | None = None) -> dict:
+        def apply() -> dict:
+            changer.remove(current, None if is_leaving else action)
+            return _no_facts()
+
+        return Transition({} if is_leaving else _summary(current), {}, _no_facts, apply)
+
+    def _creation(self, leaving: dict | None = None) -> Transition:
         if self.params["state"] in _MUST_EXIST or lookup.is_id(self.name):
             raise lookup.missing(self.client, "service", self.name)
         template = self._service_template()
@@ -269,7 +270,7 @@ class Service:
             # In check mode the service template may not exist yet.
             wanted = {name: {"cardinality": role.get("cardinality")} for name, role in self.params["roles"].items()}
             after = {"name": self.name, "roles": wanted}
-            return self.module.result({}, after, service=after)
+            return Transition({}, after, lambda: {"service": after})
         from ansible_collections.opennebula.flower.plugins.module_utils.one.service import contents as service_contents
 
         self.module.no_log_values.update(self.desired.secrets(template, shown=True))
@@ -292,10 +293,11 @@ class Service:
             **self.params["template"],
             **self.ownership.given(),
         }
-        if self.module.check_mode:
-            return self.module.result({}, after, service=after)
-        service = self._changer().start(int(template["ID"]), merge, leaving)
-        return self.module.result({}, after, service=service_facts.facts(service))
+
+        def apply() -> dict:
+            return {"service": service_facts.facts(self._changer().start(int(template["ID"]), merge, leaving))}
+
+        return Transition({}, after, lambda: {"service": after}, apply)
 
     def _networks(self, template: dict) -> dict:
         """Return what to merge into the service template for its networks."""
@@ -314,7 +316,7 @@ class Service:
             self.module.unresolved(lookup.missing(self.client, "service template", name))
         return template
 
-    def _change(self, current: dict) -> dict:
+    def _change(self, current: dict) -> Transition:
         state = service_facts.state(current)
         if state in FAILED_LEAVING:
             raise OneException(
@@ -345,9 +347,13 @@ class Service:
         self.ownership.check(before, after, self.module.unresolved)
         if mend:
             before, after = {**before, "state": state}, {**after, "state": RUNNING}
-        if not self.module.check_mode and (before != after or state != RUNNING or self.has_role_states):
-            current = self._changer().apply(current, wanted, mend, give=before != after)
-        return self.module.result(before, after, service=service_facts.facts(current))
+
+        def apply() -> dict:
+            return {"service": service_facts.facts(self._changer().apply(current, wanted, mend, give=before != after))}
+
+        # Also where nothing differs: one that does not run, or whose VMs are to be in a state, may be on its way.
+        is_needed = before != after or state != RUNNING or self.has_role_states
+        return Transition(before, after, lambda: {"service": service_facts.facts(current)}, apply if is_needed else None)
 
     def _changer(self) -> ServiceChanger:
         from ansible_collections.opennebula.flower.plugins.module_utils.one.service.apply import ServiceChanger
@@ -368,6 +374,10 @@ def _checked_roles(roles: dict) -> dict[str, dict]:
         if role.get("cardinality") is not None and not (text.isascii() and text.isdigit()):
             raise OneException(INVALID, f"Cardinality {text!r} of role {name!r} must be a number of 0 or more.")
     return roles
+
+
+def _no_facts() -> dict:
+    return {"service": {}}
 
 
 def _summary(service: dict) -> dict:
@@ -393,7 +403,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.run(lambda: Service(module).ensure())
+    module.reconcile(lambda: Service(module).transition())
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ class ServiceTemplate(ReconciledObject):
         """Return what is compared, as it is."""
         return {"name": document["NAME"], "template": documents.body(document)}
 
-    def wanted(self, before: dict) -> dict:
+    def desired(self, before: dict) -> dict:
         """Return what is compared, as it should be."""
         name = before.get("name", self.name)
         if not self.params["template"]:
@@ -154,13 +154,13 @@ class ServiceTemplate(ReconciledObject):
         return {**lookup.identity(document), "mode": mode(document), **self.attributes(document)}
 
     def check_storable(self, before: dict, after: dict) -> None:
-        """Do nothing: the document is no template, and was judged when it was read."""
+        """Do nothing: the document is not a template, and was judged when it was read."""
 
     def create(self, after: dict) -> int:
         """Make the service template and return its id."""
         return int(self.client.flow("POST", "/service_template", after["template"])["DOCUMENT"]["ID"])
 
-    def write(self, number: int, before: dict, after: dict) -> None:
+    def apply(self, number: int, before: dict, after: dict) -> None:
         """Change the service template."""
         if before["template"] != after["template"]:
             self.client.flow("PUT", f"/service_template/{number}", after["template"])
@@ -205,7 +205,7 @@ def main() -> None:
         argument_spec={**STATE_OPTIONS, **OPTIONS, "template": {"type": "dict"}},
         supports_check_mode=True,
     )
-    module.run(lambda: ServiceTemplate(module).ensure())
+    module.reconcile(lambda: ServiceTemplate(module).transition())
 
 
 if __name__ == "__main__":

@@ -116,16 +116,16 @@ class VmTemplate(ReconciledObject):
         """Return what is compared, as it is."""
         return {"name": document["NAME"], "template": self.template(document)}
 
-    def wanted(self, before: dict) -> dict:
+    def desired(self, before: dict) -> dict:
         """Return what is compared, as it should be."""
-        target = self.target(before)
+        target = self.desired_template(before)
         if target != before.get("template"):
             self._check_references(target)
         return {"name": before.get("name", self.name), "template": target}
 
-    def asked(self) -> dict:
+    def requested_template(self) -> dict:
         """Return the template that the task asks for, with ids in the place of names of security groups."""
-        template = super().asked()
+        template = super().requested_template()
         if not any(str(name).upper() == "NIC" for name in template):
             return template
         from ansible_collections.opennebula.flower.plugins.module_utils.one.vm.references import References
@@ -144,7 +144,7 @@ class VmTemplate(ReconciledObject):
         """Make the VM template and return its id."""
         return self.client.call("one.template.allocate", {**after["template"], "NAME": self.name})
 
-    def write(self, number: int, before: dict, after: dict) -> None:
+    def apply(self, number: int, before: dict, after: dict) -> None:
         """Change the VM template."""
         self.update_template(number, before, after)
 
@@ -167,7 +167,7 @@ def _each(value: object, change: Callable[[dict], dict]) -> object:
 def main() -> None:
     """Run the module."""
     module = OneModule(argument_spec={**STATE_OPTIONS, **OPTIONS}, supports_check_mode=True)
-    module.run(lambda: VmTemplate(module).ensure())
+    module.reconcile(lambda: VmTemplate(module).transition())
 
 
 if __name__ == "__main__":

@@ -167,7 +167,7 @@ class User(ReconciledObject):
                 raise OneException(INVALID, f"{self.client.place} cannot disable users, it is too old for that.")
         return {**self._settings(document), **({"password": "the former one"} if self._password is not None else {})}
 
-    def wanted(self, before: dict) -> dict:
+    def desired(self, before: dict) -> dict:
         """Return what is compared, as it should be."""
         params = self.params
         if not before:
@@ -180,7 +180,7 @@ class User(ReconciledObject):
             "auth_driver": driver,
             "enabled": before.get("enabled", True) if params["enabled"] is None else params["enabled"],
             **self._groups.after,
-            "template": self.target(before),
+            "template": self.desired_template(before),
             **({"password": "a new one"} if "password" in before else {}),
         }
 
@@ -209,7 +209,7 @@ class User(ReconciledObject):
             self.client.call("one.user.enable", number, False)
         return number
 
-    def write(self, number: int, before: dict, after: dict) -> None:
+    def apply(self, number: int, before: dict, after: dict) -> None:
         """Change the user."""
         if before["auth_driver"] != after["auth_driver"]:
             self.client.call("one.user.chauth", number, after["auth_driver"], self._password or "")
@@ -217,7 +217,7 @@ class User(ReconciledObject):
             self.client.call("one.user.passwd", number, self._password)
         if before["enabled"] != after["enabled"]:
             self.client.call("one.user.enable", number, after["enabled"])
-        self._groups.write(number)
+        self._groups.apply(number)
         self.update_template(number, before, after)
 
     def _settings(self, document: dict) -> dict:
@@ -278,7 +278,7 @@ class Memberships:
         """The names of the groups it should have."""
         return self._described(self._primary, self._others)
 
-    def write(self, number: int) -> None:
+    def apply(self, number: int) -> None:
         """Make the user a member of what it should be, and of nothing else. Raises OneException."""
         client, there = self._module.client, self._old
         if self._old_primary != self._primary:
@@ -332,7 +332,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.run(lambda: User(module).ensure())
+    module.reconcile(lambda: User(module).transition())
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ from urllib.parse import urlsplit
 from ansible_collections.opennebula.flower.plugins.module_utils.module import STATE_OPTIONS, OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import lookup
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core.names import Names
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import ReconciledObject
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import ReconciledObject, Transition
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport import xml
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import INVALID, OneException
 
@@ -178,19 +178,19 @@ class Vdc(ReconciledObject):
         """Return what is compared, as it is."""
         return {"name": document["NAME"], "template": self.template(document), **self._described(_members(document, self._zone))}
 
-    def wanted(self, before: dict) -> dict:
+    def desired(self, before: dict) -> dict:
         """Return what is compared, as it should be."""
         self._target = {"groups": self._groups()}
         for option in _RESOURCES:
             self._target[option] = self._resources(option, self._there.get(option, set()), self._zone)
-        return {"name": before.get("name", self.name), "template": self.target(before), **self._described(self._target)}
+        return {"name": before.get("name", self.name), "template": self.desired_template(before), **self._described(self._target)}
 
     def facts(self, document: dict) -> dict:
         """Return what the module's user gets to know."""
         return {"id": int(document["ID"]), **self.attributes(document)}
 
-    def change(self, current: dict) -> dict:
-        """Change the virtual data center as far as it differs and return the module's result."""
+    def change(self, current: dict) -> Transition:
+        """Return the way from a virtual data center that there is to what it should be. Raises OneException."""
         self._there = _members(current, self._zone)
         return super().change(current)
 
@@ -200,7 +200,7 @@ class Vdc(ReconciledObject):
         self._write_members(number)
         return number
 
-    def write(self, number: int, before: dict, after: dict) -> None:
+    def apply(self, number: int, before: dict, after: dict) -> None:
         """Change the virtual data center."""
         self.update_template(number, before, after)
         self._write_members(number)
@@ -308,7 +308,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.run(lambda: Vdc(module).ensure())
+    module.reconcile(lambda: Vdc(module).transition())
 
 
 if __name__ == "__main__":

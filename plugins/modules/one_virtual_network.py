@@ -169,7 +169,7 @@ from typing import TYPE_CHECKING
 from ansible_collections.opennebula.flower.plugins.module_utils.module import STATE_OPTIONS, WAIT_OPTIONS, OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core import compare, lookup
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownership import OPTIONS, mode
-from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import ReconciledObject
+from ansible_collections.opennebula.flower.plugins.module_utils.one.core.reconcile import ReconciledObject, Transition
 from ansible_collections.opennebula.flower.plugins.module_utils.one.network import facts as network_facts
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import CONFLICT, INVALID, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.scalars import boolean
@@ -216,7 +216,7 @@ class VirtualNetwork(ReconciledObject):
         automatic = {name: "YES" for name, kept in _AUTOMATIC.items() if document.get(kept) == "1"}
         return {name: value for name, value in super().template(document).items() if name != "ERROR"} | automatic
 
-    def asked(self) -> dict:
+    def requested_template(self) -> dict:
         """Return the template that the task asks for, without asking for what is automatic not to be where it is not."""
         asked = {str(name).upper(): value for name, value in self.params["template"].items()}
         for name, kept in _AUTOMATIC.items():
@@ -230,16 +230,16 @@ class VirtualNetwork(ReconciledObject):
                 del asked[name]
         return asked
 
-    def wanted(self, before: dict) -> dict:
+    def desired(self, before: dict) -> dict:
         """Return what is compared, as it should be."""
         if before:
-            return {**before, "template": self.target(before), **self._addresses(), "reservation": self._reservation(before["reservation"])}
+            return {**before, "template": self.desired_template(before), **self._addresses(), "reservation": self._reservation(before["reservation"])}
         changer, parent = self._changer(), self._parent()
         self._cluster = _DEFAULT_CLUSTER
         if self.params["cluster"] is not None:
             self._cluster = int(lookup.require(self.client, "cluster", self.params["cluster"])["ID"])
         return {
-            "name": self.name, "template": self.target({}), "address_ranges": changer.new_ranges(), "held": changer.holds({}).after,
+            "name": self.name, "template": self.desired_template({}), "address_ranges": changer.new_ranges(), "held": changer.holds({}).after,
             "reservation": {"network": parent, "size": self.params["reservation"]["size"]} if parent is not None else {},
         }
 
@@ -266,8 +266,8 @@ class VirtualNetwork(ReconciledObject):
             network_facts.check_failed(left)
         return left is None
 
-    def change(self, current: dict) -> dict:
-        """Change the network as far as it differs, once it is ready, and return the module's result."""
+    def change(self, current: dict) -> Transition:
+        """Return the way from a network that there is, once it is ready, to what it should be. Raises OneException."""
         network_facts.check_failed(current)
         return super().change(current if self.module.check_mode else self.settled(int(current["ID"]), current))
 
@@ -284,7 +284,7 @@ class VirtualNetwork(ReconciledObject):
         changer.hold(number, changer.holds({}))
         return number
 
-    def write(self, number: int, before: dict, after: dict) -> None:
+    def apply(self, number: int, before: dict, after: dict) -> None:
         """Change the network."""
         self.update_template(number, before, after)
         self._changer().change(self._document, before["reservation"], after["reservation"])
@@ -374,7 +374,7 @@ def main() -> None:
         mutually_exclusive=[("reservation", "address_ranges"), ("reservation", "cluster")],
         supports_check_mode=True,
     )
-    module.run(lambda: VirtualNetwork(module).ensure())
+    module.reconcile(lambda: VirtualNetwork(module).transition())
 
 
 if __name__ == "__main__":

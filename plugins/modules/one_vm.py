@@ -337,13 +337,6 @@ from ansible_collections.opennebula.flower.plugins.module_utils.one.core.ownersh
 from ansible_collections.opennebula.flower.plugins.module_utils.one.vm.selection import VmSelection
 
 
-def ensure(module: OneModule) -> dict:
-    """Bring the VMs to the wanted state and return the module's result."""
-    selection = VmSelection(module.client, module.params, module.check_mode, module.unresolved, module.progress)
-    before, after, vms = selection.ensure()
-    return module.result(before, after, vms=vms)
-
-
 def main() -> None:
     """Run the module."""
     module = OneModule(
@@ -370,7 +363,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.run(lambda: ensure(module))
+    module.reconcile(lambda: VmSelection(module.client, module.params, module.unresolved, module.progress).transition())
 
 
 if __name__ == "__main__":

@@ -230,7 +230,7 @@ def test_use_is_told_and_more_is_refused(zone):
     [
         ({"vm": {"VMS": "many"}}, "invalid", "VMS is many"),
         ({"vm": {"VMS": -3}}, "invalid", "VMS is -3"),
-        ({"datastores": {"default": 5}}, "invalid", "'default' are no dictionary"),
+        ({"datastores": {"default": 5}}, "invalid", "'default' are not a dictionary"),
         ({"datastores": {"attic": {"SIZE": 5}}}, "missing", "'attic'"),
         ({"vm": {"TEETH": 3}}, "invalid", "TEETH"),
         ({"group": "oneadmin", "vm": {"VMS": 3}}, "invalid", "no quotas for the group 'oneadmin'"),

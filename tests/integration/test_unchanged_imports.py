@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +53,10 @@ UNCHANGED = {
         {"name": "thing", "path": "/images/thing", "size": 10, "datastore": "default"},
         "one.core.ownership one.core.reconcile one.core.states one.image.states",
     ),
+    "one_marketplace_app": (
+        {"name": "thing", "marketplace": "market", "image": "thing"},
+        "one.core.ownership one.core.reconcile one.core.states one.market.apps one.transport.template one.transport.template_parser",
+    ),
     "one_template": ({"name": "thing", "template": {"CPU": 0.01, "MEMORY": 1}}, "one.core.ownership one.core.reconcile"),
     "one_service_template": (
         {"name": "thing", "template": {"roles": [{"name": "a", "vm_template": "thing", "cardinality": 1}]}},
@@ -70,10 +75,16 @@ UNCHANGED = {
 }
 
 
+def test_every_state_module_is_here():
+    sources = Path(__file__).parents[2].glob("plugins/modules/one_*.py")
+    assert {path.stem for path in sources if "module.reconcile(" in path.read_text()} == set(UNCHANGED)
+
+
 @pytest.fixture(scope="module")
 def zone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleZone]:
     """A zone in which every module has made its thing."""
     with module_zone(tmp_path_factory.mktemp("zone")) as zone:
+        zone.call("one.market.allocate", 'NAME="market"\nMARKET_MAD="http"\nBASE_URL="http://market"\nPUBLIC_DIR="/srv"')
         for module, (options, _files) in UNCHANGED.items():
             zone.changed(module, **options)
         yield zone

@@ -9,10 +9,25 @@ one make no difference.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from itertools import zip_longest
+from typing import NamedTuple
 
 from ..transport.values import scalar
+
+
+class Transition(NamedTuple):
+    """The way of what a task is about from its current state to the desired one, see reconcile.py.
+
+    before, after: both states, as far as they are compared. predicted: returns what the module returns besides, by name, as it
+    would be afterwards. apply: makes the change, waits for what is under way, and returns the same as it is then; None where
+    there is nothing to do.
+    """
+
+    before: dict
+    after: dict
+    predicted: Callable[[], dict]
+    apply: Callable[[], dict] | None = None
 
 
 def wanted_template(current: dict, wanted: dict, replace: bool = False, keep: Collection[str] = ()) -> dict:

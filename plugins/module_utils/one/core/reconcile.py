@@ -1,11 +1,24 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The order in which the module of one object finds, checks, creates, changes and removes it.
+"""How every state module goes from what is there to what its task wants.
 
-It serves every kind of object that one task names: clusters, datastores, groups, hosts, images, marketplace apps, security groups,
-service templates, users, virtual data centers, virtual networks and VM templates. Services and VMs have lives of their own and
-may be several; ACL rules and quotas are no objects with a name.
+The frame is the same for all of them: ``OneModule.reconcile`` takes a ``Transition``, which is the current state, the desired
+one and the way between them. Looking up and checking come before it, so that a task that cannot be carried out changes nothing;
+in check mode nothing is applied and the predicted facts are returned; ``changed`` and the difference follow from the two
+states; what is applied waits, with the deadline of the task, and returns what there is then. Both are in files that every
+module loads anyway, since this one costs a run that does without it.
+
+``ReconciledObject`` fills the frame for what one task names and OpenNebula keeps in one document: clusters, datastores, groups,
+hosts, images, marketplace apps, security groups, service templates, users, virtual data centers, virtual networks and VM
+templates. The others fill it by themselves, since they would override every step of it:
+
+- ACL rules (one_acl) have neither name nor template. A task is about several, and a rule never changes: it is there or not.
+- A quota (one_quota) is a part of a user or group that others make and remove. Its absence is a set of defaults.
+- VMs (one_vm) may be a numbered set, of which some are made, some changed and some terminated in step with each other, and
+  desired is also whether they run.
+- A service (one_service) is started by merging into a template, and then changed role by role, since OneFlow takes one action
+  at a time and only from a service at rest. What is left to do is therefore compared again after every wait.
 """
 
 from __future__ import annotations
@@ -17,6 +30,7 @@ from typing import TYPE_CHECKING
 from ..transport import xml
 from ..transport.errors import INVALID, OneException
 from . import compare, lookup
+from .compare import Transition
 
 if TYPE_CHECKING:
     from ...module import OneModule
@@ -28,7 +42,7 @@ class ReconciledObject(ABC):
     """One object and what the task wants of it.
 
     What is compared is a dictionary with at least ``name`` and ``template``: ``attributes`` reads it from the server's
-    document, ``wanted`` says what it should be. Everything else follows from the difference of the two.
+    document, ``desired`` says what it should be. Everything else follows from the difference of the two.
     """
 
     #: in lookup.KINDS
@@ -60,7 +74,7 @@ class ReconciledObject(ABC):
         """Return what is compared, as it is."""
 
     @abstractmethod
-    def wanted(self, before: dict) -> dict:
+    def desired(self, before: dict) -> dict:
         """Return what is compared, as it should be; before is empty for a new object. Raises OneException."""
 
     @abstractmethod
@@ -69,10 +83,10 @@ class ReconciledObject(ABC):
 
     @abstractmethod
     def create(self, after: dict) -> int:
-        """Make the object and return its id."""
+        """Create the object and return its id."""
 
     @abstractmethod
-    def write(self, number: int, before: dict, after: dict) -> None:
+    def apply(self, number: int, before: dict, after: dict) -> None:
         """Change the object."""
 
     def predicted(self, current: dict, after: dict) -> dict:
@@ -91,23 +105,19 @@ class ReconciledObject(ABC):
         """Return the object's document once it is as wanted, document being the last one known."""
         return document or self.read(number)
 
-    def ensure(self) -> dict:
-        """Bring the object to the wanted state and return the module's result. Raises OneException."""
+    def transition(self) -> Transition:
+        """Return the way from what there is to what the task wants. Raises OneException."""
         self.check_template()
         current = self.find()
         self.called = current["NAME"] if current else self.name
         if self.params["state"] == "absent":
-            return self._absent(current)
+            return self._removal(current)
         if current and self.is_leaving(current) and not lookup.is_id(self.name):
             # Somebody removes it; another one takes its place then.
             if not self.module.check_mode:
                 self.wait_gone(int(current["ID"]))
             current = None
-        return self.new({}) if current is None else self.change(current)
-
-    def result(self, before: dict, after: dict, facts: dict) -> dict:
-        """Return the module's result."""
-        return self.module.result(before, after, **{self.fact: facts})
+        return self.creation({}) if current is None else self.change(current)
 
     def is_leaving(self, _document: dict) -> bool:
         """Tell whether the object is being removed."""
@@ -126,17 +136,17 @@ class ReconciledObject(ABC):
             name: value for name, value in xml.section(document, "TEMPLATE").items() if name not in self.own
         })
 
-    def target(self, before: dict) -> dict:
+    def desired_template(self, before: dict) -> dict:
         """Return the template as it should be."""
         return self._without_blank(compare.wanted_template(
-            before.get("template", {}), self.asked(), self.replaces("template"), keep=self.server
+            before.get("template", {}), self.requested_template(), self.replaces("template"), keep=self.server
         ))
 
     def replaces(self, option: str) -> bool:
         """Tell whether what an option does not name has to go; an option that the task leaves out changes nothing."""
         return self.params["update"] == "replace" and self.params[option] is not None
 
-    def asked(self) -> dict:
+    def requested_template(self) -> dict:
         """Return the template that the task asks for, without what the server sets whatever it is told."""
         return {
             name: value for name, value in (self.params["template"] or {}).items() if str(name).upper() not in self.read_only
@@ -190,11 +200,18 @@ class ReconciledObject(ABC):
     def _without_blank(self, template: dict) -> dict:
         return {name: value for name, value in template.items() if value or name not in self.blank}
 
-    def _absent(self, current: dict | None) -> dict:
-        before = self.compared(current) if current else {}
-        if current and not self.module.check_mode:
+    def _removal(self, current: dict | None) -> Transition:
+        if current is None:
+            return Transition({}, {}, self._no_facts)
+
+        def apply() -> dict:
             self.remove(current)
-        return self.result(before, {}, {})
+            return self._no_facts()
+
+        return Transition(self.compared(current), {}, self._no_facts, apply)
+
+    def _no_facts(self) -> dict:
+        return {self.fact: {}}
 
     def remove(self, document: dict) -> None:
         """Remove the object, and wait until it is gone if the task says so."""
@@ -212,47 +229,50 @@ class ReconciledObject(ABC):
         """Tell whether a removed object is gone. Raises OneException if it cannot be removed."""
         return lookup.get(self.client, self.kind, number) is None
 
-    def new(self, before: dict) -> dict:
-        """Make the object and return the module's result. before: what was in its place, empty for nothing."""
-        after = self.planned()
+    def creation(self, before: dict) -> Transition:
+        """Return the way to a new object. before: what is in its place, empty for nothing. Raises OneException."""
+        after = self.desired_new()
         self.check_storable({}, after)
-        if self.module.check_mode:
-            return self.result(before, after, self.predicted({}, after))
-        return self.result(before, after, self.facts(self.make(after)))
+        return Transition(
+            before, after, lambda: {self.fact: self.predicted({}, after)}, lambda: {self.fact: self.facts(self.created(after))}
+        )
 
-    def planned(self) -> dict:
+    def desired_new(self) -> dict:
         """Return what a new object is to be. Raises OneException."""
         if lookup.is_id(self.name) or (self.owned and "/" in self.name):
             raise lookup.missing(self.client, lookup.KINDS[self.kind].label, self.name)
         given = self.ownership.given() if self.ownership else {}
-        after = {**self.wanted({}), **given}
+        after = {**self.desired({}), **given}
         if given:
             self.ownership.check({}, given, self.module.unresolved)
         return after
 
-    def make(self, after: dict) -> dict:
-        """Make the object and return its document."""
+    def created(self, after: dict) -> dict:
+        """Create the object and return its document."""
         number = self.create(after)
         if self.ownership and self.ownership.given():
             self.give(self.read(number))
         return self.settled(number, None)
 
-    def change(self, current: dict) -> dict:
-        """Change the object as far as it differs and return the module's result."""
+    def change(self, current: dict) -> Transition:
+        """Return the way from an object that there is to what it should be. Raises OneException."""
         before, number = self.compared(current), int(current["ID"])
-        after = self.wanted(before)
+        after = self.desired(before)
         if self.ownership:
             after |= self.ownership.after(current)
             self.ownership.check(before, after, self.module.unresolved)
-        if before != after:
+        differs = before != after
+        if differs:
             self.check_storable(before, after)
-        if self.module.check_mode:
-            return self.result(before, after, self.predicted(current, after))
-        if before != after:
-            self.write(number, before, after)
-            if self.ownership:
-                self.give(current)
-        return self.result(before, after, self.facts(self.settled(number, current if before == after else None)))
+
+        def apply() -> dict:
+            if differs:
+                self.apply(number, before, after)
+                if self.ownership:
+                    self.give(current)
+            return {self.fact: self.facts(self.settled(number, None if differs else current))}
+
+        return Transition(before, after, lambda: {self.fact: self.predicted(current, after)}, apply)
 
     def check_storable(self, before: dict, after: dict) -> None:
         """Refuse attributes that the server cannot keep, before anything is changed. Raises TemplateSyntaxError."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..core import lookup
+from ..core.compare import Transition
 from ..image import states as image_states
 from ..transport import xml
 from ..transport.errors import CONFLICT, INVALID, WRONG_STATE, OneException
@@ -31,8 +32,8 @@ class AppExport:
         self._image_name = module.params["image_name"] or app["NAME"]
         self._template_name = module.params["vm_template_name"] or self._image_name
 
-    def ensure(self) -> dict:
-        """Make what is not there yet and return the module's result. Raises OneException."""
+    def transition(self) -> Transition:
+        """Return the way from what there is to all that the task wants of the app. Raises OneException."""
         sources = self._sources()
         there = {name: self._find_image(name, app) for name, app in sources.items()}
         usable = [name for name, image in there.items() if image and image_states.state(image) != "ERROR"]
@@ -44,16 +45,20 @@ class AppExport:
             before |= {"vm_template": self._template_name} if template else {}
             after["vm_template"] = self._template_name
         datastore = self._datastore() if len(usable) < len(sources) else {}
-        made = list(there.values())
-        if not self._module.check_mode:
-            made = [self._image(name, app, there[name], datastore) for name, app in sources.items()]
+
+        def facts(images: list[dict | None], template: dict | None) -> dict:
+            return {
+                "images": [_facts(name, image) for name, image in zip(sources, images, strict=True)],
+                "vm_template": _facts(self._template_name, template) if "vm_template" in after else {},
+            }
+
+        def apply() -> dict:
+            images = [self._image(name, app, there[name], datastore) for name, app in sources.items()]
             if "vm_template" in after and template is None:
-                template = self._create_template([int(image["ID"]) for image in made])
-        return self._module.result(
-            before, after,
-            images=[_facts(name, image) for name, image in zip(sources, made, strict=True)],
-            vm_template=_facts(self._template_name, template) if "vm_template" in after else {},
-        )
+                return facts(images, self._create_template([int(image["ID"]) for image in images]))
+            return facts(images, template)
+
+        return Transition(before, after, lambda: facts(list(there.values()), template), apply)
 
     def _sources(self) -> dict[str, dict]:
         """Return the apps whose images are wanted, by the name the image gets. Raises OneException."""

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..core import compare, lookup, states
+from ..core.compare import Transition
 from ..core.ownership import Ownership
 from ..transport.client import Client
 from ..transport.errors import INVALID, WRONG_STATE, OneException
@@ -38,13 +39,11 @@ class VmSelection:
         self,
         client: Client,
         params: dict,
-        check_mode: bool,
         unresolved: Callable[[OneException], None],
         progress: Callable[[str], None] | None = None,
     ) -> None:
         self._client = client
         self._params = params
-        self._check_mode = check_mode
         self._unresolved = unresolved
         self._name = params["name"]
         self._numbers = _numbered(self._name) if "#" in self._name else None
@@ -53,13 +52,13 @@ class VmSelection:
         self._desired = DesiredVm(client, params, self._ownership, unresolved)
         self._progress = progress
 
-    def ensure(self) -> tuple[dict, dict, list[dict]]:
-        """Bring the VMs to the wanted state; return both states by VM name, and the facts about the VMs."""
+    def transition(self) -> Transition:
+        """Return the way from the VMs that there are to those that the task wants, both by name. Raises OneException."""
         found = self._found()
         leaving = [vm for vm in found if vm_facts.leads_to(states.vm_state(vm)) == _DONE]
         there = [vm for vm in found if vm not in leaving]
         if self._params["state"] == "absent":
-            return self._absent(there, leaving)
+            return self._removal(there, leaving)
         self._check_unique(there)
         new, surplus = self._counted(there)
         changes = [self._change(vm) for vm in there if vm not in surplus]
@@ -71,16 +70,17 @@ class VmSelection:
         after |= {name: {"name": name, "state": goal, "template": creation.attributes} for name in new}
         self._check_storable(new, changes, creation.attributes if creation else {})
         kept = [change.vm for change in changes]
-        if self._check_mode:
-            return before, after, [vm_facts.facts(vm) for vm in kept] + [{"name": name} for name in new]
-        is_needed = any(change.is_needed for change in changes)
-        if is_needed:
-            self._changer.apply(changes)
-        made = creation.create(new, self._changer) if creation else []
-        if surplus:
-            self._changer.end(surplus, [])
-        stale = is_needed or before != after
-        return before, after, self._facts([*kept, *made], stale)
+
+        def apply() -> dict:
+            is_needed = any(change.is_needed for change in changes)
+            if is_needed:
+                self._changer.apply(changes)
+            made = creation.create(new, self._changer) if creation else []
+            if surplus:
+                self._changer.end(surplus, [])
+            return {"vms": self._facts([*kept, *made], stale=is_needed or before != after)}
+
+        return Transition(before, after, lambda: {"vms": [vm_facts.facts(vm) for vm in kept] + [{"name": name} for name in new]}, apply)
 
     def _check_options(self) -> None:
         count, state = self._params["count"], self._params["state"]
@@ -177,13 +177,16 @@ class VmSelection:
 
         return VmChanger(self._client, self._params, self._ownership, self._progress)
 
-    def _absent(self, there: list[dict], leaving: list[dict]) -> tuple[dict, dict, list[dict]]:
+    def _removal(self, there: list[dict], leaving: list[dict]) -> Transition:
         if not self._numbers:
             self._check_unique(there)
         leaving = [vm for vm in leaving if states.vm_state(vm) != _DONE]
-        if (there or leaving) and not self._check_mode:
+
+        def apply() -> dict:
             self._changer.end(there, leaving)
-        return {vm["NAME"]: _standing(vm) for vm in there}, {}, []
+            return {"vms": []}
+
+        return Transition({vm["NAME"]: _standing(vm) for vm in there}, {}, lambda: {"vms": []}, apply if there or leaving else None)
 
     def _facts(self, vms: list[dict], stale: bool) -> list[dict]:
         if stale:

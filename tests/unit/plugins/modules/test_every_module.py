@@ -18,6 +18,7 @@ import pytest
 import yaml
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.opennebula.flower.plugins.module_utils.module import OneModule
 from ansible_collections.opennebula.flower.plugins.module_utils.outcome import SafeModule
 from ansible_collections.opennebula.flower.tests.support.module_arguments import patch_module_args
 
@@ -159,6 +160,21 @@ def test_what_a_program_prints_that_is_not_understood_never_ends_in_a_traceback(
     result = run(name, {**required(spec), **WORK.get(name, {})})
     if result.get("failed"):
         check_sentence(result)
+
+
+class Reconciled(Exception):
+    """The module left the rest to the engine."""
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("one_") and "state" in documented(name)])
+def test_a_state_module_leaves_check_mode_difference_and_result_to_the_engine(name, monkeypatch):
+    def stop(_module: OneModule, _transition: object) -> None:
+        raise Reconciled
+
+    options = {**required(made(name, monkeypatch).argument_spec), **WORK.get(name, {})}
+    monkeypatch.setattr(OneModule, "reconcile", stop)
+    with pytest.raises(Reconciled):
+        run(name, options)
 
 
 @pytest.mark.parametrize("name", NAMES)
