@@ -32,7 +32,7 @@ NO_PARAMS = "undefined method `[]' for nil:NilClass\n\n    opts['period'] ||= co
 
 
 class BadJson(Exception):
-    """The request's body is no JSON object; str() is the JSON parser's complaint."""
+    """The request's body is not a JSON object; str() is the JSON parser's complaint."""
 
 
 def create_app(core, flow: Flow) -> Flask:

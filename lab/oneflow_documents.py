@@ -34,7 +34,7 @@ class Documents:
         return _with_body(document)
 
     def pool(self, session: str) -> list[dict]:
-        """All documents the session may see, newest first. Raises ValueError if the body of one is no JSON: OneFlow lists none then."""
+        """All documents the session may see, newest first. Raises ValueError if the body of one is not JSON: OneFlow lists none then."""
         return [_with_body(document) for document in self._listed(session)]
 
     def readable(self, session: str) -> list[dict]:

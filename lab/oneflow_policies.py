@@ -132,7 +132,7 @@ def _comparison(tokens: list[str], vms: list[dict]) -> tuple[bool, str]:
         return truth, f"({text})"
     name, sign, number = _next(tokens), _next(tokens, 1), _next(tokens, 2)
     if not re.match(r"[A-Za-z_]", name) or sign not in _COMPARISONS or not re.fullmatch(r"-?\d+(\.\d+)?", number):
-        raise BadExpression(f"{' '.join((name, sign, number)).strip()!r} is no comparison of an attribute and a number")
+        raise BadExpression(f"{' '.join((name, sign, number)).strip()!r} does not compare an attribute with a number")
     del tokens[:3]
     values = [value for value in (_value(vm, name) for vm in vms) if value is not None]
     if not values:

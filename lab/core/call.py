@@ -124,7 +124,7 @@ def parse_template(text: str, code: int = INTERNAL, prefix: str = "") -> dict:
         wrong = next((name for name in vector if name[:1].isdigit()), None)
         # A document with such an element is none, and neither is any list with it.
         if wrong is not None:
-            raise OneError(code, f"{prefix}Parse error: {wrong!r} is no attribute name: it begins with a digit")
+            raise OneError(code, f"{prefix}Parse error: {wrong!r} is not a valid attribute name: it begins with a digit")
     return template
 
 

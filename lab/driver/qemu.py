@@ -167,7 +167,7 @@ class QemuDriver(Driver):
         published = PUBLISHED.fullmatch(image.path)
         path = self._published(published[1]) if published else Path(image.path)
         if not path.is_file():
-            raise DriverError(f"{what}: PATH {image.path} is no file of this machine.")
+            raise DriverError(f"{what}: PATH {image.path} is not a file of this machine.")
         for algorithm, digits in image.checksums.items():
             with path.open("rb") as file:
                 if hashlib.file_digest(file, algorithm).hexdigest() != digits:

@@ -88,7 +88,7 @@ def unpack(archive: Path, directory: Path) -> bool:
                 shutil.rmtree(part, ignore_errors=True)
             return True
     except (tarfile.TarError, EOFError) as problem:
-        raise BundleError(f"{archive} is no bundle that can be read: {problem}") from problem
+        raise BundleError(f"{archive} is not a readable bundle: {problem}") from problem
     except OSError as problem:
         raise BundleError(f"{problem.filename or archive}: {problem.strerror or problem}") from problem
 
@@ -119,11 +119,11 @@ def _sums(tar: tarfile.TarFile, archive: Path) -> dict[str, str]:
     """Return the checksums by name, which are the first file of a bundle."""
     first = tar.next()
     if first is None or first.name != SUMS or not first.isreg() or first.size > _LONGEST_SUMS:
-        raise BundleError(f"{archive} is no bundle: its first file is not {SUMS}")
+        raise BundleError(f"{archive} is not a valid bundle: its first file is not {SUMS}")
     lines = tar.extractfile(first).read().decode("ascii", "replace").splitlines()
     found = [re.fullmatch(r"([0-9a-f]{64})  (\S+)", line) for line in lines]
     if not all(match and MEMBER.fullmatch(match[2]) for match in found):
-        raise BundleError(f"{archive} is no bundle: {SUMS} names what is in none")
+        raise BundleError(f"{archive} is not a valid bundle: {SUMS} names what is in none")
     return {match[2]: match[1] for match in found}
 
 
@@ -150,7 +150,7 @@ def _image(manifest: Path) -> dict[str, Path]:
         said = json.loads(manifest.read_text(encoding="utf-8"))
         files = {manifest.parent / said["file"]: said["sha256"], manifest.parent / said["sbom"]["file"]: said["sbom"]["sha256"]}
     except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise BundleError(f"{manifest} is no manifest of an image: {problem}") from problem
+        raise BundleError(f"{manifest} is not a valid manifest of an image: {problem}") from problem
     for path, digest in files.items():
         if not path.is_file():
             raise BundleError(f"{path}, which {manifest.name} names, is not there")

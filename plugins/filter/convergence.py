@@ -19,7 +19,7 @@ options:
   _input:
     description:
       - The rounds, each with its number as C(round) and its C(metrics) by name.
-      - A metric that was not measured in a round, or is no finite number there (V(NaN), V(Infinity) or V(-Infinity)), leaves a gap.
+      - A metric that was not measured in a round, or is not a finite number there (V(NaN), V(Infinity) or V(-Infinity)), leaves a gap.
     type: list
     elements: dict
     required: true

@@ -98,7 +98,7 @@ def scoped_address(value: object) -> str:
     if not percent:
         return ip_address(value)
     if not _SCOPE.fullmatch(scope):
-        raise ValueError(f"{text!r} has a scope that is no name of an interface, expected one such as 'fe80::1%eth0'")
+        raise ValueError(f"{text!r} has a scope that is not a valid name of an interface, expected one such as 'fe80::1%eth0'")
     return f"{ip_address(host, 6)}%{scope}"
 
 

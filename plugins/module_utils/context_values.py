@@ -93,7 +93,7 @@ class Limits:
 
 
 def _no_text(_value: Any, _limits: Limits) -> Any:
-    """Refuse what is no text: the values of most kinds are texts, and those are parsed."""
+    """Refuse what is not a text: the values of most kinds are texts, and those are parsed."""
     raise ValueError("not a text")
 
 

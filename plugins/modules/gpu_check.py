@@ -143,7 +143,7 @@ def run_checks(module: SafeModule) -> dict:
     names = module.params["checks"] or list(known)
     unknown = [name for name in names if name not in known]
     if unknown:
-        module.fail_json(msg=f"'{unknown[0]}' is no check of a {where}; there are {', '.join(known)}.", where=where, checks=[], gpu=False)
+        module.fail_json(msg=f"'{unknown[0]}' is not a check of a {where}; there are {', '.join(known)}.", where=where, checks=[], gpu=False)
     if where == "host":
         results = [known[name](machine) for name in known if name in names]
         gpu = bool(machine.gpus())
@@ -161,7 +161,7 @@ def _check_options(module: SafeModule) -> None:
     image, fraction, seconds = (module.params[name] for name in ("image", "memory_fraction", "timeout"))
     problem = ""
     if image and not _IMAGE.fullmatch(image):
-        problem = f"image is {image!r}, which is no name of an image."
+        problem = f"image is {image!r}, which is not a valid name of an image."
     elif not 0 < fraction <= 1:
         problem = f"memory_fraction is {fraction:g}, expected a share above 0 and up to 1."
     elif seconds < 1:

@@ -138,7 +138,7 @@ def _file(module: SafeModule, name: str) -> Path:
     except (OSError, RuntimeError):
         module.fail_json(msg=f"{path} is a symbolic link that leads to itself.")
     if target.exists() and not target.is_file():
-        module.fail_json(msg=f"{path} is no file that could hold settings.")
+        module.fail_json(msg=f"{path} is not a file that could hold settings.")
     return path
 
 

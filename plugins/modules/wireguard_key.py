@@ -60,7 +60,7 @@ def ensure(module: SafeModule) -> dict:
     exists = path.exists()
     before = {"exists": exists, "mode": oct(path.stat().st_mode & 0o777) if exists else None}
     if exists and not path.is_file():
-        module.fail_json(msg=f"{path} is no file that could hold a key.")
+        module.fail_json(msg=f"{path} is not a file that could hold a key.")
     if not path.parent.is_dir() and not module.check_mode:
         module.fail_json(msg=f"The directory {path.parent} of key {path} does not exist.")
     if not module.check_mode:

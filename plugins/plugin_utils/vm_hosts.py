@@ -36,7 +36,7 @@ def state_names(wanted: list[str]) -> frozenset[str]:
         spelled = text.upper().replace("-", "_").replace(" ", "_")
         name = _SYNONYMS.get(spelled, spelled)
         if name not in _STATES:
-            raise OneException(INVALID, f"{text!r} is no state of a VM, such as running, poweroff or pending.")
+            raise OneException(INVALID, f"{text!r} is not a state of a VM, such as running, poweroff or pending.")
         result |= set(states.LCM) if name == "ACTIVE" else {name}
     return frozenset(result)
 

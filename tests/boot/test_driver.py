@@ -180,7 +180,7 @@ def test_a_file_that_is_no_image_is_refused(zone: BootZone, tmp_path: Path) -> N
     backing, overlay = tmp_path / "secret", tmp_path / "overlay.qcow2"
     backing.write_bytes(bytes(1024))
     qemu.run("qemu-img", "create", "-q", "-f", "qcow2", "-b", str(backing), "-F", "raw", str(overlay))
-    for path, reason in ((tmp_path / "missing.qcow2", "is no file of this machine"), (overlay, "is only an overlay of another image")):
+    for path, reason in ((tmp_path / "missing.qcow2", "is not a file of this machine"), (overlay, "is only an overlay of another image")):
         image = zone.api.image.allocate(f'NAME = "{path.stem}"\nPATH = "{path}"', 1)
         wait_until(lambda image=image: zone.api.image.info(image).STATE == ERROR, "the image is refused", 60)
         assert reason in zone.api.image.info(image).TEMPLATE["ERROR"]

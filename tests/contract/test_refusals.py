@@ -352,10 +352,10 @@ def test_a_vector_or_several_in_the_place_of_a_text_and_the_other_way_round_are_
 def test_a_name_that_begins_with_a_digit_in_a_vector_is_refused(world: World, method: str) -> None:
     more = (False,) if method == "one.vm.allocate" else ()
     code, words = refusal(world, method, f'NAME="odd"\n{VM}X=[1A="x"]', *more)
-    assert (code, words) == (INTERNAL, "Parse error: '1A' is no attribute name: it begins with a digit")
+    assert (code, words) == (INTERNAL, "Parse error: '1A' is not a valid attribute name: it begins with a digit")
 
 
 def test_no_list_is_broken_by_a_name_that_begins_with_a_digit(world: World) -> None:
     code, words = refusal(world, "one.user.update", 2, 'X=[1A="x"]', 1, session=ALICE)
-    assert code == INTERNAL and words.endswith("'1A' is no attribute name: it begins with a digit")
+    assert code == INTERNAL and words.endswith("'1A' is not a valid attribute name: it begins with a digit")
     ElementTree.fromstring(world.call("one.userpool.info"))

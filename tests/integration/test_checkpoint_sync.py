@@ -295,6 +295,6 @@ def test_nothing_is_restored_through_what_the_app_left(config: Config, storage: 
     if left == "linked partial":
         assert restore(restoring, restoring.open_bucket()) == 1
     else:
-        with pytest.raises(NotADirectoryError, match=f"{disk}/first is no directory, so no checkpoint can be put there"):
+        with pytest.raises(NotADirectoryError, match=f"{disk}/first is not a directory, so no checkpoint can be put there"):
             restore(restoring, restoring.open_bucket())
     assert files(str(outside)) == {"mine": b"mine"} and (outside.stat().st_uid, (outside / "mine").stat().st_uid) == (0, 0)

@@ -87,7 +87,7 @@ class TestKey:
 
     def test_an_expected_fingerprint_that_is_none_is_named(self, modules: Modules, key: dict[str, str]) -> None:
         said = modules.refused("openpgp_key", **{**key, "fingerprint": "F796ECB0"})
-        assert said == "The expected fingerprint 'F796ECB0' is no fingerprint, expected 40 hexadecimal digits."
+        assert said == "The expected fingerprint 'F796ECB0' is not a valid fingerprint, expected 40 hexadecimal digits."
 
     def test_it_goes_again(self, modules: Modules, key: dict[str, str]) -> None:
         modules.run("openpgp_key", **key)
@@ -137,7 +137,7 @@ class TestDocker:
 
     def test_settings_that_cannot_be_read_are_named_and_left_alone(self, modules: Modules, options: dict[str, Any]) -> None:
         Path(options["config"]).write_text("{live")
-        assert f"{options['config']} is no JSON" in modules.refused("nvidia_runtime", **options)
+        assert f"{options['config']} is not valid JSON" in modules.refused("nvidia_runtime", **options)
         assert Path(options["config"]).read_text() == "{live"
 
 
@@ -165,7 +165,7 @@ class TestDocker:
         [
             (b"[]", "has [], expected an object in braces."), (b'"x"', 'has "x", expected an object in braces.'),
             (b'{"runtimes": []}', "has [] in runtimes, expected"), (b'{"runtimes": {"nvidia": "x"}}', 'has "x" in runtimes.nvidia, expected'),
-            (b'{"runtimes": {"nvidia": []}}', "has [] in runtimes.nvidia, expected"), (b'{"a": NaN}', "is no JSON"),
+            (b'{"runtimes": {"nvidia": []}}', "has [] in runtimes.nvidia, expected"), (b'{"a": NaN}', "is not valid JSON"),
             (b"\xff\xfe{\0}\0", "is not text in UTF-8."), (b"[" * 100_000, "it is nested too deeply."),
         ],
     )
@@ -174,7 +174,7 @@ class TestDocker:
         self, modules: Modules, options: dict[str, Any], text: bytes, said: str, state: str
     ) -> None:
         Path(options["config"]).write_bytes(text)
-        assert f"{options['config']} {said}" in modules.refused("nvidia_runtime", state=state, **options).replace("is no JSON that can be read: ", "")
+        assert f"{options['config']} {said}" in modules.refused("nvidia_runtime", state=state, **options).replace("is not readable JSON: ", "")
         assert Path(options["config"]).read_bytes() == text
 
     @pytest.mark.parametrize("text", ['{"live-restore": true}', "{}", None])
@@ -198,7 +198,7 @@ class TestDocker:
         assert modules.refused("nvidia_runtime", **options) == f"{link} is a symbolic link that leads to itself."
         link.unlink()
         link.mkdir()
-        assert modules.refused("nvidia_runtime", **options) == f"{link} is no file that could hold settings."
+        assert modules.refused("nvidia_runtime", **options) == f"{link} is not a file that could hold settings."
 
 
 class TestContainerd:
@@ -318,14 +318,14 @@ class TestCheck:
         assert result["checks"][0]["fix"]
 
     def test_a_name_that_no_check_has_is_named(self, modules: Modules) -> None:
-        assert modules.refused("gpu_check", where="host", checks=["driver"]).startswith("'driver' is no check of a host; there are kernel_parameters")
+        assert modules.refused("gpu_check", where="host", checks=["driver"]).startswith("'driver' is not a check of a host; there are kernel_parameters")
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"image": "--privileged"}, "image is '--privileged', which is no name of an image."),
-        ({"image": "a\nb"}, "image is 'a\\nb', which is no name of an image."),
+        ({"image": "--privileged"}, "image is '--privileged', which is not a valid name of an image."),
+        ({"image": "a\nb"}, "image is 'a\\nb', which is not a valid name of an image."),
         ({"memory_fraction": 1.5}, "memory_fraction is 1.5, expected a share above 0 and up to 1."),
         ({"timeout": 0}, "timeout is 0, it must be 1 or more."),
     ],

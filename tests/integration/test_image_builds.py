@@ -80,7 +80,7 @@ def test_removing_an_image_removes_what_it_replaced_if_asked(zone: ModuleZone) -
 def test_a_build_that_cannot_be_registered_leaves_the_old_one_in_its_place(zone: ModuleZone) -> None:
     before = zone.changed("one_image", **build("1"))["image"]["id"]
     failed = zone.fails("one_image", **build("2", path="/broken/2"))
-    assert "/broken/2 is no disk image" in failed["msg"] and f"{NAME} (2)" in failed["msg"]
+    assert "/broken/2 is not a disk image" in failed["msg"] and f"{NAME} (2)" in failed["msg"]
     assert images(zone)[NAME] == before
     assert zone.changed("one_image", **build("2"))["image"]["path"] == "/images/2"
     assert images(zone)[f"{NAME} (1)"] == before

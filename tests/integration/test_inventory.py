@@ -375,8 +375,8 @@ def test_a_wrong_password_is_an_error_even_if_unreachable_zones_are_skipped(zone
     [
         ({"api_url": "nowhere"}, "api_url is 'nowhere', it must look like http://HOST:2633/RPC2."),
         ({"api_password": None}, "api_username is given without api_password."),
-        ({"filters": {"states": ["runing"]}}, "'runing' is no state of a VM"),
-        ({"filters": {"names": ["~("]}}, "'(' is no regular expression"),
+        ({"filters": {"states": ["runing"]}}, "'runing' is not a state of a VM"),
+        ({"filters": {"names": ["~("]}}, "'(' is not a valid regular expression"),
         ({"filters": {"name": ["x"]}}, "In filters there is no option 'name', only attributes, labels, names, states."),
         ({"address": [{"family": "ipv5"}]}, "In address: value of family must be one of: any, ipv4, ipv6, got: ipv5."),
         ({"zones": ["http://one:2633/RPC2"]}, "In zones, entry 1 a dictionary of options is expected."),

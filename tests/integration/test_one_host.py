@@ -349,6 +349,6 @@ def rack_host(zone: ModuleZone) -> Iterator[None]:
 
 
 def test_a_filter_that_cannot_hold_is_an_error(zone):
-    assert "'SLEEPING' is no state of a host" in zone.fails("one_host_info", states=["SLEEPING"])["msg"]
+    assert "'SLEEPING' is not a state of a host" in zone.fails("one_host_info", states=["SLEEPING"])["msg"]
     assert "write it in quotes" in zone.fails("one_host_info", pci_device={"vendor": 0x10DE})["msg"]
     assert "'colour' is nothing a PCI device has" in zone.fails("one_host_info", pci_device={"colour": "red"})["msg"]

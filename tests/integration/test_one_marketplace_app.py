@@ -213,7 +213,7 @@ def test_a_template_of_an_app_that_cannot_be_read_is_neither_taken_for_empty_nor
     for arguments in (EXPORT, {"template": {"VERSION": "2"}}):
         error = zone.run("one_marketplace_app", name=app, **arguments)
         assert error["error"]["kind"] == "invalid"
-        assert f"{attribute} of marketplace app 'appliance' (id {number}) is no template that can be read" in error["msg"]
+        assert f"{attribute} of marketplace app 'appliance' (id {number}) is not a readable template" in error["msg"]
     assert zone.writes == []
     options = {"image_template": {"DEV_PREFIX": "vd"}, "vm_attributes": {"MEMORY": 64}}
     zone.changed("one_marketplace_app", name=app, update="replace", **options)

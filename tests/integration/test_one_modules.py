@@ -375,7 +375,7 @@ def test_addresses_on_hold_go_to_no_vm_and_those_of_vms_are_not_held(zone):
     assert result["error"]["kind"] == "conflict" and "10.9.0.11 of virtual network 'thing' is in use by VM" in result["msg"]
     assert zone.writes == []
     assert network_of(zone, "thing")["held"] == ["10.9.0.10"]
-    assert "'nowhere' in held is no IP or MAC address" in zone.fails("one_virtual_network", name="thing", held=["nowhere"])["msg"]
+    assert "'nowhere' in held is not a valid IP or MAC address" in zone.fails("one_virtual_network", name="thing", held=["nowhere"])["msg"]
     assert zone.fails("one_virtual_network", name="thing", held=["10.7.0.1"])["error"]["kind"] == "invalid"
     zone.changed("one_vm", name="vm", state="absent", wait_timeout=600)
     zone.changed("one_virtual_network", name="thing", held=[], update="replace")
@@ -423,7 +423,7 @@ def test_a_network_that_failed_is_an_error_with_the_drivers_reason_in_every_run(
 def test_a_broken_image_is_reported_with_the_drivers_reason_and_replaced_by_the_next_run(zone):
     result = zone.fails("one_image", name="thing", path="/broken/disk", wait_timeout=600)
     assert result["error"]["kind"] == "wrong_state"
-    assert "Image 'thing'" in result["msg"] and "/broken/disk is no disk image" in result["msg"]
+    assert "Image 'thing'" in result["msg"] and "/broken/disk is not a disk image" in result["msg"]
     zone.calls.clear()
     zone.changed("one_image", check=True, name="thing", **IMAGE)
     for wrong in ({"datastore": "nowhere"}, {"owner": "nobody"}, {"type": "CDROM", "persistent": True}):

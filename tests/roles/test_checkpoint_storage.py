@@ -101,7 +101,7 @@ def test_nothing_is_restored_through_a_link_of_the_app(units: None, storage: Sto
     machine("runuser", "-u", "app", "--", "ln", "-s", "/srv/of-root", f"{CHECKPOINTS}/first")
     assert machine("systemctl", "restart", RESTORE, check=False).returncode != 0
     journal = machine("journalctl", "--unit", RESTORE, "--no-pager", "--output", "cat").stdout
-    assert f"{CHECKPOINTS}/first is no directory, so no checkpoint can be put there" in journal and "Traceback" not in journal
+    assert f"{CHECKPOINTS}/first is not a directory, so no checkpoint can be put there" in journal and "Traceback" not in journal
     assert machine("stat", "--format", "%u", "/srv/of-root").stdout == "0\n" and machine("ls", "/srv/of-root").stdout == ""
     machine("sh", "-c", f"rm -rf {CHECKPOINTS}/*")
 

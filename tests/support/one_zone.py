@@ -64,7 +64,7 @@ class FaultyDriver(DummyDriver):
 
     def register_image(self, image: ImageSpec) -> int:
         if image.path.startswith("/broken"):
-            raise DriverError(f"{image.path} is no disk image")
+            raise DriverError(f"{image.path} is not a disk image")
         return super().register_image(image)
 
 

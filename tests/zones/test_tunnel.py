@@ -204,7 +204,7 @@ def test_a_tunnel_outlives_onegate_and_what_others_write_there(ends):
     wait_until(lambda: node.reaches() == "10.10.9.2", "the tunnel passes without OneGate")
 
     node.attributes["FL_TUNNEL_ADDRESS"] = "10.10.9.1"
-    assert node.look(KEEPALIVE="7") == "FL_TUNNEL_ADDRESS is not taken: '10.10.9.1' is no address of a node in the tunnel network 10.10.9.0/24"
+    assert node.look(KEEPALIVE="7") == "FL_TUNNEL_ADDRESS is not taken: '10.10.9.1' is not the address of a node in the tunnel network 10.10.9.0/24"
     assert node.run("wg", "show", "flower0", "persistent-keepalive").split()[1] == "7", "what the context says counts all the same"
     wait_until(lambda: node.reaches() == "10.10.9.2", "the tunnel passes with the address that it had")
 

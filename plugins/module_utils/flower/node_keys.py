@@ -59,7 +59,7 @@ def read_key(text: str) -> NodeKey:
         raise ValueError("its base64 is damaged") from None
     point = blob.removeprefix(_BLOB_HEAD)
     if len(blob) != len(_BLOB_HEAD) + _POINT_BYTES or len(point) != _POINT_BYTES or not point.startswith(_UNCOMPRESSED):
-        raise ValueError("what it holds is no point on P-384")
+        raise ValueError("it does not hold a point on P-384")
     if base64.b64encode(blob).decode() != encoded:
         raise ValueError("its base64 is not in its one form")
     return NodeKey(f"{TYPE} {encoded}", _pem(point), _fingerprint(blob), name or "")

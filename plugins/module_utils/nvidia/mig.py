@@ -116,7 +116,7 @@ def check_layout(layout: Sequence[Mapping[str, Any]]) -> None:
     for entry in layout:
         for profile in entry["profiles"]:
             if not _PROFILE.fullmatch(profile):
-                raise MigError(f"GPU {entry['gpu']}: '{profile}' is no MIG profile, expected a name such as 1g.10gb")
+                raise MigError(f"GPU {entry['gpu']}: '{profile}' is not a valid MIG profile, expected a name such as 1g.10gb")
         slices = sum(int(profile.partition("g")[0]) for profile in entry["profiles"])
         if slices > _SLICES:
             raise MigError(f"GPU {entry['gpu']}: the profiles {', '.join(entry['profiles'])} need {slices} slices, a GPU has {_SLICES}")

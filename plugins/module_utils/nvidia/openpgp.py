@@ -38,7 +38,7 @@ def normalized(fingerprint: str) -> str:
     """Return a fingerprint without spaces and colons, in capitals. Raises ValueError."""
     plain = re.sub(r"[\s:]", "", fingerprint).upper()
     if not re.fullmatch(r"[0-9A-F]{40}", plain):
-        raise ValueError(f"'{fingerprint}' is no fingerprint, expected 40 hexadecimal digits")
+        raise ValueError(f"'{fingerprint}' is not a valid fingerprint, expected 40 hexadecimal digits")
     return plain
 
 

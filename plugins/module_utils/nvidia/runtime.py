@@ -19,14 +19,14 @@ def docker_settings(text: str) -> dict[str, Any]:
     """Return what daemon.json says; nothing, null and empty sections say nothing, as for Docker.
 
     Raises:
-        ValueError: the text is no JSON, or its parts are of other kinds than Docker's; the sentence has no full stop.
+        ValueError: the text is not JSON, or its parts are of other kinds than Docker's; the sentence has no full stop.
     """
     try:
         settings = json.loads(text.removeprefix(_BYTE_ORDER_MARK).strip() or "{}", parse_constant=_no_constant)
     except RecursionError:
-        raise ValueError("is no JSON that can be read: it is nested too deeply") from None
+        raise ValueError("is not readable JSON: it is nested too deeply") from None
     except ValueError as problem:
-        raise ValueError(f"is no JSON: {problem}") from None
+        raise ValueError(f"is not valid JSON: {problem}") from None
     settings = _object(settings, "")
     runtimes = _object(settings.pop("runtimes", None), " in runtimes")
     runtimes[NAME] = _object(runtimes.get(NAME), f" in runtimes.{NAME}")
@@ -85,4 +85,4 @@ def _object(value: object, where: str) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a valid JSON number")

@@ -117,7 +117,7 @@ def check(name: str, value: str) -> None:
 def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         wrong = "it begins with a digit" if name[:1].isdigit() else "it takes letters, digits and _"
-        raise OneException(errors.INVALID, f"{name!r} is no attribute name: {wrong}.")
+        raise OneException(errors.INVALID, f"{name!r} is not a valid attribute name: {wrong}.")
 
 
 def encode(text: str) -> str:
@@ -132,4 +132,4 @@ def decode(text: str) -> str:
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
-        raise OneException(errors.INVALID, f"{text[:40]!r} is no encoded value.") from None
+        raise OneException(errors.INVALID, f"{text[:40]!r} is not a valid encoded value.") from None

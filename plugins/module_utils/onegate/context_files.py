@@ -70,7 +70,7 @@ def read_token(context: dict[str, str] | None = None, environment: str = ENVIRON
     if not token:
         raise ContextMissing(f"this VM has no OneGate token: {source} is empty; its template needs TOKEN=YES in CONTEXT")
     if not _TOKEN.fullmatch(token):
-        raise ContextMissing(f"{source} is no OneGate token: it takes up to 4096 printable characters without spaces")
+        raise ContextMissing(f"{source} is not a valid OneGate token: it takes up to 4096 printable characters without spaces")
     return token
 
 

@@ -50,7 +50,7 @@ class CheckpointDirectory:
         with RunDirectory(self.path, checkpoint.run).open(checkpoint.name) as file:
             status = os.fstat(file.fileno())
             if status.st_uid != os.stat(self.path).st_uid:
-                raise FileNotFoundError(f"{self.path}/{checkpoint.run}/{checkpoint.name} is no checkpoint any more")
+                raise FileNotFoundError(f"{self.path}/{checkpoint.run}/{checkpoint.name} is not a checkpoint any more")
             yield io.BufferedReader(_Beginning(file, status.st_size))
 
     @contextmanager
@@ -83,7 +83,7 @@ class CheckpointDirectory:
             with RunDirectory(self.path, checkpoint.run).opened(create) as directory:
                 yield directory
         except NotADirectoryError:
-            raise NotADirectoryError(f"{self.path}/{checkpoint.run} is no directory, so no checkpoint can be put there") from None
+            raise NotADirectoryError(f"{self.path}/{checkpoint.run} is not a directory, so no checkpoint can be put there") from None
 
 
 class _Beginning(io.RawIOBase):

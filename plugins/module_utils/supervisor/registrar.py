@@ -355,11 +355,11 @@ def _member(vm_id: int, published: object) -> Member:
     if published is None or published == "":
         return Member(vm_id)
     if not isinstance(published, str):
-        return Member(vm_id, problem=f"{KEY_ATTRIBUTE} is no text")
+        return Member(vm_id, problem=f"{KEY_ATTRIBUTE} is not a text")
     try:
         return Member(vm_id, read_key(published))
     except ValueError as problem:
-        return Member(vm_id, problem=f"{KEY_ATTRIBUTE} is no usable key: {problem}")
+        return Member(vm_id, problem=f"{KEY_ATTRIBUTE} is not a usable key: {problem}")
 
 
 def _no_supernode(vm_id: int, role: object, published: object) -> Member:

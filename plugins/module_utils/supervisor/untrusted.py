@@ -22,7 +22,7 @@ SPECIAL_FIGURES = (NOT_A_NUMBER, INFINITE, MINUS_INFINITE)
 def decode_json(content: str | bytes, most_bytes: int) -> Any:
     """Return what a JSON document says.
 
-    Raises ValueError, in a few words, for what is no JSON, larger than most_bytes, nested more than MOST_DEPTH levels deep
+    Raises ValueError, in a few words, for what is not JSON, larger than most_bytes, nested more than MOST_DEPTH levels deep
     or has a number of more than 20 digits.
     """
     if len(content) > most_bytes:

@@ -32,9 +32,9 @@ def vm_template(
     :raises ValueError: when OpenNebula would not take it.
     """
     if pick not in PICKS:
-        raise ValueError(f"'{pick}' is no way to pick devices, expected one of {', '.join(PICKS)}")
+        raise ValueError(f"'{pick}' is not a way to pick devices, expected one of {', '.join(PICKS)}")
     if pin_policy not in PIN_POLICIES:
-        raise ValueError(f"'{pin_policy}' is no pin policy, expected one of {', '.join(PIN_POLICIES)}")
+        raise ValueError(f"'{pin_policy}' is not a pin policy, expected one of {', '.join(PIN_POLICIES)}")
     if not devices:
         raise ValueError("there is no device for the VM")
     if not isinstance(devices, list) or not all(isinstance(device, dict) for device in devices):
@@ -68,7 +68,7 @@ def monitored(filters: str | list[str], devices: Iterable[dict]) -> list[str]:
     texts = [filters] if isinstance(filters, str) else list(filters)
     numbers = [text for text in texts if not isinstance(text, str)]
     if numbers:
-        raise ValueError(f"the filter {numbers[0]!r} is no text: write it in quotes, as YAML may read digits with a colon as a number")
+        raise ValueError(f"the filter {numbers[0]!r} is not a text: write it in quotes, as YAML may read digits with a colon as a number")
     kept = [part.strip() for text in texts for part in text.split(",") if part.strip() not in ("", _NOTHING)]
     for device in devices:
         if not any(_lets_see(one, device) for one in kept):
@@ -87,7 +87,7 @@ def with_filters(text: str, filters: list[str]) -> str:
 
 def _firmware(release: str) -> str:
     if not isinstance(release, str):
-        raise ValueError(f"the release {release!r} is no text: write it in quotes, as YAML reads 6.10 without them as 6.1")
+        raise ValueError(f"the release {release!r} is not a text: write it in quotes, as YAML reads 6.10 without them as 6.1")
     match = re.fullmatch(r"([0-9]{1,3})\.([0-9]{1,3})(?:\.[0-9A-Za-z.~+-]+)?", release)
     if not match:
         raise ValueError(f"'{release}' is not a release of OpenNebula, expected one such as 7.4")

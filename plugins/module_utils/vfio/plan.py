@@ -96,7 +96,7 @@ def _of_kind(machine: Machine, identities: Iterable[str], plan: Plan) -> set[str
         try:
             identity = f"{hexadecimal(vendor)}:{hexadecimal(device_id)}"
         except ValueError:
-            plan.problems.append(f"{text!r} is no vendor and device id, expected one such as 10de:26b9, in quotes")
+            plan.problems.append(f"{text!r} is not a valid vendor and device id, expected one such as 10de:26b9, in quotes")
             continue
         matching = {address for address, device in machine.devices.items() if device.identity == identity}
         if not matching:

@@ -73,7 +73,7 @@ def node_address(text: object, network: Network) -> str:
         address = None
     first = superlink_address(network)
     if address is None or address not in network or not first < address < first + usable(network):
-        raise ValueError(f"{str(text)[:60]!r} is no address of a node in the tunnel network {network}")
+        raise ValueError(f"{str(text)[:60]!r} is not the address of a node in the tunnel network {network}")
     return str(address)
 
 

@@ -23,7 +23,7 @@ def matcher(pattern: str) -> Callable[[str], bool]:
         try:
             expression = re.compile(pattern[1:])
         except re.error as error:
-            raise OneException(INVALID, f"{pattern[1:]!r} is no regular expression: {error}.") from None
+            raise OneException(INVALID, f"{pattern[1:]!r} is not a valid regular expression: {error}.") from None
         return lambda text: expression.search(text) is not None
     return lambda text: text == pattern or fnmatch.fnmatchcase(text, pattern)
 

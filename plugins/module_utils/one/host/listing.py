@@ -41,7 +41,7 @@ def listed(client: Client, params: dict) -> list[dict]:
     """
     wanted_states = {state.upper() for state in params["states"]}
     for state in sorted(wanted_states - set(states.HOST)):
-        raise OneException(INVALID, f"{state!r} is no state of a host; the states are {', '.join(states.HOST)}.")
+        raise OneException(INVALID, f"{state!r} is not a state of a host; the states are {', '.join(states.HOST)}.")
     for name in sorted(map(str, params["pci_device"].keys() - _DEVICE.keys())):
         raise OneException(INVALID, f"{name!r} is nothing a PCI device has; that is {', '.join(_DEVICE)}.")
     is_device = _device_matcher(params["pci_device"])

@@ -66,7 +66,7 @@ def decoded(app: dict, attribute: str) -> dict:
         problem = "it has no attributes"
     except (ValueError, TemplateSyntaxError) as error:
         problem = str(error).rstrip(".")
-    raise OneException(INVALID, f"{attribute} of marketplace app {app['NAME']!r} (id {app['ID']}) is no template that can be read: {problem}.")
+    raise OneException(INVALID, f"{attribute} of marketplace app {app['NAME']!r} (id {app['ID']}) is not a readable template: {problem}.")
 
 
 def _plain(app: dict, attribute: str) -> str:
@@ -85,10 +85,10 @@ def service(app: dict) -> dict:
         found = of_json(_plain(app, OWN_TEMPLATE))
         if isinstance(found, dict):
             return found
-        problem = "it is no object"
+        problem = "it is not an object"
     except ValueError as error:
         problem = str(error)
-    raise OneException(INVALID, f"{OWN_TEMPLATE} of marketplace app {app['NAME']!r} (id {app['ID']}) is no service template that can be read: {problem}.")
+    raise OneException(INVALID, f"{OWN_TEMPLATE} of marketplace app {app['NAME']!r} (id {app['ID']}) is not a readable service template: {problem}.")
 
 
 def service_roles(app: dict) -> dict[str, str]:

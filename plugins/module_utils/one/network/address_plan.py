@@ -70,7 +70,7 @@ class HoldPlan:
     """Which addresses to take out of use and which to give back. network: its document. wanted: addresses, or None.
 
     before, after: the addresses on hold. held, released: what to hand to the server for each that changes. Raises
-    OneException of kind conflict for an address that something has, of kind invalid for a text that is no address.
+    OneException of kind conflict for an address that something has, of kind invalid for a text that is not an address.
     """
 
     def __init__(self, network: dict, wanted: list[str] | None, replace: bool) -> None:
@@ -125,7 +125,7 @@ def read_lease(text: str, option: str) -> str:
         except ValueError:
             continue
     raise OneException(
-        INVALID, f"{text!r} in {option} is no IP or MAC address, expected one such as 192.168.10.5, fd00::5 or 02:00:c0:a8:0a:05."
+        INVALID, f"{text!r} in {option} is not a valid IP or MAC address, expected one such as 192.168.10.5, fd00::5 or 02:00:c0:a8:0a:05."
     )
 
 

@@ -50,7 +50,7 @@ def check(rule: dict) -> None:
             raise _invalid(rule, f"has {name}, which is for {' and '.join(protocols)} only")
     for name in _NUMBERS:
         if not re.fullmatch("[0-9]+", normal.get(name, "0")):
-            raise _invalid(rule, f"has {name} {normal[name]!r}, which is no number")
+            raise _invalid(rule, f"has {name} {normal[name]!r}, which is not a number")
     _check_ports(rule, normal.get("RANGE", ""))
     if ("IP" in normal) != ("SIZE" in normal):
         raise _invalid(rule, "needs both IP and SIZE, the first address and the number of them, or neither")
@@ -60,7 +60,7 @@ def check(rule: dict) -> None:
         try:
             addresses.ip_address(normal["IP"])
         except ValueError:
-            raise _invalid(rule, f"has IP {normal['IP']!r}, which is no address") from None
+            raise _invalid(rule, f"has IP {normal['IP']!r}, which is not a valid address") from None
 
 
 def _check_ports(rule: dict, ports: str) -> None:

@@ -66,7 +66,7 @@ def input_values(part: dict) -> dict[str, str]:
 def from_old(part: dict) -> dict:
     """Return a service template or role in the words of 7.x, whichever it is written in.
 
-    Raises OneException of kind invalid for one that says the same in both, and contents that are no template.
+    Raises OneException of kind invalid for one that says the same in both, and contents that are not a template.
     """
     names = {old: new for new, old in _OLD_NAMES.items()} | {"vm_template_contents": "template_contents"}
     both = [f"{old} and {new}" for old, new in names.items() if part.get(old) and part.get(new)]
@@ -89,7 +89,7 @@ def _parsed(text: str, name: str) -> dict:
     try:
         return parse(text)
     except TemplateSyntaxError as error:
-        raise OneException(INVALID, f"{name} is no template: {error}") from error
+        raise OneException(INVALID, f"{name} is not a valid template: {error}") from error
 
 
 def _renamed(part: dict) -> dict:

@@ -121,7 +121,7 @@ def _shape_problems(name: str, wanted: dict) -> list[str]:
         problems.append("OneFlow cannot store a name with & or <")
     roles = wanted.get("roles") or []
     if not isinstance(roles, list) or not all(isinstance(role, dict) for role in roles):
-        problems.append("roles is no list of dictionaries")
+        problems.append("roles is not a list of dictionaries")
     return problems + [f"{place} has {fault}" for place, fault in unstorable({"name": name, **wanted})]
 
 
@@ -236,7 +236,7 @@ def _role_problems(roles: list[dict]) -> list[str]:
     for role in roles:
         problems += _bound_problems(role)
         problems += [
-            f"role {role['name']!r} has the parent {parent!r}, which is no role of it"
+            f"role {role['name']!r} has the parent {parent!r}, which is not one of its roles"
             for parent in role.get("parents") or []
             if parent not in names
         ]

@@ -145,7 +145,7 @@ class Client:
     def _answer(self, method: str, status: int, body: bytes) -> object:
         if status != 200:
             raise OneException(
-                errors.PROTOCOL, f"{self.place} answered {method} with HTTP status {status}: it is no XML-RPC endpoint."
+                errors.PROTOCOL, f"{self.place} answered {method} with HTTP status {status}: it is not an XML-RPC endpoint."
             )
         try:
             answer = _loads(body)
@@ -156,12 +156,12 @@ class Client:
             ) from None
         except Exception:
             # Garbage makes the parser raise nearly anything.
-            raise answers.not_understood(self.place, method, "something that is no XML-RPC answer") from None
+            raise answers.not_understood(self.place, method, "something that is not an XML-RPC answer") from None
         if success is True:
             return value
         code = answer[2] if len(answer) > 2 else 0
         if success is not False or not isinstance(value, str) or isinstance(code, bool) or not isinstance(code, int):
-            raise answers.not_understood(self.place, method, "something that is no answer of OpenNebula")
+            raise answers.not_understood(self.place, method, "something that is not an answer of OpenNebula")
         from .refusals import call_refusal
 
         raise call_refusal(method, value, code, self.place, self._auth[0])

@@ -28,7 +28,7 @@ def read_auth_file(path: str) -> tuple[str, str]:
     try:
         text = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text file"
+        reason = getattr(error, "strerror", None) or "it is not a text file"
         raise OneException(
             INVALID,
             f"There are no credentials: api_username and api_password are not given, and {file} (ONE_AUTH) "

@@ -17,7 +17,7 @@ WRONG_STATE = "wrong_state"  # the object is in a state that forbids it
 INVALID = "invalid"  # the task says something that cannot be, or the server refuses a value
 NETWORK = "network"  # the server cannot be reached, or the connection broke
 TIMEOUT = "timeout"  # the server did not answer in time, or a wait ended before what it waited for
-PROTOCOL = "protocol"  # the server answered something that is no answer
+PROTOCOL = "protocol"  # the server answered something that is not an answer
 
 
 # What reading a document raises that is not as it should be.
@@ -53,4 +53,4 @@ def _escaped(match: re.Match) -> str:
 
 
 class TemplateSyntaxError(ValueError):
-    """A text is no template, or a value cannot be expressed in one."""
+    """A text is not a template, or a value cannot be expressed in one."""

@@ -47,7 +47,7 @@ def flow_refusal(method: str, path: str, status: int, text: str, place: str, use
     if status == 401:
         return OneException(errors.AUTHENTICATION, f"{place} does not accept the password of user {user}.")
     if status == 404 and text.lstrip().startswith("<"):
-        return OneException(errors.PROTOCOL, f"{place} has no {path}: it is no OneFlow endpoint.")
+        return OneException(errors.PROTOCOL, f"{place} has no {path}: it is not a OneFlow endpoint.")
     if status == 404:
         return OneException(errors.MISSING, f"{reason} {where}.")
     if " in state" in reason or "Wrong state" in reason:

@@ -58,14 +58,14 @@ def _name(name: object) -> str:
     text = str(name)
     if not _STORABLE_NAME.fullmatch(text):
         wrong = "it begins with a digit" if text[:1].isdigit() else "it takes letters, digits and _"
-        raise TemplateSyntaxError(f"{text!r} is no attribute name: {wrong}")
+        raise TemplateSyntaxError(f"{text!r} is not a valid attribute name: {wrong}")
     return text.upper()
 
 
 def _attribute_name(name: object) -> str:
     text = _name(name)
     if text.startswith("XML"):
-        raise TemplateSyntaxError(f"{str(name)!r} is no attribute name: OpenNebula renames what begins with XML")
+        raise TemplateSyntaxError(f"{str(name)!r} is not a valid attribute name: OpenNebula renames what begins with XML")
     return text
 
 

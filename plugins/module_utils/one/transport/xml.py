@@ -18,13 +18,13 @@ def read(text: str) -> tuple[str, dict]:
     """Return the name of the document's root element and its content.
 
     Elements with children are dictionaries, repeated ones lists, all others strings (empty ones "").
-    Raises OneException of kind protocol for text that is no XML document or no dictionary.
+    Raises OneException of kind protocol for text that is not a valid XML document or no dictionary.
     """
     try:
         root = ElementTree.fromstring(text)
     # Surrogates, which XML-RPC can bring, cannot be encoded for the parser.
     except (ElementTree.ParseError, UnicodeEncodeError) as error:
-        raise OneException(PROTOCOL, f"The server's answer is no XML document: {error}.") from None
+        raise OneException(PROTOCOL, f"The server's answer is not a valid XML document: {error}.") from None
     value = _value(root, _MOST_LEVELS)
     if isinstance(value, str) and value.strip():
         raise OneException(PROTOCOL, f"The server's answer has text where the elements of {root.tag} are expected.")

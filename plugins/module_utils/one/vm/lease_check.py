@@ -46,7 +46,7 @@ def _number(name: str, value: str) -> int:
             return int.from_bytes(bytes(int(part, 16) for part in value.split(":")), "big")
         address = ipaddress.ip_address(value)
     except ValueError as error:
-        raise OneException(INVALID, f"{name} {value!r} of an interface is no such address.") from error
+        raise OneException(INVALID, f"{name} {value!r} of an interface is not a valid address.") from error
     return int(address)
 
 

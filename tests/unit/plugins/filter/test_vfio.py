@@ -50,7 +50,7 @@ def test_an_unpinned_vm_has_no_topology_and_may_have_devices_of_several_nodes() 
     ([], {}, "there is no device for the VM"),
     ([GPU], {"cores": 0}, "a VM with 0 cores cannot be"),
     ([GPU], {"release": "6.6"}, "OpenNebula 6.6 is too old, expected 6.8 or newer"),
-    ([GPU], {"release": 6.1}, "the release 6.1 is no text: write it in quotes, as YAML reads 6.10 without them as 6.1"),
+    ([GPU], {"release": 6.1}, "the release 6.1 is not a text: write it in quotes, as YAML reads 6.10 without them as 6.1"),
     ([GPU], {"cores": "many"}, "a VM with many cores cannot be"),
     ([GPU], {"cores": True}, "a VM with True cores cannot be"),
     (["e1:00.0"], {}, "is not a list of devices"),
@@ -58,8 +58,8 @@ def test_an_unpinned_vm_has_no_topology_and_may_have_devices_of_several_nodes() 
     ([{**GPU, "vendor": 4318}], {}, "4318 is a number, not a hexadecimal id of up to 4 digits; write it in quotes"),
     ([{**GPU, "short_address": 2460.0}], {"pick": "address"}, "2460.0 is a number, not a PCI address; write it in quotes"),
     ([GPU], {"release": "latest"}, "'latest' is not a release of OpenNebula"),
-    ([GPU], {"pick": "name"}, "'name' is no way to pick devices, expected one of kind, address"),
-    ([GPU], {"pin_policy": "core"}, "'core' is no pin policy, expected one of CORE, THREAD, SHARED, NONE"),
+    ([GPU], {"pick": "name"}, "'name' is not a way to pick devices, expected one of kind, address"),
+    ([GPU], {"pin_policy": "core"}, "'core' is not a pin policy, expected one of CORE, THREAD, SHARED, NONE"),
 ])
 def test_what_opennebula_would_not_take_is_refused(devices: list[dict], options: dict, problem: str) -> None:
     with pytest.raises(AnsibleFilterError, match=problem):
@@ -100,7 +100,8 @@ def test_values_of_devices_have_one_form() -> None:
 
 
 @pytest.mark.parametrize(("text", "problem"), [
-    (":filter:\n  - 10:20\n", "the filter 620 is no text: write it in quotes"), ("[]x", "is not YAML"), ("just text", "holds 'just text', expected settings"),
+    (":filter:\n  - 10:20\n", "the filter 620 is not a text: write it in quotes"),
+    ("[]x", "is not YAML"), ("just text", "holds 'just text', expected settings"),
 ])
 def test_a_configuration_that_is_none_is_refused(text: str, problem: str) -> None:
     with pytest.raises(AnsibleFilterError, match=problem):

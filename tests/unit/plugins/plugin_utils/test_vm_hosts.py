@@ -146,7 +146,7 @@ def test_states_are_known_in_any_spelling() -> None:
 
 
 def test_a_state_that_does_not_exist_is_an_error() -> None:
-    with pytest.raises(OneException, match="'runing' is no state of a VM"):
+    with pytest.raises(OneException, match="'runing' is not a state of a VM"):
         state_names(["runing"])
 
 

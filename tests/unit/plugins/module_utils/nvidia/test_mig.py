@@ -147,7 +147,7 @@ def test_a_gpu_in_use_is_not_touched() -> None:
 @pytest.mark.parametrize(
     ("layout", "complaint"),
     [
-        ([{"gpu": 0, "profiles": ["small"]}], "GPU 0: 'small' is no MIG profile, expected a name such as 1g.10gb"),
+        ([{"gpu": 0, "profiles": ["small"]}], "GPU 0: 'small' is not a valid MIG profile, expected a name such as 1g.10gb"),
         ([{"gpu": 0, "profiles": []}, {"gpu": 0, "profiles": []}], "GPU 0 is listed twice"),
         ([{"gpu": 0, "profiles": ["4g.40gb", "4g.40gb"]}], "need 8 slices, a GPU has 7"),
     ],

@@ -50,5 +50,5 @@ def test_a_fingerprint_may_be_written_in_groups() -> None:
 
 
 def test_a_short_key_id_is_no_fingerprint() -> None:
-    with pytest.raises(ValueError, match="'F796ECB0' is no fingerprint"):
+    with pytest.raises(ValueError, match="'F796ECB0' is not a valid fingerprint"):
         normalized("F796ECB0")

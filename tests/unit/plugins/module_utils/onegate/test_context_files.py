@@ -111,7 +111,7 @@ def test_the_token_is_that_of_the_agents_own_line_or_of_the_context(guest: Path)
 @pytest.mark.parametrize(("environment", "reason"), [
     (None, "one_env: No such file"),
     ('export TOKENTXT=""\nexport VMID="1"\n', "TOKENTXT in .*one_env is empty.*TOKEN=YES"),
-    ('export TOKENTXT="a\nX-Other: header"\nexport VMID="1"\n', "is no OneGate token"),
+    ('export TOKENTXT="a\nX-Other: header"\nexport VMID="1"\n', "is not a valid OneGate token"),
 ])
 def test_a_missing_or_broken_token_is_told(guest: Path, environment: str | None, reason: str) -> None:
     if environment is not None:

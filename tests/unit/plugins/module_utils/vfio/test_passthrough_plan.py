@@ -216,7 +216,7 @@ def test_an_id_is_one_however_it_is_written(ready, written: str) -> None:
 
 @pytest.mark.parametrize("written", ["10de", "10de:26b9:0302", "gpu", "10de:26b9\n options evil", "147600", ":"])
 def test_an_id_that_is_none_is_refused_with_the_form_that_is(ready, written: str) -> None:
-    assert plan(ready, identities=[written]).problems == [f"{written!r} is no vendor and device id, expected one such as 10de:26b9, in quotes"]
+    assert plan(ready, identities=[written]).problems == [f"{written!r} is not a valid vendor and device id, expected one such as 10de:26b9, in quotes"]
 
 
 def test_parameters_that_switch_the_iommu_off_are_refused(ready) -> None:

@@ -44,7 +44,7 @@ def test_a_node_keeps_its_address_while_nobody_says_another_but_none_of_another_
     ("fd00:9::1", "fd00:9::/64"), ("10.10.9.2", "fd00:9::/64"),
 ])  # fmt: skip
 def test_an_address_that_no_node_can_have_is_refused_in_one_sentence(text, network):
-    with pytest.raises(ValueError, match="is no address of a node in the tunnel network") as refused:
+    with pytest.raises(ValueError, match="is not the address of a node in the tunnel network") as refused:
         peers.node_address(text, ipaddress.ip_network(network))
     assert len(str(refused.value)) < 200
 
@@ -66,7 +66,7 @@ def test_a_context_with_peers_that_cannot_be_is_refused(lines):
 
 def test_a_context_whose_peers_have_no_address_of_the_network_is_refused():
     given = {"ONEAPP_FL_TUNNEL_NETWORK": "10.10.9.0/24", "ONEAPP_FL_TUNNEL_PEERS": f"{ONE} 10.10.8.2 lyon/vm-1"}
-    with pytest.raises(ContextError, match="ONEAPP_FL_TUNNEL_PEERS: '10.10.8.2' is no address of a node in the tunnel network 10.10.9.0/24"):
+    with pytest.raises(ContextError, match="ONEAPP_FL_TUNNEL_PEERS: '10.10.8.2' is not the address of a node in the tunnel network 10.10.9.0/24"):
         check(given, "superlink")
     assert "is ignored" in " ".join(check({**given, "ONEAPP_FL_TUNNEL_NETWORK": ""}, "superlink").ignored)
 

@@ -234,7 +234,7 @@ def test_oneflow_by_default_is_beside_the_api():
         (401, "[one.document.info] User [2] : Not authorized to perform USE DOCUMENT [8].", "authorization",
          "User [2] : Not authorized to perform USE DOCUMENT [8] (GET /service/8 at"),
         (404, "[one.document.info] Error getting document [9999].", "missing", "Error getting document [9999]"),
-        (404, "<!DOCTYPE html><html></html>", "protocol", "it is no OneFlow endpoint"),
+        (404, "<!DOCTYPE html><html></html>", "protocol", "it is not a OneFlow endpoint"),
         (500, "Service cannot be scaled in state: COOLDOWN", "wrong_state", "in state: COOLDOWN"),
         (500, "Can't scale service 6: Maximum cardinality is 4", "invalid", "Maximum cardinality is 4"),
         (400, "KEY: 'vm_template' is required;", "invalid", "'vm_template' is required"),

@@ -123,9 +123,9 @@ def test_what_is_no_template_is_refused_with_the_place(text, sentence):
 @pytest.mark.parametrize(
     ("template", "sentence"),
     [
-        ({"A B": "1"}, "'A B' is no attribute name"),
-        ({"1A": "1"}, "'1A' is no attribute name"),
-        ({"xmlA": "1"}, "'xmlA' is no attribute name"),
+        ({"A B": "1"}, "'A B' is not a valid attribute name"),
+        ({"1A": "1"}, "'1A' is not a valid attribute name"),
+        ({"xmlA": "1"}, "'xmlA' is not a valid attribute name"),
         ({"A": {"B": {"C": "1"}}}, "A/B is nested too deep"),
         ({"A": "x]]>y"}, "the value of A contains ]]>"),
         ({"A": "bell\x07 \\"}, "the value of A contains a control character"),
