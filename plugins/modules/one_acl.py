@@ -84,7 +84,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Let the users of the hospital use the appliances and make VMs and services
+- name: Allow the users of the hospital to use the appliances and to create VMs and services
   opennebula.flower.one_acl:
     rules:
       - group: hospital
@@ -95,7 +95,7 @@ EXAMPLES = r"""
         resources: [VM, DOCUMENT]
         rights: [CREATE]
 
-- name: Let a user look after everything that belongs to the group
+- name: Allow a user to manage everything that belongs to the group
   opennebula.flower.one_acl:
     rules:
       - user: alice
@@ -103,7 +103,7 @@ EXAMPLES = r"""
         owner_group: hospital
         rights: [USE, MANAGE]
 
-- name: Let nobody use the networks of the edge
+- name: Withdraw the right of all users to use the networks of the edge
   opennebula.flower.one_acl:
     rules:
       - everyone: true

@@ -43,7 +43,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Let SuperNodes of the private network reach the SuperLink, and everybody its SSH
+- name: Open the SuperLink to SuperNodes of the private network, and its SSH to everybody
   opennebula.flower.one_security_group:
     name: superlink
     template:

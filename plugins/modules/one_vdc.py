@@ -67,7 +67,7 @@ EXAMPLES = r"""
     name: default
     absent_groups: [hospital]
 
-- name: Let the hospital use all hosts and two datastores, but nobody's networks
+- name: Allow the hospital to use all hosts and two datastores, but nobody's networks
   opennebula.flower.one_vdc:
     name: hospital
     groups: [hospital]

@@ -98,7 +98,7 @@ requirements:
 """
 
 EXAMPLES = r"""
-- name: Let the hub know a new site
+- name: Add a new site to the peers of the hub
   opennebula.flower.wireguard_interface:
     name: wg0
     private_key_file: /etc/wireguard/wg0.key
