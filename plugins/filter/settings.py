@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -14,6 +15,8 @@ from ansible_collections.opennebula.flower.plugins.module_utils import contextua
 _VARIABLES = {p.variable: p for p in contextualization.PARAMETERS if p.variable}
 # In a context the line ends may be lost, or all of it be base64: there they are restored.
 _PEM_LINE = re.compile(r"^-----BEGIN [A-Z ]+-----\r?$", re.MULTILINE)
+# An image becomes a word of a command line.
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
 _ROLES = (contextualization.SUPERLINK, contextualization.SUPERNODE)
 
 
@@ -47,23 +50,36 @@ def settings(given: Mapping[str, Any], nodes: int, least: int, most: int, in_all
     return {"values": values, "errors": errors, "notes": notes}
 
 
-def setting_errors(given: Mapping[str, Any], role: str, address: str = "") -> list[str]:
-    """Check the variables that a role uses as they are; return one sentence for each problem.
+def role_settings(given: Mapping[str, Any], role: str, address: str = "") -> dict[str, Any]:
+    """Check the variables that a role uses as they are; return the typed ``values``, defaults included and secrets left out, and the ``errors``.
 
-    ``address`` is the one of a SuperLink that its nodes are told, as far as it is known.
+    ``given`` may hold others, such as all those of a host. ``address`` is the one of a SuperLink that its nodes are told, as far as it is known.
     """
+    # Variables of a host are evaluated as they are read.
+    given = {name: given[name] for name in setting_names(given)}
     unusable = [
         f"{name}: the given value has not the line ends of PEM, expected each -----BEGIN and -----END on a line of its own"
         for name, value in given.items()
         if _VARIABLES[name].value_kind.user_input == "text64" and value and not _PEM_LINE.search(str(value))
     ]
     if unusable:
-        return unusable
+        return {"values": {}, "errors": unusable}
     try:
-        contextualization.check_variables(given, role, address)
+        values = contextualization.check_variables(given, role, address).values
     except contextualization.ContextError as problem:
-        return problem.errors
-    return []
+        return {"values": {}, "errors": problem.errors}
+    return {"values": {name: value for name, value in values.items() if not _VARIABLES[name].sensitive}, "errors": []}
+
+
+def setting_errors(given: Mapping[str, Any], role: str, address: str = "") -> list[str]:
+    """Check the variables that a role uses as they are; return one sentence for each problem."""
+    return role_settings(given, role, address)["errors"]
+
+
+def image_errors(images: Mapping[str, Any], optional: Iterable[str] = ()) -> list[str]:
+    """Return one sentence for each of the images, by variable, that has not the form of a name; those that are optional may be empty."""
+    wrong = {name: image for name, image in images.items() if not (_IMAGE.fullmatch(str(image)) or image == "" and name in optional)}
+    return [f"{name} is no name of an image: {json.dumps(image)}" for name, image in wrong.items()]
 
 
 def _count_errors(nodes: int, least: int, most: int) -> list[str]:
@@ -81,4 +97,10 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"flower_setting_errors": setting_errors, "flower_setting_names": setting_names, "flower_settings": settings}
+        return {
+            "flower_image_errors": image_errors,
+            "flower_role_settings": role_settings,
+            "flower_setting_errors": setting_errors,
+            "flower_setting_names": setting_names,
+            "flower_settings": settings,
+        }

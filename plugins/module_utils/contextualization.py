@@ -1220,12 +1220,8 @@ def run_config(values: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
-def training(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a SuperLink trains, from the variables of a playbook: its ``initial_run``, None for none, and the ``run_config`` of requests.
-
-    Raises ContextError with every problem found.
-    """
-    values = check_variables(given, SUPERLINK).values
+def training(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a SuperLink trains, from its checked values, defaults included: its ``initial_run``, None for none, and the ``run_config`` of requests."""
     return {"initial_run": initial_run(values), "run_config": run_config(values)}
 
 

@@ -19,10 +19,14 @@ author:
   - opennebula.flower contributors (@opennebula)
 options:
   role:
-    description: What the VM is in the federation.
+    description: What the VM is in the federation. Required unless O(checked_file) is given.
     type: str
-    required: true
     choices: [superlink, supernode, edge]
+  checked_file:
+    description:
+      - File with what the boot program of an appliance found in the context, which is returned in place of reading and validating the context again.
+    type: path
+    version_added: 0.2.0
   context_file:
     description:
       - File with the VM's context, in either form of the guest agent, C(KEY='value') or C(export KEY="value").
@@ -83,6 +87,9 @@ errors:
   elements: str
 """
 
+import json
+from pathlib import Path
+
 from ansible_collections.opennebula.flower.plugins.module_utils import contextualization
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.context_files import ContextMissing, read_context
 from ansible_collections.opennebula.flower.plugins.module_utils.outcome import SafeModule
@@ -94,11 +101,27 @@ class ContextModule(SafeModule):
     exact = frozenset({"values", "secret_values"})
 
 
+def checked_before(path: str) -> contextualization.Checked:
+    """Return what an earlier check found. Raises ContextMissing, ContextError, as reading and checking did."""
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        if "missing" in found:
+            raise ContextMissing(found["missing"])
+        if "errors" in found:
+            raise contextualization.ContextError(found["errors"])
+        return contextualization.Checked(**found)
+    except (OSError, ValueError, TypeError) as problem:
+        raise ContextMissing(f"what the boot program found in the context of this VM cannot be read: {path}: {problem}") from problem
+
+
 def read(module: ContextModule) -> dict:
     """Return the module's result."""
     try:
-        raw, source = read_context(*filter(None, (module.params["context_file"], module.params["environment_file"])))
-        checked = contextualization.check(raw, module.params["role"])
+        if module.params["checked_file"]:
+            checked, source = checked_before(module.params["checked_file"]), module.params["checked_file"]
+        else:
+            raw, source = read_context(*filter(None, (module.params["context_file"], module.params["environment_file"])))
+            checked = contextualization.check(raw, module.params["role"])
     except ContextMissing as problem:
         module.fail_json(msg=str(problem))
     except contextualization.ContextError as problem:
@@ -121,11 +144,14 @@ def main() -> None:
     """Run the module."""
     module = ContextModule(
         argument_spec={
-            "role": {"type": "str", "required": True, "choices": list(contextualization.ROLES)},
+            "role": {"type": "str", "choices": list(contextualization.ROLES)},
+            "checked_file": {"type": "path"},
             "context_file": {"type": "path"},
             "environment_file": {"type": "path"},
             "include_secrets": {"type": "bool", "default": False},
         },
+        required_one_of=[("role", "checked_file")],
+        mutually_exclusive=[("role", "checked_file"), ("context_file", "checked_file"), ("environment_file", "checked_file")],
         supports_check_mode=True,
     )
     module.run(lambda: read(module))

@@ -8,6 +8,8 @@ configure_success, bootstrap_success or failure, and in /var/log/one-appliance t
 when the context asks for that: the guest agent gives up after three tries, which a long boot outlasts. A restart in which
 nothing changed runs no playbook; `service configure` makes the next bootstrap run it.
 
+The context is read and checked here, once for each try: the playbook gets what was found in it, and roles and units the token, in files of /run.
+
 A node at the edge, and any with a given address, waits for its SuperLink, without Ansible and for as long as it takes, and flower-boot.log says what for.
 """
 
@@ -19,12 +21,14 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import link
 import unchanged
 
-from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import BY_NAME, EDGE, SUPERNODE, ContextError, check
+from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import BY_NAME, EDGE, SUPERNODE, Checked, ContextError, check
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import AUTHENTICATION, AUTHORIZATION, OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import OneGate
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.context_files import ContextMissing, read_context, read_token
@@ -43,7 +47,12 @@ TUNNEL = "ONEAPP_FL_TUNNEL_NETWORK"
 TUNNEL_UNITS = ("one-appliance-tunnel.service", "one-appliance-tunnel.timer")
 TUNNEL_LINK = Path("/sys/class/net/flower0")
 TUNNEL_INTERFACE = "wg-quick@flower0.service"
-# Of the context, only what describes the machine; the playbook reads and validates the rest itself.
+LOCK = Path("/run/one-appliance.lock")
+# Root's alone, and gone with the machine. What the playbook gets of the context, while it runs:
+FOUND = Path("/run/one-appliance-context.json")
+# and the token of this VM, for roles and units.
+TOKEN = Path("/run/one-appliance-token")
+# Of the context as it stands there, only what describes the machine.
 PLATFORM = re.compile(r"VMID|ONEGATE_ENDPOINT|ETH\d+_IP")
 # The guest agent exports the whole context to its hooks; what would steer Ansible or Python is not taken from there.
 FOREIGN = re.compile(r"ANSIBLE_.*|PYTHON.*|LD_.*")
@@ -67,20 +76,75 @@ ERRORS = {
 }
 
 
+class Context:
+    """The context of this VM as it is now, which is not read again, nor checked or looked through for the token twice."""
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+        self.missing = ""
+        try:
+            self.texts = read_context()[0]
+        except ContextMissing as problem:
+            self.texts, self.missing = {}, str(problem)
+
+    @functools.cached_property
+    def _outcome(self) -> Checked | ContextError:
+        try:
+            return check(self.texts, self.role)
+        except ContextError as problem:
+            return problem
+
+    @property
+    def checked(self) -> Checked:
+        """What it says. Raises ContextError, ContextMissing."""
+        if self.missing:
+            raise ContextMissing(self.missing)
+        if isinstance(self._outcome, ContextError):
+            raise self._outcome
+        return self._outcome
+
+    @functools.cached_property
+    def identity(self) -> dict[str, str]:
+        """The texts with the token among them; whoever needs one that is not there says so."""
+        try:
+            return {**self.texts, "ONEGATE_TOKEN": read_token(self.texts)}
+        except ContextMissing:
+            return self.texts
+
+    def found(self) -> dict[str, Any]:
+        """Return what module one_context takes in place of a context: what it says, or why it says nothing."""
+        try:
+            return asdict(self.checked)
+        except ContextError as problem:
+            return {"errors": problem.errors}
+        except ContextMissing as problem:
+            return {"missing": str(problem)}
+
+
 def machine_context() -> dict[str, str]:
-    """Return the VM's context; nothing without a usable one, which the playbook then reports."""
+    """Return the texts of the VM's context; nothing without a usable one, which the boot then reports."""
     try:
         return read_context()[0]
     except ContextMissing:
         return {}
 
 
-def run_playbook(step: str, context: dict[str, str]) -> int:
+def hand_over_token(context: Context) -> None:
+    """Leave the token of this VM where roles and units find it."""
+    token = context.identity.get("ONEGATE_TOKEN")
+    if token:
+        state_file.write(TOKEN, token, 0o600)
+    else:
+        TOKEN.unlink(missing_ok=True)
+
+
+def run_playbook(step: str, context: Context) -> int:
     """Run the playbook up to ``step`` and return its exit status."""
     venv = Path(sys.executable).parent
+    hand_over_token(context)
     environment = {
         **{name: value for name, value in os.environ.items() if not FOREIGN.fullmatch(name)},
-        **{name: value for name, value in context.items() if PLATFORM.fullmatch(name)},
+        **{name: value for name, value in context.texts.items() if PLATFORM.fullmatch(name)},
         "PATH": f"{venv}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/root",
         "LC_ALL": "C.UTF-8",
@@ -95,41 +159,45 @@ def run_playbook(step: str, context: dict[str, str]) -> int:
         "KEPT_BYTECODE": str(BYTECODE),
         "ANSIBLE_INVENTORY_UNPARSED_WARNING": "false",
         "FLOWER_BOOT_LOG": str(BOOT_LOG),
+        "FLOWER_CONTEXT": str(FOUND),
         "FLOWER_STEP": step,
+        # Without one the roles look for it themselves, and say what is missing.
+        "FLOWER_TOKEN_FILE": str(TOKEN) if TOKEN.exists() else "",
     }
-    with open(LOGS / "flower-ansible.log", "a", encoding="utf-8") as log:
-        return subprocess.run(
-            [str(venv / "ansible-playbook"), str(PLAYBOOK)], env=environment, stdout=log, stderr=log, check=False
-        ).returncode
+    state_file.write(FOUND, json.dumps(context.found()), 0o600)
+    try:
+        with open(LOGS / "flower-ansible.log", "a", encoding="utf-8") as log:
+            return subprocess.run([str(venv / "ansible-playbook"), str(PLAYBOOK)], env=environment, stdout=log, stderr=log, check=False).returncode
+    finally:
+        FOUND.unlink(missing_ok=True)
 
 
-def run_node(step: str, edge: bool) -> tuple[int, dict[str, str]]:
+def run_node(step: str, context: Context) -> tuple[int, Context]:
     """Run the playbook of a node once its SuperLink can be used, and again if the link broke meanwhile; return exit status and context.
 
     In a service the SuperLink boots with its nodes, so that the playbook waits for it, and says what is wrong after a while. That of a given address
     may come days later, as any at the edge may.
     """
-    attempt = 0
+    attempt, edge = 0, context.role == EDGE
     while True:
-        # Read it again: address and backoff may have changed.
-        context = machine_context()
-        waits_for, seconds = link.too_early(context) if edge or is_given(context) else "", link.FIRST_PAUSE
+        waits_for, seconds = link.too_early(context.texts) if edge or is_given(context.texts) else "", link.FIRST_PAUSE
+        open_own = functools.partial(open_gate, context.identity)
         if not waits_for:
             try:
-                values = check(context, EDGE if edge else SUPERNODE).values
-            except ContextError:
+                values = context.checked.values
+            except (ContextError, ContextMissing):
                 return run_playbook(step, context), context
             if not edge and not values["flower_superlink_address"]:
                 return run_playbook(step, context), context
-            waits_for = link.missing(values, functools.partial(open_gate, context))
+            waits_for = link.missing(values, open_own)
             if not waits_for:
                 code = run_playbook(step, context)
                 if code == 0 or failed_stage() not in LINK_STAGES:
                     return code, context
                 # Elsewhere than at the edge, a SuperLink that is there and refuses the node is a failure that is told.
-                if not edge and not link.missing(values, functools.partial(open_gate, context)):
+                if not edge and not link.missing(values, open_own):
                     return code, context
-                publish_failure(context, "FL_RETRYING")
+                publish_failure(context.identity, "FL_RETRYING")
                 waits_for = f"stage {failed_stage()} to succeed"
             law, longest = (values.get(BY_NAME[name].variable, BY_NAME[name].typed_default) for name in ("FL_EDGE_BACKOFF", "FL_EDGE_MAX_BACKOFF"))
             seconds = link.pause(attempt, law, longest)
@@ -140,6 +208,8 @@ def run_node(step: str, edge: bool) -> tuple[int, dict[str, str]]:
             log.write(f"{line}\n")
         print(line, flush=True)
         time.sleep(seconds)
+        # Address and backoff may be others by now.
+        context = Context(context.role)
 
 
 def is_given(context: dict[str, str]) -> bool:
@@ -226,12 +296,13 @@ def open_gate(context: dict[str, str]) -> OneGate:
     return OneGate(context["ONEGATE_ENDPOINT"], context["VMID"], read_token(context))
 
 
-def restart_unchanged(context: dict[str, str]) -> bool:
+def restart_unchanged(context: Context) -> bool:
     """Start what is configured already when nothing changed since the last bootstrap; return whether that was enough."""
     role = (APPLIANCE / "role").read_text(encoding="utf-8").strip()
     begin = time.monotonic()
+    hand_over_token(context)
     try:
-        changed = unchanged.difference(context, role, open_gate(context))
+        changed = unchanged.difference(context.texts, role, open_gate(context.identity), lambda: context.checked.values)
     except ContextMissing as problem:
         changed = str(problem)
     if not changed:
@@ -255,33 +326,34 @@ def main() -> int:
     LOGS.mkdir(parents=True, exist_ok=True)
     BOOT_LOG.touch()
     status = APPLIANCE / "status"
-    with open("/run/one-appliance.lock", "w", encoding="utf-8") as lock:
+    with open(LOCK, "w", encoding="utf-8") as lock:
         # A changed context calls this again while the boot may still be at it.
         fcntl.flock(lock, fcntl.LOCK_EX)
         failed_before = status.exists() and status.read_text(encoding="utf-8") == FAILURE
         status.unlink(missing_ok=True)
-        context = machine_context()
+        role = (APPLIANCE / "role").read_text(encoding="utf-8").strip()
+        edge = role == SUPERNODE and json.loads((APPLIANCE / "baked.json").read_text(encoding="utf-8")).get("edge", False)
+        context = Context(EDGE if edge else role)
         if failed_before:
-            withdraw_failure(context)
+            withdraw_failure(context.identity)
         if step == "bootstrap":
-            look_after_tunnel(context)
+            look_after_tunnel(context.texts)
         if step == "bootstrap" and unchanged.RECORD.exists() and restart_unchanged(context):
             code = 0
         else:
             unchanged.forget()
-            if (APPLIANCE / "role").read_text(encoding="utf-8").strip() == SUPERNODE:
-                edge = json.loads((APPLIANCE / "baked.json").read_text(encoding="utf-8")).get("edge", False)
-                code, context = run_node(step, edge)
+            if role == SUPERNODE:
+                code, context = run_node(step, context)
             else:
                 code = run_playbook(step, context)
             if code == 0 and step == "bootstrap":
-                unchanged.remember(context)
+                unchanged.remember(context.texts)
         state_file.write(status, f"{step}_success\n" if code == 0 else FAILURE, 0o644)
         if code:
             print(f"{step} failed, see flower-boot.log and flower-ansible.log in {LOGS}", file=sys.stderr)
-            publish_failure(context)
+            publish_failure(context.identity)
         elif step == "bootstrap":
-            report_ready(context)
+            report_ready(context.identity)
     return code
 
 

@@ -122,10 +122,17 @@ def run(argv: Sequence[str], given: str = "") -> str:
 
 def main() -> int:
     """Look after the tunnel once and return the exit status."""
-    unit_log.set_up("one-appliance-tunnel", service.machine_context().get("ONEAPP_FL_LOG_FORMAT"))
     role = (service.APPLIANCE / "role").read_text(encoding="utf-8").strip()
+    context, missing = {}, None
     try:
-        look_after(read_context()[0], role, service.open_gate)
+        context = read_context()[0]
+    except ContextMissing as problem:
+        missing = problem
+    unit_log.set_up("one-appliance-tunnel", context.get("ONEAPP_FL_LOG_FORMAT"))
+    try:
+        if missing:
+            raise missing
+        look_after(context, role, service.open_gate)
     except (TunnelError, ContextMissing, ContextError, OneException, OSError, ValueError) as problem:
         logging.getLogger(__name__).error("the tunnel is not looked after: %s", problem)
         return 1

@@ -13,13 +13,13 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import link
 
-from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import ContextError, check
+from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import ContextError
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.node_keys import read_key
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import OneException
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import OneGate
@@ -93,12 +93,12 @@ def fingerprint(context: dict[str, str]) -> str:
     return digest.hexdigest()
 
 
-def difference(context: dict[str, str], role: str, gate: OneGate) -> str:
-    """Return why this VM has to be configured anew, nothing when it is as it was."""
+def difference(context: dict[str, str], role: str, gate: OneGate, checked: Callable[[], dict[str, Any]]) -> str:
+    """Return why this VM has to be configured anew, nothing when it is as it was. checked: returns what the context says, or raises why it says nothing."""
     try:
         if RECORD.read_text(encoding="ascii") != fingerprint(context):
             return "the context, the programs or the settings changed"
-        values = check(context, role).values
+        values = checked()
         return _beyond_memory(values) or _certificate(role, values) or _published(context, role, gate, values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         return f"{type(problem).__name__}: {problem}"

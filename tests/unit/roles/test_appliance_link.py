@@ -189,17 +189,17 @@ class TestBoot:
             log.touch()
             (tmp_path / "role").write_text("supernode\n")
 
-            def playbook(_step: str, _context: dict[str, str]) -> int:
+            def playbook(_step: str, _context: object) -> int:
                 ending = left.pop(0)
                 log.write_text(f"{log.read_text()}{ending}\n")
                 return int(ending != "succeeded")
 
             monkeypatch.setattr(service, "APPLIANCE", tmp_path)
             monkeypatch.setattr(service, "BOOT_LOG", log)
-            monkeypatch.setattr(service, "machine_context", context)
+            monkeypatch.setattr(service, "read_context", lambda: (context(), "context.sh"))
             monkeypatch.setattr(service, "run_playbook", playbook)
             monkeypatch.setattr(service.time, "sleep", slept.append)
-            code, _context = service.run_node("bootstrap", edge)
+            code, _context = service.run_node("bootstrap", service.Context("edge" if edge else "supernode"))
             assert left == []
             return code, log.read_text(), slept
 

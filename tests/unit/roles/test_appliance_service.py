@@ -80,10 +80,15 @@ def test_the_playbook_runs_with_kept_byte_code_and_nothing_of_the_context_that_s
     monkeypatch.setattr(service, "LOGS", tmp_path)
     for name in ("PYTHONPATH", "KEPT_BYTECODE", "ANSIBLE_CONFIG"):
         monkeypatch.setenv(name, "/foreign")
-    assert service.run_playbook("bootstrap", {"VMID": "7", "PYTHONSTARTUP": "/foreign"}) == 0
+    for name in ("FOUND", "TOKEN"):
+        monkeypatch.setattr(service, name, tmp_path / name)
+    monkeypatch.setattr(service, "read_context", lambda: ({"VMID": "7", "PYTHONSTARTUP": "/foreign", "ONEGATE_TOKEN": "secret"}, "context.sh"))
+    assert service.run_playbook("bootstrap", service.Context("superlink")) == 0
     lines = (tmp_path / "flower-ansible.log").read_text().splitlines()
     assert {"PYTHONPATH=/etc/one-appliance/bytecode", "KEPT_BYTECODE=/var/cache/one-appliance", "VMID=7"} <= set(lines)
-    assert [line for line in lines if "/foreign" in line] == []
+    assert [line for line in lines if "/foreign" in line or "secret" in line] == []
+    assert (tmp_path / "TOKEN").read_text() == "secret" and (tmp_path / "TOKEN").stat().st_mode & 0o777 == 0o600
+    assert not (tmp_path / "FOUND").exists(), "what was found in the context stays no longer than the playbook"
 
 
 @pytest.mark.parametrize(("given", "there", "asked"), [

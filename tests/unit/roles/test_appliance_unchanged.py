@@ -13,6 +13,7 @@ from types import ModuleType
 
 import pytest
 
+from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import check
 from ansible_collections.opennebula.flower.plugins.module_utils.flower.node_keys import read_key
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import OneGate
 from ansible_collections.opennebula.flower.tests.support.one_servers import scripted
@@ -52,7 +53,8 @@ class Appliance:
         mine = mine or (superlink if role == "superlink" else {"FL_NODE_READY": "YES", "FL_VERSION": "1.41.0", "FL_NODE_KEY": KEY})
         service = {"SERVICE": {"roles": [{"name": "superlink", "nodes": [{"vm_info": {"VM": {"ID": "2", "USER_TEMPLATE": superlink}}}]}]}}
         with scripted((200, json.dumps({"VM": {"ID": "2", "USER_TEMPLATE": mine}})), (200, json.dumps(service))) as gate:
-            return self.unchanged.difference({**CONTEXT, **context}, role, OneGate(gate.url, 7, "secret"))
+            texts = {**CONTEXT, **context}
+            return self.unchanged.difference(texts, role, OneGate(gate.url, 7, "secret"), lambda: check(texts, role).values)
 
 
 @pytest.fixture
@@ -147,7 +149,8 @@ def test_a_node_whose_key_was_revoked_is_configured_again(appliance: Appliance) 
 
 def test_without_a_record_or_with_an_onegate_that_fails_it_is_configured(appliance: Appliance) -> None:
     gate = OneGate("http://127.0.0.1:9", 7, "secret")
-    assert "127.0.0.1:9" in appliance.unchanged.difference(CONTEXT, "superlink", gate)
+    values = check(CONTEXT, "superlink").values
+    assert "127.0.0.1:9" in appliance.unchanged.difference(CONTEXT, "superlink", gate, lambda: values)
     appliance.unchanged.forget()
     assert appliance.difference() != ""
 

@@ -21,8 +21,9 @@ def supervisor(directory: Path, *command_line: str, **variables: Any) -> dict[st
         (role / name).symlink_to(ROLE / name)
     (role / "meta").mkdir()
     (role / "meta" / "argument_specs.yml").symlink_to(ROLE / "meta" / "argument_specs.yml")
-    task = [{"ansible.builtin.template": {"src": "supervisor.json.j2", "dest": str(directory / "supervisor.json"), "mode": "0600"}}]
-    (role / "tasks" / "main.yml").write_text(json.dumps(task))
+    (role / "tasks" / "check.yml").symlink_to(ROLE / "tasks" / "check.yml")
+    template = {"src": "supervisor.json.j2", "dest": str(directory / "supervisor.json"), "mode": "0600"}
+    (role / "tasks" / "main.yml").write_text(json.dumps([{"ansible.builtin.import_tasks": "check.yml"}, {"ansible.builtin.template": template}]))
     play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "roles": [{"role": "probe", "vars": variables}]}
     (directory / "play.yml").write_text(json.dumps([play]))
     command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", "play.yml", "-e", f"ansible_python_interpreter={sys.executable}"]
