@@ -79,12 +79,14 @@ def settings(given: Mapping[str, Any]) -> dict[str, Any]:
     renamed = {"api_username": "username", "api_password": "password", "api_timeout": "timeout"}
     known = {item.name for item in fields(Zone)} - set(renamed.values()) | renamed.keys()
     name = sentence(given.get("name", ""), 80)
-    unknown, missing = sorted(given.keys() - known), sorted({"name", "api_url", "api_username", "api_password"} - given.keys())
+    # Only VMs are asked for, so that it does not matter where OneFlow is.
+    unknown = sorted(given.keys() - known - {"oneflow_url"})
+    missing = sorted(key for key in ("name", "api_url", "api_username", "api_password") if given.get(key) in (None, ""))
     if unknown:
         raise ValueError(f"flower_monitoring_zones: zone '{name}' has '{sentence(unknown[0], 80)}', expected some of: {', '.join(sorted(known))}")
     if missing:
         raise ValueError(f"flower_monitoring_zones: zone '{name}' has no {missing[0]}")
-    zone = {renamed.get(key, key): value for key, value in given.items() if value is not None}
+    zone = {renamed.get(key, key): value for key, value in given.items() if key in known and value is not None}
     Zone(**zone)
     return zone
 
