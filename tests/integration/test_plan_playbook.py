@@ -10,6 +10,8 @@ import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -63,3 +65,15 @@ def test_an_inventory_that_cannot_be_is_refused_with_every_reason(tmp_path):
     for zone in ("lyon", "madrid"):
         assert f"zone {zone}: flower_superlink_address is not set, expected host:port at which its SuperNodes reach the SuperLink" in output
     assert "flower_min_available_clients is 7, but there are only 6 SuperNodes" in output
+
+
+@pytest.mark.parametrize(("example", "given", "sentence"), [
+    ("multi_site", "flower_num_rounds=ten", "flower_num_rounds: 'ten' is not valid, expected a whole number of at least 1"),
+    ("multi_site", "flower_supernodes=ten", "flower_supernodes: 'ten' is not valid, expected a whole number of at least 1"),
+    ("edge", "flower_uplink_limit=fast", "edge site faro: flower_uplink_limit: 'fast' is not valid"),
+])  # fmt: skip
+def test_a_value_that_cannot_be_is_refused_before_anything_is_planned(tmp_path: Path, example: str, given: str, sentence: str) -> None:
+    status, output = plan(tmp_path, "-e", given, example=example)
+    assert status != 0
+    assert sentence in output
+    assert list(tmp_path.iterdir()) == []
