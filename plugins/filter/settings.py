@@ -79,7 +79,7 @@ def setting_errors(given: Mapping[str, Any], role: str, address: str = "") -> li
 def image_errors(images: Mapping[str, Any], optional: Iterable[str] = ()) -> list[str]:
     """Return one sentence for each of the images, by variable, that has not the form of a name; those that are optional may be empty."""
     wrong = {name: image for name, image in images.items() if not (_IMAGE.fullmatch(str(image)) or image == "" and name in optional)}
-    return [f"{name} is no name of an image: {json.dumps(image)}" for name, image in wrong.items()]
+    return [f"{name} is not a valid name of an image: {json.dumps(image)}" for name, image in wrong.items()]
 
 
 def _count_errors(nodes: int, least: int, most: int) -> list[str]:
