@@ -7,6 +7,9 @@ Keys come from the operator's list and from the VMs of role supernode of the Sup
 registered stands in Flower's own database alone, under names that say where a key came from (``operator/site-3``, ``service/vm-12``): a registrar that
 starts again, or finds a new database, does what is missing. Nodes with other names were registered by hand and are left alone.
 
+A node that replaces its key publishes the next one beside it. Both are registered until the VM publishes the next one as its key: the old one is taken
+out then.
+
 Flower never takes a revoked key again. So a node of the service is taken out when OneGate said more than once that its VM is gone, or
 that the VM has another key; silence of OneGate, or of the VM, takes nobody out.
 
@@ -40,8 +43,12 @@ from .untrusted import sentence
 LOGGER = logging.getLogger("flower-registrar")
 
 KEY_ATTRIBUTE = "FL_NODE_KEY"
+# The key that a node is about to use in place of that one.
+NEXT_ATTRIBUTE = "FL_NODE_KEY_NEXT"
 # Fingerprints of the newest keys that VMs still publish although they were revoked: the nodes make new ones.
 REVOKED_ATTRIBUTE = "FL_NODE_KEYS_REVOKED"
+# Fingerprints of the next keys that are registered: the nodes may use them.
+REGISTERED_ATTRIBUTE = "FL_NODE_KEYS_REGISTERED"
 OPERATOR, SERVICE = "operator/", "service/"
 
 _SERVERS = ("OneGate", "Flower")
@@ -49,7 +56,8 @@ _DONE = "6"
 # Whoever may write an attribute may write it again and again, and Flower keeps each key for ever.
 MOST_KEYS_OF_A_VM = 20
 MOST_VMS = 2000
-_MOST_SHOWN_REVOKED = 16
+_MOST_SHOWN_KEYS = 16
+_NO_KEYS = "none"
 _MOST_LINES_ABOUT_ONE = 20
 _MOST_EVENT_BYTES = 1 << 20
 _ONEGATE_TIMEOUT = 10
@@ -99,16 +107,22 @@ class Gate(Protocol):
 
 @dataclass(frozen=True)
 class Member:
-    """A VM of the service: its key if it published a good one, else why not (nothing when it published none)."""
+    """A VM of the service: its key, and the one it is about to use, if it published good ones, else why not (nothing when it published none)."""
 
     vm_id: int
     key: NodeKey | None = None
     problem: str = ""
+    next_key: NodeKey | None = None
 
     @property
     def name(self) -> str:
         """Its name in Flower."""
         return f"{SERVICE}vm-{self.vm_id}"
+
+    @property
+    def keys(self) -> list[NodeKey]:
+        """Its good keys, the one that it uses first."""
+        return list(dict.fromkeys(key for key in (self.key, self.next_key) if key))
 
 
 class Registrar:
@@ -125,7 +139,7 @@ class Registrar:
         self._first_seen: dict[int, float] = {}
         self._invalid: set[str] = set()
         self._lines: dict[str, int] = {}
-        self._revoked: str | None = None
+        self._published = {REGISTERED_ATTRIBUTE: _NO_KEYS}
         self._busy = True
 
     def step(self) -> float:
@@ -154,9 +168,13 @@ class Registrar:
         for pem, name in missing.items():
             self._register_unless_revoked(wanted[pem][1], name, pem in revoked)
         for node in known:
-            if node.status != UNREGISTERED and node.pem not in wanted:
+            if node.pem in wanted:
+                self._gone_since.pop(node.node_id, None)
+            elif node.status != UNREGISTERED:
                 self._judge(node, members, wanted)
-        self._publish_revoked([key.fingerprint for pem, (_name, key) in wanted.items() if pem in revoked])
+        self._publish_keys(REVOKED_ATTRIBUTE, [key for pem, (_name, key) in wanted.items() if pem in revoked])
+        following = [member.next_key for member in (members or {}).values() if member.next_key]
+        self._publish_keys(REGISTERED_ATTRIBUTE, [key for key in following if key.pem in present])
         self._busy = self._expects(members or {}, present)
 
     # Who belongs
@@ -186,13 +204,14 @@ class Registrar:
             used.setdefault(node.name, set()).add(node.pem)
         for member in members.values():
             problem = member.problem
-            if member.key and member.key.pem in wanted:
-                other = wanted[member.key.pem][0]
-                problem = f"it publishes the same key as {other}" if other.startswith(SERVICE) else ""
-            elif member.key:
-                pems = used.get(member.name, set())
-                if member.key.pem in pems or len(pems) < MOST_KEYS_OF_A_VM:
-                    wanted[member.key.pem] = (member.name, member.key)
+            pems = used.setdefault(member.name, set())
+            for key in member.keys:
+                if key.pem in wanted:
+                    other = wanted[key.pem][0]
+                    problem = f"it publishes the same key as {other}" if other.startswith(SERVICE) else problem
+                elif key.pem in pems or len(pems) < MOST_KEYS_OF_A_VM:
+                    wanted[key.pem] = (member.name, key)
+                    pems.add(key.pem)
                 else:
                     problem = f"it had {len(pems)} keys already, no more are registered"
             self._say(f"VM {member.vm_id}", problem)
@@ -201,8 +220,9 @@ class Registrar:
     def _expects(self, members: Mapping[int, Member], present: set[str]) -> bool:
         """Say whether a VM of the service is about to publish a key, or Flower lacks one."""
         now = self._clock()
+        there = present | self._invalid
         return any(
-            member.key.pem not in present | self._invalid if member.key else now - self._first_seen.get(vm_id, now) < _NEW_SECONDS
+            any(key.pem not in there for key in member.keys) if member.keys else now - self._first_seen.get(vm_id, now) < _NEW_SECONDS
             for vm_id, member in members.items()
         )
 
@@ -260,17 +280,17 @@ class Registrar:
         LOGGER.info("Node %s, %d, was unregistered: %s.", sentence(node.name, 80), node.node_id, reason, extra=told)
         self._record("node_removed", f"SuperNode {node.name} was taken out: {reason}", data)
 
-    def _publish_revoked(self, fingerprints: Sequence[str]) -> None:
-        """Tell the nodes of the service which of their keys are of no use any more."""
-        text = " ".join(sorted(fingerprints)[:_MOST_SHOWN_REVOKED]) or "none"
-        if self._gate is None or text == self._revoked:
+    def _publish_keys(self, attribute: str, keys: Sequence[NodeKey]) -> None:
+        """Tell the nodes of the service which of their keys are of no use any more, or are of use now."""
+        text = " ".join(sorted(key.fingerprint for key in keys)[:_MOST_SHOWN_KEYS]) or _NO_KEYS
+        if self._gate is None or text == self._published.get(attribute):
             return
         try:
-            self._gate.put({REVOKED_ATTRIBUTE: text})
+            self._gate.put({attribute: text})
         except OneException as problem:
             self._say("OneGate", problem.message)
         else:
-            self._revoked = text
+            self._published[attribute] = text
 
     # What people see
 
@@ -335,8 +355,9 @@ def read_members(service: dict) -> dict[int, Member]:
             if vm.get("STATE") == _DONE:
                 continue
             attributes = vm.get("USER_TEMPLATE")
-            published = attributes.get(KEY_ATTRIBUTE) if isinstance(attributes, dict) else None
-            members[number] = _member(number, published) if role.get("name") == SUPERNODE else _no_supernode(number, role.get("name"), published)
+            published, following = (attributes.get(name) if isinstance(attributes, dict) else None for name in (KEY_ATTRIBUTE, NEXT_ATTRIBUTE))
+            is_node = role.get("name") == SUPERNODE
+            members[number] = _member(number, published, following) if is_node else _no_supernode(number, role.get("name"), published or following)
     if len(members) > MOST_VMS:
         raise ValueError(f"OneGate told of {len(members)} VMs, more than {MOST_VMS}")
     return dict(sorted(members.items()))
@@ -351,15 +372,23 @@ def _vm(node: object) -> tuple[int, dict]:
     return int(number), vm if isinstance(vm, dict) else {}
 
 
-def _member(vm_id: int, published: object) -> Member:
-    if published is None or published == "":
-        return Member(vm_id)
-    if not isinstance(published, str):
-        return Member(vm_id, problem=f"{KEY_ATTRIBUTE} is not a text")
+def _member(vm_id: int, published: object, following: object) -> Member:
+    problems: list[str] = []
+    key, next_key = (_published_key(name, value, problems) for name, value in ((KEY_ATTRIBUTE, published), (NEXT_ATTRIBUTE, following)))
+    return Member(vm_id, key, "; ".join(problems), next_key)
+
+
+def _published_key(name: str, value: object, problems: list[str]) -> NodeKey | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        problems.append(f"{name} is not a text")
+        return None
     try:
-        return Member(vm_id, read_key(published))
+        return read_key(value)
     except ValueError as problem:
-        return Member(vm_id, problem=f"{KEY_ATTRIBUTE} is not a usable key: {problem}")
+        problems.append(f"{name} is not a usable key: {problem}")
+        return None
 
 
 def _no_supernode(vm_id: int, role: object, published: object) -> Member:

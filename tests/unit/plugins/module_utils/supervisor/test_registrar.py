@@ -61,6 +61,7 @@ class Gate:
 
     def __init__(self) -> None:
         self.published: dict[int, Any] = {}
+        self.following: dict[int, Any] = {}
         self.state: dict[int, str] = {}
         self.document: Any = None
         self.puts: list[dict[str, str]] = []
@@ -75,6 +76,9 @@ class Gate:
             {"deploy_id": number, "vm_info": {"VM": {"STATE": self.state.get(number, "3"), "USER_TEMPLATE": {} if key is None else {"FL_NODE_KEY": key}}}}
             for number, key in self.published.items()
         ]
+        for node in nodes:
+            if node["deploy_id"] in self.following:
+                node["vm_info"]["VM"]["USER_TEMPLATE"]["FL_NODE_KEY_NEXT"] = self.following[node["deploy_id"]]
         return {"roles": [{"name": "superlink"}, {"name": "supernode", "nodes": nodes}]}
 
     def put(self, attributes: dict[str, str]) -> None:
@@ -190,6 +194,67 @@ def test_a_vm_with_another_key_gives_up_the_old_one(scene: Scene) -> None:
     assert scene.flower.names == ["service/vm-3", "service/vm-3"]
     scene.look(30)
     assert [node.pem for node in scene.flower.nodes if node.status != UNREGISTERED] == [read_key(KEYS[1]).pem]
+
+
+class TestNextKey:
+    """A VM that replaces its key."""
+
+    def in_use(self, scene: Scene) -> list[str]:
+        return [node.pem for node in scene.flower.nodes if node.status != UNREGISTERED]
+
+    def test_it_is_registered_beside_the_old_one_for_as_long_as_it_takes_and_the_vm_is_told(self, scene: Scene) -> None:
+        scene.gate.published, scene.gate.following = {3: KEYS[0], 4: KEYS[2]}, {3: KEYS[1]}
+        scene.look()
+        assert scene.look(600) == 5
+        assert self.in_use(scene) == [read_key(KEYS[number]).pem for number in (0, 1, 2)]
+        assert scene.gate.puts[-1] == {"FL_NODE_KEYS_REGISTERED": read_key(KEYS[1]).fingerprint}
+
+    def test_once_it_is_used_the_old_one_goes(self, scene: Scene) -> None:
+        scene.gate.published, scene.gate.following = {3: KEYS[0]}, {3: KEYS[1]}
+        scene.look()
+        # The moment in which it is published as both.
+        scene.gate.published = {3: KEYS[1]}
+        scene.look()
+        scene.gate.following = {}
+        scene.look(30)
+        assert self.in_use(scene) == [read_key(KEYS[1]).pem]
+        assert scene.gate.puts[-1] == {"FL_NODE_KEYS_REGISTERED": "none"}
+
+    def test_one_that_was_not_used_goes_and_the_old_one_stays(self, scene: Scene) -> None:
+        scene.gate.published, scene.gate.following = {3: KEYS[0]}, {3: KEYS[1]}
+        scene.look()
+        scene.gate.following = {}
+        scene.look()
+        scene.look(30)
+        assert self.in_use(scene) == [read_key(KEYS[0]).pem]
+
+    def test_one_that_comes_back_has_as_long_as_before(self, scene: Scene) -> None:
+        scene.gate.published, scene.gate.following = {3: KEYS[0]}, {3: KEYS[1]}
+        scene.look()
+        scene.gate.following = {}
+        scene.look(10)
+        scene.gate.following = {3: KEYS[1]}
+        scene.look(10)
+        scene.gate.following = {}
+        scene.look(10)
+        assert len(self.in_use(scene)) == 2
+
+    @pytest.mark.parametrize("odd", ["ecdsa", ["a"], "x" * 100_000])
+    def test_an_odd_one_costs_the_vm_nothing(self, scene: Scene, caplog: pytest.LogCaptureFixture, odd: Any) -> None:
+        scene.gate.published, scene.gate.following = {3: KEYS[0], 4: KEYS[1]}, {3: odd}
+        scene.look()
+        scene.look(60)
+        assert scene.flower.names == ["service/vm-3", "service/vm-4"]
+        (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+        assert line.startswith("VM 3: FL_NODE_KEY_NEXT is no ") and len(line) < 600
+
+    def test_it_counts_among_those_of_its_vm(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(subject, "MOST_KEYS_OF_A_VM", 3)
+        scene.gate.published = {3: KEYS[0]}
+        for _i in range(10):
+            scene.gate.following = {3: new_key()}
+            scene.look(30)
+        assert len(scene.flower.nodes) == 3
 
 
 def test_a_revoked_key_is_not_tried_again_and_its_vm_is_told(scene: Scene) -> None:
