@@ -945,6 +945,14 @@ PARAMETERS: tuple[Parameter, ...] = (
         since="0.2.0",
     ),
     Parameter(
+        "FL_NODE_KEY_RENEWAL",
+        "number",
+        "0",
+        _NODES,
+        "Change this number to have a node replace its key",
+        limits=Limits(minimum=0, maximum=999999),
+    ),
+    Parameter(
         "FL_NODE_KEYS",
         "node_keys",
         "",

@@ -272,7 +272,7 @@ def test_a_ca_that_shares_nothing_with_the_one_in_the_vm_template_is_refused_bef
 
 
 @pytest.mark.parametrize(("settings", "sentence"), [
-    ({"flower_rotate": "key"}, "flower_rotate is 'key', expected one of: certificate, ca"),
+    ({"flower_rotate": "key"}, "flower_rotate is 'key', expected one of: certificate, ca, keys"),
     ({"flower_service_name": "other"}, "other"),
     ({"flower_rotate": "ca", "edge_sites": ["faro"]}, "faro in the group edge_sites would not trust another CA"),
 ])

@@ -20,10 +20,12 @@ from federation import catalogue, compression, gpu, queries, usecases
 from federation.events import tell
 from federation.replies import EXAMPLES, SCALES, TRAIN_LOSS
 from federation.rounds import short
-from federation.zones import SITE, ZONE
+from federation.zones import RESTS, SITE, ZONE
 
 # Where a SuperNode's container has the node's own data, unless the node's configuration says otherwise.
 DATA_DIRECTORY = "/app/data"
+# Where the machine leaves it that the SuperNode is to stop as soon as nothing is lost with it: in its container, and without one.
+REST_FILES = (Path("/tmp/flower-rest"), Path("/run/flower-rest"))
 
 app = ClientApp()
 
@@ -130,9 +132,12 @@ def _share(message: Message, context: Context) -> usecases.Share:
 
 
 def _site(context: Context) -> dict[str, ConfigRecord]:
-    """Say where this node is, if its configuration does."""
+    """Say where this node is, if its configuration does, and that it is about to stop, if it is."""
     zone = context.node_config.get(ZONE)
-    return {SITE: ConfigRecord({ZONE: str(zone)})} if zone is not None else {}
+    told: dict[str, str | bool] = {ZONE: str(zone)} if zone is not None else {}
+    if any(file.exists() for file in REST_FILES):
+        told[RESTS] = True
+    return {SITE: ConfigRecord(told)} if told else {}
 
 
 def _model(message: Message, arrays: dict[str, np.ndarray], options: usecases.Options) -> dict[str, ArrayRecord | MetricRecord]:

@@ -21,12 +21,13 @@ from federation.recorder import Recorder
 from federation.replies import EXAMPLES, accept, accept_evaluation, agree
 from federation.rounds import EVALUATION, TRAINING, NotEnoughNodes, check_replies, completing, pause, short
 from federation.settings import Settings
-from federation.zones import Zones
+from federation.zones import Zones, rests
 
 _NODES_INTERVAL = 1.0  # seconds between two looks at the connected nodes
 _LOOK_INTERVAL = 10.0  # seconds between two looks at the connected nodes while replies are awaited
 _REMINDER_INTERVAL = 10.0  # seconds between two messages that still wait for nodes
 _REQUEST_INTERVAL = 0.05  # seconds for each reply that is asked for: the SuperLink has more to do than to say that there is none
+_REST_SECONDS = 60.0  # for which a node that says that it rests is left alone: it stops, or gave that up
 _PATIENCE = 1.0  # seconds that one look at the replies may take
 
 
@@ -39,6 +40,7 @@ class WatchedGrid:
         self._recorder = recorder
         self._nodes: list[int] = []
         self._replied: set[int] = set()  # in the last phase
+        self._resting: dict[int, float] = {}  # nodes that are about to stop -> until when they are left alone
         self._zones = Zones()
         self._seconds: dict[int, float] = {}  # that each reply of the last phase took
         self._pulls = _Pulls(grid)
@@ -100,8 +102,8 @@ class WatchedGrid:
                 del replies[node_id]
 
     def connected_nodes(self) -> list[int]:
-        """Return the ids of the nodes that are connected now, without waiting for any; those that did well come first."""
-        return sorted(self._grid.get_node_ids(), key=lambda node_id: (node_id not in self._replied, node_id))
+        """Return the ids of the nodes that are connected now, without waiting for any; those that did well and stay come first."""
+        return sorted(self._grid.get_node_ids(), key=lambda node_id: (node_id in self._resting, node_id not in self._replied, node_id))
 
     def query(
         self, action: str, nodes: list[int], content: RecordDict, round_number: int, timeout: float
@@ -131,6 +133,8 @@ class WatchedGrid:
             for node_id, reply in arrived.items():
                 if reply.has_content():
                     self._zones.answered(node_id, reply.content)
+                    if rests(reply.content):
+                        self._resting[node_id] = time.monotonic() + _REST_SECONDS
                 failure = _failure(asked[node_id], reply, self._settings.reply_compression)
                 if failure:
                     failures[node_id] = failure
@@ -151,7 +155,7 @@ class WatchedGrid:
         started = time.monotonic()
         reminded: tuple[int, float] | None = None
         while True:
-            nodes = self._look()
+            nodes = [node_id for node_id in self._look() if node_id not in self._resting]
             if len(nodes) >= required:
                 return nodes
             waited = time.monotonic() - started
@@ -165,6 +169,8 @@ class WatchedGrid:
     def _look(self) -> list[int]:
         nodes = sorted(self._grid.get_node_ids())
         self._recorder.nodes_seen(nodes)
+        # One that went and came back with the same key is here to stay.
+        self._resting = {node_id: until for node_id, until in self._resting.items() if node_id in nodes and time.monotonic() < until}
         return nodes
 
     def _assign_partitions(self, messages: list[Message]) -> None:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 from flwr.app import ConfigRecord, RecordDict
 
-SITE = "site"  # the record of a reply that says where its node is
+SITE = "site"  # the record of a reply that says where its node is, and that it rests
 ZONE = "zone"
+RESTS = "rests"
 
 # What nodes say of themselves ends up in events and reports: names of a form, and no more of them than somebody reads.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -27,6 +28,12 @@ class _Zone:
     failures: int = 0
     examples: int = 0
     seconds: float = 0.0
+
+
+def rests(content: RecordDict) -> bool:
+    """Say whether a reply says that its node is about to stop."""
+    site = content.get(SITE)
+    return isinstance(site, ConfigRecord) and site.get(RESTS) is True
 
 
 class Zones:

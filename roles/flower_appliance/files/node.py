@@ -1,7 +1,7 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
 """Looks after a node, started by one-appliance-node.timer: says how it is, lets it leave between two messages, and finds a SuperLink that moved, and gets a
-new key for one whose key was revoked.
+new key for one whose key was revoked, and goes on with replacing one.
 
 Published are numbers, which is all that OneFlow's policies read: FL_CLIENT_STATUS, FL_TRAINING_ACTIVE and FL_ROUND_NUMBER. DRAIN=YES in the
 attributes of the VM asks the node to leave: it stops once it has sent what it trained, and says DRAINED=YES; without DRAIN it comes back. Any VM
@@ -75,10 +75,12 @@ def look(context: Mapping[str, str], gate: OneGate) -> bool:
     changed = {name: value for name, value in found.items() if mine.get(name) != value}
     if changed:
         gate.put(changed)
-    if not connected and not drained and not values["flower_superlink_address"]:
+    if values["flower_node_auth_enabled"] and "FL_NODE_KEY_NEXT" in mine and is_due():
+        subprocess.run(BOOTSTRAP, check=False)
+    elif not connected and not drained and not values["flower_superlink_address"]:
         published = link.superlink(gate.get_service())
         moved = not reached and has_moved(published)
-        if moved or (values["flower_node_auth_enabled"] and unchanged.is_revoked(context, published) and is_due()):
+        if moved or (values["flower_node_auth_enabled"] and unchanged.is_revoked(context, values, published) and is_due()):
             subprocess.run(BOOTSTRAP, check=False)
     return leaving and busy
 

@@ -149,14 +149,14 @@ def _published(context: dict[str, str], role: str, gate: OneGate, values: dict) 
         if not as_told or not _same_authority(mine, values):
             return "OneGate says something else about this VM"
         return ""
-    if values["flower_node_auth_enabled"] and not _same_key(context, mine):
+    if values["flower_node_auth_enabled"] and not _same_key(context, values, mine):
         return "OneGate says something else about the key of this VM"
     if values["flower_superlink_address"]:
         return ""
     superlink = link.superlink(gate.get_service())
     if not superlink:
         return "no SuperLink is ready"
-    if values["flower_node_auth_enabled"] and is_revoked(context, superlink):
+    if values["flower_node_auth_enabled"] and is_revoked(context, values, superlink):
         return "the SuperLink says that the key of this VM was revoked"
     words = NODE_UNIT.read_text(encoding="utf-8").replace('"', " ").split()
     if superlink["FL_ENDPOINT"] not in words or superlink.get("FL_VERSION") != mine.get("FL_VERSION"):
@@ -164,21 +164,23 @@ def _published(context: dict[str, str], role: str, gate: OneGate, values: dict) 
     return "" if values["flower_ssl_ca_certfile"] or _same_authority(superlink, values) else "the SuperLink has another CA"
 
 
-def is_revoked(context: Mapping[str, str], published: Mapping[str, Any]) -> bool:
+def is_revoked(context: Mapping[str, str], values: Mapping[str, Any], published: Mapping[str, Any]) -> bool:
     """Say whether the SuperLink published that the key of this VM is of no use any more. Any VM of the service may write that."""
     revoked = published.get(REVOKED_ATTRIBUTE)
     try:
-        return isinstance(revoked, str) and read_key(_key(context)).fingerprint in revoked.split()
+        return isinstance(revoked, str) and read_key(_key(context, values)).fingerprint in revoked.split()
     except (OSError, ValueError):
         return False
 
 
-def _same_key(context: Mapping[str, str], mine: dict) -> bool:
-    return mine.get("FL_NODE_KEY") == " ".join(_key(context).split()[:2])
+def _same_key(context: Mapping[str, str], values: Mapping[str, Any], mine: dict) -> bool:
+    return mine.get("FL_NODE_KEY") == " ".join(_key(context, values).split()[:2])
 
 
-def _key(context: Mapping[str, str]) -> str:
-    return (CERTIFICATES / f"node-vm-{context['VMID']}.key.pub").read_text(encoding="ascii")
+def _key(context: Mapping[str, str], values: Mapping[str, Any]) -> str:
+    """Return the public key that the context asks for, which is not in use yet while the node replaces its key."""
+    renewal = f"-{values['flower_node_key_renewal']}" if values["flower_node_key_renewal"] else ""
+    return (CERTIFICATES / f"node-vm-{context['VMID']}{renewal}.key.pub").read_text(encoding="ascii")
 
 
 def _same_authority(published: dict, values: dict) -> bool:

@@ -7,7 +7,8 @@ anew in each round, whose replies come a round late, "config": what differs from
 and prints for each name, by round: the accuracy on held-out data and all figures, the distance of each honest node's model from the
 global one, unless replies are compressed, and how far the global model moved; why replies were refused; what nodes told of compression; the
 types of the arrays of the global model and of what was saved; and, if asked for, the global model that was evaluated last; why the run
-failed, empty when it did not.
+failed, empty when it did not; which nodes were asked, message by message. A node among those that "rest" says so with its first reply, is there at the next
+look at the nodes, away at the one after that, and back then.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, 
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
+from federation import client_app as client
 from federation.client_app import app as client_app
 from federation.replies import SCALES
 from federation.server_app import app as server_app
@@ -39,7 +41,7 @@ from federation.server_app import app as server_app
 class InProcess(Grid):
     """Has every message answered by the ClientApp at once."""
 
-    def __init__(self, run_config: dict, nodes: int, lies: dict[str, str], evaluations: dict[str, str], absent: float = 0.0) -> None:
+    def __init__(self, run_config: dict, nodes: int, lies: dict[str, str], evaluations: dict[str, str], absent: float = 0.0, rest: Iterable[int] = ()) -> None:
         self._contexts = {number: Context(1, number, {}, RecordDict(), run_config) for number in range(1, nodes + 1)}
         self._lies = lies
         self._evaluations = evaluations
@@ -49,6 +51,8 @@ class InProcess(Grid):
         self._draw = random.Random(1)
         self._withheld: dict[str, Message] = {}
         self._replies: dict[str, Message] = {}
+        self._looks = dict.fromkeys(rest, 0)
+        self.asked: list[list[int]] = []
         self.distances: list[list[float]] = []
         self.models: list[dict[str, np.ndarray]] = []
 
@@ -56,10 +60,12 @@ class InProcess(Grid):
     set_run = create_message = send_and_receive = NotImplemented  # the app does without
 
     def get_node_ids(self) -> Iterable[int]:
-        return list(self._contexts)
+        self._looks = {node: looks + 1 if looks else 0 for node, looks in self._looks.items()}
+        return [node for node in self._contexts if self._looks.get(node) != 3]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         messages = list(messages)
+        self.asked.append(sorted(message.metadata.dst_node_id for message in messages))
         if messages[0].metadata.message_type == MessageType.TRAIN:
             self.distances.append([])
             self._replies |= self._withheld
@@ -77,6 +83,8 @@ class InProcess(Grid):
         message.metadata.__dict__["_message_id"] = message_id
         node = message.metadata.dst_node_id
         training = message.metadata.message_type == MessageType.TRAIN
+        client.REST_FILES = (Path(__file__),) if self._looks.get(node) == 0 else ()
+        self._looks |= {node: 1} if node in self._looks and client.REST_FILES else {}
         try:
             reply = client_app(message, self._contexts[node])
         except Exception as error:  # noqa: BLE001 - as a SuperNode does
@@ -173,7 +181,7 @@ def run(scenario: dict, defaults: dict) -> dict:
     counts = {"min-available-clients": nodes, "min-fit-clients": nodes, "min-evaluate-clients": nodes}
     with tempfile.TemporaryDirectory() as directory:
         config = defaults | counts | {"output-directory": directory, "checkpoint-path": directory} | scenario["config"]
-        grid = InProcess(config, nodes, scenario["lies"], scenario.get("evaluations", {}), scenario.get("absent", 0.0))
+        grid = InProcess(config, nodes, scenario["lies"], scenario.get("evaluations", {}), scenario.get("absent", 0.0), scenario.get("rest", ()))
         failed = ""
         np.random.seed(config["seed"])  # for the noise of differential privacy alone
         nodes_said = io.StringIO()
@@ -187,6 +195,7 @@ def run(scenario: dict, defaults: dict) -> dict:
         events = [json.loads(line) for line in (Path(directory) / "events.jsonl").read_text().splitlines()]
     return {
         "failed": failed,
+        "asked": grid.asked,
         "figures": [figures(event["data"]) for event in events if event["event"] == "round_end"],
         "accuracy": [event["data"]["aggregated_accuracy"] for event in events if event["event"] == "round_end"],
         "rounds": [event["data"] for event in events if event["event"] == "round_end"],

@@ -57,7 +57,7 @@ class TestTable:
         "FL_S3_ENDPOINT", "FL_S3_BUCKET", "FL_S3_PREFIX", "FL_S3_REGION", "FL_S3_ACCESS_KEY", "FL_S3_SECRET_KEY", "FL_S3_CA_CERTFILE",
         "FL_ARTIFACTS_DAYS", "FL_CERT_DAYS", "FL_CA_DAYS", "FL_CERT_RENEWAL", "FL_CA_NUMBER", "FL_CA_ALSO_TRUSTED",
         "FL_CONTROL_CLIENT_CA", "FL_CONTROL_WITHOUT_CLIENT_CERTIFICATES", "FL_ADVERTISE_ADDRESS",
-        "FL_NODE_AUTH_ENABLED", "FL_NODE_KEYS", "FL_LISTED_NODES_ONLY",
+        "FL_NODE_AUTH_ENABLED", "FL_NODE_KEY_RENEWAL", "FL_NODE_KEYS", "FL_LISTED_NODES_ONLY",
         "FL_IMAGE_SIZE", "FL_IMAGE_CHANNELS", "FL_IMAGE_CLASSES", "FL_ANOMALY_QUANTILE",
         "FL_LLM_LORA_RANK", "FL_LLM_LORA_ALPHA", "FL_LLM_SEQUENCE_LENGTH",
         "FL_METRICS_FROM", "FL_METRICS_CERTFILE", "FL_METRICS_KEYFILE", "FL_METRICS_AUTH",
@@ -809,6 +809,7 @@ class TestDerived:
         names = [name for level in table.LEVELS for name in table.user_inputs(level)]
         assert len(names) == len(set(names))
         none = {p.context_name for p in OWN if p.name.startswith("FL_TUNNEL_")} | {"ONEAPP_FL_SUPERLINK_ADDRESS", "ONEAPP_FL_GRPC_KEEPALIVE_TIMEOUT"}
+        none.add("ONEAPP_FL_NODE_KEY_RENEWAL")
         assert set(names) == {p.context_name for p in OWN} - none
 
     def test_context_section_refers_to_every_parameter_of_the_role(self) -> None:
