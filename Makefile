@@ -253,7 +253,7 @@ image-boot: appliance-images $(VENV)/.test ## The disk images and a small one bo
 bench: setup ## Speed against raw calls, printed as ratios
 	@status=0; python bench/inventory.py || status=1; python bench/modules.py || status=1; python bench/wireguard.py || status=1; exit $$status
 
-.PHONY: bench-checkpoints bench-memory bench-scale bench-monitoring
+.PHONY: bench-checkpoints bench-memory bench-scale bench-monitoring bench-joining
 bench-checkpoints: $(VENV)/.test ## Share of a round that checkpoints and events take
 	@python bench/checkpoints.py cost
 
@@ -262,6 +262,9 @@ bench-memory: $(VENV)/.test ## Memory of the SuperLink over 200 rounds
 
 bench-monitoring: $(VENV)/.test ## What metrics and a scrape cost a federation
 	@python bench/monitoring.py
+
+bench-joining: $(VENV)/.test ## What it costs nodes that they authenticate themselves
+	@python bench/joining.py
 
 bench-scale: $(VENV)/.test ## Processor time that a node costs its SuperLink
 	@python bench/scale.py

@@ -82,11 +82,11 @@ class Place:
         subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-b", str(bits), "-N", "", "-C", "", "-f", path], check=True)
         return path.with_suffix(".pub").read_text().strip()
 
-    def start_superlink(self) -> None:
+    def start_superlink(self, node_auth: bool = True) -> None:
         certificates = {"ca": str(self.ca), "certificate": str(self.ca), "key": str(self.ca.with_suffix(".key"))}
         host, port = self.address.split(":")
         self._superlink = self._start("superlink", superlink_command(
-            DEFAULT_VERSION, host=host, port=int(port), database=self.database, certificates=certificates, node_auth=True,
+            DEFAULT_VERSION, host=host, port=int(port), database=self.database, certificates=certificates, node_auth=node_auth,
         ))  # fmt: skip
         eventually(self.known, "the SuperLink to answer")
 

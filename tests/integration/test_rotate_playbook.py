@@ -109,6 +109,8 @@ class Federation:
         if given:
             self.trust[machine] = base64.b64decode(given).decode()
             machine.publish(FL_CA_DIGEST=hashlib.sha256(self.trust[machine].encode()).hexdigest())
+        if number := context.get("ONEAPP_FL_NODE_KEY_RENEWAL"):
+            machine.publish(FL_NODE_KEY_RENEWAL=number)
 
     def _judge(self) -> None:
         """Connect as each node does that starts now."""
@@ -168,13 +170,13 @@ def federation(zones: list[ModuleZone], tmp_path: Path) -> Iterator[Federation]:
 
 @pytest.fixture
 def rotate(zones: list[ModuleZone], tmp_path: Path):
-    def run(edge_sites: Sequence[str] = (), **settings: object) -> tuple[int, str, int]:
+    def run(edge_sites: Sequence[str] = (), check: bool = False, **settings: object) -> tuple[int, str, int]:
         variables = [{f"one_{name}": value for name, value in zone.options.items()} for zone in zones]
         hosts = {f"zone{number}": its for number, its in enumerate(variables)}
         groups = {"coordinator": {"hosts": {"zone0": {}}}, "training_sites": {"hosts": hosts}, "edge_sites": {"hosts": dict.fromkeys(edge_sites, {})}}
         inventory = {"all": {"children": groups, "vars": {"flower_service_name": "federation", **settings}}}
         (tmp_path / "hosts.json").write_text(json.dumps(inventory))
-        command = [sys.executable, "-m", "ansible", "playbook", "-i", str(tmp_path / "hosts.json"), str(ROOT / "playbooks/rotate.yml")]
+        command = [sys.executable, "-m", "ansible", "playbook", "-i", str(tmp_path / "hosts.json"), str(ROOT / "playbooks/rotate.yml"), *["--check"] * check]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=900)
         output = done.stdout + done.stderr
         assert PASSWORD not in output
@@ -223,6 +225,52 @@ def test_a_ca_is_replaced_in_all_zones_and_a_run_that_was_interrupted_at_any_ste
         assert base64.b64decode(template["CONTEXT"]["ONEAPP_FL_SSL_CA_CERTFILE"]).decode() == new, "those to come"
     with pytest.raises(ssl.SSLCertVerificationError):
         federation.connect(old)
+
+
+class TestKeys:
+    @pytest.fixture
+    def nodes(self, federation: Federation) -> list[Machine]:
+        """Two in the zone of the SuperLink, one in another."""
+        for node in federation.nodes:
+            node.publish(FL_NODE_KEY_RENEWAL="0")
+        return federation.nodes
+
+    def numbers(self, nodes: list[Machine]) -> list[str]:
+        return [node.vm["user_template"]["FL_NODE_KEY_RENEWAL"] for node in nodes]
+
+    def test_a_dry_run_asks_for_none(self, zones: list[ModuleZone], nodes: list[Machine], rotate) -> None:
+        zones[0].calls.clear()
+        status, output, _changed = rotate(flower_rotate="keys", check=True)
+        assert status == 0, output
+        assert zones[0].writes == []
+
+    @pytest.mark.long
+    def test_each_node_gets_one_after_the_other_and_a_run_that_was_interrupted_goes_on(self, federation: Federation, nodes: list[Machine], rotate) -> None:
+        first, second, elsewhere = nodes
+        federation.deaf = {second}
+        status, output, _changed = rotate(flower_rotate="keys", flower_rotate_timeout=15)
+        assert status != 0
+        assert f"VM {second.number} " in output and "did not connect with another key within 15 s" in output and "the next run goes on here" in output
+        assert self.numbers(nodes) == ["1", "0", "0"]
+        federation.deaf = set()
+        status, output, changed = rotate(flower_rotate="keys")
+        assert (status, changed) == (0, 0), output
+        assert self.numbers(nodes) == ["1", "1", "0"]
+        assert "The keys of the SuperNodes in zone1 stay" in output
+        federation.deaf = {first}
+        status, output, _changed = rotate(flower_rotate="keys", flower_rotate_timeout=5)
+        assert status != 0 and f"VM {first.number} " in output
+        assert "ONEAPP_FL_NODE_KEY_RENEWAL" not in elsewhere.given()
+        assert second.given()["ONEAPP_FL_NODE_KEY_RENEWAL"] == "1", "no node before the one before it is back"
+
+    def test_a_node_that_does_not_say_which_key_it_uses_is_named_before_anything_is_changed(
+        self, zones: list[ModuleZone], federation: Federation, rotate
+    ) -> None:
+        zones[0].calls.clear()
+        status, output, _changed = rotate(flower_rotate="keys")
+        assert status != 0
+        assert f"VM {federation.nodes[0].number}, {federation.nodes[1].number} of role supernode in service federation publishes no number of its key" in output
+        assert zones[0].writes == []
 
 
 def test_a_zone_that_does_not_answer_is_named_before_anything_is_changed(zones: list[ModuleZone], federation: Federation, rotate) -> None:

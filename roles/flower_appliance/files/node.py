@@ -75,7 +75,7 @@ def look(context: Mapping[str, str], gate: OneGate) -> bool:
     changed = {name: value for name, value in found.items() if mine.get(name) != value}
     if changed:
         gate.put(changed)
-    if values["flower_node_auth_enabled"] and "FL_NODE_KEY_NEXT" in mine and is_due():
+    if values["flower_node_auth_enabled"] and "FL_NODE_KEY_NEXT" in mine and not leaving and is_due():
         subprocess.run(BOOTSTRAP, check=False)
     elif not connected and not drained and not values["flower_superlink_address"]:
         published = link.superlink(gate.get_service())

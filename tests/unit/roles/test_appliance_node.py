@@ -228,6 +228,25 @@ class TestRevokedKey:
         assert refused.commands == []
 
 
+class TestNextKey:
+    """A node whose SuperLink did not know its next key when it was configured."""
+
+    MINE = {"FL_NODE_KEY": KEY, "FL_NODE_KEY_NEXT": KEY}
+
+    def test_it_tries_again_once_in_a_while(self, connected: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+        connected.look(SENT, self.MINE)
+        connected.look(SENT, self.MINE)
+        assert connected.commands == ["bootstrap"]
+        monkeypatch.setattr(connected.node, "RENEWAL_SECONDS", 0)
+        connected.look(SENT, self.MINE)
+        assert connected.commands == ["bootstrap"] * 2
+
+    def test_one_that_leaves_or_has_no_key_does_not(self, connected: Node) -> None:
+        connected.look(SENT, {**self.MINE, "DRAIN": "YES"})
+        connected.look(SENT, self.MINE, NODE_AUTH_ENABLED="NO")
+        assert connected.commands == ["stop flower-supernode.service"]
+
+
 class TestSuperLinkThatMoved:
     NEW = {"FL_READY": "YES", "FL_ENDPOINT": "10.0.0.9:9092"}
 

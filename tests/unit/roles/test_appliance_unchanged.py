@@ -137,6 +137,14 @@ def test_a_node_whose_key_onegate_does_not_show_publishes_it_anew(appliance: App
     assert "key" in appliance.difference("supernode", mine={"FL_NODE_READY": "YES", "FL_VERSION": "1.41.0", **key})
 
 
+def test_a_node_that_still_uses_the_key_of_before_is_configured_again(appliance: Appliance) -> None:
+    context = {"ONEAPP_FL_NODE_KEY_RENEWAL": "3"}
+    (appliance.root / "certs/node-vm-7-3.key.pub").write_text("ecdsa-sha2-nistp384 CCCC\n")
+    appliance.unchanged.remember({**CONTEXT, **context})
+    for key, difference in ((KEY, "OneGate says something else about the key of this VM"), ("ecdsa-sha2-nistp384 CCCC", "")):
+        assert appliance.difference("supernode", mine={"FL_NODE_READY": "YES", "FL_VERSION": "1.41.0", "FL_NODE_KEY": key}, **context) == difference
+
+
 def test_a_node_whose_key_was_revoked_is_configured_again(appliance: Appliance) -> None:
     parts = (b"ecdsa-sha2-nistp384", b"nistp384", b"\x04" + bytes(96))
     key = f"ecdsa-sha2-nistp384 {base64.b64encode(b''.join(len(part).to_bytes(4, 'big') + part for part in parts)).decode()}"
