@@ -473,7 +473,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "Additional subject alternative names for the generated certificate, as IP:address or DNS:name with commas between",
         level=SUPERLINK,
     ),
-    _of_every_vm("FL_LOG_FORMAT", "list", "text", "Log format of this collection's services", limits=Limits(choices=("text", "json"))),
+    _of_every_vm("FL_LOG_FORMAT", "list", "text", "Log format of Flower and of the services around it", limits=Limits(choices=("text", "json"))),
     _of_every_vm("FL_METRICS_ENABLED", "boolean", "NO", "Offer metrics to Prometheus"),
     _of_every_vm("FL_METRICS_PORT", "number", "9101", "Port of the metrics", limits=Limits(minimum=1024, maximum=65535)),
     Parameter("FL_DCGM_ENABLED", "boolean", "NO", (SUPERNODE,), "Offer NVIDIA's metrics of the GPU among those of the node", level=SUPERNODE),

@@ -254,3 +254,14 @@ def test_units_start_with_the_machine(host):
 def test_the_supervisor_bases_runs_on_the_role_variables(host):
     config = json.loads(host.file("/opt/flower/config/supervisor.json").content_string)["run_config"]
     assert (config["num-server-rounds"], config["strategy"], config["proximal-mu"]) == (7, "FedProx", 0.25)
+
+
+def test_lines_of_flower_are_objects_where_that_is_wanted(host):
+    lines = host.check_output("journalctl --quiet --unit flower-superlink _TRANSPORT=stdout --output cat").splitlines()
+    if not host.file("/opt/flower/native").exists:
+        assert lines
+        assert not any(line.startswith("{") for line in lines)
+    else:
+        found = [json.loads(line) for line in lines]
+        assert {line["unit"] for line in found} == {"flower-superlink"}
+        assert any("Flower SuperLink" in line["message"] and line["level"] == "INFO" for line in found)
