@@ -266,7 +266,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "list",
         "INFO",
         (SERVICE, *ROLES),
-        "Verbosity of Flower",
+        "Verbosity of Flower; a SuperNode says no less than with INFO, since how it is is read from that",
         level=SERVICE,
         limits=Limits(choices=("DEBUG", "INFO", "WARNING", "ERROR")),
     ),

@@ -31,12 +31,12 @@ from ansible_collections.opennebula.flower.plugins.module_utils.supervisor impor
 UNIT = "flower-supernode.service"
 BOOTSTRAP = ("/etc/one-appliance/service", "bootstrap")
 IDLE, TRAINING, DISCONNECTED = "1", "2", "3"
-# What Flower says at the beginning and at the end of its work on a message. Below INFO it says nothing.
+# What Flower says at the beginning and at the end of its work on a message; with DEBUG it also says when.
 BEGIN = "Receiving: "
 ENDS = (
     "Sent successfully", "Failed to send message ", "Failed to receive message ", "Failed to create task for run ID ", "is not in `RUNNING` status. Ignoring ",
 )
-MESSAGE = rf"^(\x1b\[[0-9]+m)?(INFO|ERROR) (\x1b\[0m)?: .*({'|'.join(re.escape(text) for text in (BEGIN, *ENDS))})"
+MESSAGE = rf"^(\x1b\[[0-9]+m)?(INFO|ERROR) ([-0-9]+ [0-9:,]+)?(\x1b\[0m)?: .*({'|'.join(re.escape(text) for text in (BEGIN, *ENDS))})"
 # How long a node that is to leave is watched before OneGate is asked again whether it still is, and how long all together before the timer's next turn.
 WATCH_SECONDS = 30
 LEAVING_SECONDS = 600

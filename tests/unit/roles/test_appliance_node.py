@@ -125,6 +125,8 @@ def connected(node: Node) -> Callable:
     (WORKING + "INFO :      Run ID 1 is not in `RUNNING` status. Ignoring reply message b.\n", "1"),
     (WORKING + "ERROR :     Failed to create task for run ID 1. The message will not be processed.\n", "1"),
     (WORKING.replace("INFO :", "\x1b[92mINFO \x1b[0m:"), "2"), (SENT.replace("INFO :", "\x1b[92mINFO \x1b[0m:"), "1"),
+    (WORKING.replace("INFO :", "\x1b[92mINFO 2026-11-30 22:45:29,524\x1b[0m:"), "2"),
+    (SENT.replace("INFO :", "\x1b[92mINFO 2026-11-30 22:45:29,524\x1b[0m:"), "1"),
     (WORKING + CHATTER, "2"), (SENT + CHATTER.replace("Sent successfully", "Receiving: "), "1"),
 ])
 def test_what_the_node_does_is_a_number(connected: Node, journal: str, status: str) -> None:

@@ -1,6 +1,6 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The check of a SuperNode's health, with a journal and a systemd that a test writes."""
+"""The check of a SuperNode's health, with a journal and a systemd that a test writes, and what it reads there."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
+from ansible_collections.opennebula.flower.plugins.module_utils import contextualization as table
+from ansible_collections.opennebula.flower.tests.support.rendered_roles import rendered
 
 PROGRAM = Path(__file__).parents[3] / "roles/flower_supernode/files/flower-healthy"
 CONNECTED = "INFO :      SuperNode ID: 8446744073709551615\n"
@@ -91,3 +94,9 @@ def test_who_may_not_write_is_told_all_the_same(node: Node) -> None:
     node.state.rmdir()
     node.says("first", CONNECTED)
     assert node.is_healthy()
+
+
+@pytest.mark.parametrize(("level", "said"), [("DEBUG", "DEBUG"), ("INFO", "INFO"), ("WARNING", "INFO"), ("ERROR", "INFO")])
+def test_flower_says_that_it_is_connected_whatever_its_verbosity(level: str, said: str) -> None:
+    values = table.validate({"ONEAPP_FL_LOG_LEVEL": level}, "supernode")
+    assert f"Environment=FLWR_LOG_LEVEL={said}\n" in rendered("supernode", values, "native")["flower-supernode.service"]
