@@ -63,7 +63,8 @@ PLAYBOOK = """
       vars: {flower_supernode_gpu: false}
       when: flower_onegate_endpoint | default('') != ''
 """
-# Answers as Flower's port does; /v1/fleet/hold goes on until the file /run/release is there. It takes the key of every node but of the stranger's.
+# Answers as Flower's port does; /v1/fleet/hold goes on until the file /run/release is there, /v1/fleet/fail fails. It takes the key of every node but of
+# the stranger's.
 STAND_IN = """
 import http.server, pathlib, ssl, threading, time
 
@@ -74,7 +75,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         left = int(self.headers.get("Content-Length") or 0)
         while left:
             left -= len(self.rfile.read(min(left, 65536)))
-        self.send_response(401 if self.headers.get("flwr-public-key") == "c3RyYW5nZXI=" else 200)
+        self.send_response(401 if self.headers.get("flwr-public-key") == "c3RyYW5nZXI=" else 500 if self.path.endswith("/fail") else 200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         while self.path.endswith("/hold") and not pathlib.Path("/run/release").exists():
@@ -531,6 +532,11 @@ def test_a_body_that_trickles_takes_no_place_at_flower(gateway: Gateway, node: N
     finally:
         for stream in slow:
             stream.close()
+
+
+def test_a_node_comes_back_when_flower_fails(node: Node) -> None:
+    assert node.post(path="/v1/fleet/fail") == 503
+    assert node.post() == 200
 
 
 def test_the_headers_of_a_node_are_good_for_one_request(node: Node) -> None:
