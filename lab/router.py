@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -131,7 +132,10 @@ def counted() -> dict[str, int]:
 
 
 def down() -> None:
-    """Remove the namespace and with it the ends of its cables."""
+    """Remove the namespace and its cables. They would go with it, but in the kernel's own time: the next router could not have their names."""
+    for link in json.loads(_run("ip", "-json", "link", "show")):
+        if re.fullmatch(rf"r{CHECKOUT}[0-9]+", link["ifname"]):
+            _run("ip", "link", "delete", link["ifname"])
     names = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout.split()
     if NAMESPACE in names:
         _run("ip", "netns", "delete", NAMESPACE)
@@ -151,9 +155,10 @@ def _network(zone: str) -> Joined:
 
 
 def _join(number: int, network: Joined) -> None:
-    """Put a cable from the router into the bridge of a zone."""
+    """Put a cable from the router into the bridge of a zone. The next router's card has the same address, which the machines know for a while."""
     outside = f"r{CHECKOUT}{number}"
-    _run("ip", "link", "add", outside, "type", "veth", "peer", "name", f"zone{number}", "netns", NAMESPACE)
+    card = ("name", f"zone{number}", "address", f"02:00:5e:00:53:{number:02x}", "netns", NAMESPACE)
+    _run("ip", "link", "add", outside, "type", "veth", "peer", *card)
     _run("ip", "link", "set", outside, "master", network.bridge, "up")
     _inside("ip", "address", "add", f"{network.prefix}.{OWN_HOST}/24", "dev", f"zone{number}")
     _inside("ip", "link", "set", f"zone{number}", "up")
