@@ -89,9 +89,10 @@ def routed() -> Iterator[None]:
             server.wait()
     finally:
         router.down()
-        for zone, network in networks.items():
-            with suppress(subprocess.CalledProcessError):
-                run("ip", "netns", "delete", machine(zone))
+        for number, (zone, network) in enumerate(networks.items()):
+            for what in (("link", "delete", cable(number)), ("netns", "delete", machine(zone))):
+                with suppress(subprocess.CalledProcessError):
+                    run("ip", *what)
             docker("network", "rm", "--force", network)
 
 
