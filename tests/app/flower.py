@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,28 @@ class Run:
         return [entry["data"] for entry in self.events if entry["event"] == event]
 
 
+@dataclass(frozen=True)
+class Node:
+    """A SuperNode, and where everything that it starts has its home."""
+
+    process: subprocess.Popen
+    home: Path
+
+    def stop(self) -> None:
+        """Have it stop as the unit of a VM is stopped, and wait until it has."""
+        _stop(self.process)
+        _signal_all(self.home, signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """Let it do nothing any more, with its connections open: as far as others see, the network to its machine is gone."""
+        _signal_all(self.home, signal.SIGSTOP)
+
+    def kill(self) -> None:
+        """End it with everything that it started at once."""
+        _signal_all(self.home, signal.SIGKILL)
+        self.process.wait()
+
+
 class Federation:
     """Starts a SuperLink on an address of this machine, with its state in a file; stops everything it started at the end."""
 
@@ -64,23 +86,24 @@ class Federation:
     def __exit__(self, *_: object) -> None:
         self._processes.close()
         # A ClientApp whose SuperNode is gone asks for it for ever.
-        mine = f"FLWR_HOME={self._directory}/".encode()
-        for process in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                if mine in (process / "environ").read_bytes():
-                    os.kill(int(process.name), signal.SIGKILL)
+        _signal_all(self._directory, signal.SIGKILL)
 
-    def add_node(self, broken: bool = False, data: Path | None = None, zone: str = "") -> None:
-        """Start a SuperNode, with data of its own and in a zone if these are given; a broken one lacks scikit-learn, so that its ClientApp fails."""
+    def add_node(self, broken: bool = False, data: Path | None = None, zone: str = "", inside: Sequence[str] = ()) -> Node:
+        """Start a SuperNode, with data of its own and in a zone if these are given; a broken one lacks scikit-learn, so that its ClientApp fails.
+
+        ``inside``: a command that runs it elsewhere, with the whole path of its program.
+        """
         port = free_port()
         config = [*([f'data-directory="{data}"'] if data else []), *([f'zone="{zone}"'] if zone else [])]
         own = ["--node-config", " ".join(config)] if config else []
-        self._start(
+        home = self._directory / f"supernode-{port}"  # as on a VM of its own: apps are installed there
+        process = self._start(
             f"supernode-{port}",
-            ["flower-supernode", "--insecure", "--superlink", self.address, "--port", str(port), *own],
-            FLWR_HOME=str(self._directory / f"supernode-{port}"),  # as on a VM of its own: apps are installed there
+            [*inside, str(self._bin / "flower-supernode"), "--insecure", "--superlink", self.address, "--port", str(port), *own],
+            FLWR_HOME=str(home),
             PYTHONPATH=str(self._without_sklearn) if broken else "",
         )
+        return Node(process, home)
 
     def crash(self) -> None:
         """Kill the SuperLink and everything it started at once, as if its machine had lost power, and start it again."""
@@ -249,6 +272,15 @@ def wait_for_event(output: Path, event: str, within: float = RUN_DEADLINE, **dat
             return
         time.sleep(0.1)
     raise TimeoutError(f"no event {event} with {data} in {output} within {within:g} s")
+
+
+def _signal_all(directory: Path, number: signal.Signals) -> None:
+    """Send a signal to all processes whose home is in a directory."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            home = next((entry for entry in (process / "environ").read_bytes().split(b"\0") if entry.startswith(b"FLWR_HOME=")), b"")
+            if Path(home.decode().partition("=")[2]).is_relative_to(directory):
+                os.kill(int(process.name), number)
 
 
 def _stop(process: subprocess.Popen) -> None:
