@@ -1075,6 +1075,31 @@ PARAMETERS: tuple[Parameter, ...] = (
         limits=Limits(minimum=0, maximum=LAST_KEEPALIVE),
         since="0.2.0",
     ),
+    # While rotate.yml replaces the keys of tunnels, each end knows the next key of the other before it is used.
+    Parameter(
+        "FL_TUNNEL_KEY_NUMBER",
+        "number",
+        "1",
+        ROLES,
+        "Number of the key of this end of the tunnels; an end makes a key that it does not have",
+        limits=Limits(minimum=1, maximum=999999),
+    ),
+    Parameter(
+        "FL_TUNNEL_NEXT_KEY_NUMBER",
+        "number",
+        "0",
+        ROLES,
+        "Number of the key that this end of the tunnels gets next, and tells before, 0 for none; while keys are replaced",
+        limits=Limits(minimum=0, maximum=999999),
+    ),
+    Parameter("FL_TUNNEL_NEXT_PEERS", "tunnel_peers", "", (SUPERLINK,), "SuperNodes with the keys that they get next; while keys are replaced"),
+    Parameter(
+        "FL_TUNNEL_SUPERLINK_NEXT_PUBLIC_KEY",
+        "tunnel_key",
+        "",
+        _NODES,
+        "Public key that the SuperLink's end of the tunnel gets next; while keys are replaced",
+    ),
 )
 
 BY_NAME: Mapping[str, Parameter] = {parameter.name: parameter for parameter in PARAMETERS}
@@ -1609,16 +1634,18 @@ def _check_tunnel(values: Mapping[str, Any], name: Name) -> list[str]:
 def _check_tunnels(result: Checked, name: Name) -> list[str]:
     """Check that the SuperNodes with a tunnel have addresses in the network of the tunnels."""
     values = result.values
-    peers, network = values["flower_tunnel_peers"], values["flower_tunnel_network"]
-    if not network:
-        result.ignored += [f"{name('FL_TUNNEL_PEERS')} is ignored: {name('FL_TUNNEL_NETWORK')} is empty"] if peers else []
-        return []
+    network = values["flower_tunnel_network"]
     errors = []
-    for line in peers:
-        try:
-            node_address(read_peer(line).address, ip_network(network))
-        except ValueError as problem:
-            errors.append(f"{name('FL_TUNNEL_PEERS')}: {problem}")
+    for parameter in ("FL_TUNNEL_PEERS", "FL_TUNNEL_NEXT_PEERS"):
+        peers = values[BY_NAME[parameter].variable]
+        if not network:
+            result.ignored += [f"{name(parameter)} is ignored: {name('FL_TUNNEL_NETWORK')} is empty"] if peers else []
+            continue
+        for line in peers:
+            try:
+                node_address(read_peer(line).address, ip_network(network))
+            except ValueError as problem:
+                errors.append(f"{name(parameter)}: {problem}")
     return errors
 
 

@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -45,7 +47,7 @@ for line in sys.stdin:
     else:
         attributes, answer = asked["attributes"], {"problem": ""}
         try:
-            tunnel.look_after(asked["context"], asked["role"], lambda context: Gate())
+            tunnel.keep_watch(lambda: tunnel.look_after(asked["context"], asked["role"], lambda context: Gate()), asked["watch"])
         except (tunnel.TunnelError, OneException) as problem:
             answer["problem"] = str(problem)
         answer["attributes"] = attributes
@@ -65,14 +67,35 @@ except OSError:
     pass
 """
 SERVER = """
-import socket
+import socket, threading
 listener = socket.create_server(("", 9092))
 print("ready", flush=True)
-while True:
-    connection, source = listener.accept()
+def serve(connection, source):
     with connection:
         connection.sendall(source[0].encode())
+        while connection.recv(100):
+            connection.sendall(b"again")
+while True:
+    threading.Thread(target=serve, args=listener.accept(), daemon=True).start()
 """
+
+
+# Asks the port once and again on one connection until it is told to end, and says the longest time that an answer took.
+TALKER = """
+import select, socket, sys, time
+with socket.create_connection(("10.10.9.1", 9092), timeout=60) as connection:
+    connection.recv(100)
+    print("ready", flush=True)
+    longest = 0
+    while not select.select([sys.stdin], [], [], 0.02)[0]:
+        begun = time.monotonic()
+        connection.sendall(b"hello")
+        assert connection.recv(100)
+        longest = max(longest, time.monotonic() - begun)
+print(longest)
+"""
+# WireGuard tries a handshake again after this time, so that whatever takes less is one handshake.
+HANDSHAKE_SECONDS = 5
 
 
 class End:
@@ -80,6 +103,7 @@ class End:
 
     def __init__(self, name: str, directory: Path, role: str, vm_id: str) -> None:
         self.role, self.directory = role, directory
+        self.inside = ["ip", "netns", "exec", name]
         self.context: dict[str, str] = {"VMID": vm_id, **NETWORK}
         self.attributes: dict[str, str] = {}
         directory.mkdir()
@@ -88,21 +112,38 @@ class End:
         (directory / "systemctl").write_text(SYSTEMCTL.format(directory=directory))
         (directory / "systemctl").chmod(0o755)
         inside = 'mount -t tmpfs none /run && mkdir /run/wireguard && exec "$@"'
-        command = ["ip", "netns", "exec", name, "unshare", "--mount", "sh", "-c", inside, "sh", sys.executable, "-c", PROGRAM, directory, FILES]
+        command = [*self.inside, "unshare", "--mount", "sh", "-c", inside, "sh", sys.executable, "-c", PROGRAM, directory, FILES]
         environment = {**os.environ, "PATH": f"{directory}:{os.environ['PATH']}"}
         self._process = subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
     def _ask(self, **asked: object) -> dict:
+        self._say(**asked)
+        return json.loads(self._process.stdout.readline())
+
+    def _say(self, **asked: object) -> None:
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+
+    def begin(self, onegate: bool = True, watch: int = 0, **more: str) -> None:
+        """Begin to look after the tunnel, with more of the context, and as long as other ends get new keys, for so many seconds."""
+        self.context |= {f"ONEAPP_FL_TUNNEL_{name}": value for name, value in more.items()}
+        self._say(context=self.context, role=self.role, attributes=self.attributes if onegate else None, watch=watch)
+
+    def done(self) -> str:
+        """Return what is wrong with what was begun, once it is done."""
+        answer = json.loads(self._process.stdout.readline())
+        self.attributes = answer["attributes"] or self.attributes
+        return answer["problem"]
 
     def look(self, onegate: bool = True, **more: str) -> str:
         """Look after the tunnel once, with more of the context; return what is wrong."""
-        self.context |= {f"ONEAPP_FL_TUNNEL_{name}": value for name, value in more.items()}
-        answer = self._ask(context=self.context, role=self.role, attributes=self.attributes if onegate else None)
-        self.attributes = answer["attributes"] or self.attributes
-        return answer["problem"]
+        self.begin(onegate, **more)
+        return self.done()
+
+    @property
+    def keys(self) -> list[str]:
+        """The names of the files with keys."""
+        return sorted(file.name for file in self.directory.glob("*.key"))
 
     def run(self, *command: str) -> str:
         """Return what a command says that succeeds here."""
@@ -207,6 +248,86 @@ def test_a_tunnel_outlives_onegate_and_what_others_write_there(ends):
     assert node.look(KEEPALIVE="7") == "FL_TUNNEL_ADDRESS is not taken: '10.10.9.1' is not the address of a node in the tunnel network 10.10.9.0/24"
     assert node.run("wg", "show", "flower0", "persistent-keepalive").split()[1] == "7", "what the context says counts all the same"
     wait_until(lambda: node.reaches() == "10.10.9.2", "the tunnel passes with the address that it had")
+
+
+@contextmanager
+def talking(node: End) -> Iterator[list[float]]:
+    """A connection through the tunnel on which something is said all the time; the list gets the longest time without an answer."""
+    with subprocess.Popen([*node.inside, sys.executable, "-c", TALKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as talker:
+        assert talker.stdout.readline() == "ready\n"
+        longest: list[float] = []
+        yield longest
+        said, _errors = talker.communicate(timeout=120)
+        longest.append(float(said))
+        print(f"longest time without an answer: {said.strip()} s")
+
+
+def known(*keys: str) -> str:
+    return hashlib.sha256(",".join(sorted(keys)).encode()).hexdigest()
+
+
+def test_a_node_gets_another_key_and_its_connections_wait_for_one_handshake(ends):
+    superlink, node = ends
+    connect(superlink, node)
+    first = node.attributes["FL_TUNNEL_PUBLIC_KEY"]
+    with talking(node) as longest:
+        assert node.look(NEXT_KEY_NUMBER="2") == ""
+        following = node.attributes["FL_TUNNEL_NEXT_PUBLIC_KEY"]
+        assert node.attributes["FL_TUNNEL_PUBLIC_KEY"] == first and len(node.keys) == 2
+        assert superlink.look(NEXT_PEERS=f"{following} 10.10.9.2 lyon/vm-2") == ""
+        assert superlink.attributes["FL_TUNNEL_NEXT_KNOWN"] == known(following)
+
+        superlink.begin(watch=120)
+        assert node.look(KEY_NUMBER="2", NEXT_KEY_NUMBER="0") == ""
+        assert superlink.done() == ""
+    assert longest[0] < HANDSHAKE_SECONDS
+    assert node.attributes["FL_TUNNEL_PUBLIC_KEY"] == following and node.keys == ["flower0-vm-2-2.key"]
+
+    assert superlink.look(PEERS=f"{following} 10.10.9.2 lyon/vm-2", NEXT_PEERS="") == ""
+    assert node.reaches() == "10.10.9.2"
+    assert first not in superlink.run("wg", "show", "flower0", "peers")
+    assert superlink.attributes["FL_TUNNEL_NEXT_KNOWN"] == ""
+
+
+@pytest.mark.parametrize("says", [talking, lambda _node: nullcontext([0.0])], ids=["talks", "is silent"])
+def test_the_superlink_gets_another_key_and_a_node_waits_for_one_handshake_whether_it_talks_or_not(ends, says):
+    superlink, node = ends
+    connect(superlink, node)
+    with says(node) as longest:
+        assert superlink.look(NEXT_KEY_NUMBER="2") == ""
+        following = superlink.attributes["FL_TUNNEL_NEXT_PUBLIC_KEY"]
+        assert node.look(SUPERLINK_NEXT_PUBLIC_KEY=following) == ""
+        assert node.attributes["FL_TUNNEL_NEXT_KNOWN"] == known(following)
+        assert node.look() == "", "the tunnel stays as it is"
+
+        node.begin(watch=60)
+        begun = time.monotonic()
+        assert superlink.look(KEY_NUMBER="2", NEXT_KEY_NUMBER="0") == ""
+        assert node.done() == ""
+        took = time.monotonic() - begun
+    assert max(*longest, took) < HANDSHAKE_SECONDS
+    assert superlink.attributes["FL_TUNNEL_PUBLIC_KEY"] == following and superlink.keys == ["flower0-vm-1-2.key"]
+    assert superlink.run("wg", "show", "flower0", "persistent-keepalive").split()[1] == "off"
+
+    assert node.look(SUPERLINK_PUBLIC_KEY=following, SUPERLINK_NEXT_PUBLIC_KEY="") == ""
+    assert node.reaches() == "10.10.9.2"
+    assert node.run("wg", "show", "flower0", "peers").split() == [following]
+    assert node.run("wg", "show", "flower0", "persistent-keepalive").split()[1] == "5"
+
+
+def test_a_key_that_nobody_uses_takes_nothing_over(ends):
+    superlink, node = ends
+    connect(superlink, node)
+    stranger = superlink.run("sh", "-c", "wg genkey | wg pubkey").strip()
+    peer = node.attributes["FL_TUNNEL_PUBLIC_KEY"]
+    assert superlink.look(NEXT_PEERS=f"{stranger} 10.10.9.2 lyon/vm-2") == ""
+    superlink.begin(watch=3)
+    assert superlink.done() == ""
+    assert f"{peer}\t10.10.9.2/32" in superlink.run("wg", "show", "flower0", "allowed-ips")
+    assert node.reaches() == "10.10.9.2"
+    superlink.attributes["FL_TUNNEL_NEXT_KNOWN"] = ""
+    assert superlink.look(NEXT_PEERS=f"{stranger} 10.10.9.9 rome/vm-1") == ""
+    assert superlink.attributes["FL_TUNNEL_NEXT_KNOWN"] == "", "who has no tunnel gets none with its next key"
 
 
 def test_only_root_reads_the_key_and_nobody_is_told(ends):

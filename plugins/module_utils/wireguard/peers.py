@@ -77,33 +77,71 @@ def node_address(text: object, network: Network) -> str:
     return str(address)
 
 
-def superlink_interface(network: Network, port: int, peers: Sequence[str]) -> dict[str, Any]:
-    """Return what the interface of the SuperLink's VM is to be, for ``interface.checked``. Peers outside of the network are a ValueError."""
+def superlink_interface(network: Network, port: int, peers: Sequence[str], next_peers: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what the interface of the SuperLink's VM is to be, for ``interface.checked``. Peers outside of the network are a ValueError.
+
+    ``next_peers``: nodes with the key that they get next; those count that have a tunnel. See ``take_over`` for ``successors``.
+    """
     found = read_peers(peers)
     for peer in found:
         node_address(peer.address, network)
+    keys, places = {peer.public_key for peer in found}, {(peer.name, peer.address) for peer in found}
+    later = [peer for peer in read_peers(next_peers) if (peer.name, peer.address) in places and peer.public_key not in keys]
+    successors = {_alone(peer.address): peer.public_key for peer in later}
     return {
         "port": port,
         "addresses": [f"{superlink_address(network)}/{network.prefixlen}"],
         "peers": [
-            {"site": peer.name, "public_key": peer.public_key, "endpoint": "", "allowed_ips": [_alone(peer.address)], "keepalive": 0} for peer in found
+            *({"site": peer.name, "public_key": peer.public_key, "endpoint": "", "allowed_ips": [_alone(peer.address)], "keepalive": 0} for peer in found),
+            *(_without_networks(f"{peer.name}, next", peer.public_key) for peer in later),
         ],
+        "floating": list(successors),
+        "successors": successors,
     }
 
 
 def node_interface(network: Network, address: str, superlink: Mapping[str, Any], state: State) -> dict[str, Any]:
     """Return what the interface of a node is to be, for ``interface.checked``.
 
-    ``address``: empty for the one it has. ``superlink``: public_key, endpoint and keepalive of the other end; nothing is wanted of it without a key.
-    A node listens where it does: nobody asks for it there.
+    ``address``: empty for the one it has. ``superlink``: public_key, endpoint and keepalive of the other end, and next_public_key, which it gets next;
+    nothing is wanted of it without a key. A node listens where it does: nobody asks for it there. See ``take_over`` for ``successors``.
     """
     there = [entry for entry in state.addresses if ipaddress.ip_interface(entry).ip in network]
-    hub = {"site": "superlink", "allowed_ips": [_alone(str(superlink_address(network)))], **superlink}
+    prefix = _alone(str(superlink_address(network)))
+    reached = {name: superlink[name] for name in ("endpoint", "keepalive")}
+    hub = {"site": "superlink", "public_key": superlink["public_key"], "allowed_ips": [prefix], **reached}
+    wanted, successors = [hub] if hub["public_key"] else [], {}
+    following = superlink.get("next_public_key", "")
+    if hub["public_key"] and following and following != hub["public_key"]:
+        after = _without_networks("superlink, next", following)
+        # The one that has the address is the one to keep known to what is on the way.
+        if following in state.peers and prefix in state.peers[following].allowed_ips:
+            after |= reached
+            hub["keepalive"] = 0
+        wanted.append(after)
+        successors = {prefix: following}
     return {
         "port": state.port,
         "addresses": [f"{address}/{network.prefixlen}"] if address else there,
-        "peers": [hub] if superlink["public_key"] else [],
+        "peers": wanted,
+        "floating": list(successors),
+        "successors": successors,
     }
+
+
+def waiting(state: State, successors: Mapping[str, str]) -> dict[str, str]:
+    """Return the successors that have not taken over; a successor is the next key of the peer with an address, by that address as a network."""
+    return {prefix: key for prefix, key in successors.items() if key not in state.peers or prefix not in state.peers[key].allowed_ips}
+
+
+def take_over(used: Mapping[str, int], successors: Mapping[str, str]) -> list[str]:
+    """Return the words with which `wg set` gives addresses to the next keys that are in use now. ``used``: last handshakes by key, 0 for none."""
+    return [word for prefix, key in successors.items() if used.get(key) for word in ("peer", key, "allowed-ips", prefix)]
+
+
+def _without_networks(site: str, public_key: str) -> dict[str, Any]:
+    """Return a peer that is known, but has no address yet. Nothing is sent to it: a handshake that comes too early would be tried again only after 5 s."""
+    return {"site": site, "public_key": public_key, "endpoint": "", "allowed_ips": [], "keepalive": 0}
 
 
 def _has_ends(network: Network) -> bool:

@@ -280,10 +280,10 @@ def report_ready(context: dict[str, str]) -> None:
 def look_after_tunnel(context: dict[str, str]) -> None:
     """Have the tunnel that the context asks for looked after, the first time at once: a node that waits for its SuperLink may need it.
 
-    A tunnel that is not wanted any more goes. Without a usable context nobody knows.
+    It is not waited for, since it may watch for a while. A tunnel that is not wanted any more goes. Without a usable context nobody knows.
     """
     if context.get(TUNNEL, "").strip():
-        subprocess.run(["systemctl", "start", *TUNNEL_UNITS], check=False)
+        subprocess.run(["systemctl", "start", "--no-block", *TUNNEL_UNITS], check=False)
     elif context and TUNNEL_LINK.exists():
         subprocess.run(["systemctl", "stop", TUNNEL_UNITS[1], TUNNEL_INTERFACE], check=False)
 

@@ -92,7 +92,7 @@ def test_the_playbook_runs_with_kept_byte_code_and_nothing_of_the_context_that_s
 
 
 @pytest.mark.parametrize(("given", "there", "asked"), [
-    ({"VMID": "7", "ONEAPP_FL_TUNNEL_NETWORK": "10.10.9.0/24"}, False, "start one-appliance-tunnel.service one-appliance-tunnel.timer"),
+    ({"VMID": "7", "ONEAPP_FL_TUNNEL_NETWORK": "10.10.9.0/24"}, False, "start --no-block one-appliance-tunnel.service one-appliance-tunnel.timer"),
     ({"VMID": "7", "ONEAPP_FL_TUNNEL_NETWORK": " "}, True, "stop one-appliance-tunnel.timer wg-quick@flower0.service"),
     ({"VMID": "7"}, False, ""),
     ({}, True, ""),

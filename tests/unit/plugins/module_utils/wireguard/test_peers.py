@@ -12,7 +12,7 @@ import pytest
 
 from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import ContextError, check
 from ansible_collections.opennebula.flower.plugins.module_utils.wireguard import peers
-from ansible_collections.opennebula.flower.plugins.module_utils.wireguard.interface import State
+from ansible_collections.opennebula.flower.plugins.module_utils.wireguard.interface import Peer, State
 
 NETWORK = ipaddress.ip_network("10.10.9.0/24")
 ONE, TWO = (base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2))
@@ -22,6 +22,32 @@ def test_the_superlink_has_the_first_address_and_each_node_its_own_alone():
     made = peers.superlink_interface(NETWORK, 51820, [f"{ONE} 10.10.9.2 lyon/vm-1", f"{TWO} 10.10.9.7 madrid/vm-1"])
     assert (made["addresses"], made["port"]) == (["10.10.9.1/24"], 51820)
     assert [(peer["site"], peer["allowed_ips"]) for peer in made["peers"]] == [("lyon/vm-1", ["10.10.9.2/32"]), ("madrid/vm-1", ["10.10.9.7/32"])]
+
+
+def test_the_next_key_of_a_node_is_known_without_an_address_until_it_is_used():
+    made = peers.superlink_interface(NETWORK, 51820, [f"{ONE} 10.10.9.2 lyon/vm-1"], [f"{TWO} 10.10.9.2 lyon/vm-1"])
+    assert [(peer["public_key"], peer["allowed_ips"]) for peer in made["peers"]] == [(ONE, ["10.10.9.2/32"]), (TWO, [])]
+    before = State("", 51820, {ONE: Peer(ONE, allowed_ips=["10.10.9.2/32"]), TWO: Peer(TWO)})
+    assert peers.waiting(before, made["successors"]) == {"10.10.9.2/32": TWO}
+    assert peers.take_over({ONE: 1000, TWO: 0}, made["successors"]) == []
+    assert peers.take_over({ONE: 1000, TWO: 999}, made["successors"]) == ["peer", TWO, "allowed-ips", "10.10.9.2/32"]
+    after = State("", 51820, {ONE: Peer(ONE), TWO: Peer(TWO, allowed_ips=["10.10.9.2/32"])})
+    assert peers.waiting(after, made["successors"]) == {}
+
+
+@pytest.mark.parametrize("line", [f"{ONE} 10.10.9.2 lyon/vm-1", f"{TWO} 10.10.9.3 lyon/vm-1", f"{TWO} 10.10.9.2 lyon/vm-2"])
+def test_a_next_key_of_nobody_who_has_a_tunnel_is_left_out(line):
+    made = peers.superlink_interface(NETWORK, 51820, [f"{ONE} 10.10.9.2 lyon/vm-1"], [line])
+    assert len(made["peers"]) == 1 and made["successors"] == {}
+
+
+@pytest.mark.parametrize(("holder", "kept"), [(ONE, [25, 0]), (TWO, [0, 25])])
+def test_a_node_keeps_the_key_of_the_superlink_known_that_is_in_use(holder, kept):
+    superlink = {"public_key": ONE, "next_public_key": TWO, "endpoint": "vpn.example.org:51820", "keepalive": 25}
+    state = State("", 40000, {key: Peer(key, allowed_ips=["10.10.9.1/32"] if key == holder else []) for key in (ONE, TWO)})
+    made = peers.node_interface(NETWORK, "10.10.9.2", superlink, state)
+    assert [peer["keepalive"] for peer in made["peers"]] == kept
+    assert made["successors"] == {"10.10.9.1/32": TWO} and made["floating"] == ["10.10.9.1/32"]
 
 
 def test_a_node_takes_packets_of_the_superlink_alone_and_keeps_its_port():
@@ -34,7 +60,7 @@ def test_a_node_takes_packets_of_the_superlink_alone_and_keeps_its_port():
 def test_a_node_keeps_its_address_while_nobody_says_another_but_none_of_another_network():
     state = State("", 40000, {}, addresses=["10.10.9.5/24", "10.99.0.5/24"])
     assert peers.node_interface(NETWORK, "", {"public_key": "", "endpoint": "", "keepalive": 25}, state) == {
-        "port": 40000, "addresses": ["10.10.9.5/24"], "peers": [],
+        "port": 40000, "addresses": ["10.10.9.5/24"], "peers": [], "floating": [], "successors": {},
     }  # fmt: skip
 
 
@@ -68,6 +94,8 @@ def test_a_context_whose_peers_have_no_address_of_the_network_is_refused():
     given = {"ONEAPP_FL_TUNNEL_NETWORK": "10.10.9.0/24", "ONEAPP_FL_TUNNEL_PEERS": f"{ONE} 10.10.8.2 lyon/vm-1"}
     with pytest.raises(ContextError, match="ONEAPP_FL_TUNNEL_PEERS: '10.10.8.2' is not the address of a node in the tunnel network 10.10.9.0/24"):
         check(given, "superlink")
+    with pytest.raises(ContextError, match="ONEAPP_FL_TUNNEL_NEXT_PEERS: '10.10.8.2' is no address of a node"):
+        check({"ONEAPP_FL_TUNNEL_NETWORK": "10.10.9.0/24", "ONEAPP_FL_TUNNEL_NEXT_PEERS": f"{ONE} 10.10.8.2 lyon/vm-1"}, "superlink")
     assert "is ignored" in " ".join(check({**given, "ONEAPP_FL_TUNNEL_NETWORK": ""}, "superlink").ignored)
 
 
