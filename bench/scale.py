@@ -61,7 +61,7 @@ class AppSeconds:
         self.seconds = 0.0
 
     def look(self) -> None:
-        for process in self._federation.server_apps():
+        for process in self._federation.programs()["flwr-serverapp"]:
             self.seconds = max(self.seconds, cpu_seconds(process))
 
 

@@ -88,10 +88,10 @@ class Federation:
         # A ClientApp whose SuperNode is gone asks for it for ever.
         _signal_all(self._directory, signal.SIGKILL)
 
-    def add_node(self, broken: bool = False, data: Path | None = None, zone: str = "", inside: Sequence[str] = ()) -> Node:
+    def add_node(self, broken: bool = False, data: Path | None = None, zone: str = "", inside: Sequence[str] = (), through: str = "") -> Node:
         """Start a SuperNode, with data of its own and in a zone if these are given; a broken one lacks scikit-learn, so that its ClientApp fails.
 
-        ``inside``: a command that runs it elsewhere, with the whole path of its program.
+        ``inside``: a command that runs it elsewhere, with the whole path of its program. ``through``: another address than the SuperLink's, which leads there.
         """
         port = free_port()
         config = [*([f'data-directory="{data}"'] if data else []), *([f'zone="{zone}"'] if zone else [])]
@@ -99,7 +99,7 @@ class Federation:
         home = self._directory / f"supernode-{port}"  # as on a VM of its own: apps are installed there
         process = self._start(
             f"supernode-{port}",
-            [*inside, str(self._bin / "flower-supernode"), "--insecure", "--superlink", self.address, "--port", str(port), *own],
+            [*inside, str(self._bin / "flower-supernode"), "--insecure", "--superlink", through or self.address, "--port", str(port), *own],
             FLWR_HOME=str(home),
             PYTHONPATH=str(self._without_sklearn) if broken else "",
         )
@@ -121,9 +121,10 @@ class Federation:
         """Return the processor time that the SuperLink has taken, its SuperExec and the apps left out."""
         return cpu_seconds(self._superlink.pid)
 
-    def server_apps(self) -> list[int]:
-        """Return the processes of the ServerApps that run."""
-        return self._helpers("flwr-serverapp")
+    def programs(self) -> dict[str, list[int]]:
+        """Return the processes of a SuperLink's machine by program."""
+        helpers = {program: self._helpers(program) for program in ("flower-superexec", "flwr-serverapp")}
+        return {"flower-superlink": [self._superlink.pid], **helpers}
 
     def submit(self, **config: object) -> None:
         """Start a run with this run configuration, underscores for hyphens, and do not wait."""
