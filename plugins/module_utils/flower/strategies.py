@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The table of strategies and of differential privacy: the parameters they take, and what these have to fit together.
 
-The collection checks what it is told by this table, and the Flower App what it is run with: ``make docs`` gives the app a copy.
+The collection checks by this table what it is told, and the Flower App, which has a copy of it, what it is run with.
 Parameters are called by their keys in the run configuration; ``name`` says how whoever gives one calls it in messages. A value
 that is empty or None stands for the default; what depends on a missing one is left to whoever knows it.
 """
