@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.opennebula.flower.plugins.module_utils import contextualization
+from ansible_collections.opennebula.flower.plugins.module_utils import context_values, contextualization
 from ansible_collections.opennebula.flower.plugins.module_utils.flower import frameworks, releases
 from ansible_collections.opennebula.flower.plugins.plugin_utils import locks
 
+# What is no name: IPv4, or an IPv6 address.
+_ADDRESS = re.compile(r"^[0-9.]+$|:")
 _SYSTEMD_PLAIN = re.compile(r"[A-Za-z0-9_@:/=,.+-]+")
 _SYSTEMD_ESCAPES = {"\\": "\\\\", '"': '\\"', "%": "%%", "$": "$$", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -49,6 +51,29 @@ def rounds(directory: str) -> list[Any]:
     return history.rounds(directory)
 
 
+def open_ports(addresses: Iterable[str]) -> list[int]:
+    """Return the ports of those addresses that other machines can connect to."""
+    split = map(context_values.split_address, addresses)
+    return [port for host, port in split if not context_values.is_loopback(host)]
+
+
+def certificate_names(addresses: Iterable[str], host_name: str, advertised: str = "", more: Iterable[str] = ()) -> list[str]:
+    """Return the names of a SuperLink's certificate, as OpenSSL writes them: its own, those of an address that nodes are told, and more."""
+    names = ["DNS:localhost", "IP:127.0.0.1", "IP:::1", f"DNS:{host_name}", *(f"IP:{address}" for address in addresses)]
+    if advertised:
+        host = context_values.split_address(advertised)[0]
+        names.append(f"{'IP' if _ADDRESS.search(host) else 'DNS'}:{host}")
+    return list(dict.fromkeys([*names, *more]))
+
+
+def published(service: Mapping[str, Any], role: str) -> list[Any]:
+    """Return what the VMs of a role published."""
+    # Whoever needs a command line does not ask OneGate.
+    from ansible_collections.opennebula.flower.plugins.module_utils.onegate import client
+
+    return client.published(service, role)
+
+
 def _as_filter(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -70,7 +95,15 @@ class FilterModule:
             "flower_superexec_command": releases.superexec_command,
             "flower_image": releases.image,
             "flower_framework": frameworks.framework,
+            "flower_node_environment": frameworks.node_environment,
+            "flower_node_settings": frameworks.node_settings,
+            "flower_open_ports": open_ports,
+            "flower_certificate_names": certificate_names,
+            "flower_published": published,
             "flower_pip_download": locks.download_arguments,
+            "flower_pip_index": locks.index_arguments,
+            "flower_pip_reason": locks.reason,
+            "flower_pip_source": locks.source,
             "flower_pip_install": locks.install_arguments,
             "flower_user_inputs": contextualization.user_inputs,
             "flower_context_section": contextualization.context_section,

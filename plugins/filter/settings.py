@@ -44,7 +44,7 @@ def settings(given: Mapping[str, Any], nodes: int, least: int, most: int, in_all
             errors += [error for error in problem.errors if error not in errors]
     if not errors:
         try:
-            contextualization.check_topology(values, in_all or int(nodes))
+            contextualization.check_topology(values, int(in_all) or int(nodes))
         except contextualization.ContextError as problem:
             errors += problem.errors
     return {"values": values, "errors": errors, "notes": notes}

@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.opennebula.flower.plugins.module_utils import zone_keys, zone_plan, zone_tunnels
+from ansible_collections.opennebula.flower.plugins.module_utils import zone_context, zone_keys, zone_plan, zone_tunnels
 
 
 def plan(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -43,6 +43,9 @@ class FilterModule:
         """Return the filters by name."""
         functions = {
             "flower_zone_plan": plan,
+            "flower_zone_nodes": zone_context.nodes,
+            "flower_superlink_context": zone_context.superlink_context,
+            "flower_supernode_context": zone_context.supernode_context,
             "flower_zone_keys": zone_keys.zone_keys,
             "flower_joined_keys": zone_keys.joined_keys,
             "flower_tunnel_keys": zone_tunnels.tunnel_keys,

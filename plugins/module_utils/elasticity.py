@@ -39,6 +39,8 @@ def elasticity(settings: Mapping[str, Any], *, nodes: tuple[int, int], cpu: Any,
     if not isinstance(settings, Mapping):
         raise ValueError(f"flower_elasticity: {settings!r} is not valid, expected a dictionary")
     _keys(settings, _SETTINGS, "flower_elasticity", problems)
+    # Of values within variables, older releases of Ansible make texts.
+    available, round_timeout = int(available), int(round_timeout)
     least, most = nodes
     if least < available:
         expected = f"at least flower_min_available_clients, which is {available}, with flower_elasticity"

@@ -9,10 +9,13 @@ or other packages, do not get the versions of these.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 LOCKS = Path(__file__).resolve().parents[2] / "roles" / "_flower_runtime" / "files" / "locks"
+_PYTORCH_CPU = re.compile(r"torch==.*[+]cpu")
+_LACKING = re.compile(r"ERROR: (No matching|Cannot install|THESE PACKAGES DO NOT MATCH)")
 _NO_MORE = "--no-deps"  # everything that is needed is named
 
 
@@ -44,3 +47,20 @@ def install_arguments(requirements: Sequence[str], python: str, locks: Path = LO
         return list(requirements)
     lines = found.read_text(encoding="ascii").splitlines()
     return [_NO_MORE, *(line.split(" ", 1)[0] for line in lines if line and not line.startswith("#"))]
+
+
+def source(requirement_lists: Iterable[Sequence[str]], python: str, locks: Path = LOCKS) -> str:
+    """Return where pip gets the versions of lists of requirements from: locked, where each has a lock file, or index."""
+    return "locked" if all(lock(requirements, python, locks) for requirements in requirement_lists) else "index"
+
+
+def reason(lines: Sequence[str]) -> str:
+    """Return why pip failed, from the lines that it wrote: what it lacked, or else its last word."""
+    telling = [line for line in lines if _LACKING.match(line)]
+    return (telling or lines or ["no reason given"])[-1].removeprefix("ERROR: ")
+
+
+def index_arguments(requirements: Iterable[str], url: str) -> list[str]:
+    """Return the arguments of pip for a build of PyTorch for the CPU, which is at a URL beside Python's package index; none without one."""
+    wanted = any(_PYTORCH_CPU.fullmatch(requirement) for requirement in requirements)
+    return ["--retries", "2", "--extra-index-url", url] if wanted and url else []

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 BASE = "base"
 NO_USE_CASE = "none"
@@ -96,3 +98,32 @@ def framework(name: str) -> dict[str, object]:
         "packages": list(found.packages), "image_packages": list(found.image_packages), "cpu_packages": list(found.cpu_packages or found.packages),
         "cuda": {"packages": list(found.cuda.packages), "release": found.cuda.release, "driver": found.cuda.driver} if found.cuda else {},
     }  # fmt: skip
+
+
+def node_settings(given: Mapping[str, Any], framework: str, *, vm_id: str, native: bool, gpu: bool, memory_fraction: float) -> dict[str, Any]:
+    """Return what a node tells its app: the operator's own settings and what the app has to know of the machine.
+
+    native: without a container, where alone the data are not where the app looks first.
+    """
+    settings = {**given, "ml-framework": framework}
+    if re.fullmatch(r"[0-9]+", vm_id):
+        settings["vm-id"] = int(vm_id)
+    if native:
+        settings["data-directory"] = "/opt/flower/data"
+    if gpu and framework == "pytorch":
+        settings["gpu-memory-fraction"] = float(memory_fraction)
+    return settings
+
+
+def node_environment(framework: str, *, log_level: str, gpu: bool, devices: str) -> dict[str, str]:
+    """Return the environment of a node. devices: the GPUs that it may use, as CUDA_VISIBLE_DEVICES names them, or all."""
+    # Each look for a task costs: ten in a second, 5 % of a core for nothing.
+    environment = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.5"}
+    # That the node is connected and works on a message, Flower says at the level INFO.
+    environment["FLWR_LOG_LEVEL"] = "DEBUG" if log_level == "DEBUG" else "INFO"
+    if gpu and framework == "tensorflow":
+        environment["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
+    # "all" is no value that CUDA knows: it would hide every GPU.
+    if gpu and devices != "all":
+        environment["CUDA_VISIBLE_DEVICES"] = devices
+    return environment

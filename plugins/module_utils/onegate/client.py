@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from ..one.transport import errors
 from ..one.transport.answers import not_understood, of_json
@@ -21,6 +23,15 @@ _MOST_BYTES = 16 << 20
 _EMPTY = "-"
 # OneGate's parser splits at commas, ends values at brackets and mangles quotes, even quoted ones.
 _UNSAFE = re.compile(r"[,\[\]\"'\\\n\r]|^\s|\s$|^$|\]\]>")
+
+
+def published(service: Mapping[str, Any], role: str) -> list[dict[str, Any]]:
+    """Return the attributes of each VM of a role of a service; none of any VM in a service of another shape. Any VM of the service may write there."""
+    try:
+        vms = [node["vm_info"]["VM"] for part in service["roles"] if part["name"] == role for node in part.get("nodes") or []]
+        return [dict(vm.get("USER_TEMPLATE") or {}) for vm in vms]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return []
 
 
 class OneGate:

@@ -19,6 +19,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils import pem
 from ansible_collections.opennebula.flower.plugins.module_utils.context_values import split_address
 from ansible_collections.opennebula.flower.plugins.module_utils.contextualization import BY_NAME
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import AUTHENTICATION, AUTHORIZATION, OneException
+from ansible_collections.opennebula.flower.plugins.module_utils.onegate import client
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client import OneGate
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate.context_files import ContextMissing
 
@@ -81,12 +82,7 @@ def missing(values: Mapping[str, Any], open_gate: Callable[[], OneGate]) -> str:
 
 def superlink(service: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what the first SuperLink of a service that is ready published, nothing without one. Any VM of the service may write there."""
-    try:
-        nodes = [node for role in service["roles"] if role["name"] == "superlink" for node in role.get("nodes") or []]
-        published = [node["vm_info"]["VM"].get("USER_TEMPLATE", {}) for node in nodes]
-        return next((attributes for attributes in published if attributes.get("FL_READY") == "YES"), {})
-    except (KeyError, TypeError, AttributeError):
-        return {}
+    return next((attributes for attributes in client.published(service, "superlink") if attributes.get("FL_READY") == "YES"), {})
 
 
 def unreachable(address: str, authority: str | None) -> str:

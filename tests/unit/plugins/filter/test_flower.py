@@ -80,3 +80,31 @@ def test_builds_for_cpu_and_gpu_are_of_the_same_release(name: str) -> None:
 def test_problems_are_errors_of_the_filter(name: str, arguments: tuple[str, ...], words: str) -> None:
     with pytest.raises(AnsibleFilterError, match=words):
         FILTERS[name](*arguments)
+
+
+def test_ports_are_open_unless_their_address_is_of_this_machine_alone() -> None:
+    addresses = ["0.0.0.0:9092", "127.0.0.1:9093", "localhost:9094", "[::1]:9095", "[::]:9096", "fl.example.org:9097"]
+    assert FILTERS["flower_open_ports"](addresses) == [9092, 9096, 9097]
+
+
+@pytest.mark.parametrize(("advertised", "more"), [
+    ("", []), ("10.0.0.9:443", ["IP:10.0.0.9"]), ("[2001:db8::9]:443", ["IP:2001:db8::9"]), ("fl.example.org:443", ["DNS:fl.example.org"]),
+    ("10.0.0.5:443", []),
+])  # fmt: skip
+def test_a_certificate_has_the_names_of_the_machine_and_of_what_nodes_are_told(advertised: str, more: list[str]) -> None:
+    own = ["DNS:localhost", "IP:127.0.0.1", "IP:::1", "DNS:vm", "IP:10.0.0.5"]
+    assert FILTERS["flower_certificate_names"](["10.0.0.5"], "vm", advertised, ["DNS:more", "DNS:vm"]) == [*own, *more, "DNS:more"]
+
+
+@pytest.mark.parametrize("service", [
+    {}, {"roles": None}, {"roles": [{"name": "superlink", "nodes": [None]}]},
+    {"roles": [{"name": "superlink", "nodes": [{"vm_info": {"VM": {"USER_TEMPLATE": 7}}}]}]},
+])  # fmt: skip
+def test_a_service_of_another_shape_published_nothing(service: dict) -> None:
+    assert FILTERS["flower_published"](service, "superlink") == []
+
+
+def test_what_vms_of_a_role_published() -> None:
+    nodes = [{"vm_info": {"VM": {"USER_TEMPLATE": {"FL_READY": "YES"}}}}, {"vm_info": {"VM": {"USER_TEMPLATE": ""}}}, {"vm_info": {"VM": {}}}]
+    service = {"roles": [{"name": "superlink", "nodes": nodes}, {"name": "supernode", "nodes": nodes}, {"name": "none"}]}
+    assert FILTERS["flower_published"](service, "superlink") == [{"FL_READY": "YES"}, {}, {}]

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.opennebula.flower.plugins.filter.nvidia import check_table, mig_command
+from ansible_collections.opennebula.flower.plugins.filter.nvidia import check_table, mig_command, missing_packages
 
 CHECKS = [
     {"name": "gpu", "state": "ok", "finding": "NVIDIA GPU at 0000:06:00.0", "fix": ""},
@@ -33,3 +33,13 @@ def test_no_checks_are_an_empty_table() -> None:
 
 def test_the_largest_instance_is_made_first() -> None:
     assert mig_command(["1g.10gb", "3g.40gb"], 1) == ["nvidia-smi", "mig", "-i", "1", "-cgi", "3g.40gb,1g.10gb", "-C"]
+
+
+LINES = ["installed nvidia-container-toolkit=1.17.0-1", "not-installed libnvidia-container1=", "config-files libnvidia-container-tools=1.16.0-1"]
+
+
+def test_packages_are_missing_that_are_not_installed_or_have_another_version() -> None:
+    names = ["nvidia-container-toolkit", "libnvidia-container1"]
+    assert missing_packages(LINES, names) == ["libnvidia-container1"]
+    assert missing_packages(LINES, names, "1.17.0-1") == ["libnvidia-container1=1.17.0-1"]
+    assert missing_packages(LINES, names, "1.18.0-1") == ["nvidia-container-toolkit=1.18.0-1", "libnvidia-container1=1.18.0-1"]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.opennebula.flower.plugins.filter.settings import setting_errors, setting_names, settings
+from ansible_collections.opennebula.flower.plugins.filter.settings import image_errors, role_settings, setting_errors, setting_names, settings
 
 
 def check(nodes=2, least=2, most=4, **given):
@@ -135,3 +135,28 @@ def test_the_problems_of_one_role_are_those_of_its_own_variables():
 @pytest.mark.parametrize("text", ["-----BEGIN CERTIFICATE-----AAAA-----END CERTIFICATE-----", "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t"])
 def test_a_role_takes_pem_only_as_it_is_written_to_the_file(text):
     assert "has not the line ends of PEM" in setting_errors({"flower_ssl_ca_certfile": text}, "supernode")[0]
+
+
+def test_a_role_gets_typed_values_without_secrets() -> None:
+    key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
+    checked = role_settings({"flower_num_rounds": "7", "flower_metrics_keyfile": "", "flower_s3_secret_key": "", "one_api_password": key}, "superlink")
+    assert checked["errors"] == []
+    assert checked["values"]["flower_num_rounds"] == 7
+    assert checked["values"]["flower_strategy"] == "FedAvg"
+    assert not {"flower_metrics_keyfile", "flower_s3_secret_key", "one_api_password"} & checked["values"].keys()
+
+
+def test_a_role_gets_no_values_with_errors() -> None:
+    checked = role_settings({"flower_num_rounds": "ten"}, "superlink")
+    assert checked == {"values": {}, "errors": ["flower_num_rounds: 'ten' is not valid, expected a whole number of at least 1"]}
+
+
+@pytest.mark.parametrize("image", ["--privileged", "a b", "a\n", "", ":latest"])
+def test_what_is_no_name_of_an_image_is_said(image: object) -> None:
+    (error,) = image_errors({"flower_superlink_image": image, "flower_superexec_image": "flwr/superexec:1.42.0@sha256:aa"})
+    assert error.startswith("flower_superlink_image is no name of an image: ")
+    assert error.isprintable()
+
+
+def test_an_image_that_is_optional_may_be_empty() -> None:
+    assert image_errors({"flower_superexec_image": ""}, ["flower_superexec_image"]) == []

@@ -51,3 +51,25 @@ def test_a_lock_is_for_its_requirements_in_any_order(directory: Path) -> None:
 def test_other_requirements_are_left_to_pip(directory: Path, requirements: list[str], python: str) -> None:
     assert locks.download_arguments(requirements, python, directory) == requirements
     assert locks.install_arguments(requirements, python, directory) == requirements
+
+
+def test_the_source_is_the_lock_files_if_each_list_has_one(directory: Path) -> None:
+    assert locks.source([["b", "a==1"]], "3.13", directory) == "locked"
+    assert locks.source([["b", "a==1"], ["c"]], "3.13", directory) == "index"
+    assert locks.source([["b", "a==1"]], "", directory) == "index"
+
+
+@pytest.mark.parametrize(("requirement", "url", "wanted"), [
+    ("torch==2.13.0+cpu", "https://index", True), ("torch==2.13.0+cpu", "", False), ("torch===2.13.0", "https://index", False),
+])  # fmt: skip
+def test_pytorch_for_the_cpu_comes_from_an_index_of_its_own(requirement: str, url: str, wanted: bool) -> None:
+    assert ("--extra-index-url" in locks.index_arguments(["numpy", requirement], url)) is wanted
+
+
+@pytest.mark.parametrize(("lines", "reason"), [
+    ([], "no reason given"),
+    (["WARNING: retrying", "ERROR: it is broken"], "it is broken"),
+    (["ERROR: No matching distribution found for a", "ERROR: see above", "note: this is an issue"], "No matching distribution found for a"),
+])  # fmt: skip
+def test_pip_says_what_it_lacked_or_its_last_word(lines: list[str], reason: str) -> None:
+    assert locks.reason(lines) == reason
