@@ -548,7 +548,7 @@ KINDS: Mapping[str, Kind] = {
         "text",
         "str",
         lambda _limits: (
-            "an absolute path without .. of letters, digits and the characters . _ - /, no part of which begins with -, that is no directory of "
+            "an absolute path without .. of letters, digits and the characters . _ - /, no part of which begins with -, that is not a directory of "
             "the system or of Flower"
         ),
     ),

@@ -138,7 +138,7 @@ run:
       description:
         - What the nodes measured in the last complete round, by name. The shipped app always has V(accuracy) and V(loss); what else there is
           depends on the use case or on your own app.
-        - What is no finite number is the text V(NaN), V(Infinity) or V(-Infinity), since JSON has no such numbers.
+        - What is not a finite number is the text V(NaN), V(Infinity) or V(-Infinity), since JSON has no such numbers.
         - At most 32 metrics are taken over, those whose names have up to 40 letters, digits and the characters C(_ . / @ -), with a letter first.
       type: dict
       sample: {accuracy: 0.9777, loss: 0.0909, auc: 0.9981}

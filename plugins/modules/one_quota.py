@@ -136,7 +136,7 @@ _SECTIONS = {
 _DEFAULT = -1
 _UNLIMITED = -2
 _USED = "_USED"
-# Parts of a quota that are no metrics.
+# Parts of a quota that are not metrics.
 _NO_METRICS = frozenset({"ID", "CLUSTER_IDS"})
 # Virtual machines are limited as a whole.
 _WHOLE = ""
@@ -265,7 +265,7 @@ def _read(document: dict) -> tuple[dict, dict]:
 
 
 def _limited(limits: dict) -> dict:
-    """Return the limits that are no defaults."""
+    """Return the limits that differ from the default."""
     result: dict = {}
     for option, objects in limits.items():
         for number, metrics in objects.items():

@@ -26,15 +26,19 @@ WRONG = re.compile(
     r"|\bto be had\b|\bthat there is not\b",
     re.IGNORECASE,
 )
+# "'x' is no address"; "there is no address" is all right.
+IS_NO = re.compile(r"(?<!there )\b(?:is|are) no (?!such\b)[a-z]+", re.IGNORECASE)
+CODE = [path for pattern in ("plugins/**/*.py", "playbooks/files/*.py", "roles/*/files/**/*.py") for path in sorted(ROOT.glob(pattern))]
 # Where every machine is a VM, it is called one.
 MACHINE = re.compile(r"(?<!virtual )\bmachines?\b(?! type)", re.IGNORECASE)
 ABOUT_VMS = [ROOT / "docs/tenancy.md", *(ROOT / f"plugins/modules/{name}.py" for name in ("one_acl", "one_quota", "one_vm_info"))]
 PLAYBOOKS = sorted(path for path in (ROOT / "playbooks").rglob("*.yml") if path.parent.name != "vars")
 IMPERATIVES = """
-    Add Address Admit Ask Bind Bring Build Change Check Choose Compare Configure Connect Copy Create Deploy Derive Describe Disable Divide Download
-    Draw Drop Empty Enable Enlarge Evacuate Export Fetch Find Follow Gather Get Give Go Hand Have Hold Identify Install Judge Keep Learn Leave Let
-    Limit List Load Look Make Monitor Name Offer Pack Pass Plan Power Prepare Publish Pull Put Read Reboot Refuse Register Remember Remove Replace
-    Reserve Restart Run Save Say Set Show Shrink Start Stop Switch Take Tell Train Trust Try Turn Unpack Use Wait Warn Watch Work Write
+    Add Address Admit Allow Ask Assess Bind Bring Build Change Check Choose Compare Configure Connect Copy Create Deploy Derive Describe Disable
+    Divide Download Draw Drop Empty Enable Enlarge Evacuate Export Fetch Find Follow Gather Get Give Go Hand Hold Identify Install Keep Learn Leave
+    Limit List Load Look Make Monitor Name Offer Open Pack Pass Plan Power Prepare Publish Pull Put Read Reboot Refuse Register Remember Remove
+    Replace Report Reserve Restart Run Save Set Show Shrink Sign Start Stop Switch Take Tell Train Trust Try Turn Unpack Use Wait Warn Watch Withdraw
+    Work Write
 """
 
 
@@ -59,8 +63,20 @@ def examples(module: Path) -> str:
     raise AssertionError(f"{module.name} has no EXAMPLES")
 
 
+def messages(path: Path) -> Iterator[str]:
+    """Yield the texts in a program that no reader of its source alone sees."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    yield from (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings)
+
+
 def test_the_pages_are_found() -> None:
     assert len(PROSE) > 120
+    assert len(CODE) > 200
+
+
+def test_a_message_says_what_a_value_is_not_in_the_usual_words() -> None:
+    assert [f"{path.relative_to(ROOT)}: {text}" for path in CODE for text in messages(path) if IS_NO.search(text)] == []
 
 
 @pytest.mark.parametrize("path", PROSE, ids=lambda path: path.relative_to(ROOT).as_posix())
