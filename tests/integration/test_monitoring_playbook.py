@@ -69,3 +69,65 @@ def test_machines_are_no_zones_that_are_asked(zones: Zones) -> None:
     status, output = zones.play(playbook="monitoring", shared=METRICS, machines=MACHINES, groups={"monitoring": {"watch": watch}})
     assert status != 0, output
     assert "unreachable=1 failed=0" in output, output
+
+
+VM = {"template": "debian", "network": "public", "cpu": 0.5, "memory": 256, "ssh_public_key": "ssh-ed25519 AAAA operator", "timeout": 2}
+
+
+@pytest.fixture(scope="module")
+def cloud(zones: Zones) -> Zones:
+    """A zone with a VM template and a virtual network of the operator's; its VMs do not let Ansible in, for they boot nothing."""
+    call = zones.zones["cloud"].call
+    call("one.template.allocate", 'NAME="debian"\nCPU="0.1"\nMEMORY="64"\nCONTEXT=[NETWORK="YES"]')
+    call("one.vn.allocate", 'NAME="public"\nVN_MAD="dummy"\nBRIDGE="br0"\nAR=[TYPE="IP4",IP="127.9.9.1",SIZE="2"]', -1)
+    return zones
+
+
+def monitored(zones: Zones) -> list[dict]:
+    """The VMs of that name."""
+    return [vm for vm in zones.zones["cloud"].zone.core.store.all("vm") if vm["state"] != 6 and vm["name"] == "flower-monitoring"]
+
+
+def with_vm(zones: Zones, *arguments: str, **changed: object) -> tuple[int, str]:
+    return zones.play(*arguments, playbook="monitoring", shared=METRICS | {"flower_monitoring_vm": VM | changed})
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"template": ""}, "flower_monitoring_vm: 'template' is missing, the VM template that it is made from"),
+        ({"zone": "nowhere"}, "flower_monitoring_vm: 'zone' is \"nowhere\", expected one of the inventory: cloud"),
+        ({"disk": 3}, 'flower_monitoring_vm: "disk" is not known, expected some of: cpu, memory, name,'),
+        ({"state": "off"}, "flower_monitoring_vm: 'state' is \"off\", expected present or absent"),
+    ],
+)
+def test_a_vm_that_cannot_be_meant_is_refused(cloud: Zones, changed: dict[str, object], said: str) -> None:
+    status, output = with_vm(cloud, **changed)
+    assert status != 0
+    assert said in output
+    assert cloud.writes() == {}
+
+
+def test_a_dry_run_makes_no_vm(cloud: Zones) -> None:
+    status, output = with_vm(cloud, "--check")
+    assert status == 0, output
+    assert "changed=1" in output
+    assert monitored(cloud) == []
+
+
+def test_the_machine_is_a_vm_that_is_made_once_and_is_set_up_over_ssh(cloud: Zones) -> None:
+    for changed in (1, 0):
+        status, output = with_vm(cloud)
+        # It boots nothing, so it is waited for at its address, as long as the operator says.
+        assert status != 0
+        assert "ssh: connect to host 127.9.9.1 port 22" in output, output
+        assert f"changed={changed} unreachable=0 failed=0" in output, output
+        (vm,) = monitored(cloud)
+    assert (vm["template"]["CPU"], vm["template"]["MEMORY"]) == ("0.5", "256")
+    assert vm["template"]["CONTEXT"]["SSH_PUBLIC_KEY"] == VM["ssh_public_key"]
+
+
+def test_the_vm_is_terminated_when_it_is_not_wanted_any_more(cloud: Zones) -> None:
+    status, output = with_vm(cloud, state="absent")
+    assert status == 0, output
+    assert monitored(cloud) == []
