@@ -95,7 +95,7 @@ clean-lab: lab-reset clean-zones clean-edge ## Remove the lab zone, its images, 
 
 SCENARIOS := $(ROLES:%=molecule-%)
 
-.PHONY: monitoring tools check lint unit coverage fuzz sanity contract integration app app-coverage foreign lab-test roles long-cases variants molecule $(SCENARIOS) machine-images vfio recovery zones edge e2e tutorials test test-long long-tests docs
+.PHONY: monitoring tools check lint unit coverage fuzz sanity contract integration app app-coverage foreign lab-test roles long-cases variants molecule $(SCENARIOS) machine-images vfio recovery links zones edge e2e tutorials test test-long long-tests docs
 
 # Suites that run thousands of tasks of Ansible; see roles/flower_appliance/files/bytecode.
 WITH_PLAYBOOKS := integration lab-test roles long-cases e2e tutorials $(SCENARIOS)
@@ -198,6 +198,11 @@ edge: engine $(VENV)/.test build/collections/.done ## An existing machine that b
 recovery: images $(VENV)/.test ## Trainings whose nodes, SuperLink and VMs are broken, with figures
 	@scripts/timed.sh "recovery" pytest -q tests/recovery
 
+links: $(VENV)/.test build/collections/.done ## A federation whose links are cut, flap and are thin, and whose nodes come and go, with figures; needs root
+	@for program in haproxy tc; do command -v $$program >/dev/null || missing=yes; done; [ -z "$${missing:-}" ] || { \
+	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends haproxy iproute2 >/dev/null; }
+	@scripts/timed.sh "links" pytest -q -s tests/links
+
 zones: engine $(VENV)/.test build/collections/.done ## One federation over several zones: changes and failures, tunnels, and what many zones cost the control node
 	@{ command -v wg && command -v wireguard-go; } >/dev/null || { \
 	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends wireguard-tools wireguard-go >/dev/null; }
@@ -216,7 +221,7 @@ tutorials: images $(VENV)/.test ## What docs/tutorials says, done word by word i
 # leaves to make test-long what repeats these on other ground: more machines (roles, appliances, zones), more steps (the cases marked "long") and
 # more examples (fuzz, variants, recovery).
 TESTS := e2e integration app-coverage molecule-flower_superlink coverage lab-test edge foreign sanity image-check contract lint
-LONG_TESTS := $(filter-out $(TESTS),$(SCENARIOS)) roles long-cases zones recovery monitoring tutorials site variants fuzz vfio
+LONG_TESTS := $(filter-out $(TESTS),$(SCENARIOS)) roles long-cases zones recovery links monitoring tutorials site variants fuzz vfio
 SUITES := $(MAKE) --keep-going --output-sync=target --assume-old=engine --assume-old=machine-images --assume-old=images
 
 test: $(VENV)/.test build/collections/.done machine-images ## Everything that CI runs
