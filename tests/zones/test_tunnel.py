@@ -271,14 +271,14 @@ def test_a_node_gets_another_key_and_its_connections_wait_for_one_handshake(ends
     connect(superlink, node)
     first = node.attributes["FL_TUNNEL_PUBLIC_KEY"]
     with talking(node) as longest:
-        assert node.look(NEXT_KEY_NUMBER="2") == ""
+        assert node.look(NEXT_NUMBER="2") == ""
         following = node.attributes["FL_TUNNEL_NEXT_PUBLIC_KEY"]
         assert node.attributes["FL_TUNNEL_PUBLIC_KEY"] == first and len(node.keys) == 2
         assert superlink.look(NEXT_PEERS=f"{following} 10.10.9.2 lyon/vm-2") == ""
         assert superlink.attributes["FL_TUNNEL_NEXT_KNOWN"] == known(following)
 
         superlink.begin(watch=120)
-        assert node.look(KEY_NUMBER="2", NEXT_KEY_NUMBER="0") == ""
+        assert node.look(NUMBER="2", NEXT_NUMBER="0") == ""
         assert superlink.done() == ""
     assert longest[0] < HANDSHAKE_SECONDS
     assert node.attributes["FL_TUNNEL_PUBLIC_KEY"] == following and node.keys == ["flower0-vm-2-2.key"]
@@ -294,7 +294,7 @@ def test_the_superlink_gets_another_key_and_a_node_waits_for_one_handshake_wheth
     superlink, node = ends
     connect(superlink, node)
     with says(node) as longest:
-        assert superlink.look(NEXT_KEY_NUMBER="2") == ""
+        assert superlink.look(NEXT_NUMBER="2") == ""
         following = superlink.attributes["FL_TUNNEL_NEXT_PUBLIC_KEY"]
         assert node.look(SUPERLINK_NEXT_PUBLIC_KEY=following) == ""
         assert node.attributes["FL_TUNNEL_NEXT_KNOWN"] == known(following)
@@ -302,7 +302,7 @@ def test_the_superlink_gets_another_key_and_a_node_waits_for_one_handshake_wheth
 
         node.begin(watch=60)
         begun = time.monotonic()
-        assert superlink.look(KEY_NUMBER="2", NEXT_KEY_NUMBER="0") == ""
+        assert superlink.look(NUMBER="2", NEXT_NUMBER="0") == ""
         assert node.done() == ""
         took = time.monotonic() - begun
     assert max(*longest, took) < HANDSHAKE_SECONDS

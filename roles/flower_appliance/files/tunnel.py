@@ -87,7 +87,7 @@ def look_after(context: Mapping[str, str], role: str, open_gate: Callable[[Mappi
     if not values["flower_tunnel_network"]:
         return {}
     network = ipaddress.ip_network(values["flower_tunnel_network"])
-    number, following = values["flower_tunnel_key_number"], values["flower_tunnel_next_key_number"]
+    number, following = values["flower_tunnel_number"], values["flower_tunnel_next_number"]
     key_file, public_key = own_key(context.get("VMID", ""), number)
     next_key = own_key(context.get("VMID", ""), following)[1] if following not in (0, number) else ""
     if not LINK.exists():
