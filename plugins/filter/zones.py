@@ -51,5 +51,6 @@ class FilterModule:
             "flower_tunnel_keys": zone_tunnels.tunnel_keys,
             "flower_joined_peers": zone_tunnels.joined_peers,
             "flower_tunnel_addresses": zone_tunnels.tunnel_addresses,
+            "flower_tunnel_rotation": zone_tunnels.tunnel_rotation,
         }
         return {name: _as_filter(function) for name, function in functions.items()}

@@ -1,12 +1,14 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which SuperNodes of other zones have a tunnel to the SuperLink: the keys that their VMs publish, and the addresses that the plan has for them."""
+"""Which SuperNodes of other zones have a tunnel to the SuperLink: the keys that their VMs publish, the addresses that the plan has for them, and how far a
+replacement of the keys is."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -17,6 +19,10 @@ from .zone_plan import PRESENT, WIREGUARD
 # What a VM publishes for its end of a tunnel.
 KEY_ATTRIBUTE = "FL_TUNNEL_PUBLIC_KEY"
 _OF_A_ZONE = re.compile(r"(.+)/vm-([0-9]+)")
+_NUMBER = re.compile(r"[0-9]{1,6}")
+_NEXT_NUMBER = "ONEAPP_FL_TUNNEL_NEXT_NUMBER"
+# What is read of the contexts of the ends while their keys are replaced.
+ROTATION_CONTEXT = ("ONEAPP_FL_TUNNEL_NUMBER", _NEXT_NUMBER, "ONEAPP_FL_TUNNEL_PEERS", "ONEAPP_FL_TUNNEL_SUPERLINK_NEXT_PUBLIC_KEY")
 
 
 def tunnel_keys(vms: Iterable[Mapping[str, Any]], place: str) -> dict[str, Any]:
@@ -80,6 +86,69 @@ def tunnel_addresses(peers: Iterable[str], zone: str) -> dict[str, str]:
     """Return the tunnel addresses of a zone's VMs by their number."""
     found = [read_peer(line) for line in peers]
     return {peer.name.rpartition("-")[2]: peer.address for peer in found if _zone_of(peer) == zone}
+
+
+def tunnel_rotation(reached: Mapping[str, Iterable[Mapping[str, Any]]], plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how far the replacement of the keys of tunnels is, and what the SuperLink is to know of its nodes.
+
+    ``reached``: the services of each zone by name, with the VMs and the entries ``ROTATION_CONTEXT`` of their contexts. An end gets another key in three
+    steps: it makes it, the other end knows it, it uses it. The SuperLink comes last in the first and in the third, so that a replacement that was
+    interrupted is one that goes on. Returned are the end of the ``superlink``, empty without one, those of the ``nodes``, whether a replacement
+    ``begins``, the nodes that may use their next key (``switching``), ``next_peers`` and ``peers`` as lines, and one sentence for each key that is
+    ``refused``.
+    """
+    ends = [_end(zone, vm) for zone, services in reached.items() for service in services for vm in service["vms"]]
+    superlink = next((end for end in ends if (end["zone"], end["role"]) == (plan["coordinator"], "superlink")), None)
+    if superlink is None:
+        return {"superlink": {}, "nodes": [], "begins": False, "switching": [], "next_peers": [], "peers": [], "refused": []}
+    zones = [zone for zone, _block in _blocks(plan)]
+    nodes = [end for end in ends if end["zone"] in zones and end["role"] == "supernode"]
+    published = {zone: {str(end["id"]): end["key"] for end in nodes if end["zone"] == zone and end["key"]} for zone in zones if zone in reached}
+    joined = joined_peers(superlink["peers"], plan, published, superlink["key"])
+    before = {peer.name: peer for peer in _known(superlink["peers"])}
+    held = Counter(key for end in [superlink, *nodes] for key in {end["key"], end["next_key"]})
+    following, switching, refused = [], [], [*joined["refused"]]
+    for end in nodes:
+        key = end["next_key"] or end["key"]
+        if not end["runs"] or not key or end["name"] not in before or key in {peer.public_key for peer in before.values()}:
+            continue
+        if held[key] > 1:
+            refused.append(f"zone {end['zone']}: the next key of a tunnel that VM {end['id']} publishes is not taken: another VM publishes it, too")
+            continue
+        following.append(Peer(key, before[end["name"]].address, end["name"]).line)
+        switching += [end] if end["next_key"] else []
+    return {
+        "superlink": superlink,
+        "nodes": nodes,
+        "begins": superlink["next_number"] == 0 and not any(end["told"] for end in nodes),
+        "switching": switching,
+        "next_peers": following,
+        "peers": joined["peers"],
+        "refused": refused,
+    }
+
+
+def _end(zone: str, vm: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one end of a tunnel: what its context says, which no VM can write, and what it publishes, which any VM of its service can."""
+    number, following = (_number(vm["context"].get(name), default) for name, default in (("ONEAPP_FL_TUNNEL_NUMBER", 1), (_NEXT_NUMBER, 0)))
+    key, next_key = (vm["attributes"].get(name, "") for name in (KEY_ATTRIBUTE, "FL_TUNNEL_NEXT_PUBLIC_KEY"))
+    return {
+        "zone": zone,
+        "id": vm["id"],
+        "role": vm["role"],
+        "name": f"{zone}/vm-{vm['id']}",
+        "runs": vm["state"] == "RUNNING",
+        "number": number,
+        "next_number": following,
+        "key": key if isinstance(key, str) and is_key(key) else "",
+        "next_key": next_key if following and isinstance(next_key, str) and is_key(next_key) else "",
+        "told": vm["context"].get("ONEAPP_FL_TUNNEL_SUPERLINK_NEXT_PUBLIC_KEY", ""),
+        "peers": vm["context"].get("ONEAPP_FL_TUNNEL_PEERS", ""),
+    }
+
+
+def _number(text: str | None, default: int) -> int:
+    return int(text) if text and _NUMBER.fullmatch(text) else default
 
 
 def _blocks(plan: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:

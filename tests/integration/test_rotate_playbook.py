@@ -320,8 +320,9 @@ def test_a_ca_that_shares_nothing_with_the_one_in_the_vm_template_is_refused_bef
 
 
 @pytest.mark.parametrize(("settings", "sentence"), [
-    ({"flower_rotate": "key"}, "flower_rotate is 'key', expected one of: certificate, ca, keys"),
+    ({"flower_rotate": "key"}, "flower_rotate is 'key', expected one of: certificate, ca, keys, tunnels"),
     ({"flower_service_name": "other"}, "other"),
+    ({"flower_rotate": "tunnels"}, "zone zone1: flower_superlink_address is not set"),
     ({"flower_rotate": "ca", "edge_sites": ["faro"]}, "faro in the group edge_sites would not trust another CA"),
 ])
 def test_what_cannot_be_replaced_is_named_before_anything_is_changed(zones: list[ModuleZone], federation: Federation, rotate, settings, sentence) -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 import subprocess
@@ -80,6 +81,9 @@ class Zones:
         self.authority = certificate_authority("first")
         # What VMs say that fail to boot, by zone and number.
         self.errors: dict[tuple[str, int], str] = {}
+        # VMs that have stopped to look after their tunnels, and the keys of the others, by zone, number of the VM and number of the key.
+        self.deaf: set[tuple[str, int]] = set()
+        self._tunnel_keys: dict[tuple[str, int, int], str] = {}
         self._inventory = directory / "hosts.json"
 
     def play(
@@ -162,10 +166,33 @@ class Zones:
                 wanted["FL_CA_CERT"] = base64.b64encode(self.authority.encode()).decode()
             else:
                 wanted["FL_NODE_KEY"] = attributes.get("FL_NODE_KEY") or node_key()
-            if vm["template"].get("CONTEXT", {}).get("ONEAPP_FL_TUNNEL_NETWORK"):
-                wanted["FL_TUNNEL_PUBLIC_KEY"] = attributes.get("FL_TUNNEL_PUBLIC_KEY") or tunnel_key()
+            if vm["template"].get("CONTEXT", {}).get("ONEAPP_FL_TUNNEL_NETWORK") and (name, vm["id"]) not in self.deaf:
+                wanted |= self._tunnel(name, vm)
             if wanted.items() - attributes.items():
                 zone.call("one.vm.update", vm["id"], "\n".join(f'{name}="{value}"' for name, value in wanted.items()), 1)
+
+    def _tunnel(self, name: str, vm: dict) -> dict[str, str]:
+        """What roles/flower_appliance/files/tunnel.py would publish."""
+        context, attributes = vm["template"]["CONTEXT"], vm["user_template"]
+
+        def key(number: int) -> str:
+            if number == 1:
+                return attributes.get("FL_TUNNEL_PUBLIC_KEY") or tunnel_key()
+            return self._tunnel_keys.setdefault((name, vm["id"], number), tunnel_key())
+
+        def given(parameter: str) -> str:
+            value = context.get(f"ONEAPP_FL_TUNNEL_{parameter}", "")
+            return "" if value.startswith("$") else value
+
+        following = int(given("NEXT_NUMBER") or 0)
+        known = [line.split()[0] for line in given("NEXT_PEERS").split(",") if line] + [given("SUPERLINK_NEXT_PUBLIC_KEY")]
+        known = sorted(filter(None, known))
+        told = {
+            "FL_TUNNEL_PUBLIC_KEY": key(int(given("NUMBER") or 1)),
+            "FL_TUNNEL_NEXT_PUBLIC_KEY": key(following) if following else "",
+            "FL_TUNNEL_NEXT_KNOWN": hashlib.sha256(",".join(known).encode()).hexdigest() if known else "",
+        }
+        return {attribute: value for attribute, value in told.items() if value or attributes.get(attribute)}
 
 
 @contextmanager

@@ -8,8 +8,15 @@ import base64
 
 import pytest
 
+from ansible_collections.opennebula.flower.plugins.module_utils.redaction import is_secret
 from ansible_collections.opennebula.flower.plugins.module_utils.zone_plan import zone_plan
-from ansible_collections.opennebula.flower.plugins.module_utils.zone_tunnels import joined_peers, tunnel_addresses, tunnel_keys
+from ansible_collections.opennebula.flower.plugins.module_utils.zone_tunnels import (
+    ROTATION_CONTEXT,
+    joined_peers,
+    tunnel_addresses,
+    tunnel_keys,
+    tunnel_rotation,
+)
 
 
 def key(number: int) -> str:
@@ -114,3 +121,75 @@ def test_what_the_template_says_otherwise_is_no_tunnel():
 def test_a_zone_without_addresses_in_the_plan_is_named():
     with pytest.raises(ValueError, match="zone rome: the plan has no addresses in the tunnel network for it"):
         joined_peers("", plan(rome={"flower_connection": "public", "flower_superlink_address": "fl.example.org:9092"}), {"rome": {"1": ONE}})
+
+
+SIX, SEVEN = map(key, (6, 7))
+
+
+def end(number: int, role: str, key: str, state: str = "RUNNING", next_key: str = "", **context: str) -> dict:
+    """A VM with an end of a tunnel as its zone's API shows it; keywords are names of its context."""
+    attributes = {"FL_TUNNEL_PUBLIC_KEY": key, "FL_TUNNEL_NEXT_PUBLIC_KEY": next_key}
+    return {
+        "id": number, "role": role, "state": state, "attributes": attributes,
+        "context": {f"ONEAPP_FL_TUNNEL_{name}": value for name, value in context.items()},
+    }  # fmt: skip
+
+
+PEERS = f"{ONE} 10.10.9.2 lyon/vm-1,{TWO} 10.10.9.3 lyon/vm-2"
+
+
+def rotation(*nodes: dict, **superlink: str) -> dict:
+    """How far the replacement is with these nodes in lyon and this context of the SuperLink."""
+    munich = end(9, "superlink", SUPERLINK, next_key=SEVEN, **{"PEERS": PEERS, **superlink})
+    return tunnel_rotation({"munich": [{"vms": [munich]}], "lyon": [{"vms": list(nodes)}], "madrid": []}, plan())
+
+
+def test_a_replacement_of_keys_begins_where_nobody_was_told_of_another():
+    found = rotation(end(1, "supernode", ONE), end(2, "supernode", TWO, NUMBER="7", NEXT_NUMBER="8"))
+    assert found["begins"] and found["next_peers"] == [] and found["switching"] == []
+    assert [(node["name"], node["number"], node["next_number"]) for node in found["nodes"]] == [("lyon/vm-1", 1, 0), ("lyon/vm-2", 7, 8)]
+    assert found["superlink"]["next_key"] == "", "what it published before means nothing"
+
+
+def test_a_replacement_that_was_interrupted_goes_on_with_the_ends_that_have_a_next_key():
+    done, ready = end(1, "supernode", THREE, NUMBER="2"), end(2, "supernode", TWO, next_key=FOUR, NEXT_NUMBER="2")
+    found = rotation(done, ready, NEXT_NUMBER="2")
+    assert not found["begins"]
+    assert found["next_peers"] == [f"{THREE} 10.10.9.2 lyon/vm-1", f"{FOUR} 10.10.9.3 lyon/vm-2"]
+    assert [node["id"] for node in found["switching"]] == [2]
+    assert found["peers"] == [f"{THREE} 10.10.9.2 lyon/vm-1", f"{TWO} 10.10.9.3 lyon/vm-2"]
+    assert found["superlink"]["next_key"] == SEVEN
+
+
+def test_a_replacement_whose_last_step_is_left_does_not_begin_anew():
+    told = end(1, "supernode", ONE, NUMBER="2", SUPERLINK_NEXT_PUBLIC_KEY=SUPERLINK)
+    assert not rotation(told, end(2, "supernode", TWO, NUMBER="2"))["begins"]
+
+
+@pytest.mark.parametrize("next_key", [FOUR, TWO, SUPERLINK, "", "x" * 1000, [SIX, SIX], {"a": "b"}, None])
+def test_a_next_key_that_is_anothers_or_none_is_not_used(next_key):
+    other = end(2, "supernode", TWO, next_key=FOUR, NEXT_NUMBER="2")
+    found = rotation(end(1, "supernode", ONE, next_key=next_key, NEXT_NUMBER="2"), other, NEXT_NUMBER="2")
+    assert [node["id"] for node in found["switching"]] == ([] if next_key == FOUR else [2])
+    assert f"{SUPERLINK}" not in str(found["next_peers"]) and found["peers"] == PEERS.split(",")
+    assert all(len(sentence) < 200 for sentence in found["refused"])
+
+
+def test_a_node_that_is_off_keeps_its_key():
+    off = end(1, "supernode", ONE, state="POWEROFF", next_key=THREE, NEXT_NUMBER="2")
+    found = rotation(off, NEXT_NUMBER="2")
+    assert (found["next_peers"], found["switching"]) == ([], [])
+
+
+@pytest.mark.parametrize("number", ["", "-1", "x", "9" * 1000, "$ONEAPP_FL_TUNNEL_NUMBER"])
+def test_a_context_without_a_number_has_the_first_key(number):
+    (node,) = rotation(end(1, "supernode", ONE, NUMBER=number))["nodes"]
+    assert node["number"] == 1
+
+
+def test_without_a_superlink_there_is_nothing_to_replace():
+    assert tunnel_rotation({"munich": [], "lyon": [{"vms": [end(1, "supernode", ONE)]}]}, plan())["superlink"] == {}
+
+
+def test_what_is_read_of_the_ends_is_not_hidden():
+    assert [name for name in ROTATION_CONTEXT if is_secret(name)] == []
