@@ -141,9 +141,7 @@ def _of_strategies(name: str, kind: str, run_config: str, meaning: str, since: s
     """Return a parameter of strategies or of privacy, whose table says who takes it, and its default unless that differs by strategy."""
     default, names = strategies.common_default(run_config), tuple(strategies.taken_by(run_config))
     other = "FL_STRATEGY" if names[0] in strategies.STRATEGIES else "FL_DP_MODE"
-    return _training(
-        name, kind, "" if default is None else str(default), run_config, meaning, limits=Limits(**limits), only_with=(other, names), since=since
-    )
+    return _training(name, kind, "" if default is None else str(default), run_config, meaning, limits=Limits(**limits), only_with=(other, names), since=since)
 
 
 def _of_every_vm(name: str, kind: str, default: str, meaning: str, **more: Any) -> Parameter:
@@ -951,6 +949,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         _NODES,
         "Change this number to have a node replace its key",
         limits=Limits(minimum=0, maximum=999999),
+        since="0.2.0",
     ),
     Parameter(
         "FL_NODE_KEYS",
@@ -998,9 +997,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         since="0.2.0",
     ),
     _training("FL_LLM_LORA_RANK", "number", "8", "llm-lora-rank", "Rank of the adapters", limits=Limits(minimum=1), since="0.2.0"),
-    _training(
-        "FL_LLM_LORA_ALPHA", "number", "16", "llm-lora-alpha", "Scale of the adapters", limits=Limits(minimum=1), since="0.2.0"
-    ),
+    _training("FL_LLM_LORA_ALPHA", "number", "16", "llm-lora-alpha", "Scale of the adapters", limits=Limits(minimum=1), since="0.2.0"),
     _training(
         "FL_LLM_SEQUENCE_LENGTH",
         "number",
@@ -1084,6 +1081,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         ROLES,
         "Number of the key of this end of the tunnels; an end makes a key that it does not have",
         limits=Limits(minimum=1, maximum=999999),
+        since="0.2.0",
     ),
     Parameter(
         "FL_TUNNEL_NEXT_NUMBER",
@@ -1092,14 +1090,16 @@ PARAMETERS: tuple[Parameter, ...] = (
         ROLES,
         "Number of the key that this end of the tunnels gets next, and tells before, 0 for none; while keys are replaced",
         limits=Limits(minimum=0, maximum=999999),
+        since="0.2.0",
     ),
-    Parameter("FL_TUNNEL_NEXT_PEERS", "tunnel_peers", "", (SUPERLINK,), "SuperNodes with the keys that they get next; while keys are replaced"),
+    Parameter("FL_TUNNEL_NEXT_PEERS", "tunnel_peers", "", (SUPERLINK,), "SuperNodes with the keys that they get next; while keys are replaced", since="0.2.0"),
     Parameter(
         "FL_TUNNEL_SUPERLINK_NEXT_PUBLIC_KEY",
         "tunnel_key",
         "",
         _NODES,
         "Public key that the SuperLink's end of the tunnel gets next; while keys are replaced",
+        since="0.2.0",
     ),
 )
 
@@ -1208,12 +1208,7 @@ def check_topology(values: Mapping[str, Any], supernodes: int) -> None:
     """Raise ContextError when a training would wait for more nodes than there are; values are those of a playbook."""
     needed = values.get("flower_min_available_clients", BY_NAME["FL_MIN_AVAILABLE_CLIENTS"].typed_default)
     if needed > supernodes:
-        raise ContextError(
-            [
-                f"minimum clients above the number of nodes: flower_min_available_clients is {needed}, "
-                f"but there are only {supernodes} SuperNodes"
-            ]
-        )
+        raise ContextError([f"minimum clients above the number of nodes: flower_min_available_clients is {needed}, but there are only {supernodes} SuperNodes"])
 
 
 def user_inputs(level: str) -> dict[str, str]:
@@ -1448,8 +1443,7 @@ def _check_framework(values: Mapping[str, Any], name: Name) -> list[str]:
     if not framework or framework in USE_CASES[use_case]:
         return []
     return [
-        f"{name('ML_FRAMEWORK')}: '{framework}' is not valid, expected one of: {', '.join(USE_CASES[use_case])}, because "
-        f"{name('FL_USE_CASE')} is '{use_case}'"
+        f"{name('ML_FRAMEWORK')}: '{framework}' is not valid, expected one of: {', '.join(USE_CASES[use_case])}, because {name('FL_USE_CASE')} is '{use_case}'"
     ]
 
 
@@ -1469,10 +1463,7 @@ def _check_ports(values: Mapping[str, Any], name: Name) -> list[str]:
         return taken
     if split_address(fleet)[1] != split_address(control)[1]:
         return []
-    return [
-        f"{name('FL_CONTROL_API_ADDRESS')}: '{control}' is not valid, expected another port than "
-        f"{name('FL_FLEET_API_ADDRESS')}, which is '{fleet}'"
-    ]
+    return [f"{name('FL_CONTROL_API_ADDRESS')}: '{control}' is not valid, expected another port than {name('FL_FLEET_API_ADDRESS')}, which is '{fleet}'"]
 
 
 def _check_keepalive(values: Mapping[str, Any], name: Name) -> list[str]:
@@ -1502,11 +1493,7 @@ def _check_tls(result: Checked, name: Name, address: str) -> list[str]:
         return [f"{name('FL_CA_ALSO_TRUSTED')}: '{also}' is not valid, expected another number than {name('FL_CA_NUMBER')}, or 0 for none"]
     if len(given) < len(triple):
         present = ", ".join(name(p.name) for p in given)
-        return [
-            f"{name(parameter.name)}: nothing was given, expected a value because {present} was given"
-            for parameter in triple
-            if parameter not in given
-        ]
+        return [f"{name(parameter.name)}: nothing was given, expected a value because {present} was given" for parameter in triple if parameter not in given]
     problems = check_server(*(values[p.variable] for p in triple))
     errors = [f"{name(problem.parameter)}: the given value {problem.text}" for problem in problems]
     advertised = values["flower_advertise_address"]
