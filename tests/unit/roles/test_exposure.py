@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils import contextua
 from ansible_collections.opennebula.flower.tests.support.rendered_roles import OWNERS, ROLES, rendered
 
 RUNTIMES = ("container", "native")
+SANDBOX = ROLES / "_flower_runtime/files/sandbox.conf"
 MOST_EXPOSURE = 3.0
 # How much more a unit needs, and why.
 EXCEPTIONS = {
@@ -63,7 +65,7 @@ def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         (directory / name).write_text(text)
     sandbox = directory / "flower-.service.d"
     sandbox.mkdir()
-    shutil.copy(ROLES / "_flower_runtime/files/sandbox.conf", sandbox)
+    shutil.copy(SANDBOX, sandbox)
     return directory
 
 
@@ -87,3 +89,20 @@ def test_every_exception_is_one_of_a_unit() -> None:
 def test_what_stands_beside_flower_leaves_it_memory_and_processes(runtime: str, name: str) -> None:
     lines = units(runtime)[f"{name}.service"].splitlines()
     assert [limit for limit in ("MemoryMax=", "TasksMax=") if not any(line.startswith(limit) for line in lines)] == []
+
+
+@pytest.mark.parametrize("name", ["flower-dcgm.service", "flower-supernode.service"])
+def test_what_uses_a_gpu_without_a_container_sees_its_devices(name: str) -> None:
+    lines = units("native")[name].splitlines() + SANDBOX.read_text().splitlines()
+    # ProtectClock=, too: its documentation says that it allows the devices of the clock, which hides all others where systemd takes that literally.
+    hiding = ("PrivateDevices=", "DevicePolicy=", "DeviceAllow=", "ProtectClock=", "RootDirectory=", "RootImage=")
+    assert [line for line in lines if line.startswith(hiding)] == []
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
+@pytest.mark.parametrize("name", sorted(name for name in SHIPPED if name.startswith("flower-")))
+def test_no_unit_of_flower_sets_the_clock(installed: Path, name: str) -> None:
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--json=short", str(installed / name)]
+    judged = subprocess.run(command, env={**os.environ, "SYSTEMD_UNIT_PATH": f"{installed}:"}, capture_output=True, text=True, check=True)
+    may = {test["json_field"] for test in json.loads(judged.stdout) if not test["set"]}
+    assert may & {"CapabilityBoundingSet_CAP_SYS_TIME", "SystemCallFilter_clock"} == set()
