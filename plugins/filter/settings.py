@@ -15,8 +15,9 @@ from ansible_collections.opennebula.flower.plugins.module_utils import contextua
 _VARIABLES = {p.variable: p for p in contextualization.PARAMETERS if p.variable}
 # In a context the line ends may be lost, or all of it be base64: there they are restored.
 _PEM_LINE = re.compile(r"^-----BEGIN [A-Z ]+-----\r?$", re.MULTILINE)
-# An image becomes a word of a command line.
-_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]*")
+_IMAGE_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_LONGEST_SHOWN = 100
 _ROLES = (contextualization.SUPERLINK, contextualization.SUPERNODE)
 
 
@@ -76,10 +77,20 @@ def setting_errors(given: Mapping[str, Any], role: str, address: str = "") -> li
     return role_settings(given, role, address)["errors"]
 
 
-def image_errors(images: Mapping[str, Any], optional: Iterable[str] = ()) -> list[str]:
-    """Return one sentence for each of the images, by variable, that has not the form of a name; those that are optional may be empty."""
-    wrong = {name: image for name, image in images.items() if not (_IMAGE.fullmatch(str(image)) or image == "" and name in optional)}
-    return [f"{name} is not a valid name of an image: {json.dumps(image)}" for name, image in wrong.items()]
+def image_errors(images: Mapping[str, Any]) -> list[str]:
+    """Check names of container images, by variable; return one sentence for each that is not valid.
+
+    One with a digest, after its tag or instead of it, is that very image, whatever becomes of the tag.
+    """
+    errors = []
+    for variable, value in images.items():
+        name, at, digest = str(value).partition("@")
+        shown = json.dumps(str(value)[:_LONGEST_SHOWN])
+        if not _IMAGE.fullmatch(name):
+            errors.append(f"{variable} is not a valid name of an image: {shown}")
+        elif at and not _IMAGE_DIGEST.fullmatch(digest):
+            errors.append(f"{variable} has no digest of an image after its @, expected sha256: and 64 hexadecimal digits: {shown}")
+    return errors
 
 
 def _count_errors(nodes: int, least: int, most: int) -> list[str]:

@@ -151,12 +151,25 @@ def test_a_role_gets_no_values_with_errors() -> None:
     assert checked == {"values": {}, "errors": ["flower_num_rounds: 'ten' is not valid, expected a whole number of at least 1"]}
 
 
-@pytest.mark.parametrize("image", ["--privileged", "a b", "a\n", "", ":latest"])
-def test_what_is_no_name_of_an_image_is_said(image: object) -> None:
-    (error,) = image_errors({"flower_superlink_image": image, "flower_superexec_image": "flwr/superexec:1.42.0@sha256:aa"})
-    assert error.startswith("flower_superlink_image is no name of an image: ")
+DIGEST = f"sha256:{'0123456789abcdef' * 4}"
+
+
+@pytest.mark.parametrize(
+    "name", ["flwr/superlink:1.42.0-py3.13-ubuntu24.04", f"flwr/superlink@{DIGEST}", f"registry.example.org:5000/a/superlink:1.42.0@{DIGEST}", "superlink"]
+)
+def test_an_image_is_named_by_tag_by_digest_or_by_both(name):
+    assert image_errors({"flower_superlink_image": name}) == []
+
+
+@pytest.mark.parametrize("digest", ["", "sha256:", "sha256:0123", DIGEST.upper(), f"md5:{DIGEST[-32:]}", f"{DIGEST}0", f"{DIGEST}\n", f"{DIGEST}@{DIGEST}"])
+def test_what_is_no_digest_is_refused(digest):
+    (error,) = image_errors({"flower_superlink_image": f"flwr/superlink:1.42.0@{digest}"})
+    assert error.startswith("flower_superlink_image has no digest of an image after its @, expected sha256: and 64 hexadecimal digits: ")
     assert error.isprintable()
 
 
-def test_an_image_that_is_optional_may_be_empty() -> None:
-    assert image_errors({"flower_superexec_image": ""}, ["flower_superexec_image"]) == []
+@pytest.mark.parametrize("name", ["", "--privileged", "a b", "a\nb", f"@{DIGEST}", "a" * 1000 + "$"])
+def test_each_name_that_is_none_is_said(name):
+    errors = image_errors({"flower_superlink_image": name, "flower_superexec_image": "flwr/superexec", "flower_dcgm_image": name})
+    assert [error.partition(" is not a valid name of an image: ")[0] for error in errors] == ["flower_superlink_image", "flower_dcgm_image"]
+    assert all(error.isprintable() and len(error) < 200 for error in errors)
