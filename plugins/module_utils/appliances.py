@@ -29,6 +29,9 @@ NETWORK = "Private"
 # What a VM gets unless the user says something else: CPUs and MB.
 _SIZES = {SUPERLINK: (2, 4096), SUPERNODE: (2, 4096), EDGE: (1, 1024)}
 
+# How long a test waits for a VM.
+_BOOT_SECONDS = 600
+
 _TEXT = {"type": "string", "minLength": 1}
 _LINE = {"type": "string", "pattern": r"^\S[^\n]*$"}
 _INPUTS = {
@@ -38,6 +41,8 @@ _INPUTS = {
         "type": "string", "pattern": r"^[MO]\|(text|text64|password|number|number-float|range|range-float|boolean|list|list-multiple|fixed)\|",
     },
 }
+# Keys of metadata.yaml are Ruby's symbols, which are texts with a colon in YAML.
+_PARAMS = {"type": "object", "propertyNames": {"pattern": "^:[A-Z][A-Z0-9_]*$"}, "additionalProperties": {"type": "string"}}
 _NETWORKS = {"type": "object", "minProperties": 1, "additionalProperties": {"type": "string", "pattern": r"^M\|network\|"}}
 _IMAGE = {
     "type": "object",
@@ -141,9 +146,75 @@ SCHEMA: Mapping[str, Any] = {
     "else": {"required": ["format"], "properties": {"opennebula_template": _VM_TEMPLATE, "images": {"minItems": 1}}},
 }  # fmt: skip
 
+# JSON Schema of metadata.yaml, by which the community repository builds and tests the appliance of an image.
+METADATA_SCHEMA: Mapping[str, Any] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "type": "object",
+    "required": [":app", ":one", ":infra"],
+    "additionalProperties": False,
+    "properties": {
+        ":app": {
+            "type": "object",
+            "required": [":name", ":type", ":os", ":hypervisor", ":context"],
+            "additionalProperties": False,
+            "properties": {
+                ":name": {"type": "string", "pattern": "^[a-z][a-z0-9-]*$"},
+                ":type": {"enum": ["service", "distro"]},
+                ":os": {
+                    "type": "object",
+                    "required": [":type", ":base"],
+                    "additionalProperties": False,
+                    "properties": {":type": {"enum": ["linux", "freebsd", "windows"]}, ":base": {"type": "string", "pattern": "^[a-z0-9.]+$"}},
+                },
+                ":hypervisor": {"enum": ["KVM", "lxc"]},
+                ":context": {
+                    "type": "object",
+                    "required": [":prefixed", ":params"],
+                    "additionalProperties": False,
+                    "properties": {":prefixed": {"type": "boolean"}, ":params": _PARAMS},
+                },
+            },
+        },
+        ":one": {
+            "type": "object",
+            "required": [":template", ":datastore_name", ":timeout"],
+            "additionalProperties": False,
+            "properties": {
+                ":template": {
+                    "type": "object",
+                    "required": ["NAME", "TEMPLATE"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "NAME": _LINE,
+                        "TEMPLATE": {
+                            "type": "object",
+                            "required": ["ARCH", "CONTEXT", "CPU", "MEMORY"],
+                            "propertyNames": {"pattern": "^[A-Z][A-Z_]*$"},
+                            # It comes without a disk: that of the image is added.
+                            "properties": {
+                                "ARCH": {"enum": ["x86_64", "aarch64"]},
+                                "CONTEXT": {"type": "object", "additionalProperties": {"type": "string"}},
+                                "DISK": False,
+                            },
+                        },
+                    },
+                },
+                ":datastore_name": _LINE,
+                ":timeout": {"type": "string", "pattern": "^[0-9]+$"},
+            },
+        },
+        ":infra": {
+            "type": "object",
+            "required": [":disk_format", ":apps_path"],
+            "additionalProperties": False,
+            "properties": {":disk_format": {"enum": ["qcow2", "raw"]}, ":apps_path": {"type": "string", "pattern": "^/"}},
+        },
+    },
+}  # fmt: skip
+
 
 def vm_appliance(manifest: Mapping[str, Any], facts: Mapping[str, str]) -> dict[str, Any]:
-    """Return the description of an image's appliance, with ``id``, beside what SCHEMA says.
+    """Return the description of an image's appliance, with ``id`` and ``directory``, beside what SCHEMA says.
 
     manifest: what build_appliance.yml wrote beside the image. facts: ``publisher``, ``publisher_email`` or an empty text, ``version``, ``logo`` (file
     name) and ``image_url``, the URL of the directory where the images are published.
@@ -161,6 +232,7 @@ def vm_appliance(manifest: Mapping[str, Any], facts: Mapping[str, str]) -> dict[
     does = "coordinates a federation" if role == SUPERLINK else "trains on data that stays with it"
     return {
         "id": str(uuid.uuid5(_NAMESPACE, manifest["name"])),
+        "directory": manifest["name"],
         "name": name,
         "version": facts["version"],
         **_published(facts),
@@ -190,8 +262,8 @@ def vm_appliance(manifest: Mapping[str, Any], facts: Mapping[str, str]) -> dict[
 
 
 def service_appliances(manifests: Iterable[Mapping[str, Any]], facts: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return the descriptions of the services of a SuperLink and SuperNodes, one for each framework, with ``id``, beside what SCHEMA says; see
-    vm_appliance.
+    """Return the descriptions of the services of a SuperLink and SuperNodes, one for each framework, with ``id`` and ``directory``, beside what
+    SCHEMA says; see vm_appliance.
 
     manifests: those of nodes at the edge, which are no part of a service in one network, are left out.
     :raises ValueError: there are nodes, and several images of the SuperLink or of a framework.
@@ -219,6 +291,7 @@ def _service_appliance(superlink: Mapping[str, Any], supernode: Mapping[str, Any
     apps = {manifest["baked"]["role"]: appliance_name(manifest["baked"]["role"], manifest["baked"]["ml_framework"]) for manifest in manifests}
     return {
         "id": str(uuid.uuid5(_NAMESPACE, title)),
+        "directory": f"flower-service-{nodes['name']}",
         "name": title,
         "version": facts["version"],
         **_published(facts),
@@ -277,11 +350,13 @@ def appliance_name(role: str, ml_framework: str, edge: bool = False) -> str:
     return "Flower SuperLink" if role == SUPERLINK else f"Flower SuperNode - {'Edge, ' if edge else ''}{framework(ml_framework)['title']}"
 
 
-def appliances(manifests: Iterable[Mapping[str, Any]], facts: Mapping[str, str]) -> list[dict[str, Any]]:
+def appliances(manifests: Iterable[Mapping[str, Any]], facts: Mapping[str, str], changelogs: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
     """Return the appliances of images and, where there is a SuperLink, of the service of it and the SuperNodes of each framework.
 
-    Each has ``id``, ``name``, ``role`` (empty for the service), ``description`` as SCHEMA says, ``readme``, ``template`` (what a marketplace of
-    OpenNebula keeps of it besides) and ``vm_attributes``, or ``service`` and ``service_roles``.
+    changelogs: those of former versions, by the directory of an appliance.
+    Each has ``id``, ``directory``, ``name``, ``role`` (empty for the service), ``description`` as SCHEMA says, ``readme``, ``changelog``, ``metadata`` as
+    METADATA_SCHEMA says (none for the service), ``template`` (what a marketplace of OpenNebula keeps of it besides) and ``vm_attributes``, or
+    ``service`` and ``service_roles``.
     :raises ValueError: an image lacks something, or a description is not as SCHEMA says; ImportError without jsonschema.
     """
     manifests = list(manifests)
@@ -289,25 +364,28 @@ def appliances(manifests: Iterable[Mapping[str, Any]], facts: Mapping[str, str])
     made += [("", service) for service in service_appliances(manifests, facts)]
     result = []
     for role, described in made:
-        description = {name: value for name, value in described.items() if name != "id"}
-        problems = errors(description)
+        directory = described["directory"]
+        description = {name: value for name, value in described.items() if name not in ("id", "directory")}
+        template = description["opennebula_template"]
+        metadata = _metadata(directory, template) if role else {}
+        problems = errors(description) + (errors(metadata, METADATA_SCHEMA) if role else [])
         if problems:
             raise ValueError(f"the description of {description['name']} is not what marketplaces take: {'; '.join(problems)}")
-        template = description["opennebula_template"]
         content = {"vm_attributes": _upper(template)} if role else {"service": template, "service_roles": description["roles"]}
         parts = {
-            "id": described["id"], "name": description["name"], "role": role, "description": description, "readme": _readme(description),
+            "id": described["id"], "directory": directory, "name": description["name"], "role": role, "description": description,
+            "readme": _readme(description), "changelog": _changelog(description, (changelogs or {}).get(directory, "")), "metadata": metadata,
             "template": _kept(description), **content,
         }  # fmt: skip
         result.append(parts)
     return result
 
 
-def errors(description: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with a description, one sentence for each problem; ImportError without jsonschema."""
+def errors(description: Mapping[str, Any], schema: Mapping[str, Any] = SCHEMA) -> list[str]:
+    """Return what is wrong with a description or with metadata, one sentence for each problem; ImportError without jsonschema."""
     from jsonschema import Draft202012Validator
 
-    found = sorted(Draft202012Validator(SCHEMA).iter_errors(description), key=lambda error: list(map(str, error.absolute_path)))
+    found = sorted(Draft202012Validator(schema).iter_errors(description), key=lambda error: list(map(str, error.absolute_path)))
     return [f"{'.'.join(map(str, error.absolute_path)) or 'the description'}: {_short(error.message)}" for error in found]
 
 
@@ -334,9 +412,44 @@ def _readme(description: Mapping[str, Any]) -> str:
         "## Quick start", "", "```", f"onemarketapp export '{name}' '{name}' --datastore default",
         f"{'oneflow-template' if is_service else 'onetemplate'} instantiate '{name}'", "```", "",
         "## Contextualization", "", "| parameter | default | description |", "| --- | --- | --- |",
-        *(f"| `{key}` | {f'`{default}`' if default else ''} | {meaning} |" for key, meaning, default in inputs),
+        *(f"| `{key}` | {f'`{default}`' if default else ''} | {meaning} |" for key, meaning, default in inputs), "",
+        "Former versions: [CHANGELOG.md](CHANGELOG.md).",
     ]  # fmt: skip
     return "\n".join([*lines, ""])
+
+
+def _changelog(description: Mapping[str, Any], former: str) -> str:
+    """Return the changelog of an appliance: what this version is of, before what is there of other versions."""
+    version, day = description["version"], time.strftime("%Y-%m-%d", time.gmtime(description["creation_time"]))
+    entry = f"## [{version}] - {day}\n\n- {description['short_description']}.\n- {description['os-id']} {description['os-release']}.\n"
+    others = [other for other in re.split(r"^(?=## )", former, flags=re.MULTILINE)[1:] if not other.startswith(f"## [{version}] ")]
+    return "\n".join([f"# Changelog of {description['name']}\n", entry, *(f"{other.strip()}\n" for other in others)])
+
+
+def _metadata(directory: str, template: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the community repository needs to know to build the appliance of an image and to test it with every input at its default."""
+    context = {name.upper(): value for name, value in template["context"].items() if not value.startswith("$ONEAPP_")}
+    defaults = {f":{name.upper()}": value.split("|")[4] for name, value in template["user_inputs"].items()}
+    vm = {name.upper(): template[name] for name in ("cpu", "vcpu", "memory")}
+    return {
+        ":app": {
+            ":name": directory,
+            ":type": "service",
+            ":os": {":type": "linux", ":base": f"{_system()['os-id'].lower()}{_system()['os-release']}"},
+            ":hypervisor": "KVM",
+            # The names have the prefix of appliances already.
+            ":context": {":prefixed": False, ":params": defaults},
+        },
+        ":one": {
+            ":template": {
+                "NAME": directory,
+                "TEMPLATE": {"ARCH": template["os"]["arch"], "CONTEXT": context, **vm, "NIC": {"NETWORK": "service"}, "NIC_DEFAULT": {"MODEL": "virtio"}},
+            },
+            ":datastore_name": "default",
+            ":timeout": str(_BOOT_SECONDS),
+        },
+        ":infra": {":disk_format": "qcow2", ":apps_path": "/var/tmp"},
+    }
 
 
 def _vm_template(role: str) -> dict[str, Any]:

@@ -120,11 +120,16 @@ def test_the_playbook_writes_the_descriptions_and_fills_a_marketplace_once(zone:
 
     status, output = play(marketplace_name="ours")
     assert status == 0, output
-    files = sorted((tmp_path / "shelf").glob("appliances/*/*.yaml"))
+    files = sorted(path for path in (tmp_path / "shelf").glob("appliances/*/*.yaml") if path.name != "metadata.yaml")
     described = {text["name"]: text for text in map(yaml.safe_load, (path.read_text() for path in files))}
     assert set(described) == {"Flower SuperLink", "Flower SuperNode - scikit-learn", SERVICE}
     assert all(appliances.errors(each) == [] for each in described.values())
-    assert all(path.stem == path.parent.name and path.with_name("README.md").exists() for path in files)
+    assert {path.parent.name for path in files} == {"flower-superlink-native", "flower-supernode-sklearn-native", "flower-service-sklearn"}
+    for path in files:
+        assert described[yaml.safe_load(path.read_text())["name"]]["version"] in path.with_name("CHANGELOG.md").read_text()
+        assert path.with_name("README.md").exists()
+    tested = [yaml.safe_load(path.read_text()) for path in (tmp_path / "shelf").glob("appliances/*/metadata.yaml")]
+    assert len(tested) == len(IMAGES) and all(appliances.errors(each, appliances.METADATA_SCHEMA) == [] for each in tested)
     assert (tmp_path / "shelf/logos/flower.png").read_bytes().startswith(b"\x89PNG")
     assert {app.NAME for app in user_of(zone).one.marketapppool.info(-2, -1, -1).MARKETPLACEAPP} == set(described)
 

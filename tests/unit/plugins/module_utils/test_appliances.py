@@ -139,3 +139,49 @@ def test_two_images_of_the_same_part_are_no_service() -> None:
         appliances.appliances([*IMAGES, manifest("superlink", runtime="container")], FACTS)
     with pytest.raises(ValueError, match=message.format("SuperNode with scikit-learn", "supernode-sklearn", "supernode-sklearn")):
         appliances.appliances([*IMAGES, manifest("supernode", "sklearn", "container")], FACTS)
+
+
+def test_the_repository_is_told_how_to_test_an_image_with_the_inputs_of_its_form(described: dict[str, dict[str, Any]]) -> None:
+    for role in ("superlink", "supernode"):
+        metadata, attributes = described[role]["metadata"], described[role]["vm_attributes"]
+        assert appliances.errors(metadata, appliances.METADATA_SCHEMA) == []
+        assert metadata[":app"][":name"] == described[role]["directory"] == described[role]["description"]["images"][0]["name"]
+        asked = {f":{name}": text.split("|")[4] for name, text in attributes["USER_INPUTS"].items()}
+        assert metadata[":app"][":context"] == {":prefixed": False, ":params": asked}
+        template = metadata[":one"][":template"]["TEMPLATE"]
+        assert (template["CPU"], template["MEMORY"]) == (attributes["CPU"], attributes["MEMORY"])
+        assert template["CONTEXT"]["TOKEN"] == "YES" and template["CONTEXT"].items() <= attributes["CONTEXT"].items()
+    assert described[""]["metadata"] == {} and described[""]["directory"] == "flower-service-sklearn"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "place"),
+    [
+        ((":app", ":name"), "Flower SuperLink", ":app.:name: 'Flower SuperLink' does not match"),
+        ((":app", ":type"), "vm", ":app.:type: 'vm' is not one of"),
+        ((":app", ":context", ":params", ":ONEAPP_FL_NUM_ROUNDS"), 3, ":app.:context.:params.:ONEAPP_FL_NUM_ROUNDS: 3 is not of type 'string'"),
+        ((":one", ":template", "TEMPLATE", "DISK"), {"IMAGE": "flower"}, ":one.:template.TEMPLATE: False schema does not allow"),
+        ((":infra", ":disk"), "qcow2", ":infra: Additional properties are not allowed"),
+    ],
+)
+def test_what_the_repository_would_not_take_is_named(described: dict[str, dict[str, Any]], path: tuple, value: object, place: str) -> None:
+    broken = copy.deepcopy(described["superlink"]["metadata"])
+    where = broken
+    for step in path[:-1]:
+        where = where[step]
+    where[path[-1]] = value
+    (problem,) = appliances.errors(broken, appliances.METADATA_SCHEMA)
+    assert problem.startswith(place)
+
+
+def test_a_changelog_keeps_former_versions_and_has_each_once(described: dict[str, dict[str, Any]]) -> None:
+    def made(version: str, former: str) -> str:
+        return appliances.appliances(IMAGES, {**FACTS, "version": version}, {"flower-superlink-native": former})[0]["changelog"]
+
+    first = made("1.41.0-1", "")
+    assert first.startswith("# Changelog of Flower SuperLink\n\n## [1.41.0-1] - 2026-11-20\n\n- ")
+    edited = first + "- By hand.\n"
+    both = made("1.42.0-1", edited)
+    assert re.findall("^## .*$", both, re.MULTILINE) == ["## [1.42.0-1] - 2026-11-20", "## [1.41.0-1] - 2026-11-20"]
+    assert both.endswith("- By hand.\n")
+    assert made("1.42.0-1", both) == both
