@@ -258,7 +258,11 @@ image-boot: appliance-images $(VENV)/.test ## The disk images and a small one bo
 bench: setup ## Speed against raw calls, printed as ratios
 	@status=0; python bench/inventory.py || status=1; python bench/modules.py || status=1; python bench/wireguard.py || status=1; exit $$status
 
-.PHONY: bench-checkpoints bench-memory bench-scale bench-monitoring bench-joining
+.PHONY: bench-boot bench-checkpoints bench-memory bench-scale bench-monitoring bench-joining
+bench-boot: images ## Processor time of the boots of a SuperLink and a SuperNode, and of their restarts unchanged
+	@ansible-playbook -i inventories/lab playbooks/build_appliance.yml >/dev/null
+	@python bench/boot.py
+
 bench-checkpoints: $(VENV)/.test ## Share of a round that checkpoints and events take
 	@python bench/checkpoints.py cost
 

@@ -125,7 +125,8 @@ class DockerDriver(Driver):
         """Ask the engine for all containers of the zone at once; load comes from the kernel's own counters."""
         listed = _docker(
             "The machines of the zone cannot be monitored",
-            "ps", "--all", "--no-trunc", *self._ours,
+            # What clones a disk is no machine.
+            "ps", "--all", "--no-trunc", *self._ours, "--filter", f"label={VM_LABEL}",
             "--format", f'{{{{.Label "{VM_LABEL}"}}}}\t{{{{.ID}}}}\t{{{{.State}}}}\t{{{{.Status}}}}',
         )  # fmt: skip
         found = {}
@@ -318,14 +319,21 @@ class CpuUsage:
 
     def of(self, container: str) -> tuple[float, int]:
         """Return percent of one core since the last call for this container, and KiB in use; zeros when unknown."""
+        counted = self._counted(container)
+        return (self._share.of(container, counted[0]), counted[1] >> 10) if counted else (0.0, 0)
+
+    def seconds(self, container: str) -> float:
+        """Return the processor time that a container took since it was started, zero when unknown."""
+        return (self._counted(container) or (0.0, 0))[0]
+
+    def _counted(self, container: str) -> tuple[float, int] | None:
+        """Return processor seconds and bytes in use."""
         for cpu, memory in self.GROUPS:
             try:
-                seconds = _cpu_seconds(self._root / cpu.format(id=container))
-                used = _memory_bytes(self._root / memory.format(id=container))
+                return _cpu_seconds(self._root / cpu.format(id=container)), _memory_bytes(self._root / memory.format(id=container))
             except OSError:
                 continue
-            return self._share.of(container, seconds), used >> 10
-        return 0.0, 0
+        return None
 
 
 def _cpu_seconds(group: Path) -> float:

@@ -141,6 +141,8 @@ def test_what_a_first_boot_imports_is_compiled(image: Image) -> None:
     # Templates of Python files are none.
     left = [path for path in sources if not list((path.parent / "__pycache__").glob(f"{path.stem}.*.pyc")) and "{" not in path.name]
     assert len(sources) > 1000 and left == []
+    prepared = image.root / "var/cache/one-appliance"
+    assert len(list(prepared.glob("modules-*/*"))) > 10 and len(list(prepared.glob("*.cpython-*"))) > 50
 
 
 @pytest.mark.parametrize("unit", ["ssh", "systemd-networkd", "one-context"])

@@ -1,12 +1,13 @@
 # Copyright (c) 2026, opennebula.flower contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Life cycle of the appliance: `service configure` or `service bootstrap`, which configures first.
+"""Life cycle of the appliance: `service configure` or `service bootstrap`, which configures first. `service rehearse` is part of making it.
 
 Runs the baked playbook on this machine with what the VM's context says, and leaves in /etc/one-appliance/status
 configure_success, bootstrap_success or failure, and in /var/log/one-appliance the seconds of each stage
 (flower-boot.log) and everything Ansible said (flower-ansible.log). After a bootstrap it reports READY to OneGate itself
 when the context asks for that: the guest agent gives up after three tries, which a long boot outlasts. A restart in which
-nothing changed runs no playbook; `service configure` makes the next bootstrap run it.
+nothing changed runs no playbook; `service configure` makes the next bootstrap run it. A rehearsal runs the modules of a boot to no effect, so that what
+Ansible has to prepare for them is there when a VM boots.
 
 The context is read and checked here, once for each try: the playbook gets what was found in it, and roles and units the token, in files of /run.
 
@@ -15,6 +16,7 @@ A node at the edge, and any with a given address, waits for its SuperLink, witho
 
 import fcntl
 import functools
+import hashlib
 import json
 import os
 import re
@@ -38,6 +40,8 @@ COLLECTIONS = Path("/usr/share/ansible/collections")
 PLAYBOOK = COLLECTIONS / "ansible_collections/opennebula/flower/playbooks/appliance.yml"
 APPLIANCE = Path("/etc/one-appliance")
 LOGS = Path("/var/log/one-appliance")
+# Runs the modules of Ansible, see there.
+RUNNER = APPLIANCE / "runner.py"
 # What Ansible would compile again in every task; see bytecode/sitecustomize.py.
 BYTECODE = Path("/var/cache/one-appliance")
 BOOT_LOG = LOGS / "flower-boot.log"
@@ -61,6 +65,7 @@ READY_SECONDS = 300
 READY_PAUSE = 5
 # What the status says after a step that failed.
 FAILURE = "failure\n"
+REHEARSAL = "rehearse"
 # Stages of the boot that need a link.
 LINK_STAGES = ("discovery", "health")
 
@@ -149,16 +154,19 @@ def run_playbook(step: str, context: Context) -> int:
         "HOME": "/root",
         "LC_ALL": "C.UTF-8",
         "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
-        "ANSIBLE_CALLBACKS_ENABLED": "opennebula.flower.boot_log",
+        "ANSIBLE_CALLBACKS_ENABLED": "opennebula.flower.boot_log,opennebula.flower.prepared",
         "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_LOCALHOST_WARNING": "false",
+        # Nothing uses them, and arguments out of a variable are safe without.
+        "ANSIBLE_INJECT_FACT_VARS": "false",
         # Saves three processes for every task.
         "ANSIBLE_PIPELINING": "true",
         "PYTHONPATH": str(APPLIANCE / "bytecode"),
         "KEPT_BYTECODE": str(BYTECODE),
+        "FLOWER_BOOT_MODULES": str(prepared_modules()),
         "ANSIBLE_INVENTORY_UNPARSED_WARNING": "false",
-        "FLOWER_BOOT_LOG": str(BOOT_LOG),
+        "FLOWER_BOOT_LOG": str(BOOT_LOG) if step != REHEARSAL else os.devnull,
         "FLOWER_CONTEXT": str(FOUND),
         "FLOWER_STEP": step,
         # Without one the roles look for it themselves, and say what is missing.
@@ -167,9 +175,31 @@ def run_playbook(step: str, context: Context) -> int:
     state_file.write(FOUND, json.dumps(context.found()), 0o600)
     try:
         with open(LOGS / "flower-ansible.log", "a", encoding="utf-8") as log:
-            return subprocess.run([str(venv / "ansible-playbook"), str(PLAYBOOK)], env=environment, stdout=log, stderr=log, check=False).returncode
+            command = [sys.executable, str(RUNNER), str(venv / "ansible-playbook"), str(PLAYBOOK)]
+            return subprocess.run(command, env=environment, stdout=log, stderr=log, check=False).returncode
     finally:
         FOUND.unlink(missing_ok=True)
+
+
+def prepared_modules() -> Path:
+    """Return where modules are that Ansible has prepared of the files that are there now."""
+    digest = hashlib.sha256(sys.version.encode())
+    for place in sorted([*COLLECTIONS.glob("ansible_collections/*/*/plugins/mod*"), *Path(sys.prefix).glob("lib/python3*/site-packages/ansible_core-*")]):
+        for directory, subdirectories, names in os.walk(place):
+            subdirectories[:] = sorted(name for name in subdirectories if name != "__pycache__")
+            for name in sorted(names):
+                facts = os.stat(os.path.join(directory, name))
+                # An archive knows no parts of seconds.
+                digest.update(f"{directory}/{name}\0{facts.st_size}\0{facts.st_mtime_ns // 10**9}\0".encode())
+    return BYTECODE / f"modules-{digest.hexdigest()[:16]}"
+
+
+def rehearse() -> int:
+    """Run the modules of a boot once, unless that was done with the files that are there now; say so, and return the exit status."""
+    if prepared_modules().exists():
+        return 0
+    print("rehearsed")
+    return run_playbook(REHEARSAL, Context((APPLIANCE / "role").read_text(encoding="utf-8").strip()))
 
 
 def run_node(step: str, context: Context) -> tuple[int, Context]:
@@ -219,7 +249,8 @@ def is_given(context: dict[str, str]) -> bool:
 
 def failed_stage() -> str:
     """Return the stage in which the last run of the playbook failed, nothing when it did not."""
-    failed = re.match(r"failed in stage (\w+)", BOOT_LOG.read_text(encoding="utf-8").splitlines()[-1])
+    lines = BOOT_LOG.read_text(encoding="utf-8").splitlines()  # none if Ansible itself did not start
+    failed = re.match(r"failed in stage (\w+)", lines[-1]) if lines else None
     return failed.group(1) if failed else ""
 
 
@@ -318,12 +349,14 @@ def restart_unchanged(context: Context) -> bool:
 
 def main() -> int:
     """Run one step of the life cycle and return the exit status."""
-    if len(sys.argv) != 2 or sys.argv[1] not in ("configure", "bootstrap"):
-        print("usage: service configure|bootstrap", file=sys.stderr)
+    if len(sys.argv) != 2 or sys.argv[1] not in ("configure", "bootstrap", REHEARSAL):
+        print("usage: service configure|bootstrap|rehearse", file=sys.stderr)
         return 2
     step = sys.argv[1]
     os.umask(0o022)
     LOGS.mkdir(parents=True, exist_ok=True)
+    if step == REHEARSAL:
+        return rehearse()
     BOOT_LOG.touch()
     status = APPLIANCE / "status"
     with open(LOCK, "w", encoding="utf-8") as lock:

@@ -34,6 +34,7 @@ PROGRAMS = (
     Path("/etc/one-appliance/role"),
     Path("/etc/one-appliance/link.py"),
     Path("/etc/one-appliance/node.py"),
+    Path("/etc/one-appliance/runner.py"),
     Path("/etc/one-appliance/service.py"),
     Path("/etc/one-appliance/tunnel.py"),
     Path("/etc/one-appliance/unchanged.py"),

@@ -76,7 +76,10 @@ def test_the_playbook_runs_with_kept_byte_code_and_nothing_of_the_context_that_s
     playbook = tmp_path / "ansible-playbook"
     playbook.write_text("#!/bin/sh\nenv\n")
     playbook.chmod(0o755)
-    monkeypatch.setattr(service.sys, "executable", str(tmp_path / "python"))
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$1"\nshift\nexec "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(service.sys, "executable", str(python))
     monkeypatch.setattr(service, "LOGS", tmp_path)
     for name in ("PYTHONPATH", "KEPT_BYTECODE", "ANSIBLE_CONFIG"):
         monkeypatch.setenv(name, "/foreign")
@@ -85,10 +88,31 @@ def test_the_playbook_runs_with_kept_byte_code_and_nothing_of_the_context_that_s
     monkeypatch.setattr(service, "read_context", lambda: ({"VMID": "7", "PYTHONSTARTUP": "/foreign", "ONEGATE_TOKEN": "secret"}, "context.sh"))
     assert service.run_playbook("bootstrap", service.Context("superlink")) == 0
     lines = (tmp_path / "flower-ansible.log").read_text().splitlines()
+    assert lines[0] == "/etc/one-appliance/runner.py"
     assert {"PYTHONPATH=/etc/one-appliance/bytecode", "KEPT_BYTECODE=/var/cache/one-appliance", "VMID=7"} <= set(lines)
     assert [line for line in lines if "/foreign" in line or "secret" in line] == []
     assert (tmp_path / "TOKEN").read_text() == "secret" and (tmp_path / "TOKEN").stat().st_mode & 0o777 == 0o600
     assert not (tmp_path / "FOUND").exists(), "what was found in the context stays no longer than the playbook"
+
+
+def test_a_boot_is_rehearsed_once_for_the_files_that_are_there(
+    service: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho $FLOWER_STEP >>{tmp_path}/rehearsals\nmkdir -p "$FLOWER_BOOT_MODULES"\n')
+    python.chmod(0o755)
+    module = tmp_path / "collections/ansible_collections/opennebula/flower/plugins/modules/one_context.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("first = 1\n")
+    (tmp_path / "role").write_text("superlink\n")
+    places = {"APPLIANCE": tmp_path, "LOGS": tmp_path, "BYTECODE": tmp_path / "kept", "COLLECTIONS": tmp_path / "collections"}
+    for name, value in {**places, "FOUND": tmp_path / "found", "TOKEN": tmp_path / "token"}.items():
+        monkeypatch.setattr(service, name, value)
+    monkeypatch.setattr(service.sys, "executable", str(python))
+    assert [service.rehearse(), service.rehearse()] == [0, 0]
+    assert (tmp_path / "rehearsals").read_text() == "rehearse\n" and capsys.readouterr().out == "rehearsed\n"
+    module.write_text("second = 22\n")
+    assert service.rehearse() == 0 and (tmp_path / "rehearsals").read_text() == "rehearse\n" * 2
 
 
 @pytest.mark.parametrize(("given", "there", "asked"), [
@@ -107,3 +131,9 @@ def test_a_tunnel_is_looked_after_where_the_context_asks_for_one(
     monkeypatch.setattr(service, "TUNNEL_LINK", tmp_path if there else tmp_path / "missing")
     service.look_after_tunnel(given)
     assert (tmp_path / "asked").read_text().strip() == asked
+
+
+def test_a_boot_whose_ansible_did_not_start_failed_in_no_stage(service: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "BOOT_LOG", tmp_path / "boot.log")
+    service.BOOT_LOG.touch()
+    assert service.failed_stage() == ""

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from ansible_collections.opennebula.flower.plugins.module_utils.onegate import context_files
-from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.board import open_board
+from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.channel import open_channel
 from ansible_collections.opennebula.flower.tests.support.one_servers import scripted
 
 ROOT = Path(__file__).parents[3]
@@ -61,6 +61,8 @@ class Machine:
             patch.setattr(service, name, root)
         patch.setattr(service, "BOOT_LOG", root / "boot.log")
         patch.setattr(service, "COLLECTIONS", ROOT)
+        patch.setattr(service, "RUNNER", ROOT / "roles/flower_appliance/files/runner.py")
+        patch.setattr(service, "BYTECODE", root / "kept")
         patch.setattr(service, "PLAYBOOK", root / "play.yml")
         patch.setattr(service.unchanged, "RECORD", root / "record" / "bootstrap")
         patch.setattr(service.unchanged, "PROGRAMS", ())
@@ -114,7 +116,7 @@ def test_a_superlink_boots_and_its_supervisor_has_run_and_token(machine: Machine
     settings = json.loads((machine.root / "supervisor.json").read_text())
     assert settings["initial_run"]["config"]["num-server-rounds"] == 7
     # Opening it reads the token where the boot program left it: the guest agent left none on this machine.
-    open_board(settings["onegate"])
+    open_channel(settings["onegate"])
     assert Path(settings["onegate"]["token_file"]).read_text() == "secret"
 
 
