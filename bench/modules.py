@@ -50,6 +50,7 @@ UNCHANGED = [
     ("one_virtual_network", {"name": "bench", "template": {"VN_MAD": "bridge", "BRIDGE": "br0"}}),
     ("one_security_group", {"name": "bench", "rules": [{"RULE_TYPE": "inbound", "PROTOCOL": "tcp", "RANGE": 22}]}),
     ("one_image", {"name": "bench", "path": "/var/tmp/bench", "size": 10, "datastore": "default"}),
+    ("one_marketplace_app", {"name": "bench", "marketplace": "bench", "image": "bench"}),
     ("one_template", {"name": "bench", "template": VM_TEMPLATE}),
     ("one_service_template", {"name": "bench", "template": {"roles": [{"name": "a", "vm_template": "bench", "cardinality": 1}]}}),
     ("one_service", {"name": "bench", "service_template": "bench"}),
@@ -159,6 +160,7 @@ def header(what: str, against: str) -> None:
 def unchanged(bench: Bench) -> None:
     """Runs without change, against a module that makes one raw call."""
     header("no change", "raw module")
+    bench.call("one.market.allocate", 'NAME="bench"\nMARKET_MAD="http"\nBASE_URL="http://market"\nPUBLIC_DIR="/srv"')
     raw = bench.payload(RAW_MODULE.stem, {"method": "one.templatepool.info", "arguments": [-2, -1, -1]})
     for module, options in UNCHANGED:
         payload = bench.payload(module, options)
