@@ -42,8 +42,8 @@ _LONGEST_SHOWN = 100
 # Of Linux, for TCP_KEEPIDLE and TCP_KEEPINTVL.
 _LONGEST_KEEPALIVE = 32767
 _PORTS = Limits(minimum=1, maximum=LAST_PORT)
-# The ports of Flower, the files of runs and the metrics behind the gateway.
-_TAKEN_PORTS = (8405, 8406, 18000, 18001)
+# The ports of Flower, the files of runs, what apps ask for and the metrics behind the gateway.
+_TAKEN_PORTS = (8405, 8406, 18000, 18001, 18002)
 _OF_GENERATED = ("FL_CERT_EXTRA_SAN", "FL_CERT_DAYS", "FL_CA_DAYS", "FL_CERT_RENEWAL", "FL_CA_NUMBER", "FL_CA_ALSO_TRUSTED")
 _OURS = re.compile(r"(ONEAPP_)?((FL|FLOWER|ML)_[A-Z0-9_]+)")
 

@@ -152,7 +152,7 @@ def test_units_start_with_the_machine(image: Image, unit: str) -> None:
 
 def test_flower_is_started_by_the_boot_alone(image: Image) -> None:
     started = {path.name for path in (image.root / "etc/systemd/system").glob("*.wants/*")}
-    assert not {"haproxy.service", "flower-superlink.service", "flower-supernode.service", "flower-supervisor.service"} & started
+    assert not {"haproxy.service", "flower-superlink.service", "flower-supernode.service", "flower-supervisor.service", "flower-artifacts.service"} & started
     assert image.mode("etc/one-context.d/net-90-service-appliance") == 0o755
     assert image.mode("opt/flower/bin/health-check") == 0o755
 

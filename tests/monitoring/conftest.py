@@ -78,12 +78,13 @@ class Monitoring(Prometheus):
         variables = yaml.safe_load((ROLES / "flower_superlink/defaults/main.yml").read_text()) | {
             "ansible_managed": "", "flower_tls_enabled": False, "flower_fleet_api_address": f"127.0.0.1:{ports['fleet']}",
             "flower_control_api_address": f"127.0.0.1:{ports['control']}", "flower_superlink_port": flower.rpartition(":")[2],
-            "flower_superlink_artifacts_port": free_port(), "flower_metrics_enabled": True, "flower_metrics_from": [], "flower_metrics_auth": "",
+            "flower_superlink_artifacts_port": free_port(), "flower_superlink_runtime_port": free_port(),
+            "flower_superlink_runtime_methods": ["get-nodes"], "flower_metrics_enabled": True, "flower_metrics_from": [], "flower_metrics_auth": "",
             "flower_metrics_certfile": "", "flower_metrics_port": ports["metrics"],
         }  # fmt: skip
         text = rendered("flower_superlink", "haproxy.cfg.j2", variables)
         # Here Flower itself speaks no TLS, and nothing but it and the ports is another.
-        text = re.sub(r" ssl verify required ca-file \S*", "", text)
+        text = re.sub(r" ssl (verify required ca-file|crt) \S*( alpn \S*)?", "", text)
         text = text.replace("127.0.0.1:8405", f"127.0.0.1:{ports['loopback']}").replace("127.0.0.1:8406", f"127.0.0.1:{exporter}")
         (self.directory / "haproxy.cfg").write_text(text)
         self.start("haproxy", "haproxy", "-f", str(self.directory / "haproxy.cfg"))

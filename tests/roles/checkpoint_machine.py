@@ -18,11 +18,13 @@ PLAYBOOK = """
   vars: {flower_runtime: native}
   tasks:
     - ansible.builtin.user: {name: app, uid: 49999, shell: /usr/sbin/nologin, create_home: false}
-    - ansible.builtin.file: {path: /opt/flower/config/flwr, state: directory, mode: "0755"}
+    - ansible.builtin.user: {name: flower-supervisor, uid: 49998, system: true, shell: /usr/sbin/nologin, create_home: false}
+    - ansible.builtin.file: {path: "/opt/flower/{{ item }}", state: directory, mode: "0755"}
+      loop: [config, flwr]
     - ansible.builtin.include_role: {name: opennebula.flower.flower_superlink, tasks_from: checkpoints}
     - ansible.builtin.include_role: {name: opennebula.flower.flower_superlink, tasks_from: container}
 """
-STAND_IN = "[Service]\nUser=root\nExecStart=\nExecStart=/bin/sleep infinity\nRestart=no\n"
+STAND_IN = "[Unit]\nAssertPathExists=\n[Service]\nUser=root\nExecStart=\nExecStart=/bin/sleep infinity\nRestart=no\n"
 
 
 def machine(*command: str, standard_input: str = "", check: bool = True) -> subprocess.CompletedProcess:

@@ -44,8 +44,9 @@ PLAYBOOK = """
   vars: {flower_runtime: native, flower_superlink_host_name: superlink}
   tasks:
     - ansible.builtin.user: {name: app, uid: 49999, shell: /usr/sbin/nologin, create_home: false}
+    - ansible.builtin.user: {name: flower-supervisor, uid: 49998, system: true, shell: /usr/sbin/nologin, create_home: false}
     - ansible.builtin.file: {path: "/opt/flower/{{ item }}", state: directory, mode: "0755"}
-      loop: [config/flwr, certs, ca]
+      loop: [config, flwr, certs, ca]
     - ansible.builtin.file: {path: /etc/systemd/system/flower-.service.d, state: directory, mode: "0755"}
     - ansible.builtin.copy: {src: SANDBOX, dest: /etc/systemd/system/flower-.service.d/sandbox.conf, mode: "0644"}
     - ansible.builtin.include_role: {name: opennebula.flower._os_packages}

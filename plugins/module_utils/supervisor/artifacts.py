@@ -17,6 +17,7 @@ import os
 import re
 import secrets
 import socket
+import stat
 import sys
 import threading
 import time
@@ -31,7 +32,7 @@ from .protocol import published_files
 from .run_directory import RunDirectory
 from .untrusted import count, sentence
 
-LOGGER = logging.getLogger("flower-supervisor")
+LOGGER = logging.getLogger("flower-artifacts")
 
 PATH = "/artifacts/"
 TOKEN_HEADER = "X-Artifact-Token"
@@ -114,6 +115,7 @@ def collect(directory: RunDirectory) -> Collection:
                 if size > left:
                     raise OSError(f"the files of a run are limited to {_RUN_FILES_BYTES >> 30} GiB")
                 left -= size
+                _show_to_group(stream)
                 files.append(Artifact(name, *_measure(stream, size)))
         except OSError as problem:
             LOGGER.warning("%s is not offered: %s.", name, sentence(problem.strerror or problem))
@@ -302,6 +304,13 @@ def _names(directory: RunDirectory) -> list[str]:
     except OSError as problem:
         LOGGER.warning("The files of a run cannot be listed: %s.", problem)
         return []
+
+
+def _show_to_group(stream: BinaryIO) -> None:
+    """Let who serves a file read it: it belongs to the same group as its app, whose files may be for the app alone."""
+    mode = os.fstat(stream.fileno()).st_mode
+    if not mode & stat.S_IRGRP:
+        os.fchmod(stream.fileno(), stat.S_IMODE(mode) | stat.S_IRGRP)
 
 
 def _measure(stream: BinaryIO, most: int) -> tuple[int, str]:

@@ -34,7 +34,8 @@ from ..flower.run_config import flat, toml_document
 from ..onegate.context_files import ContextMissing
 from . import unit_log
 from .apps import AppError, read_config, stage
-from .artifacts import ArtifactServer, Collection, collect
+from .artifact_server import offer
+from .artifacts import Collection, collect
 from .channel import Channel, open_channel
 from .control import Control, ControlError, ControlTimeout, RunStatus
 from .events import end_of_events, read_events
@@ -90,7 +91,7 @@ class Config:
     run. ``own_app`` is the operator's own app, with its source and its run configuration, and ``app_requests`` says whether
     requests may name another one; apps are kept in ``apps_directory``, which the client sees as
     ``apps_directory_in_app``. What a forgotten run left goes with it, its checkpoints in ``checkpoints_directory``, too, if that is not empty.
-    ``artifacts_port`` is where the files of ended runs are served on loopback, None for nowhere, with tokens that expire after
+    ``artifacts_file`` is where the files of ended runs are offered to who serves them, empty for nowhere, with tokens that expire after
     ``artifacts_days``, 0 for never, and
     ``metrics_file`` has the metrics, empty for none. ``health_ca`` is the certificate that the SuperLink shows at ``health_url``. Times
     are in seconds: between two looks at everything, between two uses of the client at least (each costs more than one second of
@@ -106,7 +107,7 @@ class Config:
     onegate: dict[str, Any] | None = None
     initial_run: dict[str, Any] | None = None
     run_config: dict[str, Any] | None = None
-    artifacts_port: int | None = None
+    artifacts_file: str = ""
     artifacts_days: float = 30
     metrics_file: str = ""
     own_app: dict[str, Any] | None = None
@@ -184,6 +185,7 @@ class Supervisor:
         self._unsaved = False
         self._problems: dict[str, str] = {}
         self._lost: set[str] = set()
+        self._offered: dict[str, Collection] | None = None
         # Where there may be something that forgotten runs left, also when this process has just started.
         self._left = self._directories_of_runs()
         if self._state.put_aside:
@@ -224,6 +226,8 @@ class Supervisor:
         if run:
             self._survive("a run", lambda: self._advance(run))
         self._survive("the tokens of files", self._renew_tokens)
+        # Before their tokens are published.
+        self._survive("the files that are offered", self._offer)
         if self._left:
             self._survive("what forgotten runs left", self._remove_left)
         if self._unsaved:
@@ -242,6 +246,12 @@ class Supervisor:
         interval = config.get("checkpoint-interval") if config.get("checkpoint-enabled") else None
         # Also when nothing changed: the age of the file says whether this process is at work.
         write(self._config.metrics_file, render(supervisor_metrics(self._state.runs, self._state.totals, interval)))
+
+    def _offer(self) -> None:
+        """Tell who serves the files of ended runs which these are, when that changed."""
+        if self._config.artifacts_file and self.collections != self._offered:
+            offer(self._config.artifacts_file, self.collections)
+            self._offered = dict(self.collections)
 
     def _survive(self, what: str, step: Callable[[], None]) -> None:
         """Do something; an error that nobody thought of is logged once and does not end the supervisor."""
@@ -701,8 +711,6 @@ def main() -> int:
     try:
         config = Config.read(path)
         supervisor = Supervisor(config, open_channel(config.onegate))
-        if config.artifacts_port is not None:
-            ArtifactServer(config.artifacts_port, config.runs_directory, supervisor.collections, config.artifacts_seconds).start()
     except (OSError, ValueError, KeyError, TypeError, ContextMissing) as problem:
         LOGGER.error("The supervisor cannot start: %s", sentence(problem))
         return 1

@@ -45,7 +45,7 @@ SETTINGS = (
     (Path("/etc/haproxy"), "haproxy.cfg"),
     (Path("/opt/flower/config"), "*.json"),
     (Path("/opt/flower/config/metrics"), "*"),
-    (Path("/opt/flower/config/flwr"), "config.toml"),
+    (Path("/opt/flower/flwr"), "config.toml"),
     # All but the server's, which a timer renews; it is looked at by itself.
     (Path("/opt/flower/certs"), "[!s.]*"),
     (Path("/opt/flower/loopback"), "*"),
@@ -53,7 +53,9 @@ SETTINGS = (
 CERTIFICATES = Path("/opt/flower/certs")
 NODE_UNIT = Path("/etc/systemd/system/flower-supernode.service")
 UNITS = {
-    "superlink": ("haproxy.service", "flower-superlink.service", "flower-supervisor.service", "flower-certificates.timer"),
+    "superlink": (
+        "haproxy.service", "flower-superlink.service", "flower-supervisor.service", "flower-artifacts.service", "flower-certificates.timer",
+    ),
     "supernode": ("flower-supernode.service",),
 }
 # Where they are set up.

@@ -30,7 +30,7 @@ EXCEPTIONS = {
     "wireguard-failover@.service": (9.0, "changes the peers of an interface of the kernel, and keeps what it knows of them"),
 }
 # What keeps one of these from taking the memory or the processes of the machine, on which Flower itself runs.
-LIMITED = ("flower-supervisor", "flower-registrar", "flower-certificates", "flower-checkpoint-upload", "flower-checkpoint-restore")
+LIMITED = ("flower-supervisor", "flower-artifacts", "flower-registrar", "flower-certificates", "flower-checkpoint-upload", "flower-checkpoint-restore")
 # Settings that templates take apart.
 TAKEN_APART = {"flower_superexec_environment": {}, "flower_superexec_volumes": [], "nvidia_container_toolkit_mig_wanted": [{}]}
 SHIPPED = {path.name.removesuffix(".j2"): path for path in ROLES.glob("*/*/*") if re.search(r"\.service(\.j2)?$", path.name)}

@@ -50,7 +50,7 @@ def test_nothing_is_filtered_outbound_unless_networks_are_named() -> None:
 
 def test_a_firewall_that_is_off_leaves_no_table() -> None:
     assert [line for line in rules(flower_host_firewall_enabled=False) if line and not line.startswith("#")] == [
-        "table inet flower_firewall", "delete table inet flower_firewall",
+        "table inet flower_firewall", "delete table inet flower_firewall", "table inet flower_loopback", "delete table inet flower_loopback",
     ]  # fmt: skip
 
 

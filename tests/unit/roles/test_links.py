@@ -20,13 +20,12 @@ import yaml
 
 ROLES = Path(__file__).parents[3] / "roles"
 # Directories that belong to the user that apps run as.
-OF_APPS = re.compile(r"/opt/flower/(state|data|checkpoints|config/flwr)/")
+OF_APPS = re.compile(r"/opt/flower/(state|data|checkpoints)/")
 NO_LINK = ROLES / "_flower_runtime/tasks/no_link.yml"
 WRITERS = {f"ansible.builtin.{name}" for name in ("file", "copy", "template")}
 TASKS = [
     ("flower_superlink/tasks/install.yml", "Create the directories of the SuperLink", "state/runs"),
     ("_flower_runtime/tasks/superexec.yml", "Create the directory of Flower's own files", "state/flwr"),
-    ("flower_superlink/tasks/container.yml", "Write the settings of Flower's command line and of the supervisor", "config/flwr/config.toml"),
 ]
 
 

@@ -95,7 +95,7 @@ def test_supernode_joins_the_superlink_of_its_service(running_superlink, running
     assert running_supernode.published["FL_NODE_ID"] == "11"
     assert running_supernode.published["FL_GPU_AVAILABLE"] == "NO"
     answer = running_superlink.host.check_output(
-        "docker exec --env FLWR_HOME=/app/cli flower-superlink flwr supernode list local --format json"
+        "docker exec --user 49998:49999 --env HOME=/app/cli --env FLWR_HOME=/app/cli flower-superlink flwr supernode list local --format json"
     )
     assert "online" in [node["status"] for node in json.loads(answer)["nodes"]]
     events = running_superlink.host.file("/var/lib/flower-registrar/events.jsonl").content_string.splitlines()

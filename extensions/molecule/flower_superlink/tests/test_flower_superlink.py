@@ -27,9 +27,9 @@ except Exception as error:
 """
 
 
-def get(host, url, ca=CA):
-    """Return the status of a GET request made on the machine itself, or why there was none."""
-    return host.run("python3 -c %s %s %s", PROBE, url, ca).stdout.strip()
+def get(host, url, ca=CA, user="root"):
+    """Return the status of a GET request that a user makes on the machine itself, or why there was none."""
+    return host.run("runuser -u %s -- python3 -c %s %s %s", user, PROBE, url, ca).stdout.strip()
 
 
 def own_address(host):
@@ -164,15 +164,49 @@ def test_flower_shows_the_gateway_a_certificate_of_its_own(host):
     assert host.run("runuser -u nobody -- cat /opt/flower/loopback/flower.key").rc != 0
 
 
+@pytest.mark.parametrize(
+    "path", ["control/list-runs", "control/start-run", "fleet/register-node-fleet", "runtime/start-automation", "runtime/../control/list-runs"]
+)
+def test_an_app_gets_no_interface_of_flower_but_its_own(host, path):
+    assert get(host, f"https://127.0.0.1:18000/v1/{path}", FLOWER, "app") == "404"
+
+
+def test_an_app_gets_its_own_interface(host):
+    assert get(host, "https://127.0.0.1:18000/health", FLOWER, "app") == "200"
+    # Flower's own answer to a method that it has, of a request that is none.
+    assert get(host, "https://127.0.0.1:18000/v1/runtime/get-nodes", FLOWER, "app") == "405"
+
+
+def test_an_app_reaches_no_port_where_operators_start_runs(host):
+    assert "refused" in get(host, "https://127.0.0.1:9093/v1/control/list-runs", user="app")
+    assert "refused" in get(host, "https://[::1]:9093/v1/control/list-runs", user="app")
+    assert "refused" in get(host, "https://127.0.0.1:18000/health", FLOWER, "nobody")
+
+
+def test_flower_does_not_start_without_the_rules_that_keep_apps_apart(host):
+    host.check_output("systemctl stop flower-firewall")
+    try:
+        assert "Assertion failed" in host.run("systemctl restart flower-superlink").stderr
+    finally:
+        host.check_output("systemctl start flower-firewall flower-superlink")
+    assert wait_until(lambda: get(host, "https://127.0.0.1:18000/health", FLOWER) == "200")
+    assert wait_until(lambda: get(host, "https://127.0.0.1:9092/health") == "200")
+
+
 def test_nobody_joins_by_himself(host):
     assert "--enable-supernode-auth" in host.check_output("systemctl cat flower-superlink")
 
 
-def test_the_registrar_runs_with_no_rights(host):
-    assert unit_property(host, "flower-registrar", "User") == "flower-registrar"
-    assert wait_until(lambda: unit_property(host, "flower-registrar", "ActiveState") == "active")
-    assert unit_property(host, "flower-registrar", "NRestarts") == "0"
-    assert host.service("flower-registrar").is_enabled
+@pytest.mark.parametrize("unit", ["flower-registrar", "flower-artifacts", "flower-supervisor"])
+def test_what_stands_beside_flower_is_not_root(host, unit):
+    assert unit_property(host, unit, "User") == unit
+    assert wait_until(lambda: unit_property(host, unit, "ActiveState") == "active")
+    assert unit_property(host, unit, "NRestarts") == "0"
+    assert host.service(unit).is_enabled
+    status = host.check_output(f"cat /proc/{unit_property(host, unit, 'MainPID')}/status")
+    rights = int(re.search(r"CapEff:\s*(\w+)", status)[1], 16)
+    # CHOWN, DAC_OVERRIDE and FOWNER.
+    assert rights == (0b1011 if unit == "flower-supervisor" else 0)
 
 
 def test_the_files_of_runs_are_served_on_loopback_only(host):
@@ -225,9 +259,9 @@ def test_health_check_agrees_with_the_state(host):
 
 def test_command_line_of_operators_works_on_the_machine(host):
     if host.backend.name == container("mol-superlink-container"):
-        flwr = "docker exec --env FLWR_HOME=/app/cli flower-superlink flwr"
+        flwr = "docker exec --user 49998:49999 --env HOME=/app/cli --env FLWR_HOME=/app/cli flower-superlink flwr"
     else:
-        flwr = "runuser -u app -- env PATH=/opt/flower/native/bin:/usr/bin FLWR_HOME=/opt/flower/config/flwr flwr"
+        flwr = "runuser -u flower-supervisor -- env PATH=/opt/flower/native/bin:/usr/bin FLWR_HOME=/opt/flower/flwr flwr"
     answer = host.check_output(f"{flwr} list local --format json")
     assert '"success": true' in answer
 
@@ -237,7 +271,7 @@ def test_supervisor_keeps_running(host):
     assert unit_property(host, "flower-supervisor", "NRestarts") == "0"
 
 
-@pytest.mark.parametrize("unit", ["flower-superlink", "flower-supervisor", "flower-registrar", "flower-firewall", "flower-certificates"])
+@pytest.mark.parametrize("unit", ["flower-superlink", "flower-supervisor", "flower-artifacts", "flower-registrar", "flower-firewall", "flower-certificates"])
 def test_a_unit_may_do_little_else_than_its_work(host, unit):
     assert exposure(host, unit) <= 3.0
 

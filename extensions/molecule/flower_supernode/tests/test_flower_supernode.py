@@ -23,7 +23,7 @@ def superlink_machine():
 def online_nodes(superlink):
     """Return how many nodes the SuperLink sees online."""
     answer = superlink.check_output(
-        "docker exec --env FLWR_HOME=/app/cli flower-superlink flwr supernode list local --format json"
+        "docker exec --user 49998:49999 --env HOME=/app/cli --env FLWR_HOME=/app/cli flower-superlink flwr supernode list local --format json"
     )
     return sum(node["status"] == "online" for node in json.loads(answer)["nodes"])
 

@@ -69,6 +69,14 @@ def test_registers_models_and_events_with_size_and_checksum(runs: Path) -> None:
     assert found.files[2].sha256 == hashlib.sha256(b"model.npz").hexdigest()
 
 
+def test_what_an_app_keeps_for_itself_is_shown_to_who_serves_it(runs: Path) -> None:
+    for name in ("model.npz", "other.npz"):
+        (runs / "one" / name).write_bytes(b"weights")
+        (runs / "one" / name).chmod(0o600)
+    collect(RunDirectory(str(runs), "one"))
+    assert [(runs / "one" / name).stat().st_mode & 0o777 for name in ("model.npz", "other.npz")] == [0o640, 0o600]
+
+
 def test_every_collection_has_a_token_of_its_own_with_256_bits(runs: Path) -> None:
     tokens = {collect(RunDirectory(str(runs), "one")).token for _time in range(5)}
     assert len(tokens) == 5

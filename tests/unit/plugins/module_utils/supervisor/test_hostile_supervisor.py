@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import errno
-import http.client
 import json
 import logging
 import os
@@ -22,7 +21,6 @@ import pytest
 from ansible_collections.opennebula.flower.plugins.module_utils.supervisor import state
 from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.protocol import PUBLISHED_ROUNDS
 from ansible_collections.opennebula.flower.plugins.module_utils.supervisor.run_directory import RunDirectory, remove_discarded
-from ansible_collections.opennebula.flower.tests.support.ports import free_port
 from ansible_collections.opennebula.flower.tests.support.supervisor_scene import Scene
 
 MODULE = "ansible_collections.opennebula.flower.plugins.module_utils.supervisor.supervisor"
@@ -436,7 +434,8 @@ def until(process: subprocess.Popen, words: str) -> str:
 
 
 def test_the_process_lives_through_all_of_it_and_still_trains_and_serves(scene: Scene, tmp_path: Path) -> None:
-    scene.settings["artifacts_port"] = port = free_port()
+    offered = tmp_path / "offered.json"
+    scene.settings["artifacts_file"] = str(offered)
     state = Path(scene.settings["state_file"])
     state.parent.mkdir()
     state.write_text('{"runs": [{"name": "../../x", "status": "running"}]}')
@@ -450,10 +449,8 @@ def test_the_process_lives_through_all_of_it_and_still_trains_and_serves(scene: 
         until(process, "'good' was asked for")
         scene.train()
         until(process, "completed: training complete")
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        connection.request("GET", "/artifacts/initial/events.jsonl")
-        assert connection.getresponse().status == 404
         until(process, "Run 'good' was submitted")
+        assert list(json.loads(offered.read_text())) == ["initial"]
         process.send_signal(signal.SIGTERM)
         assert "Traceback" not in process.stdout.read()
         assert process.wait() == 0

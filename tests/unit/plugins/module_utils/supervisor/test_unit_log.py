@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[5]
 # Each of them fails at once, since there is no such file.
 UNITS = {
     "flower-supervisor": ("supervisor",),
+    "flower-artifacts": ("artifact_server",),
     "flower-registrar": ("registrar",),
     "flower-checkpoint-upload": ("checkpoint_sync", "upload"),
     "flower-checkpoint-restore": ("checkpoint_sync", "restore"),
