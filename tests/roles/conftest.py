@@ -37,8 +37,8 @@ def booted() -> Iterator[None]:
         while machine("systemctl", "is-system-running", check=False).stdout.strip() not in ("running", "degraded"):
             assert time.monotonic() < deadline, "systemd is not up"
             time.sleep(0.2)
-        machine("mkdir", "-p", "/etc/systemd/system/flower-superlink.service.d", "/etc/systemd/system/flower-supervisor.service.d")
-        for unit in ("superlink", "supervisor"):
+        for unit in ("superlink", "supervisor", "artifacts"):
+            machine("mkdir", "-p", f"/etc/systemd/system/flower-{unit}.service.d")
             machine("tee", f"/etc/systemd/system/flower-{unit}.service.d/stand-in.conf", standard_input=STAND_IN)
         # What the install step leaves, of which these tests run nothing else.
         machine("mkdir", "-p", "/etc/systemd/system/flower-.service.d")
