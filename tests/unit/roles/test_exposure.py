@@ -29,6 +29,20 @@ EXCEPTIONS = {
     "vfio-host.service": (9.6, "takes devices from their drivers and loads modules before the system is up"),
     "wireguard-failover@.service": (9.0, "changes the peers of an interface of the kernel, and keeps what it knows of them"),
 }
+# Which units of Flower are root's, with which capabilities, and why. The others have a user of their own.
+CLIENT = ("", "is the client of the container engine, whose socket is root's; the container has another user")
+AS_ROOT = {
+    "flower-certificates.service": ("", "the keys are root's, and so is the gateway's reload"),
+    "flower-checkpoint-restore.service": ("CAP_CHOWN CAP_DAC_OVERRIDE", "fills the directory of the app's user, who must not read the keys of the storage"),
+    "flower-firewall.service": ("CAP_NET_ADMIN", "loads rules into the kernel"),
+    "flower-uplink.service": ("CAP_NET_ADMIN", "sets limits in the kernel"),
+}
+AS_ROOT_OF = {
+    "container": {**AS_ROOT, **dict.fromkeys((f"flower-{name}.service" for name in ("dcgm", "superexec", "superlink", "supernode")), CLIENT)},
+    "native": {**AS_ROOT, "flower-dcgm.service": ("CAP_SYS_ADMIN", "NVIDIA's exporter reads counters of the GPU")},
+}
+# Of a user of its own, what it may do beyond that.
+AS_OTHERS = {"flower-supervisor.service": "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER"}
 # What keeps one of these from taking the memory or the processes of the machine, on which Flower itself runs.
 LIMITED = ("flower-supervisor", "flower-artifacts", "flower-registrar", "flower-certificates", "flower-checkpoint-upload", "flower-checkpoint-restore")
 # Settings that templates take apart.
@@ -89,6 +103,21 @@ def test_every_exception_is_one_of_a_unit() -> None:
 def test_what_stands_beside_flower_leaves_it_memory_and_processes(runtime: str, name: str) -> None:
     lines = units(runtime)[f"{name}.service"].splitlines()
     assert [limit for limit in ("MemoryMax=", "TasksMax=") if not any(line.startswith(limit) for line in lines)] == []
+
+
+def settings(text: str, name: str) -> list[str]:
+    return [line.removeprefix(f"{name}=") for line in text.splitlines() if line.startswith(f"{name}=")]
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_few_units_of_flower_are_root_and_each_has_what_it_needs(runtime: str) -> None:
+    mine = {name: text for name, text in units(runtime).items() if name in SHIPPED and name.startswith("flower-")}
+    as_root = {name: settings(text, "CapabilityBoundingSet") for name, text in mine.items() if not settings(text, "User")}
+    assert as_root == {name: [capabilities] for name, (capabilities, _reason) in AS_ROOT_OF[runtime].items()}
+    others = {name: text for name, text in mine.items() if settings(text, "User")}
+    assert {name: settings(text, "CapabilityBoundingSet") for name, text in others.items()} == {name: [AS_OTHERS.get(name, "")] for name in others}
+    # Others would have them without being told to.
+    assert {name for name, text in others.items() if settings(text, "AmbientCapabilities")} == AS_OTHERS.keys()
 
 
 @pytest.mark.parametrize("name", ["flower-dcgm.service", "flower-supernode.service"])
