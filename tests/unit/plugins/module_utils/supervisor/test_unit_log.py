@@ -33,6 +33,8 @@ UNITS = {
 OTHERS = {"flower-certificates", "flower-uplink", "flower-supernode"}
 # Units whose lines come from programs without a unit file here: the clock's check is a part of flower-supernode, the other is the appliance's.
 WITHOUT_FILE = {"flower-clock", "one-appliance-node"}
+# Flower's own, of whose lines flower-log makes objects.
+FLOWER = {"flower-superlink", "flower-supernode", "flower-superexec"}
 TOLD = re.compile(r"^Environment=FL_LOG_FORMAT=\{\{ flower_(monitoring_)?log_format \}\}$", re.MULTILINE)
 
 
@@ -100,4 +102,12 @@ def test_every_unit_that_runs_a_program_of_the_collection_is_told_the_format() -
 
 
 def test_the_schema_has_every_unit_that_logs() -> None:
-    assert {*SCHEMA["properties"]["unit"]["enum"]} == UNITS.keys() | (OTHERS - {"flower-supernode"}) | WITHOUT_FILE
+    assert {*SCHEMA["properties"]["unit"]["enum"]} == UNITS.keys() | OTHERS | FLOWER | WITHOUT_FILE
+
+
+def test_what_flower_writes_goes_through_what_makes_objects_of_it() -> None:
+    texts = {path.name.removesuffix(".service.j2"): path.read_text() for path in (ROOT / "roles").glob("*/templates/*.service.j2")}
+    for unit in FLOWER:
+        starts = re.findall(r"^ExecStart=.*$", texts[unit], re.MULTILINE)
+        assert len(starts) == 2
+        assert [start for start in starts if "_log_prefix }}/opt/flower/" not in start] == []
