@@ -90,6 +90,6 @@ def test_what_is_prepared_of_modules_is_kept_and_nothing_of_a_task(by_runner: Re
 
 def test_the_status_is_that_of_the_command_and_nothing_is_left(tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    done = subprocess.run([*RUNNER, "sh", "-c", "test -S $FLOWER_MODULE_RUNNER && exit 7"], env=environment, check=False)
+    done = subprocess.run([*RUNNER, "sh", "-c", 'test -S "$FLOWER_MODULE_RUNNER" && exit 7'], env=environment, check=False)
     assert done.returncode == 7
     assert list(tmp_path.iterdir()) == []
