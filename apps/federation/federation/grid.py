@@ -27,7 +27,7 @@ _NODES_INTERVAL = 1.0  # seconds between two looks at the connected nodes
 _LOOK_INTERVAL = 10.0  # seconds between two looks at the connected nodes while replies are awaited
 _REMINDER_INTERVAL = 10.0  # seconds between two messages that still wait for nodes
 _REQUEST_INTERVAL = 0.05  # seconds for each reply that is asked for: the SuperLink has more to do than to say that there is none
-_REST_SECONDS = 60.0  # for which a node that says that it rests is left alone: it stops, or gave that up
+_REST_SECONDS = 120.0  # for which a node that says that it rests is left alone: it stops, or gave that up
 _PATIENCE = 1.0  # seconds that one look at the replies may take
 
 

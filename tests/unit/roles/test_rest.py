@@ -64,7 +64,7 @@ def node(tmp_path: Path) -> Node:
 
 def test_one_that_has_had_no_message_may_stop_at_once(node: Node) -> None:
     assert node.rest() == (0, 0)
-    assert node.rest((-60, BEGIN), (-60, END)) == (0, 0)
+    assert node.rest((-120, BEGIN), (-120, END)) == (0, 0)
     assert not (node.root / "containers").exists(), "nobody was asked to leave it alone"
 
 
@@ -75,7 +75,7 @@ def test_one_that_does_not_run_may_stop_at_once(node: Node) -> None:
 
 def test_one_that_works_stops_when_a_reply_that_says_so_was_there_to_be_fetched(node: Node) -> None:
     """The reply to what it worked on when it was asked may not say so: the ServerApp may ask again."""
-    assert node.rest((-5, BEGIN), (1, END), (3, BEGIN), (5, END)) == (0, 20)
+    assert node.rest((-5, BEGIN), (1, END), (3, BEGIN), (5, END)) == (0, 35)
     assert node.containers == {"flower-supernode"}
 
 
@@ -84,13 +84,13 @@ def test_one_that_gets_work_again_and_again_goes_on(node: Node) -> None:
     assert node.rest(*said, most=30) == (1, 30)
 
 
-def test_one_whose_replies_nobody_listens_to_stops_when_it_has_had_nothing_to_do_for_a_minute(node: Node) -> None:
-    assert node.rest((-59, BEGIN), (-52, END)) == (0, 8)
+def test_one_whose_replies_nobody_listens_to_stops_when_it_has_had_nothing_to_do_for_two_minutes(node: Node) -> None:
+    assert node.rest((-119, BEGIN), (-112, END)) == (0, 8)
 
 
 def test_one_that_was_asked_before_is_not_asked_again(node: Node) -> None:
-    (node.root / "asked").write_text(str(node.began - 40))
-    assert node.rest((-30, BEGIN), (-20, END)) == (0, 0)
+    (node.root / "asked").write_text(str(node.began - 60))
+    assert node.rest((-50, BEGIN), (-40, END)) == (0, 0)
 
 
 def test_the_app_is_asked_where_it_runs(node: Node) -> None:
@@ -102,7 +102,7 @@ def test_the_app_is_asked_where_it_runs(node: Node) -> None:
 def test_without_a_container_a_file_of_the_machine_asks_it(node: Node) -> None:
     node.unit("ExecStart=/opt/flower/native/bin/flower-supernode")
     # The file has the time of the machine.
-    assert node.rest((-5, BEGIN), (1, END), (3, BEGIN), (5, END)) == (0, 20)
+    assert node.rest((-5, BEGIN), (1, END), (3, BEGIN), (5, END)) == (0, 35)
     assert (node.root / "flower-rest").exists()
 
 
@@ -111,4 +111,4 @@ def test_without_a_container_a_file_of_the_machine_asks_it(node: Node) -> None:
     "INFO :      Run ID 1 is not in `RUNNING` status. Ignoring reply message b.", "\x1b[92mINFO \x1b[0m:      Sent successfully",
 ])
 def test_work_ends_in_many_ways(node: Node, end: str) -> None:
-    assert node.rest((-59, BEGIN), (-57, end), (-1, "an app says: Receiving: ")) == (0, 3)
+    assert node.rest((-119, BEGIN), (-117, end), (-1, "an app says: Receiving: ")) == (0, 3)
