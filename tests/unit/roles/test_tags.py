@@ -79,6 +79,7 @@ def chosen(tmp_path: Path, tag: str) -> dict[str, list[str]]:
 
 def test_ansible_chooses_the_tasks_of_a_tag(tmp_path: Path) -> None:
     found = chosen(tmp_path, "configure")
-    assert found["flower_superlink"] == ["Check every setting before anything is changed", "Look for an installed Flower", "Configure the SuperLink"]
+    checks = ["Check the settings", "Refuse settings that are not valid"]
+    assert found["flower_superlink"] == [*checks, "Look for an installed Flower", "Configure the SuperLink"]
     assert "Install WireGuard" not in found["wireguard"] and "Configure the tunnel" in found["wireguard"]
     assert found["flower_appliance"] == found["flower_container_image"] == []
