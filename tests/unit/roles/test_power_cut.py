@@ -118,5 +118,5 @@ def test_a_state_that_is_cut_off_is_none(left: str, tmp_path: Path, unchanged: M
     (tmp_path / "bootstrap").write_text(left)
     monkeypatch.setattr(unchanged, "RECORD", tmp_path / "bootstrap")
     monkeypatch.setattr(unchanged, "PROGRAMS", ())
-    assert "changed" in unchanged.difference({"VMID": "7"}, "supernode", None)
+    assert "changed" in unchanged.difference({"VMID": "7"}, "supernode", None, dict)
     assert Counts.read(str(tmp_path / "bootstrap")) == Counts()
