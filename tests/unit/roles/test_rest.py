@@ -13,19 +13,19 @@ import pytest
 
 PROGRAM = Path(__file__).parents[3] / "roles/flower_supernode/files/flower-rest"
 BEGIN, END = "INFO :      Receiving: train message (ID: a)", "INFO :      Sent successfully"
-# As journalctl does it with --reverse, --lines 1 and --grep, of what was said up to now.
+# As journalctl does it with --reverse, --lines and --grep, of what was said up to now.
 JOURNALCTL = """
-while [ "$1" != --grep ]; do shift; done
+while [ "$1" != --grep ]; do [ "$1" != --lines ] || lines=$2; shift; done
 awk -F '\\t' -v now="$(cat {root}/clock)" '$1 <= now' {root}/journal | while IFS='\t' read -r at line; do
   printf '%s\\n' "$line" | grep -qP -e "$2" && printf '%s.5 host flower[1]: %s\\n' "$at" "$line"
-done | tail -n 1
+done | tail -n "$lines" | tac
 """
 COMMANDS = {
     "date": "cat {root}/clock",
     "sleep": 'echo $(($(cat {root}/clock) + $1)) >{root}/clock',
     "systemctl": "case $1 in is-active) [ ! -e {root}/stopped ];; show) echo 1234;; esac",
     "journalctl": JOURNALCTL,
-    "docker": 'echo "$2" >>{root}/containers; [ -e {root}/asked ] || cp {root}/clock {root}/asked; cat {root}/asked',
+    "docker": 'echo "$2" >>{root}/containers; [ -e {root}/asked ] || cp {root}/clock {root}/asked; cat {root}/asked; sleep $(cat {root}/slow)',
 }
 
 
@@ -34,6 +34,7 @@ class Node:
         self.root = root
         self.began = int(time.time())
         (root / "clock").write_text(str(self.began))
+        (root / "slow").write_text("0")
         (root / "commands").mkdir()
         for name, text in COMMANDS.items():
             (root / "commands" / name).write_text(f"#!/bin/sh\n{text.replace('{root}', str(root))}\n")
@@ -77,6 +78,11 @@ def test_one_that_works_stops_when_a_reply_that_says_so_was_there_to_be_fetched(
     """The reply to what it worked on when it was asked may not say so: the ServerApp may ask again."""
     assert node.rest((-5, BEGIN), (1, END), (3, BEGIN), (5, END)) == (0, 35)
     assert node.containers == {"flower-supernode"}
+
+
+def test_one_that_gets_work_while_it_is_asked_works(node: Node) -> None:
+    (node.root / "slow").write_text("3")
+    assert node.rest((-50, BEGIN), (-40, END), (1, BEGIN), (5, END)) == (0, 35)
 
 
 def test_one_that_gets_work_again_and_again_goes_on(node: Node) -> None:
