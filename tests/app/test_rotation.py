@@ -53,9 +53,10 @@ backend superlink
 COMMANDS = {
     "systemctl": "[ $1 != show ] || echo run",
     "journalctl": """
-while [ "$1" != --grep ]; do shift; done
-number=$(cut -f 2- {home}/journal | grep -nP -e "$2" | tail -n 1 | cut -d : -f 1)
-[ -z "$number" ] || sed -n "${number}s/\\t/.5 host flower[1]: /p" {home}/journal
+while [ "$1" != --grep ]; do [ "$1" != --lines ] || lines=$2; shift; done
+for number in $(cut -f 2- {home}/journal | grep -nP -e "$2" | tail -n "$lines" | cut -d : -f 1 | tac); do
+  sed -n "${number}s/\\t/.5 host flower[1]: /p" {home}/journal
+done
 """,
 }
 
@@ -184,9 +185,9 @@ class Federation(Place):
         return self._superlink.poll() is None
 
     def went_on(self) -> None:
-        """Wait for two more rounds."""
+        """Wait for the end of one more round."""
         last = len(self.rounds())
-        eventually(lambda: len(self.rounds()) >= last + 2, "two more rounds")
+        eventually(lambda: len(self.rounds()) > last, "one more round")
 
     def stop(self) -> None:
         self._over.set()
@@ -242,6 +243,7 @@ def federation(flower_bin: Path, tmp_path: Path) -> Iterator[Federation]:
         place.stop()
 
 
+@pytest.mark.long
 def test_certificate_ca_and_a_key_are_replaced_in_a_training_and_no_reply_fails(federation: Federation) -> None:
     eventually(federation.rounds, "the first round")
     federation.keep(renewal=1)
