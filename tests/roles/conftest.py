@@ -20,6 +20,7 @@ from lab.images import SUITES, build
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEADLINE = 600  # seconds
+PYTHON = "/opt/bytecode/python3"
 SANDBOX = REPOSITORY / "roles/_flower_runtime/files/sandbox.conf"
 BYTECODE = (
     f"--volume={REPOSITORY}/tests/support/bytecode:/opt/bytecode:ro",
@@ -48,8 +49,12 @@ def booted() -> Iterator[None]:
         subprocess.run(["docker", "rm", "--force", "--volumes", MACHINE], check=True, capture_output=True)
 
 
-def player(playbook: Path) -> Callable[..., Outcome]:
-    """Return what runs a playbook against the machine, with options of ansible-playbook and with variables."""
+def player(playbook: Path, everywhere: bool = True) -> Callable[..., Outcome]:
+    """Return what runs a playbook against the machine, with options of ansible-playbook and with variables.
+
+    A playbook that does something on this machine, too, is not run with the machine's Python everywhere, and says itself where it takes that.
+    """
+    python = {"ansible_python_interpreter": PYTHON} if everywhere else {}
     environment = {
         **os.environ,
         "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
@@ -59,7 +64,7 @@ def player(playbook: Path) -> Callable[..., Outcome]:
 
     def run(*arguments: str, **variables: object) -> Outcome:
         program = [Path(sys.executable).parent / "ansible-playbook", "-i", f"{MACHINE},", "-c", "community.docker.docker"]
-        command = [*program, playbook, *arguments, "-e", json.dumps({**variables, "ansible_python_interpreter": "/opt/bytecode/python3"})]
+        command = [*program, playbook, *arguments, "-e", json.dumps(variables | python)]
         return Outcome(subprocess.run(command, env=environment, capture_output=True, text=True, check=False))
 
     return run
