@@ -154,8 +154,8 @@ class Cables:
         self._thread = threading.Thread(target=self._carry)
 
     def __enter__(self) -> Cables:
-        # Who listens at the host's address is there before the first link is.
-        ip("address", "add", f"{self.host}/32", "dev", "lo")
+        # Who listens at the host's address is there before the first link is. That of a test that was killed may be there still.
+        ip("address", "replace", f"{self.host}/32", "dev", "lo")
         self._thread.start()
         return self
 

@@ -87,7 +87,7 @@ def test_no_name_is_replaced_inside_a_longer_one(described: dict[str, dict[str, 
 
 def test_the_page_names_every_input_with_its_default(described: dict[str, dict[str, Any]]) -> None:
     for each in described.values():
-        assert "| `ONEAPP_FL_LOG_LEVEL` | `INFO` | Verbosity of Flower |" in each["readme"]
+        assert "| `ONEAPP_FL_LOG_LEVEL` | `INFO` | Verbosity of Flower; " in each["readme"]
     assert "onemarketapp export 'Flower SuperLink' 'Flower SuperLink' --datastore default" in described["superlink"]["readme"]
 
 
