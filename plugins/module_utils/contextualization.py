@@ -264,7 +264,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "list",
         "INFO",
         (SERVICE, *ROLES),
-        "Verbosity of Flower; a SuperNode says no less than with INFO, since how it is is read from that",
+        "Verbosity of Flower; a SuperNode logs at least INFO",
         level=SERVICE,
         limits=Limits(choices=("DEBUG", "INFO", "WARNING", "ERROR")),
     ),

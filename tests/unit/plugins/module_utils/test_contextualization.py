@@ -804,7 +804,7 @@ class TestFirewall:
 class TestDerived:
     def test_user_input_grammar(self) -> None:
         assert table.user_inputs("superlink")["ONEAPP_FL_NUM_ROUNDS"] == "O|number|Number of training rounds||3"
-        assert table.user_inputs("service")["ONEAPP_FL_LOG_LEVEL"] == "O|list|Verbosity of Flower|DEBUG,INFO,WARNING,ERROR|INFO"
+        assert table.user_inputs("service")["ONEAPP_FL_LOG_LEVEL"] == "O|list|Verbosity of Flower; a SuperNode logs at least INFO|DEBUG,INFO,WARNING,ERROR|INFO"
 
     def test_each_user_input_is_declared_at_one_level_only(self) -> None:
         names = [name for level in table.LEVELS for name in table.user_inputs(level)]

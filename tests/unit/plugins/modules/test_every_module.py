@@ -29,6 +29,7 @@ SECRET = "s3cret-of-somebody"
 KEY = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA="
 #: options with which a module begins its work, beyond those that it requires
 WORK = {
+    "one_context": {"role": "superlink"},
     "one_quota": {"user": "a"},
     "openpgp_key": {"state": "absent"},
     "gpu_check": {"where": "guest"},

@@ -94,7 +94,7 @@ def test_a_context_whose_peers_have_no_address_of_the_network_is_refused():
     given = {"ONEAPP_FL_TUNNEL_NETWORK": "10.10.9.0/24", "ONEAPP_FL_TUNNEL_PEERS": f"{ONE} 10.10.8.2 lyon/vm-1"}
     with pytest.raises(ContextError, match="ONEAPP_FL_TUNNEL_PEERS: '10.10.8.2' is not the address of a node in the tunnel network 10.10.9.0/24"):
         check(given, "superlink")
-    with pytest.raises(ContextError, match="ONEAPP_FL_TUNNEL_NEXT_PEERS: '10.10.8.2' is no address of a node"):
+    with pytest.raises(ContextError, match="ONEAPP_FL_TUNNEL_NEXT_PEERS: '10.10.8.2' is not the address of a node"):
         check({"ONEAPP_FL_TUNNEL_NETWORK": "10.10.9.0/24", "ONEAPP_FL_TUNNEL_NEXT_PEERS": f"{ONE} 10.10.8.2 lyon/vm-1"}, "superlink")
     assert "is ignored" in " ".join(check({**given, "ONEAPP_FL_TUNNEL_NETWORK": ""}, "superlink").ignored)
 
