@@ -43,7 +43,7 @@ def test_an_image_is_described_by_its_manifest(described: dict[str, dict[str, An
 def test_the_form_of_a_vm_has_an_input_for_each_name_that_its_context_uses(described: dict[str, dict[str, Any]], role: str) -> None:
     attributes = described[role]["vm_attributes"]
     assert attributes["CONTEXT"] == context_section(role)
-    needs_no_input = {"ONEAPP_FL_SUPERLINK_ADDRESS", "ONEAPP_FL_GRPC_KEEPALIVE_TIMEOUT"}
+    needs_no_input = {"ONEAPP_FL_SUPERLINK_ADDRESS", "ONEAPP_FL_GRPC_KEEPALIVE_TIMEOUT", "ONEAPP_FL_NODE_KEY_RENEWAL"}
     # Tunnels are made for a federation over zones, by site.yml.
     used = {name for name in re.findall(r"\$(ONEAPP_\w+)", " ".join(attributes["CONTEXT"].values())) if not name.startswith("ONEAPP_FL_TUNNEL_")}
     used -= needs_no_input
