@@ -41,7 +41,7 @@ def entry(directory: Path, file: str, name: str, path: str) -> dict:
     if "loop" in task:  # the other entries are where apps do not write
         task["loop"] = [item for item in task["loop"] if path in json.dumps(item)]
     task.pop("notify", None)
-    text = json.dumps(task).replace("/opt/flower", str(directory)).replace("config.toml.j2", str(directory / "config.toml.j2"))
+    text = json.dumps(task).replace("/opt/flower", str(directory))
     for field, value in (("owner", getpass.getuser()), ("group", grp.getgrgid(os.getgid()).gr_name)):
         text = re.sub(rf'"{field}": "(app|{{{{ flower_runtime_user }}}}|{{{{ item.owner }}}})"', f'"{field}": "{value}"', text)
     before = {"ansible.builtin.include_tasks": str(NO_LINK), "vars": {"flower_runtime_no_link": str(directory / path)}}
@@ -50,7 +50,6 @@ def entry(directory: Path, file: str, name: str, path: str) -> dict:
 
 def play(directory: Path) -> str:
     """Play these tasks, one after the other also when one fails; return the output on one line."""
-    (directory / "config.toml.j2").write_text("new")
     tasks = [entry(directory, *task) for task in TASKS]
     content = {"hosts": "localhost", "connection": "local", "gather_facts": False, "vars": {"flower_runtime": "native"}, "tasks": tasks}
     (directory / "play.yml").write_text(json.dumps([content]))
