@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -64,6 +66,10 @@ class Monitoring(Prometheus):
         self._processes.callback(_stop, process)
         self.pids[name] = process.pid
 
+    def kill(self, name: str) -> None:
+        """Kill a program that was started."""
+        os.kill(self.pids[name], signal.SIGKILL)
+
     def exporter(self, name: str, port: int) -> Path:
         """Start node_exporter as the role does and return the directory of its files."""
         files = self.directory / name
@@ -103,13 +109,13 @@ class Monitoring(Prometheus):
         flags = [f"--config.file={path}", f"--storage.path={self.directory / 'alertmanager'}", "--cluster.listen-address="]
         self.start("alertmanager", "prometheus-alertmanager", *flags, f"--web.listen-address={self.alertmanager_address}")
 
-    def told(self, name: str) -> set[str]:
-        """Return the alerts about a machine that Alertmanager holds."""
+    def told(self, **labels: str) -> set[str]:
+        """Return the alerts with these labels that Alertmanager holds."""
         try:
             answer = requests.get(f"http://{self.alertmanager_address}/api/v2/alerts", timeout=60)
         except requests.ConnectionError:
             return set()
-        return {alert["labels"]["alertname"] for alert in answer.json() if alert["labels"].get("name") == name} if answer.ok else set()
+        return {alert["labels"]["alertname"] for alert in answer.json() if labels.items() <= alert["labels"].items()} if answer.ok else set()
 
     def scrape(self, faster: int = 1) -> None:
         """Start Prometheus with the role's own configuration, which looks every second; all times of the rules are divided by a number."""
@@ -137,13 +143,16 @@ def rendered(role: str, template: str, variables: dict[str, Any]) -> str:
 
 
 def quicker(rules: str, faster: int) -> str:
-    """Return rules whose delays and ranges are so many times shorter, none below a second."""
+    """Return rules whose delays, ranges and spans of time are so many times shorter, none below a second; rates stay rates per minute."""
     seconds = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
     def shorter(match: re.Match[str]) -> str:
         return f"{match[1]}{max(1, int(match[2]) * seconds[match[3]] // faster)}s"
 
-    return re.sub(r"(for: |\[|offset )(\d+)([smhd])\b", shorter, rules) if faster > 1 else rules
+    if faster == 1:
+        return rules
+    rules = re.sub(r"(for: |\[|offset )(\d+)([smhd])\b", shorter, rules)
+    return re.sub(r"(?<= )(300|600|3600|86400)\b", lambda match: str(int(match[1]) // faster), rules)
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
@@ -205,14 +214,14 @@ def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitoring]:
         watch.close()
 
 
-def supervisor_of(federation: Federation, flower: Path, metrics: Path, run: dict[str, Any]) -> Supervisor:
-    """Return a supervisor that trains with this configuration and writes its metrics to a file."""
+def supervisor_of(federation: Federation, flower: Path, metrics: Path, run: dict[str, Any], app: Path = APP) -> Supervisor:
+    """Return a supervisor that trains an app with this configuration and writes its metrics to a file."""
     (flower / "runs").mkdir()
     binaries = make_flower_venv()
     config = Config(
         flwr_command=["env", f"FLWR_HOME={flower / 'home'}", f"PATH={binaries}:/usr/bin:/bin", str(binaries / "flwr")],
         superlink_connection="local",
-        app_directory=str(APP),
+        app_directory=str(app),
         runs_directory=str(flower / "runs"),
         runs_directory_in_app=str(flower / "runs"),
         state_file=str(flower / "supervisor.json"),
