@@ -3,8 +3,8 @@
 """What the boots of a SuperLink and of a SuperNode cost, in a zone of its own on this machine: processor time from power-on to READY.
 
 The VMs are containers of the appliances that the demo deploys, so that a kernel and a boot loader are not in it, but all that runs in the guest is:
-systemd, the guest agent, the configuration by Ansible, the inner Docker engine, Flower. Each VM then restarts unchanged, and is measured again. Other
-work on the machine makes little difference, since it is processor time that counts.
+systemd, the guest agent, the configuration by Ansible, the inner Docker engine, Flower. Each VM then restarts unchanged, and is measured again. On a busy
+machine the same work takes more, and a node starts Flower more often before the SuperLink knows its key: compare what was measured side by side.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ options:
       - name: FLOWER_BOOT_MODULES
 """
 
+import gc
 from contextlib import suppress
 from pathlib import Path
 
@@ -53,3 +54,6 @@ class CallbackModule(CallbackBase):
             with suppress(OSError):
                 Path(kept).mkdir(mode=0o700, parents=True, exist_ok=True)
                 Path(C.DEFAULT_LOCAL_TMP, "ansiballz_cache").symlink_to(kept)
+        # What is there by now is not looked through for garbage in each of them.
+        gc.collect()
+        gc.freeze()
