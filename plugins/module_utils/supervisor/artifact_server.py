@@ -100,7 +100,7 @@ def _encoded(collections: Mapping[str, Collection]) -> str:
 def _decoded(content: bytes) -> dict[str, Collection]:
     records = decode_json(content, _MOST_BYTES)
     if not isinstance(records, dict):
-        raise ValueError("it is no list of files")
+        raise ValueError("it is not a list of files")
     return {run: Collection.from_record(record) for run, record in records.items()}
 
 

@@ -81,5 +81,5 @@ def test_a_hostile_value_is_refused_in_one_line_or_changes_no_other(parameter: t
 
 def test_a_file_that_takes_a_text_as_it_is_fails_this_test() -> None:
     usual = rendered("superlink", table.validate({}, "superlink"), "container")["haproxy.cfg"]
-    values = {**table.validate({}, "superlink"), "flower_fleet_api_address": "[::1%x\nfrontend evil\n]:9092"}
+    values = {**table.validate({}, "superlink"), "flower_gateway_max_connections": "10\nfrontend evil\n"}
     assert outline(rendered("superlink", values, "container")["haproxy.cfg"]) != outline(usual)
