@@ -36,7 +36,10 @@ BEGIN = "Receiving: "
 ENDS = (
     "Sent successfully", "Failed to send message ", "Failed to receive message ", "Failed to create task for run ID ", "is not in `RUNNING` status. Ignoring ",
 )
-MESSAGE = rf"^(\x1b\[[0-9]+m)?(INFO|ERROR) ([-0-9]+ [0-9:,]+)?(\x1b\[0m)?: .*({'|'.join(re.escape(text) for text in (BEGIN, *ENDS))})"
+# For people, and for programs: flower-log makes objects also of what apps print, so that there the words are at the beginning.
+PEOPLE = r"(\x1b\[[0-9]+m)?(INFO|ERROR) ([-0-9]+ [0-9:,]+)?(\x1b\[0m)?: .*"
+PROGRAMS = r'\{"timestamp": "[^"]*", "level": "(INFO|ERROR)", "unit": "[^"]*", "message": "(Run ID [0-9]+ )?'
+MESSAGE = rf"^({PEOPLE}|{PROGRAMS})({'|'.join(re.escape(text) for text in (BEGIN, *ENDS))})"
 # How long a node that is to leave is watched before OneGate is asked again whether it still is, and how long all together before the timer's next turn.
 WATCH_SECONDS = 30
 LEAVING_SECONDS = 600

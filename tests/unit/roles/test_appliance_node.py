@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import importlib
 import json
+import runpy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,7 @@ from ansible_collections.opennebula.flower.plugins.module_utils.onegate.client i
 from ansible_collections.opennebula.flower.tests.support.one_servers import ScriptedServer, scripted
 from ansible_collections.opennebula.flower.tests.support.ports import free_port
 
+FLOWER_LOG = Path(__file__).parents[3] / "roles/_flower_runtime/files/flower-log"
 WORKING = "INFO :      [RUN 1, ROUND 2]\nINFO :      Receiving: train message (ID: a)\nINFO :      Received successfully\n"
 SENT = WORKING + "INFO :      Sending: train message (ID: b)\nINFO :      Sent successfully\n"
 # Its point need not lie on the curve: no one signs with it.
@@ -132,6 +134,17 @@ def connected(node: Node) -> Callable:
 def test_what_the_node_does_is_a_number(connected: Node, journal: str, status: str) -> None:
     connected.look(journal, {}, in_service=False)
     assert connected.put == [{"FL_CLIENT_STATUS": status, "FL_TRAINING_ACTIVE": str(int(status == "2"))}]
+
+
+@pytest.mark.parametrize(("journal", "status"), [
+    (WORKING, "2"), (SENT, "1"), (SENT + WORKING, "2"), (WORKING + "ERROR :     Failed to send message b: gone\n", "1"),
+    (WORKING + "INFO :      Run ID 1 is not in `RUNNING` status. Ignoring reply message b.\n", "1"),
+    (WORKING + CHATTER, "2"), (SENT + CHATTER.replace("Sent successfully", "Receiving: "), "1"),
+])  # fmt: skip
+def test_what_the_node_does_is_the_same_number_with_a_log_for_programs(connected: Node, journal: str, status: str) -> None:
+    object_of = runpy.run_path(str(FLOWER_LOG))["line_of"]
+    connected.look("".join(f"{json.dumps(object_of('flower-supernode', line))}\n" for line in journal.splitlines()), {}, in_service=False)
+    assert connected.put[0]["FL_CLIENT_STATUS"] == status
 
 
 def test_a_node_that_does_not_run_works_on_nothing(connected: Node) -> None:

@@ -115,6 +115,8 @@ def test_without_a_container_a_file_of_the_machine_asks_it(node: Node) -> None:
 @pytest.mark.parametrize("end", [
     "ERROR :     Failed to send message b: gone", "ERROR :     Failed to create task for run ID 1. The message will not be processed.",
     "INFO :      Run ID 1 is not in `RUNNING` status. Ignoring reply message b.", "\x1b[92mINFO \x1b[0m:      Sent successfully",
+    "INFO 2026-11-30 22:45:29,524:      Sent successfully",
+    '{"timestamp": "2026-11-30T22:45:29.524Z", "level": "INFO", "unit": "flower-supernode", "message": "Sent successfully"}',
 ])
 def test_work_ends_in_many_ways(node: Node, end: str) -> None:
     assert node.rest((-119, BEGIN), (-117, end), (-1, "an app says: Receiving: ")) == (0, 3)
