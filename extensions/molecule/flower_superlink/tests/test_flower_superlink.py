@@ -179,7 +179,6 @@ def test_an_app_gets_its_own_interface(host):
 
 def test_an_app_reaches_no_port_where_operators_start_runs(host):
     assert "refused" in get(host, "https://127.0.0.1:9093/v1/control/list-runs", user="app")
-    assert "refused" in get(host, "https://[::1]:9093/v1/control/list-runs", user="app")
     assert "refused" in get(host, "https://127.0.0.1:18000/health", FLOWER, "nobody")
 
 
