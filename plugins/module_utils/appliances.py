@@ -368,7 +368,7 @@ def appliances(manifests: Iterable[Mapping[str, Any]], facts: Mapping[str, str],
         description = {name: value for name, value in described.items() if name not in ("id", "directory")}
         template = description["opennebula_template"]
         metadata = _metadata(directory, template) if role else {}
-        problems = errors(description) + (errors(metadata, METADATA_SCHEMA) if role else [])
+        problems = errors(description, SCHEMA) + (errors(metadata, METADATA_SCHEMA) if role else [])
         if problems:
             raise ValueError(f"the description of {description['name']} is not what marketplaces take: {'; '.join(problems)}")
         content = {"vm_attributes": _upper(template)} if role else {"service": template, "service_roles": description["roles"]}
@@ -381,7 +381,7 @@ def appliances(manifests: Iterable[Mapping[str, Any]], facts: Mapping[str, str],
     return result
 
 
-def errors(description: Mapping[str, Any], schema: Mapping[str, Any] = SCHEMA) -> list[str]:
+def errors(description: Mapping[str, Any], schema: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with a description or with metadata, one sentence for each problem; ImportError without jsonschema."""
     from jsonschema import Draft202012Validator
 

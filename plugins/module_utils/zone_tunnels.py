@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from .wireguard.peers import Peer, read_peer
@@ -106,7 +107,7 @@ def tunnel_rotation(reached: Mapping[str, Iterable[Mapping[str, Any]]], plan: Ma
     published = {zone: {str(end["id"]): end["key"] for end in nodes if end["zone"] == zone and end["key"]} for zone in zones if zone in reached}
     joined = joined_peers(superlink["peers"], plan, published, superlink["key"])
     before = {peer.name: peer for peer in _known(superlink["peers"])}
-    held = Counter(key for end in [superlink, *nodes] for key in {end["key"], end["next_key"]})
+    held = Counter(chain.from_iterable({end["key"], end["next_key"]} for end in [superlink, *nodes]))
     following, switching, refused = [], [], [*joined["refused"]]
     for end in nodes:
         key = end["next_key"] or end["key"]

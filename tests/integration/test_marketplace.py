@@ -123,7 +123,7 @@ def test_the_playbook_writes_the_descriptions_and_fills_a_marketplace_once(zone:
     files = sorted(path for path in (tmp_path / "shelf").glob("appliances/*/*.yaml") if path.name != "metadata.yaml")
     described = {text["name"]: text for text in map(yaml.safe_load, (path.read_text() for path in files))}
     assert set(described) == {"Flower SuperLink", "Flower SuperNode - scikit-learn", SERVICE}
-    assert all(appliances.errors(each) == [] for each in described.values())
+    assert all(appliances.errors(each, appliances.SCHEMA) == [] for each in described.values())
     assert {path.parent.name for path in files} == {"flower-superlink-native", "flower-supernode-sklearn-native", "flower-service-sklearn"}
     for path in files:
         assert described[yaml.safe_load(path.read_text())["name"]]["version"] in path.with_name("CHANGELOG.md").read_text()

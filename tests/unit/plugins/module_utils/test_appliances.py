@@ -110,13 +110,13 @@ def test_what_marketplaces_would_not_take_is_named(described: dict[str, dict[str
     for step in path[:-1]:
         where = where[step]
     where[path[-1]] = value
-    (problem,) = appliances.errors(broken)
+    (problem,) = appliances.errors(broken, appliances.SCHEMA)
     assert problem.startswith(place)
 
 
 def test_a_service_description_without_roles_is_named(described: dict[str, dict[str, Any]]) -> None:
     broken = {name: value for name, value in described[""]["description"].items() if name != "roles"}
-    assert appliances.errors(broken) == ["the description: 'roles' is a required property"]
+    assert appliances.errors(broken, appliances.SCHEMA) == ["the description: 'roles' is a required property"]
 
 
 def test_an_image_of_an_older_build_without_md5_is_refused() -> None:

@@ -246,7 +246,7 @@ class TestNextKey:
         scene.look(60)
         assert scene.flower.names == ["service/vm-3", "service/vm-4"]
         (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-        assert line.startswith("VM 3: FL_NODE_KEY_NEXT is no ") and len(line) < 600
+        assert line.startswith("VM 3: FL_NODE_KEY_NEXT is not a ") and len(line) < 600
 
     def test_it_counts_among_those_of_its_vm(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(subject, "MOST_KEYS_OF_A_VM", 3)
