@@ -308,10 +308,10 @@ class Session:
         path = f"/service/{service}"
         world.wait_state(service, RUNNING)
         self.see("GET.service.302_RUNNING", service)
-        with world.held("deploy", fail=True):
+        with world.held("deploy", fail=True) as has_begun:
             world.flow("POST", f"{path}/scale", {"role_name": "a", "cardinality": 2, "force": False})
             self.see("GET.service.303_SCALING", service)
-            world.wait("the new VM to boot", lambda: world.vm(world.vms(service, "a")[-1])["STATE"] == "3")
+            world.wait("the deployment of the new VM to begin", has_begun)
         world.wait_state(service, FAILED_SCALING)
         self.see("GET.service.304_FAILED_SCALING", service)
         self.flow("POST.action.recover_failed_scaling", f"{path}/action")

@@ -78,14 +78,15 @@ class World:
             yield
 
     @contextmanager
-    def held(self, step: str, roles: tuple[str, ...] = (), fail: bool = False) -> Iterator[None]:
-        """Let the driver's "deploy" or "shutdown" last until the end of the block, and then perhaps fail.
+    def held(self, step: str, roles: tuple[str, ...] = (), fail: bool = False) -> Iterator[Callable[[], bool]]:
+        """Let the driver's "deploy" or "shutdown" last until the end of the block, and then perhaps fail; yields what says whether one has begun.
 
         roles: hold only the VMs of these roles.
         """
-        free, work = threading.Event(), getattr(self.core.driver, step)
+        begun, free, work = threading.Event(), threading.Event(), getattr(self.core.driver, step)
 
         def wait(vm: VmSpec, *hard: bool) -> None:
+            begun.set()
             if not roles or vm.name.startswith(roles):
                 free.wait(DEADLINE)
             if fail:
@@ -94,7 +95,7 @@ class World:
 
         with self._replaced(step, wait):
             try:
-                yield
+                yield begun.is_set
             finally:
                 free.set()
 
