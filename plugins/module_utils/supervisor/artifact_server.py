@@ -22,6 +22,7 @@ from pathlib import Path
 
 from . import state_file, unit_log
 from .artifacts import ArtifactServer, Collection
+from .settings_file import read_settings
 from .untrusted import decode_json, sentence
 
 LOGGER = logging.getLogger("flower-artifacts")
@@ -45,11 +46,7 @@ class Config:
     @classmethod
     def read(cls, path: str) -> Config:
         """Read a settings file; ValueError names unknown and missing keys."""
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        try:
-            return cls(**content)
-        except TypeError as problem:
-            raise ValueError(f"{path}: {problem}") from None
+        return read_settings(cls, path)
 
 
 class Offered(Mapping[str, Collection]):

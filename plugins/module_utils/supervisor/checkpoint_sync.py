@@ -9,14 +9,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import signal
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from . import unit_log
@@ -24,6 +22,7 @@ from .checkpoint_bucket import LARGEST_OBJECT, Bucket, BucketError, Checkpoint, 
 from .checkpoint_directory import CheckpointDirectory
 from .exposition import render, write
 from .metric_table import metric
+from .settings_file import read_settings
 
 LOGGER = logging.getLogger("flower-checkpoint-sync")
 
@@ -50,11 +49,7 @@ class Config:
     @classmethod
     def read(cls, path: str) -> Config:
         """Read a settings file; ValueError names unknown and missing keys."""
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        try:
-            return cls(**content)
-        except TypeError as problem:
-            raise ValueError(f"{path}: {problem}") from None
+        return read_settings(cls, path)
 
     def open_bucket(self) -> Bucket:
         """Return the bucket."""

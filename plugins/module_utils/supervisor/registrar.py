@@ -38,6 +38,7 @@ from ..onegate.client import OneGate
 from ..onegate.context_files import ContextMissing, parse, read_token
 from . import unit_log
 from .nodes import INVALID_KEY, KEY_IN_USE, UNREGISTERED, Node, Nodes, NodesError
+from .settings_file import read_settings
 from .untrusted import sentence
 
 LOGGER = logging.getLogger("flower-registrar")
@@ -88,11 +89,7 @@ class Config:
     @classmethod
     def read(cls, path: str) -> Config:
         """Read a settings file; ValueError names unknown and missing keys."""
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        try:
-            return cls(**content)
-        except TypeError as problem:
-            raise ValueError(f"{path}: {problem}") from None
+        return read_settings(cls, path)
 
 
 class Gate(Protocol):

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import http.client
-import json
 import logging
 import shutil
 import signal
@@ -62,6 +61,7 @@ from .protocol import (
 from .rebuild import CONFIG_FILE, LOST, find_runs
 from .run_directory import RunDirectory, remove_discarded
 from .runs import Run
+from .settings_file import read_settings
 from .state import State
 from .untrusted import sentence
 
@@ -130,11 +130,7 @@ class Config:
     @classmethod
     def read(cls, path: str) -> Config:
         """Read a settings file; ValueError names unknown and missing keys."""
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        try:
-            return cls(**content)
-        except TypeError as problem:
-            raise ValueError(f"{path}: {problem}") from None
+        return read_settings(cls, path)
 
     @property
     def artifacts_seconds(self) -> float:
