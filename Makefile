@@ -258,7 +258,7 @@ image-boot: appliance-images $(VENV)/.test ## The disk images and a small one bo
 bench: setup ## Speed against raw calls, printed as ratios
 	@status=0; python bench/inventory.py || status=1; python bench/modules.py || status=1; python bench/wireguard.py || status=1; exit $$status
 
-.PHONY: bench-boot bench-checkpoints bench-memory bench-scale bench-monitoring bench-joining bench-capacity
+.PHONY: bench-boot bench-checkpoints bench-memory bench-scale bench-monitoring bench-joining
 bench-boot: images ## Processor time of the boots of a SuperLink and a SuperNode, and of their restarts unchanged
 	@ansible-playbook -i inventories/lab playbooks/build_appliance.yml >/dev/null
 	@python bench/boot.py
@@ -274,10 +274,6 @@ bench-monitoring: $(VENV)/.test ## What metrics and a scrape cost a federation
 
 bench-joining: $(VENV)/.test ## What it costs nodes that they authenticate themselves
 	@python bench/joining.py
-
-bench-capacity: $(VENV)/.test ## Bytes of a round, and memory of the SuperLink, by size of the model and number of nodes
-	@command -v haproxy >/dev/null || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends haproxy >/dev/null; }
-	@python bench/capacity.py
 
 bench-scale: $(VENV)/.test ## Processor time that a node costs its SuperLink
 	@python bench/scale.py

@@ -88,10 +88,10 @@ class Federation:
         # A ClientApp whose SuperNode is gone asks for it for ever.
         _signal_all(self._directory, signal.SIGKILL)
 
-    def add_node(self, broken: bool = False, data: Path | None = None, zone: str = "", inside: Sequence[str] = (), through: str = "") -> Node:
+    def add_node(self, broken: bool = False, data: Path | None = None, zone: str = "", inside: Sequence[str] = ()) -> Node:
         """Start a SuperNode, with data of its own and in a zone if these are given; a broken one lacks scikit-learn, so that its ClientApp fails.
 
-        ``inside``: a command that runs it elsewhere, with the whole path of its program. ``through``: another address than the SuperLink's, which leads there.
+        ``inside``: a command that runs it elsewhere, with the whole path of its program.
         """
         port = free_port()
         config = [*([f'data-directory="{data}"'] if data else []), *([f'zone="{zone}"'] if zone else [])]
@@ -99,7 +99,7 @@ class Federation:
         home = self._directory / f"supernode-{port}"  # as on a VM of its own: apps are installed there
         process = self._start(
             f"supernode-{port}",
-            [*inside, str(self._bin / "flower-supernode"), "--insecure", "--superlink", through or self.address, "--port", str(port), *own],
+            [*inside, str(self._bin / "flower-supernode"), "--insecure", "--superlink", self.address, "--port", str(port), *own],
             FLWR_HOME=str(home),
             PYTHONPATH=str(self._without_sklearn) if broken else "",
         )
