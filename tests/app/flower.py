@@ -43,28 +43,6 @@ class Run:
         return [entry["data"] for entry in self.events if entry["event"] == event]
 
 
-@dataclass(frozen=True)
-class Node:
-    """A SuperNode, and where everything that it starts has its home."""
-
-    process: subprocess.Popen
-    home: Path
-
-    def stop(self) -> None:
-        """Have it stop as the unit of a VM is stopped, and wait until it has."""
-        _stop(self.process)
-        _signal_all(self.home, signal.SIGKILL)
-
-    def freeze(self) -> None:
-        """Let it do nothing any more, with its connections open: as far as others see, the network to its machine is gone."""
-        _signal_all(self.home, signal.SIGSTOP)
-
-    def kill(self) -> None:
-        """End it with everything that it started at once."""
-        _signal_all(self.home, signal.SIGKILL)
-        self.process.wait()
-
-
 class Federation:
     """Starts a SuperLink on an address of this machine, with its state in a file; stops everything it started at the end."""
 
@@ -88,7 +66,7 @@ class Federation:
         # A ClientApp whose SuperNode is gone asks for it for ever.
         _signal_all(self._directory, signal.SIGKILL)
 
-    def add_node(self, broken: bool = False, data: Path | None = None, zone: str = "", inside: Sequence[str] = ()) -> Node:
+    def add_node(self, broken: bool = False, data: Path | None = None, zone: str = "", inside: Sequence[str] = ()) -> None:
         """Start a SuperNode, with data of its own and in a zone if these are given; a broken one lacks scikit-learn, so that its ClientApp fails.
 
         ``inside``: a command that runs it elsewhere, with the whole path of its program.
@@ -97,13 +75,12 @@ class Federation:
         config = [*([f'data-directory="{data}"'] if data else []), *([f'zone="{zone}"'] if zone else [])]
         own = ["--node-config", " ".join(config)] if config else []
         home = self._directory / f"supernode-{port}"  # as on a VM of its own: apps are installed there
-        process = self._start(
+        self._start(
             f"supernode-{port}",
             [*inside, str(self._bin / "flower-supernode"), "--insecure", "--superlink", self.address, "--port", str(port), *own],
             FLWR_HOME=str(home),
             PYTHONPATH=str(self._without_sklearn) if broken else "",
         )
-        return Node(process, home)
 
     def crash(self) -> None:
         """Kill the SuperLink and everything it started at once, as if its machine had lost power, and start it again."""

@@ -81,8 +81,7 @@ class Zones:
         self.authority = certificate_authority("first")
         # What VMs say that fail to boot, by zone and number.
         self.errors: dict[tuple[str, int], str] = {}
-        # VMs that have stopped to look after their tunnels, and the keys of the others, by zone, number of the VM and number of the key.
-        self.deaf: set[tuple[str, int]] = set()
+        # By zone, number of the VM and number of the key.
         self._tunnel_keys: dict[tuple[str, int, int], str] = {}
         self._inventory = directory / "hosts.json"
 
@@ -166,7 +165,7 @@ class Zones:
                 wanted["FL_CA_CERT"] = base64.b64encode(self.authority.encode()).decode()
             else:
                 wanted["FL_NODE_KEY"] = attributes.get("FL_NODE_KEY") or node_key()
-            if vm["template"].get("CONTEXT", {}).get("ONEAPP_FL_TUNNEL_NETWORK") and (name, vm["id"]) not in self.deaf:
+            if vm["template"].get("CONTEXT", {}).get("ONEAPP_FL_TUNNEL_NETWORK"):
                 wanted |= self._tunnel(name, vm)
             if wanted.items() - attributes.items():
                 zone.call("one.vm.update", vm["id"], "\n".join(f'{name}="{value}"' for name, value in wanted.items()), 1)

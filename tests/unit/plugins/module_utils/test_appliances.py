@@ -39,6 +39,16 @@ def test_an_image_is_described_by_its_manifest(described: dict[str, dict[str, An
     assert described["superlink"]["description"]["creation_time"] == 1795168800
 
 
+def changed(document: dict[str, Any], path: tuple, value: object) -> dict[str, Any]:
+    """Return a copy with another value at a place."""
+    copied = copy.deepcopy(document)
+    where = copied
+    for step in path[:-1]:
+        where = where[step]
+    where[path[-1]] = value
+    return copied
+
+
 @pytest.mark.parametrize("role", ["superlink", "supernode"])
 def test_the_form_of_a_vm_has_an_input_for_each_name_that_its_context_uses(described: dict[str, dict[str, Any]], role: str) -> None:
     attributes = described[role]["vm_attributes"]
@@ -105,12 +115,7 @@ def test_the_page_names_every_input_with_its_default(described: dict[str, dict[s
     ],
 )
 def test_what_marketplaces_would_not_take_is_named(described: dict[str, dict[str, Any]], path: tuple, value: object, place: str) -> None:
-    broken = copy.deepcopy(described["superlink"]["description"])
-    where = broken
-    for step in path[:-1]:
-        where = where[step]
-    where[path[-1]] = value
-    (problem,) = appliances.errors(broken, appliances.SCHEMA)
+    (problem,) = appliances.errors(changed(described["superlink"]["description"], path, value), appliances.SCHEMA)
     assert problem.startswith(place)
 
 
@@ -165,12 +170,7 @@ def test_the_repository_is_told_how_to_test_an_image_with_the_inputs_of_its_form
     ],
 )
 def test_what_the_repository_would_not_take_is_named(described: dict[str, dict[str, Any]], path: tuple, value: object, place: str) -> None:
-    broken = copy.deepcopy(described["superlink"]["metadata"])
-    where = broken
-    for step in path[:-1]:
-        where = where[step]
-    where[path[-1]] = value
-    (problem,) = appliances.errors(broken, appliances.METADATA_SCHEMA)
+    (problem,) = appliances.errors(changed(described["superlink"]["metadata"], path, value), appliances.METADATA_SCHEMA)
     assert problem.startswith(place)
 
 
