@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -43,6 +44,60 @@ class Run:
         return [entry["data"] for entry in self.events if entry["event"] == event]
 
 
+@dataclass
+class Node:
+    """A SuperNode, and where everything that it starts has its home."""
+
+    home: Path
+    start: Callable[[], subprocess.Popen]
+
+    def __post_init__(self) -> None:
+        self.process = self.start()
+
+    @property
+    def log(self) -> Path:
+        """The file of its output."""
+        return self.home.with_suffix(".log")
+
+    @property
+    def receives(self) -> bool:
+        """Whether it has begun to receive a message and not ended."""
+        begun, _, said = self._log().rpartition("Receiving: ")
+        return bool(begun) and not re.search("Received successfully|Ignoring message|Failed to (receive message|create task)", said)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether it would send each of its replies one message too late, see roles/flower_supernode/files/flower-catch-up."""
+        said = self._log().rpartition("Receiving: ")[2]
+        return "Ignoring message" in said and "SuperNode ID:" not in said
+
+    def stop(self) -> None:
+        """Have it stop as the unit of a VM is stopped, and wait until it has."""
+        _stop(self.process)
+        _signal_all(self.home, signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Have it stop, and start it again."""
+        self.stop()
+        self.process = self.start()
+
+    def freeze(self) -> None:
+        """Let it do nothing any more, with its connections open: as far as others see, the network to its machine is gone."""
+        _signal_all(self.home, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        _signal_all(self.home, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it with everything that it started at once."""
+        _signal_all(self.home, signal.SIGKILL)
+        self.process.wait()
+
+    def _log(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
 class Federation:
     """Starts a SuperLink on an address of this machine, with its state in a file; stops everything it started at the end."""
 
@@ -53,41 +108,49 @@ class Federation:
         self.address = f"{host}:{free_port(host)}"
         self._processes = ExitStack()
         self._runs = 0
+        self._nodes: list[Node] = []
         self._without_sklearn = directory / "without_sklearn"
 
     def __enter__(self) -> Federation:
         self._write("home/config.toml", f'[superlink.local]\naddress = "{self.address}"\ninsecure = true\n')
         self._write("without_sklearn/sklearn/__init__.py", 'raise ImportError("no machine learning library here")\n')
-        self._start_superlink()
+        self.start_superlink()
         return self
 
     def __exit__(self, *_: object) -> None:
+        # What is frozen does not end.
+        _signal_all(self._directory, signal.SIGCONT)
         self._processes.close()
         # A ClientApp whose SuperNode is gone asks for it for ever.
         _signal_all(self._directory, signal.SIGKILL)
 
-    def add_node(self, broken: bool = False, data: Path | None = None, zone: str = "", inside: Sequence[str] = ()) -> None:
+    def add_node(self, broken: bool = False, data: Path | None = None, zone: str = "", inside: Sequence[str] = (), through: str = "") -> Node:
         """Start a SuperNode, with data of its own and in a zone if these are given; a broken one lacks scikit-learn, so that its ClientApp fails.
 
-        ``inside``: a command that runs it elsewhere, with the whole path of its program.
+        ``inside``: a command that runs it elsewhere, with the whole path of its program. ``through``: the address at which it finds the SuperLink, if it is
+        another one than here.
         """
         port = free_port()
         config = [*([f'data-directory="{data}"'] if data else []), *([f'zone="{zone}"'] if zone else [])]
         own = ["--node-config", " ".join(config)] if config else []
         home = self._directory / f"supernode-{port}"  # as on a VM of its own: apps are installed there
-        self._start(
-            f"supernode-{port}",
-            [*inside, str(self._bin / "flower-supernode"), "--insecure", "--superlink", self.address, "--port", str(port), *own],
-            FLWR_HOME=str(home),
-            PYTHONPATH=str(self._without_sklearn) if broken else "",
-        )
+        command = [str(self._bin / "flower-supernode"), "--insecure", "--superlink", through or self.address, "--port", str(port), *own]
+        environment = {"FLWR_HOME": str(home), "PYTHONPATH": str(self._without_sklearn) if broken else ""}
+        node = Node(home, lambda: self._start(home.name, [*inside, *command], **environment))
+        self._nodes.append(node)
+        return node
 
     def crash(self) -> None:
         """Kill the SuperLink and everything it started at once, as if its machine had lost power, and start it again."""
-        for pid in [self._superlink.pid, *self._helpers("flower-superexec"), *self._helpers("flwr-serverapp")]:
-            os.kill(pid, signal.SIGKILL)
+        self.kill_superlink()
+        self.start_superlink()
+
+    def kill_superlink(self) -> None:
+        """Kill the SuperLink and everything it started at once."""
+        for pid in (pid for pids in self.programs().values() for pid in pids):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._superlink.wait()
-        self._start_superlink()
 
     def crash_app(self) -> None:
         """Kill the ServerApp alone."""
@@ -107,9 +170,19 @@ class Federation:
         """Start a run with this run configuration, underscores for hyphens, and do not wait."""
         self._flwr("run", str(self._app), "local", "--format", "json", "-c", str(self._settings(config)))
 
+    def stop_runs(self) -> None:
+        """Stop all runs that have not ended."""
+        for run in self._flwr("list", "local", "--format", "json")["runs"]:
+            if not run["status"].startswith("finished:"):
+                self._flwr("stop", run["run-id"], "local", "--format", "json")
+
     def run(self, while_it_runs: Callable[[], object] = lambda: None, **config: object) -> Run:
         """Run the app to its end with this run configuration, underscores for hyphens; call the function again and again meanwhile."""
         self._runs += 1
+        for node in self._nodes:
+            self._wait(lambda node=node: not node.receives, f"{node.home.name} to receive what it was sent")
+            if node.is_behind:
+                node.restart()
         values = {"output_directory": str(self._directory / f"run-{self._runs}"), **config}
         events = Path(values["output_directory"]) / "events.jsonl"
         ends = len(_ends(events))
@@ -146,7 +219,8 @@ class Federation:
                     found.append(int(process.name))
         return found
 
-    def _start_superlink(self) -> None:
+    def start_superlink(self) -> None:
+        """Start the SuperLink with the state it had, and wait until it answers."""
         host, port = self.address.split(":")
         place = ["--host", host, "--port", port, "--database", str(self._directory / "state.db")]
         self._superlink = self._start(
@@ -220,7 +294,8 @@ class IsolatedFederation(Federation):
         self._start(name, command, FLWR_HOME=home)
         self._start(f"{name}-superexec", superexec_command(DEFAULT_VERSION, "supernode", port=port, secret=secret), FLWR_HOME=home)
 
-    def _start_superlink(self) -> None:
+    def start_superlink(self) -> None:
+        """Start the SuperLink and its SuperExec."""
         port, secret = int(self.address.rpartition(":")[2]), self._secret("superlink")
         place = {"port": port, "database": str(self._directory / "state.db")}
         self._superlink = self._start("superlink", superlink_command(DEFAULT_VERSION, isolation="process", superexec_secret=secret, **place))

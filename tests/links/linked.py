@@ -173,16 +173,13 @@ class LinkedFederation(Federation):
 
     def power_off(self) -> None:
         """Take the SuperLink and its gateway away at once, as when their machine loses its power."""
-        for process in (self._gateway, self._superlink):
-            process.kill()
-            process.wait()
-        for program in ("flower-superexec", "flwr-serverapp"):
-            for pid in self._helpers(program):
-                subprocess.run(["kill", "-9", str(pid)], check=False)
+        self._gateway.kill()
+        self._gateway.wait()
+        self.kill_superlink()
 
     def power_on(self) -> float:
         """Start both again and return when the gateway answered."""
-        self._start_superlink()
+        self.start_superlink()
         self.start_gateway()
         return now()
 
@@ -198,7 +195,8 @@ class LinkedFederation(Federation):
         """How many requests of nodes the gateway answered with 503 so far."""
         return len(re.findall(r" 503 \d+ - - .*/v1/fleet/", (self._directory / "haproxy.log").read_text()))
 
-    def _start_superlink(self) -> None:
+    def start_superlink(self) -> None:
+        """Start the SuperLink with TLS and node authentication, and wait until it answers."""
         host, port = self.address.split(":")
         certificates = {"ca": str(self.ca), "certificate": str(self.ca), "key": str(self.ca.with_suffix(".key"))}
         command = superlink_command(

@@ -32,6 +32,7 @@ EXCEPTIONS = {
 # Which units of Flower are root's, with which capabilities, and why. The others have a user of their own.
 CLIENT = ("", "is the client of the container engine, whose socket is root's; the container has another user")
 AS_ROOT = {
+    "flower-catch-up.service": ("", "restarts a unit"),
     "flower-certificates.service": ("", "the keys are root's, and so is the gateway's reload"),
     "flower-checkpoint-restore.service": ("CAP_CHOWN CAP_DAC_OVERRIDE", "fills the directory of the app's user, who must not read the keys of the storage"),
     "flower-firewall.service": ("CAP_NET_ADMIN", "loads rules into the kernel"),

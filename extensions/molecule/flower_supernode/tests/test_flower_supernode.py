@@ -97,6 +97,10 @@ def test_node_starts_with_the_machine(host):
     assert host.service(UNIT).is_enabled
 
 
+def test_what_keeps_replies_on_time_runs_beside_the_node(host):
+    assert host.service("flower-catch-up").is_running
+
+
 def test_node_tries_for_ever(host):
     command = host.check_output(f"systemctl cat {UNIT}")
     assert "--max-retries" not in command
