@@ -16,6 +16,8 @@ from typing import Any
 import yaml
 
 _SECTIONS = ("Unit", "Service", "Install", "Mount", "Timer")
+# What writes the log as objects is told the name of the unit by systemd.
+_NAME_OF_UNIT = ("/opt/flower/bin/flower-log", "%N")
 _UNIT_WORDS = re.compile(r"(Exec[A-Z][A-Za-z]*|Environment)")
 _UNIT_ESCAPES = {"\\": "\\", '"': '"', "'": "'", "n": "\n", "r": "\r", "t": "\t", "s": " "}
 _UNIT_WORD = re.compile(r"""[ \t]*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([^\s"'\\]+))(?=[ \t]|$)""")
@@ -52,7 +54,8 @@ def unit(text: str) -> list[tuple[str, str, Any]]:
         elif not section or not equal or not re.fullmatch(r"[A-Z][A-Za-z0-9]+", name):
             raise ReadError(f"no setting: {line!r}")
         elif _UNIT_WORDS.fullmatch(name):
-            words = [_without_specifiers(word, name) for word in _words(_UNIT_WORD, value, _unescaped)]
+            words = _words(_UNIT_WORD, value, _unescaped)
+            words = [word if (before, word) == _NAME_OF_UNIT else _without_specifiers(word, name) for before, word in zip(["", *words], words, strict=False)]
             found.append((section, name, [_configured(before, word) for before, word in zip(["", *words], words, strict=False)]))
         else:
             if set('%\\"$') & set(value) and not re.fullmatch(r"[0-9]+%", value):

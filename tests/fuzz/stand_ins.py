@@ -103,6 +103,7 @@ _OF_KIND: Mapping[str, Callable[[StandIns, Any], Any]] = {
     "ports": StandIns._ports,
     "alternative_names": StandIns._texts,
     "node_keys": StandIns._texts,
+    "tunnel_peers": StandIns._texts,
     "node_config": StandIns._pairs,
     "basic_auth": StandIns._user_and_hash,
     "certificate": StandIns._pem,
