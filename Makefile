@@ -220,7 +220,7 @@ tutorials: images $(VENV)/.test ## What docs/tutorials says, done word by word i
 # make test holds every kind of test once: what a machine is made into, what a zone answers, a training, a deployment. Within its limit of time it
 # leaves to make test-long what repeats these on other ground: more machines (roles, appliances, zones), more steps (the cases marked "long") and
 # more examples (fuzz, variants, recovery).
-TESTS := e2e integration app-coverage molecule-flower_superlink coverage lab-test edge foreign sanity image-check contract lint
+TESTS := e2e integration app-coverage image-check molecule-flower_superlink coverage edge lab-test foreign sanity contract lint
 LONG_TESTS := $(filter-out $(TESTS),$(SCENARIOS)) roles long-cases zones recovery links monitoring tutorials site variants fuzz vfio
 SUITES := $(MAKE) --keep-going --output-sync=target --assume-old=engine --assume-old=machine-images --assume-old=images
 

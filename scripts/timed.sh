@@ -6,7 +6,8 @@
 # (without those of containers, whose processes are the engine's). What it printed is kept in build/suites, and of a suite that
 # failed in build/failed, whose ends scripts/failures.sh shows.
 #
-# A suite ends after SUITE_LIMIT seconds, with a failure that says so; pytest prints where a test stands that has taken half of it.
+# A suite ends after SUITE_LIMIT seconds, with a failure that says so; pytest prints where a test stands that has taken half of it, and which
+# tests took longest.
 # Begin and end are written to descriptor 9 too, if there is one: make test holds back what suites print until they have ended.
 set -uo pipefail
 name=$1
@@ -15,7 +16,7 @@ limit=${SUITE_LIMIT:-4500}
 log=build/suites/${name//[^A-Za-z0-9_-]/-}.log
 mkdir -p build/suites build/failed
 rm -f "build/failed/${log##*/}"
-export PYTEST_ADDOPTS="-o faulthandler_timeout=$((limit / 2)) ${PYTEST_ADDOPTS:-}"
+export PYTEST_ADDOPTS="-o faulthandler_timeout=$((limit / 2)) --durations=10 --durations-min=10 ${PYTEST_ADDOPTS:-}"
 
 progress() {
   { echo "$(date +%T) $*" >&9; } 2>/dev/null
