@@ -53,6 +53,8 @@ SAME = [
     ({"TOPOLOGY": {"PIN_POLICY": "thread", "SOCKETS": 1}}, {"TOPOLOGY": {"pin_policy": "THREAD", "SOCKETS": "1"}}),
     ({"SUBMIT_ON_HOLD": "yes"}, {"SUBMIT_ON_HOLD": True}),
     ({"NIC_DEFAULT": {"MODEL": "virtio"}}, {"NIC_DEFAULT": {"model": "virtio"}}),
+    ({"CONTEXT": {"START_SCRIPT": "one\r\ntwo"}, "NOTE": "a\r\nb"}, {"CONTEXT": {"START_SCRIPT": "one\ntwo"}, "NOTE": "a\nb"}),
+    ({"FEATURES": {}, "VIDEO": ""}, {"FEATURES": None, "VIDEO": {}}),
 ]
 
 
@@ -86,6 +88,8 @@ FIXED = [
     ({"SCHED_ACTION": {"ACTION": "poweroff", "TIME": 1900000000}}, "SCHED_ACTION none"),
     ({"TPM": {"MODEL": "tpm-crb"}}, "TPM none"),
     ({"GRAPHICS": {"TYPE": "vnc", "PORT": 5901}}, "GRAPHICS/PORT none, which cannot become 5901"),
+    ({"CONTEXT": {"TARGET": "hdz"}}, "which cannot become hdz"),
+    ({"CONTEXT": {"DISK_ID": 7}}, "CONTEXT/DISK_ID 0, which cannot become 7"),
     ({"OS": {"KERNEL_DS": "$FILE[IMAGE_ID=1]"}}, "OS/KERNEL_DS none"),
     ({"INPUT": [{"TYPE": "tablet", "BUS": "usb"}, {"TYPE": "mouse", "BUS": "usb"}]}, "only a single vector of it can change"),
 ]

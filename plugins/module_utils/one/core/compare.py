@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a template becomes when a task's values are written into it: semantic comparison of OpenNebula templates.
 
-Order and case of names, numbers written as strings, surrounding white space (the server trims it) and a list of
-one make no difference.
+Order and case of names, numbers written as strings, surrounding white space (the server trims it), the kind of line ends
+(XML knows one only) and a list of one make no difference.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _settled(current: object, wanted: object, replace: bool) -> object:
         return wanted_template(current if isinstance(current, dict) else {}, wanted, replace) or ""
     if isinstance(wanted, (list, tuple)):
         return _settled_list(current, wanted)
-    text = scalar(wanted).strip()
+    text = scalar(wanted).replace("\r\n", "\n").replace("\r", "\n").strip()
     return current if isinstance(current, str) and _same_number(current, wanted) else text
 
 

@@ -50,6 +50,8 @@ _FIXED = frozenset({
 _PARSED = ("SCHED_REQUIREMENTS",)
 # Names that the server gives to an attribute of another name.
 _FORMER_NAMES = {"REQUIREMENTS": "SCHED_REQUIREMENTS"}
+# Keys that the server chooses when a VM is made, and keeps.
+_CHOSEN = {"CONTEXT": ("DISK_ID", "TARGET")}
 # Keys that the server keeps encrypted, and shows to administrators only.
 _ENCRYPTED = {"CONTEXT": ("PASSWORD",)}
 # Where a longer password of a graphical console is cut.
@@ -157,6 +159,9 @@ class DesiredAttributes:
         after = dict(before)
         for name in names:
             after = compare.wanted_template(after, {name: self._target(vm, name, before.get(name))})
+            if name not in before and after.get(name) == "":
+                # Nothing is wanted where nothing is.
+                del after[name]
             _check_keys(vm, name, before.get(name), after.get(name))
             self._check_known(vm, name, before.get(name), after.get(name))
         return before, after, _told(before, after)
@@ -302,10 +307,10 @@ def _check_keys(vm: dict, name: str, before: object, after: object) -> None:
         return
     if not isinstance(after, dict) or not isinstance(before, (dict, type(None))):
         raise _conflict(vm, f"has {name} {_shown(before)}, which cannot become {_shown(after)}: only a single vector of it can change")
-    keys = _CONFIGURATION[name]
-    for key, value in after.items() if keys else ():
+    keys, chosen = _CONFIGURATION[name], _CHOSEN.get(name, ())
+    for key, value in after.items():
         there = (before or {}).get(key)
-        if key not in keys and value != there:
+        if (key in chosen or (keys and key not in keys)) and value != there:
             raise _conflict(
                 vm, f"has {name}/{key} {_shown(there)}, which cannot become {_shown(value)}: it counts only when a VM is made"
             )

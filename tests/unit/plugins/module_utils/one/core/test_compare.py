@@ -8,7 +8,7 @@ import pytest
 
 from ansible_collections.opennebula.flower.plugins.module_utils.one.core.compare import difference, update, wanted_template
 
-THERE = {"CPU": "0.50", "MEMORY": "128", "CONTEXT": {"A": "1", "TOKEN": "YES"}, "NIC": {"NETWORK": "private"}}
+THERE = {"CPU": "0.50", "MEMORY": "128", "CONTEXT": {"A": "1", "TOKEN": "YES"}, "NIC": {"NETWORK": "private"}, "NOTE": "one\ntwo\nthree"}
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,7 @@ THERE = {"CPU": "0.50", "MEMORY": "128", "CONTEXT": {"A": "1", "TOKEN": "YES"}, 
         {"CONTEXT": {"TOKEN": "YES ", "A": 1}},
         {"NIC": [{"NETWORK": "private"}]},
         {"DISK": []},
+        {"NOTE": "one\r\ntwo\rthree"},
     ],
 )
 def test_the_same_meaning_is_no_change(wanted):
