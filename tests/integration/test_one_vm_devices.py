@@ -190,6 +190,24 @@ def test_an_id_is_the_same_with_leading_zeros(zone):
         zone.unchanged("one_vm", name="web", nics=[nic], disks=[{"IMAGE_ID": f"00{image}"}], **NEW)
 
 
+def test_an_empty_address_or_id_says_nothing(zone):
+    nic = {"NETWORK": "private", "NETWORK_ID": "", "IP": "", "IP6": None, "MAC": "", "VENDOR": ""}
+    wanted = {"nics": [nic], "disks": [{"IMAGE": "", "IMAGE_ID": zone.run("one_image", name="data")["image"]["id"]}]}
+    zone.changed("one_vm", name="web", **wanted, **NEW)
+    zone.unchanged("one_vm", name="web", **wanted, **NEW)
+    failed = zone.fails("one_vm", name="web", nics=[{"NETWORK": "", "MODEL": "virtio"}], **NEW)
+    assert failed["error"]["kind"] == "invalid" and "it must have NETWORK or NETWORK_ID or NETWORK_MODE" in failed["msg"]
+
+
+@pytest.mark.parametrize("device", [{"nics": [{"NETWORK": "private", "NETWORK_ID": 1}]}, {"disks": [{"IMAGE": "system", "IMAGE_ID": 1}]},
+                                    {"nics": [{"NETWORK": "0", "NETWORK_ID": 1}]}])
+def test_a_name_and_the_id_of_another_object_are_refused(zone, device):
+    zone.calls.clear()
+    failed = zone.fails("one_vm", name="web", **device, **NEW)
+    assert failed["error"]["kind"] == "invalid" and "two of them" in failed["msg"]
+    assert zone.writes == []
+
+
 def test_a_volatile_disk_needs_no_more_than_its_size(zone):
     wanted = {"name": "web", "disks": [{"SIZE": 20}, {"SIZE": "1G", "TYPE": "swap"}]}
     vm = only(zone.changed("one_vm", **wanted, **NEW))

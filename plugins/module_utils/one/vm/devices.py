@@ -28,6 +28,8 @@ _IDENTITIES = {
     "nics": ("NETWORK", "NETWORK_ID", "NETWORK_MODE"), "disks": ("IMAGE", "IMAGE_ID", "SIZE"),
     "pcis": _DEVICE,
 }
+# What a device is chosen by; an empty one says nothing.
+_CHOICES = frozenset({*_DEVICE, "PROFILE", "NETWORK", "NETWORK_ID", "IMAGE", "IMAGE_ID", "IP", "IP6", "MAC"})
 # What a disk without an image can be.
 _VOLATILE = ("fs", "swap")
 # The addresses that an interface may be asked for with.
@@ -209,15 +211,18 @@ def _checked(option: str, devices: list) -> list[dict]:
     """Return NICs, disks or PCI devices, names in upper case and values in their one form as text."""
     result = []
     for device in devices:
-        is_device = option == "nics" and any(str(name).upper() in _DEVICE for name in device)
+        given = {name: value for name, value in device.items() if value not in (None, "") or str(name).upper() not in _CHOICES}
+        is_device = option == "nics" and any(str(name).upper() in _DEVICE for name in given)
         kind = "PCI" if is_device else _ATTRIBUTES[option]
-        desired = device_values.normal(kind, device, f"one of {option}")
+        desired = device_values.normal(kind, given, f"one of {option}")
         if is_device:
             # A PCI device with a network.
             desired["TYPE"] = "NIC"
         for key in ("NETWORK", "IMAGE"):
             if lookup.is_id(desired.get(key, "")):
-                desired[f"{key}_ID"] = str(int(desired.pop(key)))
+                number = str(int(desired.pop(key)))
+                if desired.setdefault(f"{key}_ID", number) != number:
+                    raise OneException(INVALID, f"One of {option} is {device!r}, which names two of them: {key} and {key}_ID differ.")
         if not desired.keys() & set(_IDENTITIES[option]):
             raise OneException(INVALID, f"One of {option} is {device!r}, it must have {' or '.join(_IDENTITIES[option])}.")
         result.append(_volatile(desired) if option == "disks" and not desired.keys() & {"IMAGE", "IMAGE_ID"} else desired)

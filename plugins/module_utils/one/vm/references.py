@@ -10,7 +10,7 @@ from functools import cached_property
 
 from ..core import lookup
 from ..transport.client import Client
-from ..transport.errors import OneException
+from ..transport.errors import INVALID, OneException
 from ..transport.values import joined
 
 
@@ -77,7 +77,11 @@ class References:
             return dict(device)
         if kind not in self._pools:
             self._pools[kind] = lookup.pool(self._client, kind)
-        found = self._found(lookup.KINDS[kind].label, device[key], self._pools[kind])
+        label = lookup.KINDS[kind].label
+        found = self._found(label, device[key], self._pools[kind])
+        if not found <= {int(device.get(f"{key}_ID") or number) for number in found}:
+            given = device[f"{key}_ID"]
+            raise OneException(INVALID, f"{key} and {key}_ID name two of them: the {label} with the name {device[key]!r} has the id {min(found)}, not {given}.")
         return {f"{key}_ID": str(number) for number in found} | {name: device[name] for name in device if name != key}
 
     def _found(self, label: str, name: str, pool: list[dict]) -> set[int]:
