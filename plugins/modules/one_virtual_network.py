@@ -193,6 +193,7 @@ class VirtualNetwork(ReconciledObject):
     fact = "virtual_network"
     owned = True
     server = _SERVER_ATTRIBUTES
+    own = {"AR": "address_ranges"}
 
     def __init__(self, module: OneModule) -> None:
         super().__init__(module)

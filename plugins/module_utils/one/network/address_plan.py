@@ -9,7 +9,7 @@ from ... import addresses as forms
 from ..core import compare
 from ..transport.errors import CONFLICT, INVALID, OneException
 from ..vm import device_values
-from .facts import address, addresses, is_on_hold, leases, leases_of, on_hold, settings, user
+from .facts import RESULTS, address, addresses, is_on_hold, leases, leases_of, on_hold, settings, user
 
 # What an address range is recognized by.
 _FIRST_ADDRESS = ("IP", "GLOBAL_PREFIX", "ULA_PREFIX", "IP6", "MAC")
@@ -130,7 +130,10 @@ def read_lease(text: str, option: str) -> str:
 
 
 def _read(desired: dict) -> dict[str, str]:
-    return device_values.normal("AR", desired, "an address range")
+    result = device_values.normal("AR", desired, "an address range")
+    for name in sorted(RESULTS & result.keys()):
+        raise OneException(INVALID, f"{name} of address range {result}: the server decides it by itself.")
+    return result
 
 
 def _matching(there: list[dict], wanted: dict, at_position: dict | None) -> dict | None:

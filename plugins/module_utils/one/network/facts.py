@@ -11,10 +11,12 @@ from ..transport.errors import WRONG_STATE, OneException
 from ..transport.values import words
 
 # Parts of an address range that are results, not settings.
-_RESULTS = frozenset({
+RESULTS = frozenset({
     "AR_ID", "IP_END", "IP6_END", "IP6_GLOBAL", "IP6_GLOBAL_END", "IP6_ULA", "IP6_ULA_END", "LEASES", "MAC_END",
-    "NEXT_INDEX", "PARENT_NETWORK_AR_ID", "SHARED", "USED_LEASES",
+    "NEXT_INDEX", "PARENT_NETWORK_AR_ID", "USED_LEASES",
 })
+# A setting that counts when a range is made.
+_WHEN_MADE = "SHARED"
 _LEASE_ADDRESSES = ("IP", "IP6", "IP6_GLOBAL", "IP6_ULA", "MAC")
 _ON_HOLD = "-1"
 _FAILED = ("ERROR", "UPDATE_FAILURE")
@@ -47,7 +49,7 @@ def ranges(network: dict) -> list[dict]:
 
 def settings(address_range: dict) -> dict:
     """Return what may be said of an address range."""
-    return {name: value for name, value in address_range.items() if name not in _RESULTS}
+    return {name: value for name, value in address_range.items() if name not in RESULTS and name != _WHEN_MADE}
 
 
 def size(network: dict) -> int:
