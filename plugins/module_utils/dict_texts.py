@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from ansible.module_utils.common.validation import check_type_dict
 
@@ -16,6 +17,8 @@ from .one.transport.template import parse
 # Options that hold attributes in OpenNebula's terms, so that text in them is in OpenNebula's syntax.
 _TEMPLATES = frozenset({"attributes", "image_template", "template", "template_contents", "vm_attributes"})
 _SPECIAL = '"[]<'
+# A pair that Ansible would take for the end of the value before.
+_ANOTHER_PAIR = re.compile(r"[;|&]\s*[A-Za-z_]\w*\s*=")
 
 
 def read(argument_spec: dict, params: dict) -> str:
@@ -42,7 +45,7 @@ def _read(name: str, option: dict, value: object, faults: list[str]) -> object:
     if option.get("type") == "list" and option.get("elements") == "dict":
         items = _listed(name, value) if isinstance(value, str) else value
         if isinstance(items, list):
-            return [_inside(option, _vector(item) if isinstance(item, str) else item, faults) for item in items]
+            return [_inside(option, _vector(name, item) if isinstance(item, str) else item, faults) for item in items]
     return value
 
 
@@ -64,7 +67,7 @@ def _dictionary(name: str, value: object) -> object:
     try:
         return parse(value)
     except TemplateSyntaxError as error:
-        if not any(character in value.strip() for character in ("\n", *_SPECIAL)) and _is_pairs(value):
+        if not any(character in value.strip() for character in ("\n", *_SPECIAL)) and not _ANOTHER_PAIR.search(value) and _is_pairs(value):
             # Pairs with commas, which Ansible reads right.
             return value
         raise ValueError(f"{name} is text that is neither JSON nor in OpenNebula's syntax: {error}") from None
@@ -78,14 +81,16 @@ def _is_pairs(text: str) -> bool:
         return False
 
 
-def _vector(text: str) -> object:
-    """Return a text that is one of several dictionaries, as OpenNebula writes it in brackets."""
+def _vector(name: str, text: str) -> object:
+    """Return a text that is one of several dictionaries, as OpenNebula writes it in brackets. Raises ValueError for one that is none."""
     if text.lstrip().startswith("{"):
         return text
     inner = text.strip().removeprefix("[").removesuffix("]")
     try:
         return parse(f"X=[{inner}]")["X"]
     except TemplateSyntaxError:
+        if not _is_pairs(text):
+            raise ValueError(f"one of {name} is the text {text!r}, expected a dictionary") from None
         return text
 
 

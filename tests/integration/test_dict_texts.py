@@ -55,6 +55,8 @@ def test_vectors_and_repeated_attributes_of_a_text_are_kept(zone, thing):
     ("one_vm_info", {"attributes": "LABELS\n"}, "attributes is text"),
     ("one_security_group", {"rules": "all"}, "rules is text, expected a list of dictionaries"),
     ("one_vm", {"nics": "NETWORK=private"}, "nics is text, expected a list of dictionaries"),
+    ("one_vm", {"nics": ["private"]}, "one of nics is the text 'private', expected a dictionary"),
+    ("one_template", {"template": "CPU=1;MEMORY=2048"}, "template is text that is neither JSON nor in OpenNebula's syntax"),
 ])
 def test_a_text_that_says_nothing_is_refused_in_one_sentence(zone, module, options, words):
     zone.calls.clear()
