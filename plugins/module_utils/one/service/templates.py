@@ -56,8 +56,8 @@ def normalize(name: str, wanted: dict) -> dict:
     problems = [*_shape_problems(name, wanted)]
     if not problems:
         try:
-            roles = [_role(role) for role in wanted.get("roles") or []]
-            body = {**dialect.from_old(wanted), "name": name, "roles": roles}
+            roles = [_told(_role(role)) for role in wanted.get("roles") or []]
+            body = {**_told(dialect.from_old(wanted)), "name": name, "roles": roles}
             problems = _key_problems(body)
         except OneException as error:
             problems = [error.message.rstrip(".")]
@@ -85,6 +85,11 @@ def merged(current: dict, wanted: dict, replace: bool) -> dict:
         roles = [{**_ROLE_DEFAULTS, **role} for role in wanted["roles"]]
         return {**_DEFAULTS, **kept, **_settled(current, {**wanted, "roles": roles}, True)}
     return _settled(current, wanted, False)
+
+
+def _told(part: dict) -> dict:
+    """Return what a user says of a service or a role: null says nothing, nor does what a document that was read has from OneFlow."""
+    return {key: value for key, value in part.items() if value is not None and key not in _SERVER_KEYS}
 
 
 def _role(wanted: dict) -> dict:

@@ -145,6 +145,14 @@ def as_stored() -> dict:
 
 
 @pytest.mark.parametrize("replace", [False, True])
+def test_null_and_what_oneflow_writes_itself_say_nothing(replace):
+    template = {"roles": ROLES, "deployment": None, "description": None, "networks": None, "registration_time": 5}
+    roles = [{**role, "shutdown_action": None, "template_contents": None} for role in ROLES]
+    for wanted in (template, {**template, "roles": roles}):
+        assert merged(as_stored(), normalize("fl", wanted), replace) == as_stored()
+
+
+@pytest.mark.parametrize("replace", [True, False])
 def test_what_the_server_adds_and_the_order_of_roles_are_no_change(replace):
     assert merged(as_stored(), normalize("fl", {"roles": ROLES}), replace) == as_stored()
 
