@@ -63,12 +63,13 @@ def containerd_without(config: str, imports: str) -> str:
     """Return config.toml without the import of the drop-in, empty if nothing but its version is left."""
     if _imports(config) != [imports]:
         return config
-    rest = re.sub(r"^imports\s*=\s*\[[^\]]*\]\s*?\n", "", config, flags=re.MULTILINE)
+    rest = re.sub(r"^[ \t]*imports\s*=\s*\[[^\]]*\][ \t]*(#.*)?\r?(\n|\Z)", "", config, count=1, flags=re.MULTILINE)
     return rest if re.sub(r"^version\s*=.*$", "", rest, flags=re.MULTILINE).strip() else ""
 
 
 def _imports(config: str) -> list[str]:
-    found = re.search(r"^imports\s*=\s*\[([^\]]*)\]", config, re.MULTILINE)
+    # Below the first table, a key of that name is the table's own.
+    found = re.search(r"^[ \t]*imports\s*=\s*\[([^\]]*)\]", re.split(r"^[ \t]*\[", config, maxsplit=1, flags=re.MULTILINE)[0], re.MULTILINE)
     return re.findall(r"[\"']([^\"']+)[\"']", found.group(1)) if found else []
 
 

@@ -59,7 +59,9 @@ def test_containerd_with_the_drop_in_is_left_alone() -> None:
 
 @pytest.mark.parametrize(
     ("config", "drop_in", "default"),
-    [("", DROP_IN, False), (CONFIG, "", False), (CONFIG, DROP_IN, True), (CONFIG, DEFAULT, False), (CONFIG, DROP_IN.replace("-runtime", "-old"), False)],
+    [
+        (f'version = 2\n[plugins.own]\nimports = ["{IMPORTS}"]\n', DROP_IN, False), ("", DROP_IN, False), (CONFIG, "", False), (CONFIG, DROP_IN, True), (CONFIG, DEFAULT, False), (CONFIG, DROP_IN.replace("-runtime", "-old"), False),
+    ],
 )
 def test_containerd_that_lacks_something_is_noticed(config: str, drop_in: str, default: bool) -> None:
     assert not runtime.containerd_has(config, drop_in, IMPORTS, default)
@@ -68,6 +70,13 @@ def test_containerd_that_lacks_something_is_noticed(config: str, drop_in: str, d
 def test_containerd_loses_the_import_and_a_file_that_held_nothing_else() -> None:
     assert runtime.containerd_without(CONFIG, IMPORTS) == ""
     assert runtime.containerd_without(CONFIG + "[grpc]\n  uid = 0\n", IMPORTS) == "version = 2\n[grpc]\n  uid = 0\n"
+
+
+@pytest.mark.parametrize("line", ['  imports = ["%s"]\n', 'imports = ["%s"] # drop-ins\n', 'imports = [\n  "%s",\n]\r\n', 'imports = ["%s"]'])
+def test_the_import_is_found_and_goes_however_toml_writes_it(line: str) -> None:
+    config = "version = 2\n" + line % IMPORTS
+    assert runtime.containerd_has(config, DROP_IN, IMPORTS, default=False)
+    assert runtime.containerd_without(config, IMPORTS) == ""
 
 
 def test_an_import_list_of_somebody_else_stays() -> None:
