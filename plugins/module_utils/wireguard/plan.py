@@ -27,6 +27,8 @@ TOPOLOGIES = (HUB_AND_SPOKE, MESH, FAILOVER)
 DEFAULT_PORT = 51820
 
 _KEYS = {"name", "host", "hub", "addresses", "endpoint", "port", "subnets", "public_key"}
+# This network itself, what is reserved, and IPv4 in the form of IPv6.
+_NOWHERE = tuple(map(ipaddress.ip_network, ("0.0.0.0/8", "240.0.0.0/4", "::ffff:0:0/96")))
 # Names become parts of file names.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
@@ -234,6 +236,8 @@ def _routed_network(value: object) -> str:
         raise ValueError("it stands for every address there is, the way to the other sites too")
     if network.is_multicast or network.is_loopback or network.is_link_local:
         raise ValueError("it is multicast, loopback or link-local, which is not routed")
+    if any(network.version == other.version and network.subnet_of(other) for other in _NOWHERE):
+        raise ValueError("no machine can have an address in it")
     return text
 
 
@@ -317,9 +321,10 @@ def _check_subnets(overlay: _Overlay) -> list[str]:
 
 def _check_endpoints(overlay: _Overlay) -> list[str]:
     errors = [f"Hub '{hub.name}' has no endpoint, the other sites cannot find it." for hub in overlay.hubs if not hub.endpoint]
+    routed = [*overlay.networks, *(subnet for site in overlay.sites for subnet in site.subnets)]
     for site in overlay.sites:
         address = values.endpoint_address(site.endpoint)
-        inside = next((network for network in (*overlay.networks, *site.subnets) if address is not None and address in network), None)
+        inside = next((network for network in routed if address is not None and address in network), None)
         if inside is not None:
             errors.append(f"Endpoint '{site.endpoint}' of site '{site.name}' is in {inside}, which is reached through the tunnel itself.")
     if overlay.topology == MESH:

@@ -130,6 +130,15 @@ def test_everything_wrong_is_named_at_once() -> None:
         ([hub(1), site(2, endpoint="a b:1")], {}, "holds 'a b', which is neither an address nor a host name"),
         ([hub(1), site(2, endpoint="10.0.0.256:51820")], {}, "holds '10.0.0.256', which is not an IPv4 address"),
         ([hub(1), site(2, endpoint="0.0.0.0:51820")], {}, "holds '0.0.0.0', which is not the address of one machine"),
+        *[
+            ([hub(1), site(2, subnets=[nowhere])], {}, f"Site 's2': subnet '{nowhere}' is not usable: no machine can have an address in it.")
+            for nowhere in ("0.0.0.0/8", "240.0.0.0/4", "255.255.255.255", "::ffff:10.0.0.0/104")
+        ],
+        (
+            [{**hub(1), "endpoint": "10.110.2.1:51820"}, site(2), site(3)],
+            {},
+            "Endpoint '10.110.2.1:51820' of site 's1' is in 10.110.2.0/24, which is reached through the tunnel itself.",
+        ),
         ([hub(1), site(2, endpoint="[::]:51820")], {}, "holds '::', which is not the address of one machine"),
         ([hub(1), site(2, endpoint="[ff02::1]:51820")], {}, "holds 'ff02::1', which is not the address of one machine"),
         ([hub(1), site(2, endpoint="224.0.0.1:51820")], {}, "holds '224.0.0.1', which is not the address of one machine"),
