@@ -861,6 +861,14 @@ def test_other_inputs_for_a_running_service_are_an_error_that_shows_no_password(
     assert "first-secret" not in str(result) and "other-secret" not in str(result)
 
 
+def test_a_boolean_input_is_the_same_however_it_is_written(zone, service):
+    wanted = template_of(zone, "switched", user_inputs={"SWITCH": "O|boolean|x| |NO"})
+    zone.changed("one_service", name=service, **wanted, user_inputs={"SWITCH": "yes"})
+    for on in ("yes", "True", "YES", True):
+        zone.unchanged("one_service", name=service, **wanted, user_inputs={"SWITCH": on})
+    assert "SWITCH is 'YES', not 'NO'" in zone.fails("one_service", name=service, **wanted, user_inputs={"SWITCH": "off"})["msg"]
+
+
 def test_a_service_template_in_use_can_change(zone, service):
     wanted = template_of(zone, "changing")
     zone.changed("one_service", name=service, **wanted)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from ..transport.client import Client
 from ..transport.errors import CONFLICT, INVALID, OneException
-from ..transport.values import scalar
 from . import dialect, user_inputs
 from . import facts as service_facts
 
@@ -80,10 +79,12 @@ def _secrets(part: dict, given: dict[str, object]) -> list[str]:
 
 def _differing(client: Client, part: dict, given: dict[str, object], where: str) -> list[str]:
     there = dialect.input_values(part)
-    hidden = {name for name, text in dialect.declared_inputs(part).items() if user_inputs.is_password(text)}
+    declared = dialect.declared_inputs(part)
+    hidden = {name for name, text in declared.items() if user_inputs.is_password(text)}
     result = []
     for name, value in given.items():
-        if there.get(name) != dialect.render_value(client, scalar(value)):
-            shown = "another value" if name in hidden else f"{there.get(name)!r}, not {scalar(value)!r}"
+        wanted = user_inputs.in_form(declared.get(name, ""), value)
+        if there.get(name) != dialect.render_value(client, wanted):
+            shown = "another value" if name in hidden else f"{there.get(name)!r}, not {wanted!r}"
             result.append(f"{name}{where} is {shown}")
     return result

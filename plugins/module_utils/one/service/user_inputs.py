@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
+from ...scalars import boolean
 from ..transport.errors import INVALID, OneException
 from ..transport.values import UNSTORABLE, scalar
 
@@ -43,6 +45,12 @@ def parse(name: str, declaration: str) -> UserInput:
     return UserInput(name, fields[0] == "M", fields[1], fields[3], fields[4])
 
 
+def in_form(declaration: str, value: object) -> str:
+    """Return a value as OpenNebula keeps it for an input that is declared so: a boolean as YES or NO, however it is written."""
+    fields = [field.strip() for field in str(declaration).split("|")]
+    return _in_form("".join(fields[1:2]), value)
+
+
 def default_problem(name: str, declaration: str) -> str:
     """Return what is wrong with a declaration's default, empty when nothing is. Raises OneException as parse does."""
     user_input = parse(name, declaration)
@@ -71,7 +79,7 @@ def values(
         if isinstance(chosen, (dict, list)):
             problems.append(f"{name} is a {'dictionary' if isinstance(chosen, dict) else 'list'}, it must be a single value")
             continue
-        value = scalar(chosen)
+        value = _in_form(user_input.type, chosen)
         expected = user_input.problem(value) if value != "" else ""
         wrong = UNSTORABLE.search(value)
         if wrong:
@@ -94,6 +102,13 @@ def secrets(declared: Mapping[str, str], given: Mapping[str, object]) -> list[st
 def is_password(declaration: str) -> bool:
     """Tell whether an input's value is a secret."""
     return [field.strip() for field in str(declaration).split("|")][1:2] == ["password"]
+
+
+def _in_form(kind: str, value: object) -> str:
+    if kind == "boolean":
+        with suppress(ValueError):
+            return scalar(boolean(value))
+    return scalar(value)
 
 
 def _anything(user_input: UserInput, value: str) -> str:

@@ -43,6 +43,11 @@ def test_a_value_must_be_of_the_declared_type(declaration, good, bad, expected):
         assert caught.value.message == f"User inputs of service 'x': A is {bad!r}, it must be {expected}."
 
 
+@pytest.mark.parametrize(("given", "kept"), [(True, "YES"), ("yes", "YES"), ("True", "YES"), ("on", "YES"), (0, "NO"), ("no", "NO"), ("", "")])
+def test_a_boolean_is_kept_in_the_only_words_there_are(given, kept):
+    assert values({"A": "O|boolean|x||"}, {"A": given}, "service") == {"A": kept}
+
+
 def test_everything_that_is_wrong_is_said_at_once():
     with pytest.raises(OneException) as caught:
         values({**DECLARED, "PLACE": "M|text|Where||"}, {"ROUNDS": "x", "GHOST": 1}, "role 'a'")
