@@ -126,6 +126,8 @@ def check(name: str, value: str) -> None:
 
 
 def _check_name(name: str) -> None:
+    if name.upper().startswith("XML"):
+        raise OneException(errors.INVALID, f"{name!r} is not a valid attribute name: OpenNebula renames what begins with XML.")
     if not _NAME.fullmatch(name):
         wrong = "it begins with a digit" if name[:1].isdigit() else "it takes letters, digits and _"
         raise OneException(errors.INVALID, f"{name!r} is not a valid attribute name: {wrong}.")

@@ -85,6 +85,12 @@ def test_a_name_of_other_characters_is_refused():
         check("A=1\nREADY", "YES")
 
 
+@pytest.mark.parametrize("name", ["XML", "xmlns", "XMLRPC_URL"])
+def test_a_name_that_opennebula_would_change_is_refused(name):
+    with pytest.raises(OneException, match="OpenNebula renames what begins with XML"):
+        check(name, "YES")
+
+
 @given(st.text())
 def test_any_text_can_be_encoded_into_a_value_that_survives(text):
     encoded = encode(text)
