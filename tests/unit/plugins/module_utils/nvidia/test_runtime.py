@@ -60,7 +60,12 @@ def test_containerd_with_the_drop_in_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("config", "drop_in", "default"),
     [
-        (f'version = 2\n[plugins.own]\nimports = ["{IMPORTS}"]\n', DROP_IN, False), ("", DROP_IN, False), (CONFIG, "", False), (CONFIG, DROP_IN, True), (CONFIG, DEFAULT, False), (CONFIG, DROP_IN.replace("-runtime", "-old"), False),
+        ("", DROP_IN, False),
+        (CONFIG, "", False),
+        (CONFIG, DROP_IN, True),
+        (CONFIG, DEFAULT, False),
+        (CONFIG, DROP_IN.replace("-runtime", "-old"), False),
+        (f'version = 2\n[plugins.own]\nimports = ["{IMPORTS}"]\n', DROP_IN, False),
     ],
 )
 def test_containerd_that_lacks_something_is_noticed(config: str, drop_in: str, default: bool) -> None:
