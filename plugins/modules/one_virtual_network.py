@@ -32,7 +32,8 @@ options:
       - A range of the network is the one with the same first address. If nothing in it is an address, the position
         in the list counts.
       - Addresses and numbers are compared as values, however they are written.
-      - Attributes of a range that the task does not name are kept.
+      - Attributes of a range that the task does not name are kept. What the server decides by itself, such as C(AR_ID) and
+        C(IP_END), cannot be given.
     type: list
     elements: dict
   reservation:

@@ -52,8 +52,8 @@ options:
         and C(VIDEO) are updated as its configuration. Other than C(BACKUP_CONFIG) and C(CONTEXT) they take effect at its
         next start.
       - Attributes that only count when a VM is made, such as C(TOPOLOGY), C(VMGROUP) and C(SCHED_ACTION), and keys of the
-        configuration that the server does not change, such as C(PORT) of C(GRAPHICS), are an error for a VM that exists
-        and has them otherwise. All other attributes are changed in its user template.
+        configuration that the server does not change, such as C(PORT) of C(GRAPHICS) and C(TARGET) of C(CONTEXT), are an
+        error for a VM that exists and has them otherwise. All other attributes are changed in its user template.
       - Values are compared as the server keeps them, so V(true), V(yes) and V(YES) are the same where it knows only C(YES)
         and C(NO).
       - Attributes of its user template that are not named stay unless O(update=replace); keys of its configuration
@@ -81,7 +81,7 @@ options:
   nics:
     description:
       - The network interfaces, in OpenNebula's terms.
-      - Each has C(NETWORK), a name or id, or C(NETWORK_ID). C(SECURITY_GROUPS) is a list of names or ids.
+      - Each has C(NETWORK), a name or id, or C(NETWORK_ID). An empty address or id says nothing. C(SECURITY_GROUPS) is a list of names or ids.
       - One with C(SHORT_ADDRESS), or C(VENDOR), C(DEVICE) and C(CLASS) or some of them, is a PCI device of the host, see
         O(pcis). PCI and ordinary interfaces are matched separately.
       - A new VM has these in the place of those of the VM template.
