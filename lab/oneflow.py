@@ -10,11 +10,13 @@ from contextlib import suppress
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import UnicodeConverter
 
 from lab.core.errors import AUTHENTICATION, AUTHORIZATION, NO_EXISTS, OneError
 from lab.oneflow_documents import Documents
 from lab.oneflow_engine import Flow, FlowError
 from lab.oneflow_schema import Invalid, instantiate, ruby_type, validate_role, validate_template
+from lab.onegate_actions import Stumble, bits_of, to_i
 
 __all__ = ["Flow", "create_app"]
 
@@ -31,6 +33,13 @@ NEEDS = {"chown": ("owner_id", "UID"), "chgrp": ("group_id", "GID"), "chmod": ("
 NO_PARAMS = "undefined method `[]' for nil:NilClass\n\n    opts['period'] ||= conf[:action_period]\n        ^^^^^^^^^^"
 
 
+class _Number(UnicodeConverter):
+    """A part of an address that is read as Ruby reads numbers: what does not begin with digits is 0."""
+
+    def to_python(self, value: str) -> int:
+        return to_i(value)
+
+
 class BadJson(Exception):
     """The request's body is not a JSON object; str() is the JSON parser's complaint."""
 
@@ -39,6 +48,7 @@ def create_app(core, flow: Flow) -> Flask:
     """The web application of a zone's OneFlow."""
     app = Flask(__name__)
     app.url_map.strict_slashes = False
+    app.url_map.converters["number"] = _Number
     _add_common(app, core)
     _add_templates(app, core, flow)
     _add_services(app, flow)
@@ -91,17 +101,17 @@ def _add_templates(app: Flask, core, flow: Flow) -> None:
         body = validate_template(schema, _json_body())
         return _created(templates, _register(body["name"], body))
 
-    @app.get("/service_template/<int:template_id>")
+    @app.get("/service_template/<number:template_id>")
     def show_template(template_id: int):
         return _document(templates.get(g.session, template_id))
 
-    @app.put("/service_template/<int:template_id>")
+    @app.put("/service_template/<number:template_id>")
     def update_template(template_id: int):
         old = templates.get(g.session, template_id)["TEMPLATE"]["BODY"]
         _replace(template_id, old, _json_body())
         return _document(templates.get(g.session, template_id))
 
-    @app.delete("/service_template/<int:template_id>")
+    @app.delete("/service_template/<number:template_id>")
     def delete_template(template_id: int):
         try:
             with_templates = json.loads(request.get_data(as_text=True))["delete_type"]
@@ -114,7 +124,7 @@ def _add_templates(app: Flask, core, flow: Flow) -> None:
         templates.delete(g.session, template_id)
         return _text("", 204)
 
-    @app.post("/service_template/<int:template_id>/action")
+    @app.post("/service_template/<number:template_id>/action")
     def act_on_template(template_id: int):
         action, params = _action()
         params = params or {}
@@ -173,11 +183,11 @@ def _add_services(app: Flask, flow: Flow) -> None:
     def list_services():
         return _pool(services.pool(g.session))
 
-    @app.get("/service/<int:service_id>")
+    @app.get("/service/<number:service_id>")
     def show_service(service_id: int):
         return _document(services.get(g.session, service_id))
 
-    @app.put("/service/<int:service_id>")
+    @app.put("/service/<number:service_id>")
     def update_service(service_id: int):
         new = _json_body()
         append = new.get("append") if "append" in new else None
@@ -190,7 +200,7 @@ def _add_services(app: Flask, flow: Flow) -> None:
         flow.update(g.session, service_id, new, bool(append))
         return _text("", 204)
 
-    @app.delete("/service/<int:service_id>")
+    @app.delete("/service/<number:service_id>")
     def delete_service(service_id: int):
         flow.undeploy(g.session, service_id)
         return _text("", 204)
@@ -200,29 +210,31 @@ def _add_services(app: Flask, flow: Flow) -> None:
         # Services that are done are gone already.
         return _text("", 204)
 
-    @app.delete("/service/<int:service_id>/sched_action/<sched_id>")
-    @app.delete("/service/<int:service_id>/role/<role_name>/sched_action/<sched_id>")
     def delete_sched_action(service_id: int, sched_id: str, role_name: str = ""):
         if not sched_id.isdigit():
             raise Invalid("Sched action ID must be an integer number")
         flow.forget_action(g.session, service_id, role_name or None, int(sched_id))
         return _text("", 204)
 
-    @app.post("/service/<int:service_id>/scale")
+    if flow.core.config.release.forgets_actions:
+        for place in ("", "/role/<role_name>"):
+            app.delete(f"/service/<number:service_id>{place}/sched_action/<sched_id>")(delete_sched_action)
+
+    @app.post("/service/<number:service_id>/scale")
     def scale(service_id: int):
         try:
             body = _json_body()
         except BadJson as error:
             raise ValueError(str(error)) from error
-        cardinality = int(body.get("cardinality") or 0)
-        flow.scale(g.session, service_id, body.get("role_name", ""), cardinality, body.get("force"))
+        role_name = "" if body.get("role_name") is None else body["role_name"]
+        flow.scale(g.session, service_id, role_name, to_i(body.get("cardinality")), body.get("force"))
         return _text("", 204)
 
 
 def _add_service_actions(app: Flask, flow: Flow) -> None:
     schema = flow.schema
 
-    @app.post("/service/<int:service_id>/action")
+    @app.post("/service/<number:service_id>/action")
     def act_on_service(service_id: int):
         action, params = _action()
         if action == "recover":
@@ -240,15 +252,16 @@ def _add_service_actions(app: Flask, flow: Flow) -> None:
             key, called = NEEDS.get(action, ("", ""))
             if key and not _is_given(params or {}, key):
                 raise FlowError(f"Action {action}: You have to specify {'an' if action == 'chmod' else 'a'} {called}")
+            if not key:
+                raise FlowError(f"Action {action} not supported")
             service = flow.get(g.session, service_id)
             if action in ("chown", "chgrp"):
                 params = params if action == "chown" else {"group_id": params["group_id"]}
-                service.give(g.session, int(params.get("owner_id", -1)), int(params.get("group_id", -1)))
-            if not _document_action(flow.core, service_id, action, params):
-                raise FlowError(f"Action {action} not supported")
+                service.give(g.session, to_i(params.get("owner_id", -1)), to_i(params.get("group_id", -1)))
+            _document_action(flow.core, service_id, action, params)
         return _text("", 204)
 
-    @app.post("/service/<int:service_id>/role/<role_name>/action")
+    @app.post("/service/<number:service_id>/role/<role_name>/action")
     def act_on_role(service_id: int, role_name: str):
         action, params = _action()
         if params is None:
@@ -256,16 +269,18 @@ def _add_service_actions(app: Flask, flow: Flow) -> None:
         flow.act(g.session, service_id, role_name, action, params)
         return _text("", 204)
 
-    @app.post("/service/<int:service_id>/role_action")
+    @app.post("/service/<number:service_id>/role_action")
     def act_on_roles(service_id: int):
         action, params = _action()
+        if action in ("add_role", "remove_role") and params is None:
+            raise ValueError("undefined method `[]' for nil:NilClass")
         if action == "add_role":
-            role = params["role"]
+            role = params.get("role")
             # The command line sends a text, Sunstone an object.
             role = role if isinstance(role, dict) else _parsed(_required_text(role))
             flow.add_role(g.session, service_id, validate_role(schema, role))
         elif action == "remove_role":
-            flow.remove_role(g.session, service_id, params["role"])
+            flow.remove_role(g.session, service_id, "" if params.get("role") is None else params["role"])
         else:
             raise FlowError(f"Action {action} not supported")
         return _text("", 204)
@@ -281,19 +296,15 @@ def _is_given(params: dict, name: str) -> bool:
     return params.get(name) is not None and params[name] is not False
 
 
-def _document_action(core, document_id: int, action: str, params: dict) -> bool:
-    """Do what every document can do. Returns whether the action is one of these."""
+def _document_action(core, document_id: int, action: str, params: dict) -> None:
+    """Do one of the actions that every document can do."""
     if action == "rename":
         core.call(g.session, "one.document.rename", document_id, params["name"])
     elif action in ("chown", "chgrp"):
-        owner, group = int(params.get("owner_id", -1)) if action == "chown" else -1, int(params.get("group_id", -1))
+        owner, group = to_i(params.get("owner_id", -1)) if action == "chown" else -1, to_i(params.get("group_id", -1))
         core.call(g.session, "one.document.chown", document_id, owner, group)
-    elif action == "chmod":
-        bits = [int(bit) for digit in str(params["octet"]) for bit in f"{int(digit, 8):03b}"]
-        core.call(g.session, "one.document.chmod", document_id, *bits)
     else:
-        return False
-    return True
+        core.call(g.session, "one.document.chmod", document_id, *bits_of(str(params["octet"])))
 
 
 def _action() -> tuple[str, dict | None]:
@@ -353,7 +364,7 @@ def _unknown_route(error: HTTPException) -> Response:
 
 
 def _internal_error(error: Exception) -> Response:
-    reason = str(error) if isinstance(error, (TypeError, ValueError)) else f"{type(error).__name__}: {error}"
+    reason = str(error) if isinstance(error, (TypeError, ValueError, Stumble)) else f"{type(error).__name__}: {error}"
     return _json_line({"message": "Internal server error", "reason": reason})
 
 

@@ -472,7 +472,8 @@ class Flow:
         fixed = role["cardinality"] if role.get("type") == "vr" else None
         lowest, highest = (role.get("min_vms") or 0, role.get("max_vms")) if fixed is None else (fixed, fixed)
         if not force and cardinality < lowest:
-            raise FlowError(f"Can't scale service {service.id}: Minimum cardinality is {lowest}")
+            shown = "" if fixed is None and role.get("min_vms") is None else lowest
+            raise FlowError(f"Can't scale service {service.id}: Minimum cardinality is {shown}")
         if not force and highest is not None and cardinality > highest:
             raise FlowError(f"Can't scale service {service.id}: Maximum cardinality is {highest}")
         if cardinality == role["cardinality"]:
@@ -485,13 +486,13 @@ def _any_failed(nodes: list[dict], vms: dict[int, Vm]) -> bool:
 
 def _check_immutable(service: Service, new: dict, append: bool) -> None:
     """Raises FlowError naming the first value that may not be changed."""
+    if not append and len(new.get("roles", [])) != len(service.roles):
+        raise FlowError("Immutable value: `service/roles size` can not be changed")
     for key in IMMUTABLE_SERVICE:
-        if key in new if append else new.get(key) != service.body.get(key):
+        if new.get(key) is not None if append else new.get(key) != service.body.get(key):
             raise FlowError(f"Immutable value: `service/{key}` can not be changed")
     if append:
         return
-    if len(new.get("roles", [])) != len(service.roles):
-        raise FlowError("Immutable value: `service/roles size` can not be changed")
     for role in new["roles"]:
         old = service.role(role.get("name"))
         if old is None:

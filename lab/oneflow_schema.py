@@ -67,8 +67,10 @@ class Schema:
     service: tuple[Key, ...]
     #: the sentence about a key that is not there
     missing: str
-    #: what inputs are called in sentences, one of them and many
-    input_noun: tuple[str, str]
+    #: what inputs are called in sentences: one of them, many, and those of a role
+    input_noun: tuple[str, str, str]
+    #: what inputs and their values are called where they have a wrong format
+    input_words: tuple[str, str]
     #: whether contents are a text, in which values replace $NAME and have no other effect
     text: bool = False
     #: whether the roles of an instantiation are matched by their position
@@ -116,7 +118,8 @@ def _keys(template: Key, contents: Key, inputs: str, values: str, *others: Key) 
 SCHEMA_7 = Schema(
     template="template_id", contents="template_contents", inputs="user_inputs", values="user_inputs_values",
     missing="Mandatory document key '{name} ({kind})' is missing from {value}",
-    input_noun=("User Input", "User Inputs"),
+    input_noun=("User Input", "User Inputs", "user inputs"),
+    input_words=("User Inputs", "User Inputs Values"),
     **_keys(
         Key("template_id", "integer", required=True), Key("template_contents", "object"), "user_inputs",
         "user_inputs_values", Key("type", "string", required=True, choices=("vm", "vr")),
@@ -125,7 +128,8 @@ SCHEMA_7 = Schema(
 SCHEMA_6 = Schema(
     template="vm_template", contents="vm_template_contents", inputs="custom_attrs", values="custom_attrs_values",
     missing="KEY: '{name}' is required;",
-    input_noun=("custom attribute", "custom attributes"),
+    input_noun=("custom attribute", "custom attributes", "custom attributes"),
+    input_words=("custom_attrs", "custom_attrs_values"),
     text=True,
     roles_by_position=True,
     refused_instantiation=500,
@@ -167,15 +171,15 @@ def instantiate(schema: Schema, template: dict, merge: dict, now: int) -> dict:
     merge = copy.deepcopy(merge)
     if not schema.text:
         _convert_old(merge)
-    body = _merged(schema, template, merge)
-    _check_values(schema, body)
-    for role in template["roles"] if schema.roles_by_position else body["roles"]:
+    _check_values(schema, template, merge)
+    for role in template["roles"]:
         _check_role_values(schema, role, merge)
+    _fill_networks(template, merge)
+    body = _merged(schema, template, merge)
     try:
         validate_template(schema, body)
     except Invalid as error:
         raise Invalid(str(error), schema.refused_instantiation) from None
-    _fill_networks(body)
     if schema.text:
         _paste_values(schema, body)
     body["state"] = 0
@@ -354,45 +358,53 @@ def deep_merge(base: object, over: object, join: bool = True) -> object:
 
 
 def _check_role_values(schema: Schema, role: dict, merge: dict) -> None:
-    where = f" for the role {role.get('name')}"
-    if not schema.roles_by_position:
-        _check_values(schema, role, where)
-    elif role.get(schema.inputs):
-        # 6.x finds the role by name here, before it merges roles by position.
-        if not merge.get("roles"):
-            raise Invalid(_no_values(schema, where))
-        given = [given for given in merge["roles"] if given.get("name") == role["name"]]
-        if not given:
-            raise Invalid(schema.no_such_role)
-        _check_values(schema, {**role, **given[0]}, where)
-
-
-def _check_values(schema: Schema, part: dict, where: str = "") -> None:
-    """Refuse a service or role without a value for each input it declares. Raises Invalid."""
-    declared = part.get(schema.inputs)
-    if not declared:
+    """Refuse a role that declares inputs unless the instantiation has values for them. Raises Invalid."""
+    if role.get(schema.inputs) is None:
         return
-    values = part.get(schema.values)
+    in_role = schema.input_noun[2]
+    if merge.get("roles") is None:
+        raise Invalid(f"The Service template specifies {in_role} for the role {role.get('name')} but no values have been found")
+    if not isinstance(merge["roles"], list) or not merge["roles"]:
+        raise Invalid(f"The role {in_role} are empty or do not have a valid format")
+    # The role is found by its name here, also where roles are merged by their position.
+    given = next((given for given in merge["roles"] if given.get("name") == role["name"]), None)
+    if given is None and schema.no_such_role:
+        raise Invalid(schema.no_such_role)
+    if given is not None:
+        _check_values(schema, role, given)
+
+
+def _check_values(schema: Schema, part: dict, given: dict) -> None:
+    """Refuse a service or role without a value for each input it declares; those it was written with do not count. Raises Invalid."""
+    declared = part.get(schema.inputs)
+    if declared is None or declared == {}:
+        return
+    values = given.get(schema.values)
+    one, many, _in_role = schema.input_noun
     if values is None:
-        raise Invalid(_no_values(schema, where))
+        raise Invalid(f"The Service template specifies {many} but no values have been found")
     if not isinstance(declared, dict) or not isinstance(values, dict):
-        raise Invalid(f"Wrong {schema.inputs} or {schema.values} format")
+        raise Invalid(f"Wrong {schema.input_words[0]} or {schema.input_words[1]} format")
     if any(name not in values for name in declared):
-        raise Invalid(f"Verify that every {schema.input_noun[0]} have its corresponding value defined")
+        raise Invalid(f"Verify that every {one} have its corresponding value defined")
 
 
-def _no_values(schema: Schema, where: str) -> str:
-    return f"The Service template specifies {schema.input_noun[1]}{where} but no values have been found"
-
-
-def _fill_networks(body: dict) -> None:
-    """Networks without a value take that of their declaration (`M|network|text| |id:7`)."""
-    networks = body.get("networks")
+def _fill_networks(template: dict, merge: dict) -> None:
+    """Give networks the values of their declarations (`M|network|text| |id:7`) unless the instantiation has any. Raises Invalid."""
+    networks, values = template.get("networks"), merge.get("networks_values")
     if not networks:
         return
-    if "networks_values" not in body:
-        defaults = {name: re.search(r"\|(id|reserve_from|template_id):(\d*)$", str(declared)) for name, declared in networks.items()}
-        body["networks_values"] = [{name: {found[1]: found[2] or None}} for name, found in defaults.items() if found]
-    valued = {name for value in body["networks_values"] for name in value}
-    if not set(networks) <= valued:
+    if values is None:
+        try:
+            defaults = {name: declared.split("|")[4].strip().partition(":") for name, declared in networks.items()}
+        except (AttributeError, IndexError):
+            raise Invalid("Wrong networks format") from None
+        if not all(kind for kind, _colon, _value in defaults.values()):
+            raise Invalid("Wrong networks format")
+        values = merge["networks_values"] = [{name: {kind: value or None}} for name, (kind, _colon, value) in defaults.items()]
+    if not isinstance(networks, dict):
+        raise Invalid("Wrong networks format")
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise Invalid("Wrong networks_values format")
+    if not set(networks) <= {name for value in values for name in value}:
         raise Invalid("Every network key must have its value defined at networks_value")

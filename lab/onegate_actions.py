@@ -45,7 +45,7 @@ def perform(call: Call, vm_id: int, action: str | None, parameter: object) -> No
     elif action in ("migrate", "livemigrate"):
         call("one.vm.migrate", vm_id, to_i(parameter), action == "livemigrate", False, -1, 0)
     elif action == "chmod":
-        call("one.vm.chmod", vm_id, *_bits(parameter))
+        call("one.vm.chmod", vm_id, *bits_of(parameter))
     elif action in _IMPOSSIBLE:
         raise Stumble(f"wrong number of arguments (given 1, expected {_IMPOSSIBLE[action]})")
     elif action == "saveas":
@@ -64,7 +64,8 @@ def to_i(value: object) -> int:
     return int(digits[0]) if digits else 0
 
 
-def _bits(octet: object) -> list[int]:
+def bits_of(octet: object) -> list[int]:
+    """Return the nine permissions of three octal digits; one that is missing or none is 0. Raises Stumble for what is no text."""
     if not isinstance(octet, str):
         raise Stumble(f"undefined method `[]' for {octet!r}")
     digits = [to_i(octet[place:place + 1]) for place in range(3)]

@@ -21,6 +21,21 @@ class Release:
     without_ethernet: frozenset[str] = frozenset()
     #: the transfer driver of the datastores a zone begins with
     transfer: str = "local"
+    #: methods it does not have
+    without_methods: frozenset[str] = frozenset()
+    #: whether it looks at a disk, and says of what type it is, before it asks who wants something with its snapshots
+    checks_disk_first: bool = True
+    #: whether a VM that runs is moved to another host or another datastore only
+    moves_one_at_a_time: bool = True
+    #: what its refusals call the driver of a datastore, and how it refuses to move a VM that runs
+    transfer_noun: str = "driver"
+    no_live_transfer: str = "Live system datastore migration not supported by driver"
+    #: what it says of images that cannot be copied
+    no_clone: str = "{type} images cannot be cloned."
+    #: the right to change a group
+    group_right: str = "ADMIN"
+    #: whether quotas of a group that is not there are not authorized, instead of the group not being found
+    hides_groups: bool = True
     #: OS attributes it adds to every VM
     vm_os: tuple[tuple[str, str], ...] = ()
     #: where the CONTEXT goes: on a bus of its own, or after the disks
@@ -49,6 +64,8 @@ class Release:
     keeps_message: bool = False
     #: metrics of quotas it does not know
     without_quotas: frozenset[str] = frozenset()
+    #: whether OneFlow can take a scheduled action from a role
+    forgets_actions: bool = True
     #: the format of OneFlow's documents
     flow: Schema = SCHEMA_7
     #: the text of OneGate's answer when a request fails; {reason} is what went wrong
@@ -71,6 +88,14 @@ RELEASES = {
             "VNET/AR_POOL/AR/NEXT_INDEX", "VNET/AR_POOL/AR/SHARED", "VNET/TEMPLATE_ID",
             "ZONE/TEMPLATE/ENDPOINT_GRPC",
         )),
+        without_methods=frozenset(("one.vm.vmgroupadd", "one.vm.vmgroupdel")),
+        checks_disk_first=False,
+        moves_one_at_a_time=False,
+        transfer_noun="TM driver",
+        no_live_transfer="A migration to a different system datastore cannot be performed live.",
+        no_clone="KERNEL, RAMDISK, BACKUP and CONTEXT cannot be cloned.",
+        group_right="MANAGE",
+        hides_groups=False,
         without_ethernet=frozenset(("ROUTES",)),
         transfer="ssh",
         context_bus="hd",
@@ -86,6 +111,7 @@ RELEASES = {
         clone_right="USE",
         keeps_message=True,
         without_quotas=frozenset(("PCI_DEV", "PCI_NIC", "RUNNING_PCI_DEV", "RUNNING_PCI_NIC")),
+        forgets_actions=False,
         flow=SCHEMA_6,
         gate_failure="{reason}",
     ),

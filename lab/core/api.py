@@ -20,6 +20,7 @@ from lab.core import (
     clusters,
     datastores,
     disk_sizes,
+    disk_snapshots,
     groups,
     hooks,
     hosts,
@@ -51,7 +52,7 @@ from lab.store import Store
 
 #: the modules that have methods
 RESOURCES = (
-    acls, backups, changes, clusters, datastores, disk_sizes, groups, hooks, hosts, images, interfaces, leases,
+    acls, backups, changes, clusters, datastores, disk_sizes, disk_snapshots, groups, hooks, hosts, images, interfaces, leases,
     markets, network_templates, networks, operations, routers, schedules, security_groups, showback, system, templates, users,
     vdcs, vm_groups, vms, zones,
 )
@@ -84,7 +85,7 @@ class Core:
         self.store = store
         self.driver = driver
         self.config = config
-        self.methods = METHODS
+        self.methods = {name: method for name, method in METHODS.items() if name not in config.release.without_methods}
         self._lock = threading.RLock()
         self._internal_password = secrets.token_hex(32)
         self.lifecycle = Lifecycle(self)

@@ -34,7 +34,6 @@ _RESIZABLE = (
     VmState.INIT, VmState.PENDING, VmState.HOLD, VmState.POWEROFF, VmState.UNDEPLOYED, VmState.CLONING,
     VmState.CLONING_FAILURE,
 )
-_KB = 1024
 _CONFIGURABLE = (
     VmState.PENDING, VmState.HOLD, VmState.POWEROFF, VmState.UNDEPLOYED, VmState.CLONING, VmState.CLONING_FAILURE,
 )
@@ -117,13 +116,9 @@ def _check_host(call: Call, vm: dict, wanted: dict) -> None:
     host, new = call.core.store.get("host", vm["host"]), vm["template"] | wanted
     if host is None:
         raise OneError(ACTION, "Could not update host")
-    used_cpu, used_memory = hosts.usage(call.core, host["id"])
-    cpu, memory = round(float(new["CPU"]) * 100), int(new["MEMORY"]) * _KB
-    used_cpu -= round(float(vm["template"]["CPU"]) * 100)
-    used_memory -= int(vm["template"]["MEMORY"]) * _KB
-    for what, needed, free in (("CPU", cpu, host["cpu"] - used_cpu), ("memory", memory, host["memory"] - used_memory)):
-        if needed > free:
-            raise OneError(ACTION, f"Not enough {what}: {needed}/{free}")
+    lacking = hosts.lacking(call.core, host, new, vm["template"])
+    if lacking:
+        raise OneError(ACTION, lacking)
 
 
 def _update_configuration(call: Call, vm_id: int, text: str, append: int = 0) -> int:

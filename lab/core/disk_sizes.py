@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import re
+
 from lab.core import quotas
 from lab.core.call import Call
 from lab.core.errors import ACTION, OneError
@@ -15,7 +17,7 @@ _PASSING = {VmState.POWEROFF: LcmState.DISK_RESIZE_POWEROFF, VmState.ACTIVE: Lcm
 
 def _resize(call: Call, vm_id: int, disk_id: int, text: str) -> int:
     """Give a disk more MB."""
-    if not text.strip().isdigit():
+    if not re.fullmatch(r"\s*[+-]?[0-9]+", text):
         raise OneError(ACTION, "Disk SIZE is not a valid integer")
     vm = call.get("vm", vm_id, "MANAGE")
     before = vm["template"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lab.core import quotas, rights, vdcs
 from lab.core.call import Call
-from lab.core.errors import ACTION, INTERNAL, OneError
+from lab.core.errors import ACTION, AUTHORIZATION, INTERNAL, OneError
 from lab.core.markup import attributes, element, ids
 from lab.core.method import Method
 from lab.core.pools import generic_methods
@@ -75,6 +75,8 @@ def _allocate(call: Call, name: str) -> int:
 def _quota(call: Call, group_id: int, text: str) -> int:
     if group_id == _ONEADMIN:
         raise OneError(ACTION, "Cannot set quotas for oneadmin group")
+    if call.core.config.release.hides_groups and call.core.store.get("group", group_id) is None:
+        raise OneError(AUTHORIZATION, f"User [{call.user['id']}] not authorized to perform action on group.", group_id)
     group = call.get("group", group_id, "ADMIN")
     quotas.set_limits(call, group, text)
     call.core.store.save("group", group)

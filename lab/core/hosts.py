@@ -52,6 +52,20 @@ def usage(core: Core, host_id: int) -> tuple[int, int]:
     return cpu, sum(int(template["MEMORY"]) * _KB for template in templates)
 
 
+def lacking(core: Core, host: dict, template: dict, old: dict | None = None) -> str:
+    """Return what a host has too little of for a VM, in oned's words; empty if there is room. old: what the VM has of it already."""
+    cpu, memory = usage(core, host["id"])
+    for part, sign in ((template, 1), (old, -1)):
+        if part is not None:
+            cpu += sign * round(float(part["CPU"]) * 100)
+            memory += sign * int(part["MEMORY"]) * _KB
+    wanted = round(float(template["CPU"]) * 100), int(template["MEMORY"]) * _KB
+    for what, used, needed, most in (("CPU", cpu, wanted[0], host["cpu"]), ("memory", memory, wanted[1], host["memory"])):
+        if used > most:
+            return f"Not enough {what}: {needed}/{most - used + needed}"
+    return ""
+
+
 def is_enabled(host: dict) -> bool:
     return host["state"] in _ENABLED
 

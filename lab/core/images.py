@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lab.core import quotas, restricted
+from lab.core import machine_rules, quotas, restricted
 from lab.core.call import Call, parse_template, settle
 from lab.core.datastores import PERSISTENT_ONLY, check_room
 from lab.core.errors import ACTION, ALLOCATE, INTERNAL, OneError, failure
@@ -85,7 +85,8 @@ def register(core: Core, image_id: int) -> None:
     """Let the driver register an image, in the background; it ends READY or ERROR with the reason."""
     wanted = spec(core.store.get("image", image_id))
     core.lifecycle.work(
-        lambda: core.driver.register_image(wanted),
+        # What is in the datastore already is taken as it is.
+        lambda: wanted.size_mb if wanted.source else core.driver.register_image(wanted),
         lambda size_mb: made(core, wanted, size_mb),
         lambda reason: broke(core, image_id, f"Error copying image in the datastore: {reason}"),
     )
@@ -189,34 +190,62 @@ def _allocate(call: Call, text: str, datastore_id: int, _skip_capacity_check: bo
         raise OneError(ALLOCATE, f"{_FAILED}New images can only be allocated in a files or image datastore.")
     if "FROM_APP" in template:
         template |= _from_app(call, template["FROM_APP"])
+    else:
+        _check_size(template)
     if template.get("SIZE", "").isdigit():
         check_room(datastore, int(template["SIZE"]))
     restricted.check_new(call, "image", template)
     call.authorize(("CREATE", "image", None), ("USE", "datastore", datastore))
     own = {name: template.pop(name, "") for name in _OWN}
-    kind = (own["TYPE"] or "OS").upper()
+    kind = _kind(own)
     if datastore["template"].get("DS_MAD") in PERSISTENT_ONLY and own["PERSISTENT"].upper() != "YES":
         raise OneError(ALLOCATE, f"{_FAILED}This Datastore only accepts persistent images.")
     call.check_name("image", own["NAME"], ALLOCATE, _FAILED, unique=False)
-    if kind in _DISKS and where != "IMAGE_DS":
+    if (kind in _DISKS or kind not in _TYPES) and where != "IMAGE_DS":
         words = "Only IMAGES of type KERNEL, RAMDISK and CONTEXT can be registered in a FILE_DS datastore"
         raise OneError(ALLOCATE, _FAILED + words)
     if kind in _FILES and where != "FILE_DS":
         words = "IMAGES of type KERNEL, RAMDISK and CONTEXT cannot be registered in an IMAGE_DS datastore"
         raise OneError(ALLOCATE, _FAILED + words)
+    if kind == "BACKUP":
+        raise OneError(ALLOCATE, f"{_FAILED}IMAGES of type BACKUP can only be registered in an BACKUP_DS datastore")
     call.check_name("image", own["NAME"], ALLOCATE, _FAILED)
     if kind not in _TYPES:
-        raise OneError(ALLOCATE, f"{_FAILED}Unknown type in template.")
-    if not own["PATH"] and not own["SOURCE"] and not own["SIZE"]:
-        raise OneError(ALLOCATE, f"{_FAILED}No PATH in template.")
-    if own["SIZE"] and not own["SIZE"].isdigit():
-        raise OneError(INTERNAL, f"Cannot parse image SIZE: {own['SIZE']}")
+        raise OneError(ALLOCATE, f"{_FAILED}{_unknown_type()}")
+    if own["SOURCE"] and (own["PATH"] or not own["FORMAT"]):
+        words = "PATH and SOURCE cannot be both set." if own["PATH"] else "SOURCE needs FORMAT to be set."
+        raise OneError(ALLOCATE, _FAILED + words)
     is_disk = kind in ("OS", "DATABLOCK")
-    if not is_disk and not own["PATH"] and not own["SOURCE"]:
-        raise OneError(ALLOCATE, f"{_FAILED}No PATH nor SOURCE in template.")
     template.pop("DEV_PREFIX" if not is_disk else "DRIVER", None)
     quotas.check_image(call, datastore_id, int(own["SIZE"] or 0))
     return _make(call, own, kind, datastore_id, ({"DEV_PREFIX": "sd"} if is_disk else {}) | template)
+
+
+def _kind(attributes: dict) -> str:
+    return (attributes.get("TYPE") or "OS").upper()
+
+
+def _unknown_type(known: int = 0) -> str:
+    """What oned says of a type there is not: it adds the number of the type it knows to where its sentence begins."""
+    return "Unknown type "[known:]
+
+
+def _check_size(template: dict) -> None:
+    """Refuse an image of which oned cannot tell how large it will be. Raises OneError."""
+    kind, size = _kind(template), template.get("SIZE", "")
+    made = kind not in _TYPES or kind in ("OS", "DATABLOCK")
+    reason = ""
+    if kind == "BACKUP":
+        if not size:
+            raise OneError(INTERNAL, "Cannot parse image SIZE: ")
+    elif not template.get("PATH") and not template.get("SOURCE") and not made:
+        reason = f"Either PATH or SOURCE are required for {kind}"
+    elif (template.get("SOURCE") or not template.get("PATH")) and machine_rules.whole(size) is None:
+        reason = "Wrong number or missing SIZE attribute."
+    elif size and machine_rules.whole(size) is None:
+        reason = size
+    if reason:
+        raise OneError(INTERNAL, f"Cannot parse image SIZE: {reason}")
 
 
 def _make(call: Call, own: dict, kind: str, datastore_id: int, template: dict) -> int:
@@ -230,7 +259,7 @@ def _keep(call: Call, own: dict, kind: str, datastore_id: int, template: dict) -
     """Keep a new image that the driver has not made yet, and return its id."""
     image = call.new(
         "image", own["NAME"], state=ImageState.LOCKED, type=_TYPES[kind],
-        path=own["PATH"], source="", format="" if own["PATH"] else own["FORMAT"] or "raw", fs=own["FS"],
+        path=own["PATH"], source=own["SOURCE"], format="" if own["PATH"] else own["FORMAT"] or "raw", fs=own["FS"],
         size=int(own["SIZE"] or 0), vms=[], datastore=datastore_id,
         persistent=kind in ("OS", "DATABLOCK") and own["PERSISTENT"].upper() == "YES", regtime=call.core.now(),
         template=template,
@@ -254,6 +283,8 @@ def copy(call: Call, source: dict, name: str, datastore: dict, persistent: bool 
 def saved(call: Call, source: dict, name: str, datastore: dict, kind: str, size: int, origin: dict) -> dict:
     """Return a new image that a VM's disk is to be saved as, in the making; of the disk's own image it has little. Raises OneError."""
     call.check_name("image", name, ALLOCATE, _FAILED)
+    if kind and kind.upper() not in _TYPES:
+        raise OneError(ALLOCATE, f"{_FAILED}{_unknown_type()}")
     quotas.check_image(call, datastore["id"], size)
     own = dict.fromkeys(_OWN, "") | {"NAME": name, "FORMAT": source["format"], "SIZE": str(size)}
     kept = {key: value for key, value in source["template"].items() if key in ("TARGET", "DEV_PREFIX")}
@@ -269,7 +300,7 @@ def clone(call: Call, image_id: int, name: str, datastore_id: int = -1, persiste
     """Copy an image into its own datastore or another one (not -1), and return the id of the copy. Raises OneError."""
     source = call.find("image", image_id)
     if _type(source) not in _DISKS:
-        raise OneError(ACTION, f"{_type(source)} images cannot be cloned.")
+        raise OneError(ACTION, call.core.config.release.no_clone.format(type=_type(source)))
     here = call.find("datastore", source["datastore"])
     there = here if datastore_id == -1 else call.find("datastore", datastore_id)
     if there["template"]["TYPE"] != "IMAGE_DS":
@@ -306,9 +337,13 @@ def _persistent(call: Call, image_id: int, persistent: bool) -> int:
 
 def _change_type(call: Call, image_id: int, kind: str) -> int:
     image = call.get("image", image_id, "MANAGE")
-    if kind.upper() not in (_DISKS if _type(image) in _DISKS else _FILES):
+    wanted = _kind({"TYPE": kind})
+    # A type there is not counts as that of a system until it is looked up.
+    if (wanted if wanted in _TYPES else "OS") not in (_DISKS if _type(image) in _DISKS else _FILES):
         raise OneError(ACTION, "Cannot change image type to an incompatible type for the current datastore.")
-    image["type"] = _TYPES[kind.upper()]
+    if wanted not in _TYPES:
+        raise OneError(INTERNAL, _unknown_type(image["type"]))
+    image["type"] = _TYPES[wanted]
     call.core.store.save("image", image)
     return image_id
 

@@ -29,7 +29,7 @@ class Kind:
     paged: bool = True
     #: whether it is listed by one.NAMEpool.info
     pool: bool = True
-    #: the right to update and rename it
+    #: the right to update and rename it; empty: the release says
     change: str = "MANAGE"
     #: the generic methods it has
     methods: tuple[str, ...] = ()
@@ -48,7 +48,7 @@ KINDS = {
         Kind("vn", "VNET", "virtual network", "NET", unique="owner", methods=_OWNED + _LOCK),
         Kind("document", "DOCUMENT", "document", "DOCUMENT", methods=_OWNED + _LOCK + _CLONE),
         Kind("user", "USER", "user", "USER", "", "zone", paged=False, methods=("info", "update", "delete")),
-        Kind("group", "GROUP", "group", "GROUP", "", "zone", paged=False, change="ADMIN",
+        Kind("group", "GROUP", "group", "GROUP", "", "zone", paged=False, change="",
              methods=("info", "update", "delete")),
         Kind("vdc", "VDC", "VDC", "VDC", "", "zone", "Vdc {}.", paged=False, methods=("info", "update", "delete", "rename")),
         Kind("acl", "ACL", "ACL", "ACL", "", pool=False),
@@ -57,7 +57,7 @@ KINDS = {
         Kind("cluster", "CLUSTER", "cluster", "CLUSTER", "", "zone", paged=False,
              methods=("info", "update", "delete", "rename")),
         Kind("datastore", "DATASTORE", "datastore", "DATASTORE", "110100000", "zone", paged=False, methods=_OWNED),
-        Kind("zone", "ZONE", "zone", "ZONE", "", "zone", "Zone {}.", paged=False, change="ADMIN",
+        Kind("zone", "ZONE", "zone", "ZONE", "", "zone", "Zone {}.", paged=False,
              methods=("info", "update", "rename")),
         Kind("secgroup", "SECURITY_GROUP", "security group", "SECGROUP", unique="owner", taken="SecurityGroup {}.",
              methods=_OWNED + _CLONE),

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from copy import deepcopy
 
-from lab.core import networks, ranges
+from lab.core import networks, quotas, ranges
 from lab.core.call import Call, parse_template, settle
-from lab.core.errors import ACTION, INTERNAL, OneError
+from lab.core.errors import ACTION, INTERNAL, NO_EXISTS, OneError
+from lab.core.machine_rules import whole
 from lab.core.method import Method
 from lab.core.states import NetworkState
 
@@ -57,18 +58,29 @@ def _named_lease(call: Call, network_id: int, method_name: str, text: str) -> tu
 def _reserve(call: Call, network_id: int, text: str) -> int:
     """Move addresses of a network into a new one, or one that holds some of its addresses already."""
     wanted = settle(parse_template(text, ACTION), ("SIZE", "NAME", "NETWORK_ID", "AR_ID", *ranges.ADDRESSES))
-    size = wanted.get("SIZE", "")
-    if not size.isdigit() or int(size) < 1:
+    size = str(whole(wanted.get("SIZE")) or 0)
+    if int(size) < 1:
         raise OneError(ACTION, "Reservation SIZE must be a greater than 0")
-    there = _reservation(call, network_id, wanted["NETWORK_ID"]) if "NETWORK_ID" in wanted else None
+    number, range_id = whole(wanted.get("NETWORK_ID")), whole(wanted.get("AR_ID"))
+    there = _reservation(call, network_id, number) if number is not None else None
     if there is None and not wanted.get("NAME"):
         raise OneError(ACTION, "NAME for reservation has to be set")
-    if "AR_ID" not in wanted and any(wanted.get(name) for name in ranges.ADDRESSES):
+    if range_id is not None and range_id < 0:
+        raise OneError(ACTION, "AR_ID must be equal or greater than 0")
+    if range_id is None and any(wanted.get(name) for name in ranges.ADDRESSES):
         raise OneError(ACTION, "AR_ID must be specified for IP/MAC based reservations")
+    wanted = {**wanted, "AR_ID": None if range_id is None else str(range_id)}
+    if call.core.store.get("vn", network_id) is None:
+        # Of the network itself oned forgets the number.
+        raise OneError(NO_EXISTS, "Error getting virtual network Pool.")
     parent = call.find("vn", network_id)
     if parent.get("parent") is not None:
         raise OneError(ACTION, "Cannot reserve addresses from a reserved VNET")
     call.authorize(("USE", "vn", parent), *([("MANAGE", "vn", there)] if there else []))
+    if there is None:
+        call.check_name("vn", wanted["NAME"], INTERNAL)
+    owner = there or {"uid": call.user["id"], "gid": call.user["gid"]}
+    quotas.check_leases(call, owner["uid"], owner["gid"], network_id, int(size))
     source, first = _free_run(parent, wanted, int(size))
     reservation = there or _new_reservation(call, parent, wanted["NAME"])
     source["leases"] |= {str(first + step): f"VNET:{reservation['id']}" for step in range(int(size))}
@@ -83,12 +95,12 @@ def _reserve(call: Call, network_id: int, text: str) -> int:
     return reservation["id"]
 
 
-def _reservation(call: Call, parent_id: int, number: str) -> dict:
-    if not number.isdigit():
+def _reservation(call: Call, parent_id: int, number: int) -> dict:
+    if number < 0:
         raise OneError(ACTION, "NETWORK_ID must be equal or greater than 0")
-    if int(number) == parent_id:
+    if number == parent_id:
         raise OneError(ACTION, "Cannot add a reservation from the same network")
-    network = call.find("vn", int(number))
+    network = call.find("vn", number)
     if network.get("parent") is None:
         raise OneError(ACTION, "Cannot add reservations to a non-reservation VNET")
     if network["parent"] != parent_id:
@@ -99,7 +111,6 @@ def _reservation(call: Call, parent_id: int, number: str) -> dict:
 
 
 def _new_reservation(call: Call, parent: dict, name: str) -> dict:
-    call.check_name("vn", name, INTERNAL)
     # Its machines use the parent's bridge, so the driver has nothing to make.
     return call.new(
         "vn", name, state=NetworkState.READY, clusters=list(parent["clusters"]), vms=[], ranges=[], parent=parent["id"],
@@ -116,7 +127,7 @@ def _free_run(network: dict, wanted: dict, size: int) -> tuple[dict, int]:
     """Return a range with so many free addresses in a row, and the index of the first. Raises OneError."""
     named = next(((name, wanted[name]) for name in ranges.ADDRESSES if wanted.get(name)), None)
     for address_range in network["ranges"]:
-        if wanted.get("AR_ID") not in (None, address_range["AR_ID"]):
+        if wanted["AR_ID"] not in (None, address_range["AR_ID"]):
             continue
         if named:
             first = ranges.index_of(address_range, *named)
@@ -127,7 +138,7 @@ def _free_run(network: dict, wanted: dict, size: int) -> tuple[dict, int]:
             first = ranges.free(address_range, size)
             if first is not None:
                 return address_range, first
-    where = f" {wanted['AR_ID']}, or it does not exist" if "AR_ID" in wanted else ""
+    where = f" {wanted['AR_ID']}, or it does not exist" if wanted["AR_ID"] else ""
     raise OneError(ACTION, f"Not enough free addresses in {'' if where else 'an '}address range{where}")
 
 

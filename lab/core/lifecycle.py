@@ -34,6 +34,8 @@ _CHANGES = (
     LcmState.DISK_SNAPSHOT_POWEROFF, LcmState.DISK_SNAPSHOT_REVERT_POWEROFF, LcmState.DISK_SNAPSHOT_DELETE_POWEROFF,
     LcmState.DISK_RESIZE, LcmState.DISK_RESIZE_POWEROFF, LcmState.BACKUP, LcmState.BACKUP_POWEROFF,
 )
+#: the same of a machine that is suspended
+_OF_SUSPENDED = (LcmState.HOTPLUG_SAVEAS_SUSPENDED, LcmState.DISK_SNAPSHOT_SUSPENDED, LcmState.DISK_SNAPSHOT_DELETE_SUSPENDED)
 #: states of a VM that is being resumed or moved, and where it is resumed from
 _RESUMES = {
     LcmState.BOOT_POWEROFF: VmState.POWEROFF, LcmState.BOOT_SUSPENDED: VmState.SUSPENDED,
@@ -161,16 +163,16 @@ class Lifecycle:
         possible = (LcmState.RUNNING, LcmState.UNKNOWN, *_FAILURES)
         return vm["lcm"] in possible or (hard and vm["lcm"] == LcmState.SHUTDOWN)
 
-    def place(self, vm: dict, host: dict) -> None:
-        """Put a pending VM on a host and boot it."""
-        system = self._core.store.get("datastore", 0)
+    def place(self, vm: dict, host: dict, datastore_id: int = -1) -> None:
+        """Put a pending VM on a host, in a datastore (-1: in the one it was in, or the default), and boot it."""
+        system = self._system(vm, datastore_id)
         vm["template"]["TM_MAD_SYSTEM"] = system["template"]["TM_MAD"]
         if vm["user_template"].pop("SCHED_MESSAGE", None) is not None and self._core.config.release.keeps_message:
             vm["user_template"]["SCHED_MESSAGE"] = ""
         back = {VM_ACTIONS["stop"]: LcmState.BOOT_STOPPED, VM_ACTIONS["undeploy"]: LcmState.BOOT_UNDEPLOY,
                 VM_ACTIONS["undeploy-hard"]: LcmState.BOOT_UNDEPLOY}
         left = back.get(vm["history"][-1]["ACTION"]) if vm["history"] else None
-        self._enter(vm, host)
+        self._enter(vm, host, system)
         if left is None:
             self.deploy(vm)
             return
@@ -216,15 +218,15 @@ class Lifecycle:
             vm["state"] == VmState.ACTIVE and vm["lcm"] in (LcmState.RUNNING, LcmState.UNKNOWN)
         )
 
-    def migrate(self, vm: dict, host: dict) -> None:
-        """Move a VM to another host, cold: one that runs is saved on its host and goes on there."""
-        core = self._core
+    def migrate(self, vm: dict, host: dict, datastore_id: int = -1) -> None:
+        """Move a VM to another host or datastore (not -1), cold: one that runs is saved on its host and goes on there."""
+        core, system = self._core, self._system(vm, datastore_id)
         vm["resched"] = False
 
         def enter() -> None:
             vm["history"][-1]["ACTION"] = VM_ACTIONS["migrate"]
             self._stop_clock(vm)
-            self._enter(vm, host)
+            self._enter(vm, host, system)
 
         if vm["state"] == VmState.POWEROFF:
             enter()
@@ -242,12 +244,16 @@ class Lifecycle:
 
         self._drive(vm, move, lambda: self._running(vm), lambda reason: self._still_running(vm, reason))
 
-    def _enter(self, vm: dict, host: dict) -> None:
-        """Note that a VM is on a host from now on."""
-        system = self._core.store.get("datastore", 0)
+    def _system(self, vm: dict, datastore_id: int) -> dict:
+        """Return the datastore a VM is to be in."""
+        there = vm["history"][-1]["DS_ID"] if vm["history"] else 0
+        return self._core.store.get("datastore", there if datastore_id == -1 else datastore_id)
+
+    def _enter(self, vm: dict, host: dict, system: dict) -> None:
+        """Note that a VM is on a host, in a datastore, from now on."""
         vm["host"] = host["id"]
         vm["history"].append({
-            "HOSTNAME": host["name"], "HID": host["id"], "TM_MAD": system["template"]["TM_MAD"], "DS_ID": 0,
+            "HOSTNAME": host["name"], "HID": host["id"], "TM_MAD": system["template"]["TM_MAD"], "DS_ID": system["id"],
             "STIME": self._core.now(), "RSTIME": 0, "ETIME": 0, "ACTION": 0, "UID": -1, "GID": -1,
         })
 
@@ -468,7 +474,7 @@ class Lifecycle:
             self.terminate(vm, hard=True)
         elif lcm == LcmState.SHUTDOWN_POWEROFF:
             self.poweroff(vm, hard=True)
-        elif lcm == LcmState.HOTPLUG_SAVEAS_SUSPENDED or lcm == LcmState.SAVE_SUSPEND and result and result.state == "suspended":
+        elif lcm in _OF_SUSPENDED or lcm == LcmState.SAVE_SUSPEND and result and result.state == "suspended":
             self.set_state(vm, VmState.SUSPENDED)
         elif lcm == LcmState.SAVE_SUSPEND:
             self.set_state(vm, VmState.ACTIVE, LcmState.RUNNING)

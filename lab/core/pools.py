@@ -87,7 +87,7 @@ def merged(base: dict, template: dict) -> dict:
 
 def update(kind: Kind, updater: Callable, call: Call, object_id: int, text: str, append: int = 0) -> int:
     """Replace the template (0) or merge into it attribute by attribute (1)."""
-    item = call.get(kind.name, object_id, kind.change)
+    item = call.get(kind.name, object_id, kind.change or call.core.config.release.group_right)
     if append not in (0, 1):
         raise OneError(REQUEST, "Wrong update type")
     template = parse_template(text, prefix=FAILED_UPDATE)

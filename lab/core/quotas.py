@@ -106,6 +106,11 @@ def check_nic(call: Call, vm: dict, network_id: int) -> None:
     _check(call, vm["uid"], vm["gid"], Counter({("NETWORK", str(network_id), "LEASES"): 1}))
 
 
+def check_leases(call: Call, user_id: int, group_id: int, network_id: int, number: int) -> None:
+    """Refuse so many more leases of a network. Raises OneError."""
+    _check(call, user_id, group_id, Counter({("NETWORK", str(network_id), "LEASES"): number}))
+
+
 def check_disk(call: Call, vm: dict, disk: dict) -> None:
     """Refuse one more disk of a VM. Raises OneError."""
     _check(call, vm["uid"], vm["gid"], _request({}, [disk], [], running=False))
@@ -134,6 +139,8 @@ def check_new_owner(call: Call, kind: str, item: dict, user_id: int, group_id: i
         _check(call, user_id, group_id, _vm_request(item))
     elif kind == "image":
         _check(call, user_id, group_id, _image_request(item["datastore"], item["size"]))
+    elif kind == "vn" and item.get("parent") is not None:
+        _check(call, user_id, group_id, _reserved(item))
 
 
 def _check(call: Call, user_id: int, group_id: int, request: Counter) -> None:
@@ -171,7 +178,15 @@ def _usage(core: Core, kind: str, owner_id: int) -> Counter:
     for image in core.store.all("image"):
         if image[field] == owner_id:
             used.update(_image_request(image["datastore"], image["size"]))
+    for network in core.store.all("vn"):
+        if network[field] == owner_id and network.get("parent") is not None:
+            used.update(_reserved(network))
     return used
+
+
+def _reserved(network: dict) -> Counter:
+    """What a reservation takes of the network it is of."""
+    return Counter({("NETWORK", str(network["parent"]), "LEASES"): sum(int(row["SIZE"]) for row in network["ranges"])})
 
 
 def _vm_request(vm: dict) -> Counter:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lab.core import groups, quotas, rights
 from lab.core.call import Call
-from lab.core.errors import ACTION, AUTHENTICATION, INTERNAL, NO_EXISTS, OneError
+from lab.core.errors import ACTION, AUTHENTICATION, INTERNAL, NO_EXISTS, REQUEST, OneError
 from lab.core.markup import Data, attributes, element, ids
 from lab.core.method import Method
 from lab.core.pools import generic_methods
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ONEADMIN, USERS = 0, 1
 _CORE = "core"
+_MOST_TOKENS = 10
 _NOT_IN_PASSWORDS = " \t\n\v\f\r"
 _NOT_IN_NAMES = " :\t\n\v\f\r"
 
@@ -171,11 +172,23 @@ def _login(call: Call, name: str, token: str, seconds: int, group: int = -1) -> 
     """Make a login token (seconds -1: without end), or drop one or all (seconds 0)."""
     user = next((user for user in call.core.store.all("user") if user["name"] == name), None)
     if user is None:
-        raise OneError(NO_EXISTS, f"Error getting user [{name}].")
+        # oned looks for a name and tells the number of none.
+        raise OneError(NO_EXISTS, "Error getting user Pool.")
     call.authorize(("MANAGE", "user", user))
+    if seconds < -1:
+        raise OneError(REQUEST, "Wrong valid period for token")
     if seconds == 0:
+        if token and all(known["token"] != token for known in user["tokens"]):
+            raise OneError(REQUEST, f"Could not find token: {token}")
         user["tokens"] = [known for known in user["tokens"] if token and known["token"] != token]
     else:
+        user["tokens"] = [known for known in user["tokens"] if known["expires"] > call.core.now()]
+        if group != -1 and not call.is_admin and group not in {*user["groups"]} & {*call.user["groups"]}:
+            raise OneError(REQUEST, "EGID is not in user group list")
+        if group == -1 and {*user["groups"]} != {*call.user["groups"]}:
+            raise OneError(REQUEST, "Cannot create a full token with a specific group token")
+        if len(user["tokens"]) >= _MOST_TOKENS:
+            raise OneError(REQUEST, "Max number of tokens limit reached.")
         token = token or secrets.token_hex(32)
         expires = 2**63 - 1 if seconds < 0 else call.core.now() + seconds
         user["tokens"].append({"token": token, "expires": expires, "group": group})

@@ -28,6 +28,11 @@ _POOL_USER_TEMPLATE = ("LABELS", "RANK", "SCHED_DS_RANK", "SCHED_DS_REQUIREMENTS
 _ANY_STATE, _NOT_DONE = -2, -1
 _FAILURE, _SUCCESS, _RETRY, _DELETE, _RECREATE, _FORGET = range(6)
 _EVERYBODYS = -2
+#: what takes the right to administer a VM; some of these names are no actions of this method
+_OF_ADMINISTRATORS = (
+    "migrate", "poweroff-migrate", "poweroff-hard-migrate", "live-migrate", "delete", "delete-recreate", "recover", "retry",
+    "deploy", "resched", "unresched", "backup", "backup-cancel", "restore",
+)
 #: states in which a VM waits without a host until somebody resumes it
 _AWAY = (VmState.STOPPED, VmState.UNDEPLOYED)
 
@@ -178,7 +183,7 @@ def _resume(call: Call, vm: dict, asleep: bool) -> None:
 
 
 def _action(call: Call, action: str, vm_id: int) -> int:
-    vm = call.get("vm", vm_id, "MANAGE")
+    vm = call.get("vm", vm_id, "ADMIN" if action in _OF_ADMINISTRATORS else "MANAGE")
     lifecycle = call.core.lifecycle
     hard = action.endswith("-hard")
     running = vm["state"] == VmState.ACTIVE and vm["lcm"] in (LcmState.RUNNING, LcmState.UNKNOWN)
@@ -218,7 +223,6 @@ def _action(call: Call, action: str, vm_id: int) -> int:
             demand(asleep or (running and vm["lcm"] == LcmState.UNKNOWN))
             _resume(call, vm, asleep)
         case "resched" | "unresched" if not hard:
-            call.get("vm", vm_id, "ADMIN")
             demand(lifecycle.can_migrate(vm))
             vm["resched"] = action == "resched"
             call.core.store.save("vm", vm)

@@ -205,3 +205,84 @@ def test_a_document_that_was_written_as_it_is_can_be_changed_although_it_has_no_
     answer = world.flow("PUT", f"/service_template/{number}", {"name": "raw", "deployment": "straight", "roles": [ROLE]})
     assert answer.status_code == 200, answer.text
     assert world.flow("GET", f"/service_template/{number}").json()["DOCUMENT"]["TEMPLATE"]["BODY"]["deployment"] == "straight"
+
+
+DECLARED = {"user_inputs": {"A": "M|text|A"}}
+
+
+@pytest.mark.parametrize(("template", "merge", "answer"), [
+    # Values that the template was written with do not count.
+    ({**DECLARED, "user_inputs_values": {"A": "1"}}, {}, "The Service template specifies User Inputs but no values have been found"),
+    (DECLARED, {"user_inputs_values": ["A"]}, "Wrong User Inputs or User Inputs Values format"),
+    (DECLARED, {"user_inputs_values": {"B": "1"}}, "Verify that every User Input have its corresponding value defined"),
+    ({"roles": [ROLE | DECLARED]}, {}, "The Service template specifies user inputs for the role a but no values have been found"),
+    ({"roles": [ROLE | DECLARED]}, {"roles": []}, "The role user inputs are empty or do not have a valid format"),
+    ({"roles": [ROLE | DECLARED]}, {"roles": [{"name": "a"}]}, "The Service template specifies User Inputs but no values have been found"),
+    ({"networks": {"N": "M|network|a net"}}, {}, "Wrong networks format"),
+    ({"networks": {"N": "M|network|a net| |id:0"}}, {"networks_values": ["N"]}, "Wrong networks_values format"),
+    ({"networks": {"N": "M|network|a net| |id:0"}}, {"networks_values": [{"M": {"id": "0"}}]},
+     "Every network key must have its value defined at networks_value"),
+])
+def test_an_instantiation_without_what_the_template_asks_for_is_refused(world: World, template: dict, merge: dict, answer: str) -> None:
+    number = world.create(**{"name": "asks", "roles": [ROLE]} | template)
+    response = world.act(f"/service_template/{number}", "instantiate", merge_template=merge)
+    assert (response.status_code, response.text) == (400, answer)
+
+
+def test_a_role_that_the_instantiation_does_not_name_needs_no_values(world: World) -> None:
+    service = world.instantiate(world.create(name="asks", roles=[ROLE | DECLARED]), roles=[ROLE | {"name": "b"}])
+    world.wait_state(service, RUNNING)
+    ended(world, service)
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status", "answer"), [
+    ("GET", "/service/77x", None, 404, "[one.document.info] Error getting document [77]."),
+    ("GET", "/service/none", None, 404, "[DocumentInfo] Error getting document [0]."),
+    ("POST", "/service/77/action", {"action": {"perform": "dance"}}, 500, "Action dance not supported"),
+    ("POST", "/service/77/action", {"action": {"perform": "chown", "params": {"owner_id": "0"}}}, 404, "[one.document.info] Error getting document [77]."),
+])
+def test_addresses_and_actions_are_read_before_services_are_looked_for(
+    world: World, method: str, path: str, body: dict | None, status: int, answer: str,
+) -> None:
+    world.create(name="first", roles=[ROLE])
+    response = world.flow(method, path, body)
+    assert (response.status_code, response.text) == (status, answer)
+
+
+@pytest.mark.parametrize(("action", "params", "reason"), [
+    ("add_role", None, "undefined method `[]' for nil:NilClass"), ("remove_role", None, "undefined method `[]' for nil:NilClass"),
+    ("add_role", {}, "no implicit conversion of nil into String"),
+])
+def test_a_change_of_roles_without_a_role_makes_the_server_stumble(world: World, action: str, params: dict | None, reason: str) -> None:
+    response = world.flow("POST", "/service/77/role_action", {"action": {"perform": action, "params": params}})
+    assert (response.status_code, json.loads(response.text)) == (500, {"message": "Internal server error", "reason": reason})
+
+
+def test_what_is_wrong_with_a_scaling_is_said_as_the_server_reads_it(world: World) -> None:
+    service = running(world, ROLE, ROLE | {"name": "b", "min_vms": 1})
+    wanted = [(None, 2), ("a", -1), ("b", "none"), ("a", "1 more")]
+    assert [
+        world.flow("POST", f"/service/{service}/scale", {"role_name": role, "cardinality": cardinality, "force": False}).text
+        for role, cardinality in wanted
+    ] == [
+        "Role  not found", f"Can't scale service {service}: Minimum cardinality is ", f"Can't scale service {service}: Minimum cardinality is 1",
+        "Cardinality of a is already at 1",
+    ]
+    ended(world, service)
+
+
+def test_what_cannot_change_of_a_service_is_named_in_the_servers_order(world: World) -> None:
+    service = running(world)
+    body = world.body(service)
+    fewer = world.flow("PUT", f"/service/{service}", body | {"name": "other", "roles": []})
+    assert (fewer.status_code, fewer.text) == (500, "Immutable value: `service/roles size` can not be changed")
+    renamed = world.flow("PUT", f"/service/{service}", body | {"name": "other"})
+    assert renamed.text == "Immutable value: `service/name` can not be changed"
+    added = world.flow("PUT", f"/service/{service}", {"append": True, "template": json.dumps({"name": None, "description": "new"})})
+    assert (added.status_code, world.body(service)["description"]) == (204, "new")
+    ended(world, service)
+
+
+def test_6_10_takes_no_scheduled_action_from_a_role(tmp_path: Path) -> None:
+    with started_world(tmp_path, release="6.10") as world:
+        assert world.flow("DELETE", "/service/0/sched_action/0").status_code == 404

@@ -9,7 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from zone_world import World
+from zone_world import ALICE, World
 
 from lab.core.errors import OneError
 
@@ -91,3 +91,31 @@ def test_what_cannot_be_is_refused(world: World, method: str, text: str, code: i
         world.call(f"one.vn.{method}", 0, text)
     assert caught.value.code == code
     assert leases(world) == {"10.1.0.19": "VM:-1"}
+
+
+@pytest.mark.parametrize(("wanted", "code", "words"), [
+    ('NAME="r"\nAR_ID="-1"', ACTION, "AR_ID must be equal or greater than 0"),
+    ('NETWORK_ID="-1"', ACTION, "NETWORK_ID must be equal or greater than 0"),
+    # What is no number is not there.
+    ('NETWORK_ID="mine"', ACTION, "NAME for reservation has to be set"),
+    ('NAME="r"\nAR_ID="first"\nIP="10.1.0.10"', ACTION, "AR_ID must be specified for IP/MAC based reservations"),
+    ('NAME="private"', INTERNAL, "NAME is already taken by NET 0."),
+])
+def test_a_reservation_that_cannot_be_is_refused(world: World, wanted: str, code: int, words: str) -> None:
+    with pytest.raises(OneError) as caught:
+        world.call("one.vn.reserve", 0, f'SIZE="1"\n{wanted}')
+    assert (caught.value.code, caught.value.message) == (code, f"[one.vn.reserve] {words}")
+
+
+def test_of_a_network_that_is_not_there_nothing_is_reserved(world: World) -> None:
+    with pytest.raises(OneError, match="Error getting virtual network Pool."):
+        world.call("one.vn.reserve", 77, 'SIZE="1"\nNAME="r"')
+
+
+def test_what_a_user_reserves_counts_as_his_leases(world: World) -> None:
+    world.call("one.user.allocate", *ALICE.split(":"), "", [])
+    world.call("one.vn.chmod", 0, *[-1] * 6, 1, -1, -1)
+    world.call("one.user.quota", 2, 'NETWORK=[ID="0",LEASES="3"]')
+    world.call("one.vn.reserve", 0, 'SIZE="2"\nNAME="mine"', session=ALICE)
+    with pytest.raises(OneError, match=r"limit of 3 reached for LEASES quota in NETWORK with ID: 0\."):
+        world.call("one.vn.reserve", 0, 'SIZE="2"\nNAME="more"', session=ALICE)

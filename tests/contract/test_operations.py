@@ -62,7 +62,9 @@ def test_a_vm_that_left_its_host_waits_until_it_is_resumed(world: World, action:
 def test_a_vm_moves_to_the_host_that_is_named(world: World) -> None:
     vm_id = world.run("first")
     here = int(machine(world, vm_id).find(".//HISTORY").findtext("HID"))
-    assert refusal(world, "one.vm.migrate", vm_id, here, False) == (ACTION, f"VM is already running on host [{here}]")
+    assert refusal(world, "one.vm.migrate", vm_id, here, False) == (
+        ACTION, f"VM is already running on host [{here}] and datastore [0]",
+    )
     world.call("one.vm.migrate", vm_id, 1 - here, True)
     world.wait("one.vm.info", vm_id, *RUNNING)
     assert [record.findtext("HID") for record in machine(world, vm_id).iter("HISTORY")] == [str(here), str(1 - here)]
@@ -112,7 +114,7 @@ def test_disks_have_snapshots_grow_and_become_images(world: World) -> None:
     snapshots = machine(world, vm_id).find("SNAPSHOTS")
     assert [each.findtext("NAME") for each in snapshots.iter("SNAPSHOT")] == ["one", "two"]
     assert refusal(world, "one.vm.disksnapshotrevert", vm_id, 0, 0)[1].endswith("wrong state RUNNING.")
-    world.call("one.vm.disksnapshotdelete", vm_id, 0, 0)
+    world.call("one.vm.disksnapshotdelete", vm_id, 0, 1)
     world.wait("one.vm.info", vm_id, *RUNNING)
     assert refusal(world, "one.vm.diskresize", vm_id, 0, "5")[1] == "New disk size has to be greater than current one"
     assert refusal(world, "one.vm.diskresize", vm_id, 0, "big")[1] == "Disk SIZE is not a valid integer"

@@ -17,7 +17,7 @@ from zone_world import ADMIN, ALICE, World
 
 from lab.core.errors import OneError
 
-AUTHORIZATION, ACTION, REQUEST, INTERNAL, ALLOCATE = 512, 2048, 4096, 8192, 16384
+AUTHORIZATION, NO_EXISTS, ACTION, REQUEST, INTERNAL, ALLOCATE = 512, 1024, 2048, 4096, 8192, 16384
 NETWORK = 'NAME="private"\nVN_MAD="bridge"\nAR=[TYPE="IP4",IP="10.1.0.10",SIZE="9"]'
 VM = 'CPU="0.1"\nMEMORY="64"\n'
 NEW_VM = "Error allocating a new virtual machine template. "
@@ -163,6 +163,76 @@ def test_who_is_no_administrator_cannot_restrict_his_vm(world: World, append: in
     )
     assert refusal(world, "one.vm.update", vm, "A=1", 2, session=ALICE) == (REQUEST, "Wrong update type")
     assert world.call("one.vm.update", vm, "A=1", session=ALICE) == vm
+
+
+@pytest.mark.parametrize(("attributes", "datastore", "code", "words"), [
+    ("", 1, INTERNAL, "Cannot parse image SIZE: Wrong number or missing SIZE attribute."),
+    ('TYPE="DATABLOCK"\nSIZE="large"', 1, INTERNAL, "Cannot parse image SIZE: Wrong number or missing SIZE attribute."),
+    ('TYPE="kernel"', 2, INTERNAL, "Cannot parse image SIZE: Either PATH or SOURCE are required for KERNEL"),
+    ('SOURCE="/x"\nSIZE="5"', 1, ALLOCATE, "Error allocating a new image. SOURCE needs FORMAT to be set."),
+    ('SOURCE="/x"\nPATH="/y"\nSIZE="5"', 1, ALLOCATE, "Error allocating a new image. PATH and SOURCE cannot be both set."),
+    ('TYPE="TAPE"\nPATH="/x"', 1, ALLOCATE, "Error allocating a new image. Unknown type "),
+    ('TYPE="BACKUP"\nSIZE="5"', 1, ALLOCATE, "Error allocating a new image. IMAGES of type BACKUP can only be registered in an BACKUP_DS datastore"),
+])
+def test_an_image_that_cannot_be_is_refused(world: World, attributes: str, datastore: int, code: int, words: str) -> None:
+    assert refusal(world, "one.image.allocate", f'NAME="odd"\n{attributes}', datastore, False) == (code, words)
+
+
+def test_an_image_that_is_in_the_datastore_already_stays_where_it_is(world: World) -> None:
+    number = world.call("one.image.allocate", 'NAME="there"\nSOURCE="/there"\nSIZE="5"\nFORMAT="qcow2"', 1, False)
+    image = ElementTree.fromstring(world.wait("one.image.info", number, "<STATE>1<"))
+    assert [image.findtext(name) for name in ("SOURCE", "FORMAT", "SIZE")] == ["/there", "qcow2", "5"]
+
+
+def test_a_type_that_is_none_is_refused_with_less_of_the_sentence_the_higher_the_type(world: World) -> None:
+    number = world.call("one.image.allocate", 'NAME="block"\nTYPE="DATABLOCK"\nSIZE="5"', 1, False)
+    assert refusal(world, "one.image.chtype", 0, "TAPE") == (INTERNAL, "Unknown type ")
+    assert refusal(world, "one.image.chtype", number, "TAPE") == (INTERNAL, "known type ")
+
+
+@pytest.mark.parametrize(("session", "params", "code", "words"), [
+    (ADMIN, ("nobody", "", 60), NO_EXISTS, "Error getting user Pool."),
+    (ALICE, ("alice", "none", 0), REQUEST, "Could not find token: none"),
+    (ALICE, ("alice", "", -2), REQUEST, "Wrong valid period for token"),
+    (ALICE, ("alice", "", 60, 0), REQUEST, "EGID is not in user group list"),
+    (ADMIN, ("alice", "", 60), REQUEST, "Cannot create a full token with a specific group token"),
+])
+def test_a_token_that_cannot_be_is_refused(world: World, session: str, params: tuple, code: int, words: str) -> None:
+    assert refusal(world, "one.user.login", *params, session=session) == (code, words)
+
+
+def test_a_user_has_ten_tokens_at_most(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    for _number in range(10):
+        world.call("one.user.login", "oneadmin", "", 60)
+    try:
+        assert refusal(world, "one.user.login", "oneadmin", "", 60) == (REQUEST, "Max number of tokens limit reached.")
+    finally:
+        world.stop()
+
+
+@pytest.mark.parametrize(("method", "params", "words"), [
+    ("one.group.update", (1, "A=1", 1), "ADMIN GROUP [1]"), ("one.zone.update", (0, "A=1", 1), "MANAGE ZONE [0]"),
+])
+def test_who_is_no_administrator_changes_neither_groups_nor_the_zone(world: World, method: str, params: tuple, words: str) -> None:
+    assert refusal(world, method, *params, session=ALICE) == (AUTHORIZATION, f"User [2] : Not authorized to perform {words}.")
+
+
+def test_quotas_of_a_group_that_is_not_there_are_not_authorized(world: World) -> None:
+    words = "User [0] not authorized to perform action on group."
+    assert refusal(world, "one.group.quota", 77, 'VM=[VMS="1"]') == (AUTHORIZATION, words)
+
+
+def test_6_10_has_other_rights_and_lacks_methods(tmp_path: Path) -> None:
+    world = World(tmp_path, version="6.10")
+    world.call("one.user.allocate", *ALICE.split(":"), "", [])
+    try:
+        assert refusal(world, "one.group.update", 1, "A=1", 1, session=ALICE)[1] == "User [2] : Not authorized to perform MANAGE GROUP [1]."
+        assert refusal(world, "one.group.quota", 77, 'VM=[VMS="1"]') == (NO_EXISTS, "Error getting group [77].")
+        with pytest.raises(xmlrpc.client.Fault, match="Method 'one.vm.vmgroupdel' not defined"):
+            world.call("one.vm.vmgroupdel", 0)
+    finally:
+        world.stop()
 
 
 def test_a_session_that_is_no_text_is_nobodys(world: World) -> None:
