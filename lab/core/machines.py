@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from lab.core.api import Core
     from lab.releases import Release
 
-_FAILED = "Error allocating a new virtual machine template. "
 #: attributes that describe the machine; all others are its user's and go to USER_TEMPLATE
 _MACHINE = frozenset((
     "CLONING_TEMPLATE_ID", "CONTEXT", "CPU", "CPU_COST", "CPU_MODEL", "DISK", "DISK_COST", "EMULATOR", "FEATURES",
@@ -43,20 +42,25 @@ _INHERITED_BY_NICS = (
 _GIVEN_TO_NICS = ("BRIDGE", "BRIDGE_TYPE", "VN_MAD", "PHYDEV", "VLAN_ID", "OUTER_VLAN_ID")
 _DEFAULT_PREFIX = "sd"
 _VOLATILE = ("SWAP", "FS")
+#: what a VM can be asked of
+TEMPLATE, VM, ROUTER = "virtual machine template", "virtual machine", "virtual router"
 Demand = tuple[str, str, dict | None]
 
 
 def allocate(
-    call: Call, template: dict, name: str, hold: bool, fallback_name: str, demands: tuple[Demand, ...]
+    call: Call, template: dict, name: str, hold: bool, fallback_name: str, demands: tuple[Demand, ...], asked: str = TEMPLATE
 ) -> int:
     """Make a VM of a template's attributes and return its id; the scheduler takes it from there.
 
-    demands: the rights that are needed besides those to use its images and networks. Raises OneError; nothing is kept
-    then.
+    demands: the rights that are needed besides those to use its images and networks. asked: what kind of object the caller
+    asked for it, which a refusal names. Raises OneError; nothing is kept then.
     """
     core = call.core
     settle(template, vectors=("DISK", "NIC", "NIC_ALIAS", "PCI"))
-    _with_prefix(lambda: machine_rules.topology(template))
+    failed = f"Error allocating a new {asked}. "
+    _refused_as(ALLOCATE, failed, lambda: machine_rules.topology(template))
+    # Who asks for a VM itself hears the mere reason.
+    code, prefix = (INTERNAL, "") if asked == VM else (ALLOCATE, failed)
     call.authorize(*demands, *uses(call, template, by_name="TEMPLATE_ID" in template))
     disks, nics = as_list(template.get("DISK")), _all_nics(template)
     quotas.check_vm(
@@ -69,8 +73,8 @@ def allocate(
     vm["name"] = vm["name"] or f"{fallback_name}-{vm['id']}"
     taken: list[dict] = []
     try:
-        call.check_name("vm", vm["name"], ALLOCATE, _FAILED)
-        _with_prefix(lambda: _build(call, vm, template, hold, taken))
+        call.check_name("vm", vm["name"], code, prefix)
+        _refused_as(code, prefix, lambda: _build(call, vm, template, hold, taken))
     except OneError:
         _release_leases(core, vm["id"], taken)
         for image in core.store.all("image"):
@@ -86,12 +90,12 @@ def allocate(
     return vm["id"]
 
 
-def _with_prefix(build: Callable[[], None]) -> None:
+def _refused_as(code: int, prefix: str, build: Callable[[], None]) -> None:
     """Do something for a new VM. Raises OneError as oned says that there will be none."""
     try:
         build()
     except OneError as error:
-        raise OneError(ALLOCATE, f"{_FAILED}{error.message}") from error
+        raise OneError(code, f"{prefix}{error.message}") from error
 
 
 def _build(call: Call, vm: dict, template: dict, hold: bool, taken: list[dict]) -> None:

@@ -126,7 +126,7 @@ def _instantiate(call: Call, router_id: int, count: int, template_id: int, name:
             template = merged(deepcopy(source["template"]), extra) | _of_vms(router) | {"TEMPLATE_ID": str(template_id)}
             demands = [("USE", "template", source)] + ([("CREATE", "template", None)] if text else [])
             called = (name or f"vr-{router['name']}-%i").replace("%i", str(step))
-            made.append(machines.allocate(call, template, called, True, source["name"], tuple(demands)))
+            made.append(machines.allocate(call, template, called, True, source["name"], tuple(demands), machines.ROUTER))
     except OneError:
         for number in made:
             call.core.lifecycle.delete(call.core.store.get("vm", number))

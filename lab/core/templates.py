@@ -129,7 +129,7 @@ def _instantiate(
 def _allocate_vm(call: Call, text: str, hold: bool = False) -> int:
     template = parse_template(text)
     restricted.check_new(call, "vm", template)
-    return machines.allocate(call, template, text_of(template, "NAME"), hold, "one", (("CREATE", "vm", None),))
+    return machines.allocate(call, template, text_of(template, "NAME"), hold, "one", (("CREATE", "vm", None),), machines.VM)
 
 
 METHODS = generic_methods("template", _body) | {

@@ -63,7 +63,7 @@ NAMED = [
     ("one.template.clone", lambda name: (0, name, False), INTERNAL, ""),
     ("one.secgroup.clone", lambda name: (0, name), INTERNAL, ""),
     ("one.image.clone", lambda name: (0, name), ALLOCATE, "Error allocating a new image. "),
-    ("one.vm.allocate", lambda name: (f'NAME="{name}"\n{VM}', True), ALLOCATE, NEW_VM),
+    ("one.vm.allocate", lambda name: (f'NAME="{name}"\n{VM}', True), INTERNAL, ""),
     ("one.template.instantiate", lambda name: (0, name, True), ALLOCATE, NEW_VM),
 ]
 
@@ -297,6 +297,16 @@ def test_a_vm_that_cannot_be_is_refused(world: World, attributes: str, words: st
     assert "<USED_LEASES>0<" in world.call("one.vn.info", 0)
 
 
+@pytest.mark.parametrize(("attributes", "code", "words"), [
+    ('CPU="1"', INTERNAL, "MEMORY attribute must be a positive integer value."),
+    (f'{VM}DISK=[IMAGE_ID="77"]', INTERNAL, "DISK 0: Image with ID: 77 does not exist"),
+    (f'{VM}TOPOLOGY=[CORES="2"]', ALLOCATE, "Error allocating a new virtual machine. "
+                                            "Non-pinned VMs with a virtual topology needs to set  SOCKETS, CORES and THREADS numbers."),
+])
+def test_who_asks_for_a_vm_itself_hears_the_mere_reason(world: World, attributes: str, code: int, words: str) -> None:
+    assert refusal(world, "one.vm.allocate", attributes, True) == (code, words)
+
+
 @pytest.mark.parametrize(("value", "words"), [
     ("end$", "unexpected EOA, expecting $end or VARIABLE or RSTRING at line 0, columns 7:8"),
     ("$(hostname)", "unexpected EOA, expecting $end or VARIABLE or RSTRING at line 0, columns 4:5"),
@@ -309,8 +319,8 @@ def test_a_vm_that_cannot_be_is_refused(world: World, attributes: str, words: st
 ])
 def test_a_dollar_that_begins_no_variable_is_refused(world: World, value: str, words: str) -> None:
     code, message = refusal(world, "one.vm.allocate", f'{VM}CONTEXT=[A="{value}",B="2"]', True)
-    assert code == ALLOCATE
-    assert message == f"{NEW_VM}Error parsing: A={value}@^_^@B=2. syntax error, {words}"
+    assert code == INTERNAL
+    assert message == f"Error parsing: A={value}@^_^@B=2. syntax error, {words}"
 
 
 @pytest.mark.parametrize(("value", "expected"), [

@@ -19,7 +19,7 @@ from zone_world import ADMIN, ALICE, DEADLINE, RUNNING, World
 
 from lab.core.errors import OneError
 
-AUTHORIZATION, ACTION, INTERNAL = 512, 2048, 8192
+AUTHORIZATION, ACTION, INTERNAL, ALLOCATE = 512, 2048, 8192, 16384
 NETWORK = 'NAME="inner"\nVN_MAD="bridge"\nBRIDGE="br1"\nGATEWAY="10.1.0.1"\nAR=[TYPE="IP4",IP="10.1.0.10",SIZE="9"]'
 VM = 'CPU="0.1"\nMEMORY="64"\n'
 
@@ -150,6 +150,14 @@ def test_a_template_cannot_take_the_networks_of_a_router(world: World, router: i
     world.call("one.vrouter.update", router, 'NIC=[NETWORK="outer"]\nNOTE="x"', 0)
     shown = document(world, "one.vrouter.info", router)
     assert (len(shown.findall("TEMPLATE/NIC")), shown.findtext("TEMPLATE/NOTE")) == (2, "x")
+
+
+def test_a_vm_that_cannot_be_is_refused_as_a_part_of_its_router(world: World, router: int) -> None:
+    world.call("one.template.allocate", 'NAME="torn"\nVROUTER="YES"\nCPU="1"\nMEMORY="64"\nDISK=[IMAGE_ID="77"]')
+    number = document(world, "one.templatepool.info", -2, -1, -1).find("VMTEMPLATE").findtext("ID")
+    words = "Error allocating a new virtual router. DISK 0: Image with ID: 77 does not exist"
+    assert refusal(world, "one.vrouter.instantiate", router, 1, int(number), "", False, "") == (ALLOCATE, words)
+    world.call("one.template.delete", int(number))
 
 
 def test_a_foreign_router_is_closed(world: World, router: int) -> None:
