@@ -46,8 +46,9 @@ class Release:
     not_in_names: str = "\t\n\v\f\r"
     #: whether hosts are named as computers are, and groups without spaces
     strict_names: bool = True
-    #: error code and first words of the answer to a host whose name is taken
-    taken_host: tuple[int, str] = (16384, "Error allocating a new host. ")
+    #: kinds of objects that it names when it cannot make one, and whether it names those that it cannot copy
+    names_new: frozenset[str] = frozenset(("cluster", "host", "market", "marketapp"))
+    names_copies: bool = False
     #: the right on an object that copying it demands, besides that to make one
     clone_right: str = "CREATE"
     #: why a VM stays pending: no host is enabled, no host has room; {resource} is the scarce one, {hosts} their ids
@@ -102,7 +103,8 @@ RELEASES = {
         requirements="(CLUSTER_ID = 0) & !(PUBLIC_CLOUD = YES) & !(PIN_POLICY = PINNED)",
         not_in_names="",
         strict_names=False,
-        taken_host=(8192, ""),
+        names_new=frozenset(),
+        names_copies=True,
         no_host="Cannot dispatch VM: No hosts enabled to run VMs",
         no_room="Cannot dispatch VM: No host with enough capacity to deploy the VM",
         no_device="Cannot dispatch VM: No host with enough capacity to deploy the VM",

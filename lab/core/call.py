@@ -4,14 +4,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.errors import TemplateSyntaxError
 from ansible_collections.opennebula.flower.plugins.module_utils.one.transport.template import parse
 from lab.core import rights
-from lab.core.errors import AUTHORIZATION, INTERNAL, NO_EXISTS, OneError
+from lab.core.errors import ALLOCATE, AUTHORIZATION, INTERNAL, NO_EXISTS, OneError
 from lab.core.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -85,6 +86,17 @@ class Call:
         taken = self.owner_of_name(kind, name, self.user["id"]) if unique else None
         if taken is not None:
             raise OneError(code, f"{prefix}NAME is already taken by {KINDS[kind].taken or KINDS[kind].auth + ' {}.'}".format(taken))
+
+    @contextmanager
+    def making(self, kind: str, copying: bool = False) -> Iterator[None]:
+        """Refuse an object that cannot be made, or copied, as the release does: some it names, of others it says the reason alone. Raises OneError."""
+        release = self.core.config.release
+        try:
+            yield
+        except OneError as error:
+            if error.code != INTERNAL or not (release.names_copies if copying else kind in release.names_new):
+                raise
+            raise OneError(ALLOCATE, f"Error allocating a new {KINDS[kind].label}. {error.message}", error.object_id) from None
 
     def owner_of_name(self, kind: str, name: str, owner: int | None) -> int | None:
         """Return the id of the object that keeps another one of this owner from having a name, None if it is free."""

@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from lab.core.call import Call
-from lab.core.errors import ACTION, ALLOCATE, INTERNAL, OneError
+from lab.core.errors import ACTION, INTERNAL, OneError
 from lab.core.markup import attributes, ids
 from lab.core.method import Method
 from lab.core.pools import generic_methods
@@ -61,7 +61,8 @@ def _update(_call: Call, _cluster: dict, template: dict) -> dict:
 
 def _allocate(call: Call, name: str) -> int:
     call.authorize(("CREATE", "cluster", None))
-    call.check_name("cluster", name, ALLOCATE, "Error allocating a new cluster. ")
+    with call.making("cluster"):
+        call.check_name("cluster", name, INTERNAL)
     cluster = call.new("cluster", name, at_least=_FIRST_ID, template={"RESERVED_CPU": "", "RESERVED_MEM": ""})
     call.core.store.save("cluster", cluster)
     return cluster["id"]

@@ -158,15 +158,15 @@ def _pool_body(core: Core, host: dict) -> dict:
 def _allocate(call: Call, name: str, im_mad: str, vm_mad: str, cluster_id: int) -> int:
     cluster = call.find("cluster", max(cluster_id, 0))
     call.authorize(("CREATE", "host", None), ("ADMIN", "cluster", cluster))
-    code, prefix = call.core.config.release.taken_host
-    problem = _name_problem(name) if call.core.config.release.strict_names else ""
-    if problem:
-        raise OneError(code, prefix + problem)
-    call.check_name("host", name, code, prefix, unique=False)
-    for driver, what in ((im_mad, "IM_MAD_NAME"), (vm_mad, "VMM_MAD_NAME")):
-        if not driver:
-            raise OneError(code, f"{prefix}{what} cannot be empty.")
-    call.check_name("host", name, code, prefix)
+    with call.making("host"):
+        problem = _name_problem(name) if call.core.config.release.strict_names else ""
+        if problem:
+            raise OneError(INTERNAL, problem)
+        call.check_name("host", name, INTERNAL, unique=False)
+        for driver, what in ((im_mad, "IM_MAD_NAME"), (vm_mad, "VMM_MAD_NAME")):
+            if not driver:
+                raise OneError(INTERNAL, f"{what} cannot be empty.")
+        call.check_name("host", name, INTERNAL)
     return new_host(call.core, name, im_mad, vm_mad, cluster["id"])
 
 

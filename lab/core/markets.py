@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lab.core.call import Call, parse_template, settle
-from lab.core.errors import ACTION, ALLOCATE, INTERNAL, OneError, failure
+from lab.core.errors import ACTION, INTERNAL, OneError, failure
 from lab.core.images import spec
 from lab.core.markup import Data, attributes, ids
 from lab.core.method import Method
@@ -25,7 +25,6 @@ _DRIVERS = {
 _APP_TYPES = {"UNKNOWN": 0, "IMAGE": 1, "VMTEMPLATE": 2, "SERVICE_TEMPLATE": 3}
 #: attributes that only the server sets
 _RESULTS = ("SOURCE", "SIZE", "MD5", "FORMAT", "REGTIME", "ORIGIN_ID", "ZONE_ID")
-_FAILED = "Error allocating a new marketplaceapp. "
 _FIRST_ID = 100
 
 
@@ -49,11 +48,8 @@ def _delete_market(call: Call, market: dict) -> bool:
     return True
 
 
-def _allocate_market(call: Call, text: str) -> int:
-    call.authorize(("CREATE", "market", None))
-    template = parse_template(text)
-    name = settle(template, ("NAME", "MARKET_MAD")).pop("NAME", "")
-    call.check_name("market", name, INTERNAL)
+def _check_driver(template: dict) -> None:
+    """Refuse a marketplace without what its driver needs. Raises OneError."""
     driver = template.get("MARKET_MAD", "")
     if not driver:
         raise OneError(INTERNAL, "No marketplace driver (MARKET_MAD) in template.")
@@ -62,6 +58,15 @@ def _allocate_market(call: Call, text: str) -> int:
     for needed in _DRIVERS[driver]:
         if not template.get(needed):
             raise OneError(INTERNAL, f'MarketPlace template is missing the "{needed}" attribute or it\'s empty.')
+
+
+def _allocate_market(call: Call, text: str) -> int:
+    call.authorize(("CREATE", "market", None))
+    template = parse_template(text)
+    name = settle(template, ("NAME", "MARKET_MAD")).pop("NAME", "")
+    with call.making("market"):
+        call.check_name("market", name, INTERNAL)
+        _check_driver(template)
     market = call.new("market", name, at_least=_FIRST_ID, state=0, template=template)
     call.core.store.save("market", market)
     return market["id"]
@@ -115,9 +120,10 @@ def _allocate_app(call: Call, text: str, market_id: int) -> int:
     if not _DRIVERS[market["template"]["MARKET_MAD"]]:
         raise OneError(ACTION, f"Create disabled for market: {market['name']}")
     name, origin = settle(template, ("NAME", "ORIGIN_ID", "TYPE")).pop("NAME", ""), template.get("ORIGIN_ID")
-    call.check_name("marketapp", name, ALLOCATE, _FAILED)
-    if origin is None:
-        raise OneError(ALLOCATE, f"{_FAILED}Missing ORIGIN_ID for the MARKETPLACEAPP")
+    with call.making("marketapp"):
+        call.check_name("marketapp", name, INTERNAL)
+        if origin is None:
+            raise OneError(INTERNAL, "Missing ORIGIN_ID for the MARKETPLACEAPP")
     kind = _APP_TYPES.get(template.get("TYPE", "IMAGE").upper(), _APP_TYPES["UNKNOWN"])
     app = call.new(
         "marketapp", name, market=market_id, origin=origin, type=kind, state=AppState.READY, regtime=call.core.now(),

@@ -116,7 +116,8 @@ def clone(kind: Kind, cloner: Callable | None, call: Call, object_id: int, name:
     """Copy an object that is nothing but its template, and return the id of the copy."""
     source = call.find(kind.name, object_id)
     check_clone(call, kind.name, source)
-    copy = cloner(call, name, deepcopy(source["template"]), source)
+    with call.making(kind.name, copying=True):
+        copy = cloner(call, name, deepcopy(source["template"]), source)
     call.core.store.save(kind.name, copy)
     return copy["id"]
 

@@ -39,7 +39,8 @@ def _copy(call: Call, template_id: int, name: str, changes: dict, clone_images: 
     source = call.find("template", template_id)
     restricted.check_extra(call, changes, source["template"])
     check_clone(call, "template", source)
-    new_id = _add(call, name, merged(deepcopy(source["template"]), changes))
+    with call.making("template", copying=True):
+        new_id = _add(call, name, merged(deepcopy(source["template"]), changes))
     if not clone_images:
         return new_id
     template, made = call.core.store.get("template", new_id), []

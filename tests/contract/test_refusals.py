@@ -55,7 +55,7 @@ NAMED = [
     ("one.cluster.allocate", lambda name: (name,), ALLOCATE, "Error allocating a new cluster. "),
     ("one.group.allocate", lambda name: (name,), INTERNAL, ""),
     ("one.vdc.allocate", lambda name: (f'NAME="{name}"',), INTERNAL, ""),
-    ("one.market.allocate", lambda name: (f'NAME="{name}"\nMARKET_MAD="one"',), INTERNAL, ""),
+    ("one.market.allocate", lambda name: (f'NAME="{name}"\nMARKET_MAD="one"',), ALLOCATE, "Error allocating a new marketplace. "),
     ("one.vmgroup.allocate", lambda name: (f'NAME="{name}"',), INTERNAL, ""),
     ("one.vntemplate.allocate", lambda name: (f'NAME="{name}"\nVN_MAD="bridge"',), INTERNAL, ""),
     ("one.vrouter.allocate", lambda name: (f'NAME="{name}"',), INTERNAL, ""),
@@ -229,6 +229,10 @@ def test_6_10_has_other_rights_and_lacks_methods(tmp_path: Path) -> None:
     try:
         assert refusal(world, "one.group.update", 1, "A=1", 1, session=ALICE)[1] == "User [2] : Not authorized to perform MANAGE GROUP [1]."
         assert refusal(world, "one.group.quota", 77, 'VM=[VMS="1"]') == (NO_EXISTS, "Error getting group [77].")
+        assert refusal(world, "one.cluster.allocate", "default") == (INTERNAL, "NAME is already taken by CLUSTER 0.")
+        assert refusal(world, "one.market.allocate", 'NAME="m"') == (INTERNAL, "No marketplace driver (MARKET_MAD) in template.")
+        words = "Error allocating a new security group. NAME is already taken by SecurityGroup 0."
+        assert refusal(world, "one.secgroup.clone", 0, "default") == (ALLOCATE, words)
         with pytest.raises(xmlrpc.client.Fault, match="Method 'one.vm.vmgroupdel' not defined"):
             world.call("one.vm.vmgroupdel", 0)
     finally:

@@ -93,7 +93,7 @@ def test_failed_image_tells_the_reason(world: World) -> None:
     image_id = world.call("one.image.allocate", 'NAME="absent"\nPATH="/y"', 1, False)
     assert "no such file" in text(world.wait("one.image.info", image_id, "<STATE>5<"), "ERROR")
     refused = refusal(world, "one.vm.allocate", 'CPU="1"\nMEMORY="64"\nDISK=[IMAGE="absent"]', False)
-    assert refused.code == 16384
+    assert refused.code == 8192
     assert f"Cannot acquire image {image_id}, it is in state: ERROR" in refused.message
 
 
@@ -377,7 +377,7 @@ def test_apps_are_made_where_the_marketplace_takes_them_and_become_images(world:
         ('NAME="m"\nMARKET_MAD="http"', 'MarketPlace template is missing the "BASE_URL" attribute or it\'s empty.'),
     ):
         refused = refusal(world, "one.market.allocate", text_)
-        assert (refused.code, refused.message) == (8192, f"[one.market.allocate] {reason}")
+        assert (refused.code, refused.message) == (16384, f"[one.market.allocate] Error allocating a new marketplace. {reason}")
     market = world.call("one.market.allocate", 'NAME="m"\nMARKET_MAD="http"\nBASE_URL="http://m"\nPUBLIC_DIR="/srv"')
     assert market == 100
     public = refusal(world, "one.marketapp.allocate", 'NAME="app"\nORIGIN_ID="0"', 0)
