@@ -165,7 +165,7 @@ def main() -> int:
     unit_log.set_up("one-appliance-node", context.get("ONEAPP_FL_LOG_FORMAT"))
     try:
         look_after(context, service.open_gate(context))
-    except (ContextMissing, ContextError, OneException, OSError) as problem:
+    except (ContextMissing, ContextError, OneException, OSError, subprocess.CalledProcessError) as problem:
         logging.getLogger(__name__).error("the node is not looked after: %s", problem)
         return 1
     return 0

@@ -262,6 +262,21 @@ class TestNextKey:
         assert connected.commands == ["stop flower-supernode.service"]
 
 
+def test_a_unit_that_systemd_does_not_start_is_said_in_one_line(
+    node: Node, service: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "status").write_text("bootstrap_success")
+    (tmp_path / "state").write_text("ActiveState=inactive\n")
+    (tmp_path / "commands/systemctl").write_text(f"#!/bin/sh\n[ $1 = show ] && exec cat {tmp_path}/state\nexit 1\n")
+    monkeypatch.setattr(service, "APPLIANCE", tmp_path)
+    monkeypatch.setattr(service, "machine_context", lambda: {"VMID": "7", "ONEAPP_FL_TLS_ENABLED": "NO"})
+    monkeypatch.setattr(node.node.unit_log, "set_up", lambda *_arguments: None)
+    with scripted((200, json.dumps({"VM": {"ID": "7", "USER_TEMPLATE": {"DRAINED": "YES"}}}))) as gate:
+        monkeypatch.setattr(service, "open_gate", lambda _context: OneGate(gate.url, 7, "secret"))
+        assert node.node.main() == 1
+    assert [record.getMessage() for record in caplog.records if "systemctl" in record.getMessage() and not record.exc_info]
+
+
 class TestSuperLinkThatMoved:
     NEW = {"FL_READY": "YES", "FL_ENDPOINT": "10.0.0.9:9092"}
 
