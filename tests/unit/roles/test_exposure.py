@@ -36,6 +36,7 @@ AS_ROOT = {
     "flower-certificates.service": ("", "the keys are root's, and so is the gateway's reload"),
     "flower-checkpoint-restore.service": ("CAP_CHOWN CAP_DAC_OVERRIDE", "fills the directory of the app's user, who must not read the keys of the storage"),
     "flower-firewall.service": ("CAP_NET_ADMIN", "loads rules into the kernel"),
+    "flower-superexec-watch.service": ("", "restarts a unit"),
     "flower-uplink.service": ("CAP_NET_ADMIN", "sets limits in the kernel"),
 }
 AS_ROOT_OF = {

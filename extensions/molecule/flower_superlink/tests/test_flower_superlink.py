@@ -252,6 +252,21 @@ def test_flower_comes_back_after_a_crash(host):
     assert wait_until(lambda: get(host, "https://127.0.0.1:9092/health") == "200")
 
 
+def test_flower_comes_back_when_its_superexec_has_ended(host):
+    if host.file("/etc/systemd/system/flower-superexec.service").exists:
+        pytest.skip("its SuperExec is a unit")
+    assert host.service("flower-superexec-watch.timer").is_running
+    host.check_output("systemctl start flower-superexec-watch.service")
+    before = unit_property(host, "flower-superlink", "MainPID")
+    watch = "sed 's/-ge 300/-ge 0/' /opt/flower/bin/flower-superexec-watch | sh"
+    host.check_output(watch)
+    assert unit_property(host, "flower-superlink", "MainPID") == before, "it has one"
+    host.check_output(r"kill -KILL $(grep -lasP '/flower-superexec\x00' /proc/[0-9]*/cmdline | cut -d / -f 3)")
+    assert "SuperExec has ended" in host.check_output(watch)
+    assert wait_until(lambda: unit_property(host, "flower-superlink", "MainPID") not in (before, "0"))
+    assert wait_until(lambda: get(host, "https://127.0.0.1:9092/health") == "200")
+
+
 def test_health_check_agrees_with_the_state(host):
     assert host.run("/opt/flower/bin/flower-healthy").rc == 0
 
