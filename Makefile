@@ -258,7 +258,7 @@ image-boot: appliance-images $(VENV)/.test ## The disk images and a small one bo
 bench: setup ## Speed against raw calls, printed as ratios
 	@status=0; python bench/inventory.py || status=1; python bench/modules.py || status=1; python bench/wireguard.py || status=1; exit $$status
 
-.PHONY: bench-boot bench-checkpoints bench-memory bench-scale bench-monitoring bench-joining
+.PHONY: bench-boot bench-checkpoints bench-memory bench-scale bench-monitoring bench-joining bench-zones
 bench-boot: images ## Processor time of the boots of a SuperLink and a SuperNode, and of their restarts unchanged
 	@ansible-playbook -i inventories/lab playbooks/build_appliance.yml >/dev/null
 	@python bench/boot.py
@@ -277,6 +277,9 @@ bench-joining: $(VENV)/.test ## What it costs nodes that they authenticate thems
 
 bench-scale: $(VENV)/.test ## Processor time that a node costs its SuperLink
 	@python bench/scale.py
+
+bench-zones: $(VENV)/.test build/collections/.done ## site.yml over six zones against two
+	@python bench/zones.py
 
 docs: setup ## Write what follows from other files: the pages of parameters, metrics, alerts and events, the limits and defaults of the app, the dashboards
 	@for written in parameters dashboards metrics alerts events; do python -m scripts.$$written; done

@@ -77,6 +77,42 @@ def test_another_run_changes_nothing(zones):
     assert zones.writes() == {}
 
 
+def rotate(zones: Zones, **shared: object) -> tuple[int, str]:
+    return zones.play(playbook="rotate", shared={**SHARED, "flower_rotate": "tunnels", **shared}, **SETTINGS)
+
+
+def test_all_keys_are_replaced_one_end_after_the_other_and_a_run_that_was_interrupted_goes_on(zones):
+    def keys() -> dict[str, str]:
+        return published(zones, "lyon") | published(zones, "madrid") | published(zones, "munich", "superlink")
+
+    before, addresses = keys(), given(zones, "lyon") | given(zones, "madrid")
+    (node,) = zones.vms("madrid")
+    (superlink,) = zones.vms("munich", "superlink")
+    for zone, vm in (("madrid", node), ("munich", superlink)):
+        zones.deaf = {(zone, vm["id"])}
+        status, output = rotate(zones, flower_rotate_timeout=10)
+        assert status != 0
+        assert f"VM {vm['id']} in zone {zone} did not do with its tunnel what it was told within 10 s" in output
+        assert "the next run goes on here" in output
+        assert zones.tunnels("munich") == {name: (before[name], address) for name, address in addresses.items()}, "those that are in use"
+    zones.deaf = set()
+    status, output = rotate(zones)
+    assert status == 0, output
+    after = keys()
+    assert after.keys() == before.keys() and not set(after.values()) & set(before.values())
+    assert zones.tunnels("munich") == {name: (after[name], address) for name, address in addresses.items()}
+    (context,) = zones.contexts("munich", "superlink")
+    assert not context["ONEAPP_FL_TUNNEL_NEXT_PEERS"] and context["ONEAPP_FL_TUNNEL_NUMBER"] == "2"
+    for context in zones.contexts("lyon") + zones.contexts("madrid"):
+        assert context["ONEAPP_FL_TUNNEL_SUPERLINK_PUBLIC_KEY"] == after[f"munich/vm-{superlink['id']}"]
+        assert not context["ONEAPP_FL_TUNNEL_SUPERLINK_NEXT_PUBLIC_KEY"]
+        assert context["ONEAPP_FL_TUNNEL_NUMBER"] == "2", "no end gets two keys in one replacement"
+
+    status, output = zones.play(shared=SHARED, **SETTINGS)
+    assert status == 0, output
+    assert zones.writes() == {}, "the VM templates have them too"
+
+
 def test_a_key_of_another_gets_no_tunnel_and_a_zone_that_leaves_takes_its_own_along(zones):
     before = zones.tunnels("munich")
     thief, victim = sorted(published(zones, "lyon"))

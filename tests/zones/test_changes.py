@@ -89,8 +89,23 @@ def test_a_zone_that_leaves_takes_its_service_and_its_rights_along(zones):
     for pool in ("templatepool", "imagepool"):
         assert not re.search("<ID>", zones.zones["lyon"].call(f"one.{pool}.info", -2, -1, -1))
     assert {name: [vm["id"] for vm in zones.vms(name)] for name in ("munich", "madrid")} == others
+    assert sorted(zones.writes()) == ["lyon", "munich"], "madrid notices nothing"
     assert all(node.startswith("madrid/") for node in zones.may_join("munich")) and len(zones.may_join("munich")) == 3
     assert "203.0.113.16" in zones.security_group("munich") and "198.51.100.7" not in zones.security_group("munich")
+
+
+def test_a_zone_that_joins_is_let_in_and_the_others_notice_nothing(zones):
+    def there() -> dict[str, list[int]]:
+        return {f"{name} {role}": [vm["id"] for vm in zones.vms(name, role)] for name in ("munich", "madrid") for role in ("superlink", "supernode")}
+
+    others, before = there(), zones.may_join("munich")
+    status, output = zones.play(shared=SHARED, **SETTINGS)
+    assert status == 0, output
+    (joined,) = zones.vms("lyon")
+    assert zones.may_join("munich") == sorted([*before, f"lyon/vm-{joined['id']}"])
+    assert "198.51.100.7" in zones.security_group("munich")
+    assert there() == others
+    assert sorted(zones.writes()) == ["lyon", "munich"], "munich learns who may join, madrid notices nothing"
 
 
 def test_teardown_empties_all_zones(zones):
