@@ -117,7 +117,7 @@ def test_a_certificate_that_nobody_renewed(watch: Monitoring, tmp_path: Path) ->
 
     def keep(days: int, hours_ago: float) -> None:
         keeper = certificates.Keeper(certificates.Config(**settings, days=days), now=datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=hours_ago))
-        keeper.make()
+        keeper.ensure()
         write(str(file), certificates.metrics(keeper.ends()))
 
     keep(days=1, hours_ago=22)
