@@ -11,7 +11,6 @@ from dataclasses import replace
 import pytest
 
 from ansible_collections.opennebula.flower.tests.support.one_zone import ModuleZone, module_zone
-from lab.core.api import METHODS
 
 WAIT = {"wait_timeout": 60}
 NEW = {"vm_template": "small", **WAIT}
@@ -31,18 +30,19 @@ def zone(prepared: ModuleZone) -> Iterator[ModuleZone]:
 
 
 @pytest.fixture
-def before(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[], object]], None]:
+def before(zone: ModuleZone, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[], object]], None]:
     """Do something once, just before a method of the zone is asked for."""
 
     def do_before(name: str, thing: Callable[[], object]) -> None:
-        method, things = METHODS[name], [thing]
+        methods, things = zone.zone.core.methods, [thing]
+        method = methods[name]
 
         def first(call, *arguments):
             if things:
                 things.pop()()
             return method.handler(call, *arguments)
 
-        monkeypatch.setitem(METHODS, name, replace(method, handler=first))
+        monkeypatch.setitem(methods, name, replace(method, handler=first))
 
     return do_before
 
@@ -118,13 +118,14 @@ OBJECTS = [
 @pytest.mark.parametrize(("module", "method", "options"), OBJECTS)
 def test_what_somebody_just_removes_is_absent(zone, monkeypatch, module, method, options):
     zone.changed(module, name="thing", **options)
-    known = METHODS[method]
+    methods = zone.zone.core.methods
+    known = methods[method]
 
     def twice(call, number):
         known.handler(call, number)
         return known.handler(call, number)
 
-    monkeypatch.setitem(METHODS, method, replace(known, handler=twice))
+    monkeypatch.setitem(methods, method, replace(known, handler=twice))
     zone.changed(module, name="thing", state="absent")
     zone.unchanged(module, name="thing", state="absent")
 
