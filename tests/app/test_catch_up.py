@@ -82,6 +82,7 @@ def watched(node: Node, directory: Path) -> Iterator[Path]:
         program.wait()
 
 
+@pytest.mark.long
 def test_the_next_run_has_the_reply_of_a_node_that_received_a_message_when_its_run_ended(flower_bin: Path, tmp_path: Path) -> None:
     with Federation(flower_bin, APP, tmp_path) as federation, running(Link(federation.address)) as link:
         node = federation.add_node(through=link.address)
