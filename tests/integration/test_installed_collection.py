@@ -249,7 +249,7 @@ def build(installed: Path, tmp_path: Path) -> Build:
     return Build(installed, tmp_path)
 
 
-@pytest.mark.parametrize("interrupted", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("interrupted", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_a_build_that_was_interrupted_leaves_nothing_that_works_and_the_next_one_goes_on(build: Build, interrupted: signal.Signals) -> None:
     with build.start("exec sleep 600") as process:
         wait_until(lambda: build.reached.exists() or process.poll() is not None, "the long step of the build", seconds=600)
