@@ -9,9 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from zone_world import ADMIN, ALICE, RUNNING, World
-
-from lab.core.errors import OneError
+from zone_world import ALICE, RUNNING, World, refusal
 
 AUTHORIZATION, ACTION, INTERNAL = 512, 2048, 8192
 VM = 'CPU="0.1"\nMEMORY="64"\nDISK=[TYPE="fs",SIZE="5"]\n'
@@ -44,13 +42,6 @@ def job(world: World, vm: int) -> Iterator[int]:
     number = world.call("one.backupjob.allocate", f'NAME="nightly"\nBACKUP_VMS="{vm}"\nDATASTORE_ID="100"\nKEEP_LAST="2"')
     yield number
     world.call("one.backupjob.delete", number)
-
-
-def refusal(world: World, method: str, *params: object, session: str = ADMIN) -> tuple[int, str]:
-    """Code and words of a refusal, without the method in front."""
-    with pytest.raises(OneError) as caught:
-        world.call(method, *params, session=session)
-    return caught.value.code, caught.value.message.removeprefix(f"[{method}] ")
 
 
 def document(world: World, method: str, number: int) -> ElementTree.Element:

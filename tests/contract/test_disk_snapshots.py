@@ -9,9 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from zone_world import ADMIN, ALICE, RUNNING, World
-
-from lab.core.errors import OneError
+from zone_world import ALICE, RUNNING, World, refusal
 
 AUTHORIZATION, NO_EXISTS, ACTION, INTERNAL, ALLOCATE = 512, 1024, 2048, 8192, 16384
 TEMPLATE = 'NAME="small"\nCPU="0.1"\nMEMORY="128"\nDISK=[IMAGE_ID="0"]\nDISK=[TYPE="fs",SIZE="5"]'
@@ -41,13 +39,6 @@ def older(tmp_path: Path) -> Iterator[World]:
     world = prepared(tmp_path, version="6.10")
     yield world
     world.stop()
-
-
-def refusal(world: World, method: str, *params: object, session: str = ADMIN) -> tuple[int, str]:
-    """Code and words of a refusal, without the method in front."""
-    with pytest.raises(OneError) as caught:
-        world.call(method, *params, session=session)
-    return caught.value.code, caught.value.message.removeprefix(f"[{method}] ")
 
 
 def with_snapshots(world: World, *names: str) -> int:

@@ -10,9 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from zone_world import ADMIN, ALICE, RUNNING, World
-
-from lab.core.errors import OneError
+from zone_world import ALICE, RUNNING, World, refusal
 
 AUTHORIZATION, ACTION, INTERNAL, ALLOCATE = 512, 2048, 8192, 16384
 OFF, STOPPED, UNDEPLOYED = "<STATE>8<", "<STATE>4<", "<STATE>9<"
@@ -29,13 +27,6 @@ def world(tmp_path: Path) -> Iterator[World]:
     world.tick()
     yield world
     world.stop()
-
-
-def refusal(world: World, method: str, *params: object, session: str = ADMIN) -> tuple[int, str]:
-    """Code and words of a refusal, without the method in front."""
-    with pytest.raises(OneError) as caught:
-        world.call(method, *params, session=session)
-    return caught.value.code, caught.value.message.removeprefix(f"[{method}] ")
 
 
 def machine(world: World, vm_id: int) -> ElementTree.Element:

@@ -13,7 +13,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from zone_world import ADMIN, ALICE, World
+from zone_world import ADMIN, ALICE, World, refusal
 
 from lab.core.errors import OneError
 
@@ -37,13 +37,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     world.call("one.document.allocate", 'NAME="paper"', 100)
     yield world
     world.stop()
-
-
-def refusal(world: World, method: str, *params: object, session: str = ADMIN) -> tuple[int, str]:
-    """Code and words of a refusal, without the method in front."""
-    with pytest.raises(OneError) as caught:
-        world.call(method, *params, session=session)
-    return caught.value.code, caught.value.message.removeprefix(f"[{method}] ")
 
 
 NAMED = [

@@ -15,9 +15,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from zone_world import ADMIN, ALICE, DEADLINE, RUNNING, World
-
-from lab.core.errors import OneError
+from zone_world import ALICE, DEADLINE, RUNNING, World, refusal
 
 AUTHORIZATION, ACTION, INTERNAL, ALLOCATE = 512, 2048, 8192, 16384
 NETWORK = 'NAME="inner"\nVN_MAD="bridge"\nBRIDGE="br1"\nGATEWAY="10.1.0.1"\nAR=[TYPE="IP4",IP="10.1.0.10",SIZE="9"]'
@@ -36,13 +34,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     world.call("one.user.allocate", *ALICE.split(":"), "", [])
     yield world
     world.stop()
-
-
-def refusal(world: World, method: str, *params: object, session: str = ADMIN) -> tuple[int, str]:
-    """Code and words of a refusal, without the method in front."""
-    with pytest.raises(OneError) as caught:
-        world.call(method, *params, session=session)
-    return caught.value.code, caught.value.message.removeprefix(f"[{method}] ")
 
 
 def document(world: World, method: str, *params: object) -> ElementTree.Element:

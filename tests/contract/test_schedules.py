@@ -9,9 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from zone_world import ADMIN, RUNNING, World
-
-from lab.core.errors import OneError
+from zone_world import RUNNING, World, refusal
 
 NO_EXISTS, ACTION, INTERNAL = 1024, 2048, 8192
 VM = 'CPU="0.1"\nMEMORY="64"\n'
@@ -23,13 +21,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     world = World(Path(tmp_path_factory.mktemp("zone")))
     yield world
     world.stop()
-
-
-def refusal(world: World, method: str, *params: object, session: str = ADMIN) -> tuple[int, str]:
-    """Code and words of a refusal, without the method in front."""
-    with pytest.raises(OneError) as caught:
-        world.call(method, *params, session=session)
-    return caught.value.code, caught.value.message.removeprefix(f"[{method}] ")
 
 
 def shown(world: World, vm: int) -> list[dict]:

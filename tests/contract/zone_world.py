@@ -10,6 +10,9 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from lab.core.errors import OneError
 from lab.driver import DriverError, ImageSpec, NetSpec, VmSpec
 from lab.driver.dummy import DummyDriver
 from lab.releases import NEWEST
@@ -121,3 +124,10 @@ class World:
     def _containing(self, method: str, object_id: int, parts: tuple[str, ...]) -> str:
         document = self.call(method, object_id)
         return document if all(part in document for part in parts) else ""
+
+
+def refusal(world: World, method: str, *params: object, session: str = ADMIN) -> tuple[int, str]:
+    """Code and words of a refusal, without the method in front."""
+    with pytest.raises(OneError) as caught:
+        world.call(method, *params, session=session)
+    return caught.value.code, caught.value.message.removeprefix(f"[{method}] ")
